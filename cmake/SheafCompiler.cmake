@@ -1,0 +1,41 @@
+# How every target of the project is compiled. Linked by all of them as sheaf_build.
+
+set(SHEAF_SANITIZE "" CACHE STRING "Sanitizers: empty, 'address,undefined' or 'thread'")
+option(SHEAF_COVERAGE "Count executed lines" OFF)
+
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+set(CMAKE_CXX_FLAGS_RELEASE "-O2 -DNDEBUG")
+# Packagers with other compilers: cmake --compile-no-warning-as-error
+set(CMAKE_COMPILE_WARNING_AS_ERROR ON)
+
+find_program(SHEAF_CCACHE NAMES ccache)
+mark_as_advanced(SHEAF_CCACHE)
+if(SHEAF_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
+  set(CMAKE_CXX_COMPILER_LAUNCHER "${SHEAF_CCACHE}")
+endif()
+
+add_library(sheaf_build INTERFACE)
+target_compile_options(sheaf_build INTERFACE -Wall -Wextra -Wconversion -Wshadow)
+if(CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+  # Clang counts sign conversions under -Wconversion, gcc does not: one rule for both.
+  target_compile_options(sheaf_build INTERFACE -Wno-sign-conversion -Wthread-safety)
+endif()
+# Test programs name every part of Arrow; each loads only what it uses.
+target_link_options(sheaf_build INTERFACE -Wl,--as-needed)
+
+if(SHEAF_SANITIZE)
+  set(flags -fsanitize=${SHEAF_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  target_compile_options(sheaf_build INTERFACE ${flags})
+  target_link_options(sheaf_build INTERFACE ${flags})
+  # Arrow is not instrumented. The options live in each program and not in the environment,
+  # so daemons that a test starts have them too.
+  add_library(sheaf_sanitizer_options OBJECT "${CMAKE_CURRENT_LIST_DIR}/sanitizer_options.cc")
+endif()
+if(SHEAF_COVERAGE)
+  target_compile_options(sheaf_build INTERFACE --coverage)
+  target_link_options(sheaf_build INTERFACE --coverage)
+endif()

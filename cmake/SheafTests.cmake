@@ -1,0 +1,60 @@
+# Tests: one ctest per GoogleTest case. Label `inprocess` (a room's own tests, one process,
+# which thread sanitizer can judge) or `multiprocess` (tests/, examples, the command line).
+
+include(GoogleTest)
+
+set(SHEAF_ARROW_ALL Arrow::arrow Arrow::compute Arrow::acero Arrow::dataset Arrow::parquet
+                    Arrow::flight)
+list(TRANSFORM SHEAF_ROOMS PREPEND sheaf_ OUTPUT_VARIABLE SHEAF_ALL_ROOMS)
+
+# Paths of the programs under test, for tests that start them.
+function(sheaf_define_binaries target)
+  target_include_directories(${target} PRIVATE "${PROJECT_SOURCE_DIR}")
+  target_compile_definitions(
+    ${target} PRIVATE SHEAF_TEST_DATA_DIR="${PROJECT_SOURCE_DIR}/tests/data")
+  if(TARGET sheaf_cli)
+    add_dependencies(${target} sheaf_cli)
+    target_compile_definitions(${target} PRIVATE SHEAF_BINARY="$<TARGET_FILE:sheaf_cli>")
+  endif()
+  if(TARGET sheafd)
+    add_dependencies(${target} sheafd)
+    target_compile_definitions(${target} PRIVATE SHEAFD_BINARY="$<TARGET_FILE:sheafd>")
+  endif()
+endfunction()
+
+# sheaf_add_test(<name> <label> <sources> <libraries>...)
+function(sheaf_add_test name label sources)
+  sheaf_add_executable(${name} ${sources})
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/test")
+  # `testing` first: the static libraries it needs come after it.
+  target_link_libraries(
+    ${name} PRIVATE sheaf_testing ${ARGN} ${SHEAF_ARROW_ALL} GTest::gmock GTest::gtest_main)
+  gtest_discover_tests(
+    ${name}
+    DISCOVERY_MODE PRE_TEST
+    DISCOVERY_TIMEOUT 60
+    TEST_PREFIX "${name}."
+    PROPERTIES LABELS ${label} TIMEOUT 300)
+endfunction()
+
+# The tests beside the sources in `dir`, as one program.
+function(sheaf_add_tests_beside name dir)
+  file(GLOB tests CONFIGURE_DEPENDS "${dir}/*_test.cc")
+  if(tests)
+    sheaf_add_test(${name} inprocess "${tests}" ${ARGN})
+    target_include_directories(${name} PRIVATE "${PROJECT_SOURCE_DIR}")
+    target_compile_definitions(
+      ${name} PRIVATE SHEAF_TEST_DATA_DIR="${PROJECT_SOURCE_DIR}/tests/data")
+  endif()
+endfunction()
+
+foreach(room IN LISTS SHEAF_ROOMS)
+  sheaf_add_tests_beside(${room}_test "${PROJECT_SOURCE_DIR}/src/${room}" sheaf_${room})
+endforeach()
+
+file(GLOB tests CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/tests/*_test.cc")
+foreach(test IN LISTS tests)
+  cmake_path(GET test STEM name)
+  sheaf_add_test(${name} multiprocess "${test}" ${SHEAF_ALL_ROOMS})
+  sheaf_define_binaries(${name})
+endforeach()
