@@ -7,6 +7,9 @@ set(SHEAF_ARROW_ALL Arrow::arrow Arrow::compute Arrow::acero Arrow::dataset Arro
                     Arrow::flight)
 list(TRANSFORM SHEAF_ROOMS PREPEND sheaf_ OUTPUT_VARIABLE SHEAF_ALL_ROOMS)
 
+add_library(sheaf_test_main OBJECT "${PROJECT_SOURCE_DIR}/cmake/test_main.cc")
+target_link_libraries(sheaf_test_main PUBLIC sheaf_build Arrow::compute GTest::gmock)
+
 # Paths of the programs under test, for tests that start them.
 function(sheaf_define_binaries target)
   target_include_directories(${target} PRIVATE "${PROJECT_SOURCE_DIR}")
@@ -28,7 +31,7 @@ function(sheaf_add_test name label sources)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/test")
   # `testing` first: the static libraries it needs come after it.
   target_link_libraries(
-    ${name} PRIVATE sheaf_testing ${ARGN} ${SHEAF_ARROW_ALL} GTest::gmock GTest::gtest_main)
+    ${name} PRIVATE sheaf_test_main sheaf_testing ${ARGN} ${SHEAF_ARROW_ALL} GTest::gmock)
   gtest_discover_tests(
     ${name}
     DISCOVERY_MODE PRE_TEST
