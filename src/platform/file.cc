@@ -1,0 +1,241 @@
+#include "platform/file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/sysinfo.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <charconv>
+#include <cstdio>
+#include <filesystem>
+#include <system_error>
+
+#include "base/math.h"
+
+namespace sheaf::platform {
+namespace {
+
+constexpr mode_t kPrivateFileMode = 0600;
+constexpr mode_t kPrivateFolderMode = 0700;
+constexpr mode_t kWritableByOthers = S_IWGRP | S_IWOTH;
+
+/// A signal that keeps coming must not keep a long fallocate from ending: give up then.
+constexpr int kInterruptedRetriesMax = 64;
+
+/// Between our open and our lock somebody may remove the file: lock the next one, bounded.
+constexpr int kLockRetriesMax = 16;
+
+std::string OwnerAndMode(const std::string& path) {
+  struct stat status;
+  if (::lstat(path.c_str(), &status) != 0) return "its folder may not be searched";
+  char mode[8];
+  std::snprintf(mode, sizeof(mode), "%04o", static_cast<unsigned>(status.st_mode & 07777));
+  return "owner uid " + std::to_string(status.st_uid) + ", mode " + mode + ", we are uid " +
+         std::to_string(::geteuid());
+}
+
+arrow::Status OpenError(const std::string& what, const std::string& path) {
+  const int error_number = errno;
+  switch (error_number) {
+    case ENOENT:
+      return arrow::Status::KeyError(what, " ", path, ": there is none");
+    case EEXIST:
+      return arrow::Status::AlreadyExists(what, " ", path, ": it is there already");
+    case EACCES:
+    case EPERM:
+      return arrow::Status::IOError(what, " ", path, ": permission denied (",
+                                    OwnerAndMode(path), ")");
+    case ELOOP:
+      return arrow::Status::IOError(what, " ", path, ": it is a symbolic link");
+    default:
+      return OsError(what, path, error_number);
+  }
+}
+
+/// An exclusive lock of the whole file that belongs to the open file description: inherited by
+/// fork and gone with its last copy, like flock, but it can be asked for without being taken.
+struct flock WholeFileLock() {
+  struct flock lock = {};
+  lock.l_type = F_WRLCK;
+  lock.l_whence = SEEK_SET;
+  return lock;
+}
+
+/// True if `path` still names the file behind `fd`.
+bool IsSameFile(int fd, const std::string& path) {
+  struct stat ours;
+  struct stat named;
+  return ::fstat(fd, &ours) == 0 && ::lstat(path.c_str(), &named) == 0 &&
+         ours.st_dev == named.st_dev && ours.st_ino == named.st_ino;
+}
+
+std::string LockOwnerText(int fd) {
+  char text[16];
+  const ssize_t size = ::pread(fd, text, sizeof(text), 0);
+  int pid = 0;
+  if (size <= 0 || std::from_chars(text, text + size, pid).ec != std::errc()) {
+    return "another process";
+  }
+  return "process " + std::to_string(pid);
+}
+
+arrow::Status WriteLockOwner(int fd, const std::string& path) {
+  const std::string text = std::to_string(::getpid()) + "\n";
+  if (::ftruncate(fd, 0) != 0 ||
+      ::pwrite(fd, text.data(), text.size(), 0) != CheckedCast<ssize_t>(text.size())) {
+    return OsError("cannot write the pid to lock file", path);
+  }
+  return arrow::Status::OK();
+}
+
+}  // namespace
+
+UniqueFd& UniqueFd::operator=(UniqueFd&& other) noexcept {
+  if (this != &other) {
+    if (fd_ >= 0) ::close(fd_);
+    fd_ = other.Release();
+  }
+  return *this;
+}
+
+UniqueFd::~UniqueFd() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+arrow::Status OsError(const std::string& what, const std::string& path,
+                      int error_number) {
+  if (error_number == 0) error_number = errno;
+  return arrow::Status::IOError(what, " ", path, ": ",
+                                std::generic_category().message(error_number));
+}
+
+arrow::Result<UniqueFd> OpenFile(const std::string& path, Access access) {
+  const int mode = access == Access::kRead ? O_RDONLY : O_RDWR;
+  UniqueFd fd(::open(path.c_str(), mode | O_CLOEXEC | O_NOFOLLOW));
+  if (!fd.valid()) return OpenError("cannot open", path);
+  return fd;
+}
+
+arrow::Result<UniqueFd> CreateFile(const std::string& path, uint64_t size_bytes) {
+  UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW,
+                     kPrivateFileMode));
+  if (!fd.valid()) return OpenError("cannot create", path);
+  if (::ftruncate(fd.get(), CheckedCast<off_t>(size_bytes)) != 0) {
+    const arrow::Status status = OsError("cannot set the size of", path);
+    ::unlink(path.c_str());
+    return status;
+  }
+  return fd;
+}
+
+arrow::Result<uint64_t> FileSize(int fd) {
+  struct stat status;
+  if (::fstat(fd, &status) != 0) {
+    return OsError("cannot get the size of", "descriptor " + std::to_string(fd));
+  }
+  return CheckedCast<uint64_t>(status.st_size);
+}
+
+arrow::Status AllocateFileRange(int fd, uint64_t offset, uint64_t size_bytes) {
+  if (size_bytes == 0) return arrow::Status::OK();
+  const auto begin = CheckedCast<off_t>(offset);
+  const auto size = CheckedCast<off_t>(size_bytes);
+  int error_number = EINTR;
+  for (int i = 0; i < kInterruptedRetriesMax && error_number == EINTR; ++i) {
+    if (::fallocate(fd, 0, begin, size) == 0) return arrow::Status::OK();
+    error_number = errno;
+  }
+  const std::string range = std::to_string(offset) + "+" + std::to_string(size_bytes);
+  if (error_number == ENOSPC || error_number == ENOMEM || error_number == EDQUOT) {
+    return arrow::Status::OutOfMemory("cannot allocate file range ", range,
+                                      ": the file system is full");
+  }
+  if (error_number == EOPNOTSUPP) {
+    return arrow::Status::NotImplemented("this file system has no fallocate");
+  }
+  return OsError("cannot allocate file range", range, error_number);
+}
+
+arrow::Status FreeFileRange(int fd, uint64_t offset, uint64_t size_bytes) {
+  if (size_bytes == 0) return arrow::Status::OK();
+  if (::fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                  CheckedCast<off_t>(offset), CheckedCast<off_t>(size_bytes)) != 0) {
+    return OsError("cannot free file range",
+                   std::to_string(offset) + "+" + std::to_string(size_bytes));
+  }
+  return arrow::Status::OK();
+}
+
+arrow::Result<uint64_t> FileSystemFreeBytes(const std::string& path) {
+  struct statvfs status;
+  if (::statvfs(path.c_str(), &status) != 0) {
+    return OsError("cannot ask for the free space of", path);
+  }
+  if (status.f_blocks != 0) return uint64_t{status.f_bavail} * status.f_frsize;
+  struct sysinfo memory;  // A tmpfs without a limit reports no blocks at all.
+  if (::sysinfo(&memory) != 0) return OsError("cannot ask for free memory for", path);
+  return uint64_t{memory.freeram} * memory.mem_unit;
+}
+
+arrow::Status MakePrivateFolder(const std::string& path) {
+  for (size_t end = path.find('/', 1); end != std::string::npos;
+       end = path.find('/', end + 1)) {
+    const std::string parent = path.substr(0, end);
+    if (::mkdir(parent.c_str(), kPrivateFolderMode) != 0 && errno != EEXIST) {
+      return OpenError("cannot create folder", parent);
+    }
+  }
+  if (::mkdir(path.c_str(), kPrivateFolderMode) != 0 && errno != EEXIST) {
+    return OpenError("cannot create folder", path);
+  }
+  struct stat status;
+  if (::lstat(path.c_str(), &status) != 0) return OsError("cannot look at", path);
+  if (!S_ISDIR(status.st_mode)) {
+    return arrow::Status::IOError(path, " is not a folder");
+  }
+  if (status.st_uid != ::geteuid() || (status.st_mode & kWritableByOthers) != 0) {
+    return arrow::Status::IOError("folder ", path, " is not private: ",
+                                  OwnerAndMode(path));
+  }
+  return arrow::Status::OK();
+}
+
+arrow::Status RemoveAll(const std::string& path) {
+  std::error_code error;
+  std::filesystem::remove_all(path, error);  // Does not follow symbolic links.
+  if (error) return OsError("cannot remove", path, error.value());
+  return arrow::Status::OK();
+}
+
+arrow::Result<FileLock> FileLock::Acquire(const std::string& path) {
+  for (int i = 0; i < kLockRetriesMax; ++i) {
+    UniqueFd fd(
+        ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, kPrivateFileMode));
+    if (!fd.valid()) return OpenError("cannot open lock file", path);
+    struct flock lock = WholeFileLock();
+    if (::fcntl(fd.get(), F_OFD_SETLK, &lock) != 0) {
+      if (errno != EAGAIN && errno != EACCES) return OsError("cannot lock", path);
+      return arrow::Status::AlreadyExists("lock ", path, " is held by ",
+                                          LockOwnerText(fd.get()));
+    }
+    if (!IsSameFile(fd.get(), path)) continue;
+    ARROW_RETURN_NOT_OK(WriteLockOwner(fd.get(), path));
+    return FileLock(std::move(fd));
+  }
+  return arrow::Status::IOError("lock file ", path, " is removed again and again");
+}
+
+arrow::Result<bool> FileLock::IsHeld(const std::string& path) {
+  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  if (!fd.valid()) {
+    if (errno == ENOENT) return false;
+    return OpenError("cannot open lock file", path);
+  }
+  struct flock lock = WholeFileLock();
+  if (::fcntl(fd.get(), F_OFD_GETLK, &lock) != 0) return OsError("cannot query lock", path);
+  return lock.l_type != F_UNLCK;
+}
+
+}  // namespace sheaf::platform

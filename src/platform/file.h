@@ -1,0 +1,121 @@
+// Files, locks and mappings: thin owners of OS resources with clear errors. Any thread.
+
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
+
+namespace sheaf::platform {
+
+/// \brief Owns a file descriptor; -1 means none.
+class UniqueFd {
+ public:
+  UniqueFd() = default;
+  explicit UniqueFd(int fd) : fd_(fd) {}
+  UniqueFd(UniqueFd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  UniqueFd& operator=(UniqueFd&& other) noexcept;
+  ~UniqueFd();
+  int get() const { return fd_; }
+  bool valid() const { return fd_ >= 0; }
+  int Release() { return std::exchange(fd_, -1); }
+
+ private:
+  int fd_ = -1;
+};
+
+enum class Access : uint8_t { kRead, kReadWrite };
+
+/// \brief IOError with `what`, the path and the text of `error_number` (default: errno).
+arrow::Status OsError(const std::string& what, const std::string& path,
+                      int error_number = 0);
+
+/// \brief Open an existing file. KeyError if there is none; IOError names owner and mode when
+/// permission is denied. Symbolic links are refused at the last component.
+arrow::Result<UniqueFd> OpenFile(const std::string& path, Access access);
+
+/// \brief Create `path` (mode 0600) with `size_bytes` of holes; AlreadyExists if it is there.
+arrow::Result<UniqueFd> CreateFile(const std::string& path, uint64_t size_bytes);
+
+arrow::Result<uint64_t> FileSize(int fd);
+
+/// \brief Really allocate the bytes (fallocate), so that storing there can never raise SIGBUS.
+/// OutOfMemory if the file system is full; nothing stays allocated that was not before.
+arrow::Status AllocateFileRange(int fd, uint64_t offset, uint64_t size_bytes);
+
+/// \brief Give whole pages of the range back to the file system (a hole, reads as zeros).
+arrow::Status FreeFileRange(int fd, uint64_t offset, uint64_t size_bytes);
+
+/// \brief Free bytes of the file system that holds `path` (a folder or file).
+arrow::Result<uint64_t> FileSystemFreeBytes(const std::string& path);
+
+/// \brief Create `path` and missing parents with mode 0700; refuse one that another user owns or
+/// others may write.
+arrow::Status MakePrivateFolder(const std::string& path);
+
+/// \brief Remove a file or a folder with all below it; OK if there is none.
+arrow::Status RemoveAll(const std::string& path);
+
+/// \brief An exclusive flock on `path` (created 0600, holds the owner's pid as text), held until
+/// destruction, inherited by fork with the descriptor. AlreadyExists, naming the pid, if held.
+class FileLock {
+ public:
+  static arrow::Result<FileLock> Acquire(const std::string& path);
+  /// True if some process holds the lock at `path`; false if none or no file.
+  static arrow::Result<bool> IsHeld(const std::string& path);
+
+ private:
+  explicit FileLock(UniqueFd fd) : fd_(std::move(fd)) {}
+  UniqueFd fd_;
+};
+
+/// \brief A shared mapping of [0, size) of a file, unmapped on destruction.
+class Mapping {
+ public:
+  /// \brief Map `size_bytes` at `wanted_address` if it is not 0 and free (MAP_FIXED_NOREPLACE),
+  /// anywhere else (aligned to 2 MiB) otherwise.
+  static arrow::Result<Mapping> Map(int fd, uint64_t size_bytes, Access access,
+                                    uint64_t wanted_address = 0);
+  Mapping() = default;
+  Mapping(Mapping&& other) noexcept;
+  Mapping& operator=(Mapping&& other) noexcept;
+  ~Mapping();
+
+  uint8_t* data() const { return data_; }
+  uint64_t size_bytes() const { return size_bytes_; }
+
+  /// \brief Change access of a page-aligned range (mprotect). The file must be open for it.
+  /// Writable ranges are not inherited by fork (MADV_DONTFORK), read-only ones are.
+  arrow::Status Protect(uint64_t offset, uint64_t size_bytes, Access access);
+
+  /// \brief Ask for huge pages on the whole mapping; has effect only where the system gives them.
+  void AdviseHugePages();
+
+  /// \brief Really allocate and touch a range through this writable mapping (MADV_POPULATE_WRITE):
+  /// huge pages where advised. OutOfMemory if the memory is not there. NotImplemented on a kernel
+  /// without it.
+  arrow::Status PopulateWrite(uint64_t offset, uint64_t size_bytes);
+
+ private:
+  Mapping(uint8_t* data, uint64_t size_bytes) : data_(data), size_bytes_(size_bytes) {}
+  arrow::Status CheckPages(uint64_t offset, uint64_t size_bytes) const;
+
+  uint8_t* data_ = nullptr;
+  uint64_t size_bytes_ = 0;
+};
+
+/// \brief Page size that backs `address` in this process now, in bytes (from smaps; slow).
+arrow::Result<uint64_t> BackingPageSize(const void* address);
+
+/// \brief Mount a tmpfs with huge=advise of `size_bytes` on `folder`, mode 0700. IOError if the
+/// caller may not mount.
+arrow::Status MountHugeTmpfs(const std::string& folder, uint64_t size_bytes);
+/// \brief Unmount what is mounted on `folder`, if anything is.
+arrow::Status Unmount(const std::string& folder);
+arrow::Result<bool> IsMountPoint(const std::string& folder);
+
+}  // namespace sheaf::platform

@@ -1,0 +1,194 @@
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <string>
+#include <utility>
+
+#include "base/math.h"
+#include "platform/file.h"
+
+namespace sheaf::platform {
+namespace {
+
+/// Mappings start at a multiple of it, so that huge pages can back them.
+constexpr uint64_t kMappingAlignment = uint64_t{2} << 20;
+
+#ifndef MADV_POPULATE_WRITE  // Linux 5.14; the C library of Debian 12 knows it.
+#define MADV_POPULATE_WRITE 23
+#endif
+#ifndef MAP_FIXED_NOREPLACE  // Linux 4.17; older kernels take it for a hint.
+#define MAP_FIXED_NOREPLACE 0x100000
+#endif
+
+// Thread sanitizer aborts when a fixed address lies in its shadow, and low ones do.
+#if defined(__SANITIZE_THREAD__)
+constexpr bool kAddressHintsWork = false;
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+constexpr bool kAddressHintsWork = false;
+#else
+constexpr bool kAddressHintsWork = true;
+#endif
+#else
+constexpr bool kAddressHintsWork = true;
+#endif
+
+uint64_t PageBytes() {
+  static const auto bytes = CheckedCast<uint64_t>(::sysconf(_SC_PAGESIZE));
+  return bytes;
+}
+
+int Protection(Access access) {
+  return access == Access::kRead ? PROT_READ : PROT_READ | PROT_WRITE;
+}
+
+std::string RangeText(uint64_t offset, uint64_t size_bytes) {
+  return "range " + std::to_string(offset) + "+" + std::to_string(size_bytes);
+}
+
+/// The file at exactly `wanted_address`, or null.
+void* MapAtWanted(int fd, uint64_t size_bytes, int protection, uint64_t wanted_address) {
+  void* wanted = reinterpret_cast<void*>(wanted_address);
+  void* got = ::mmap(wanted, size_bytes, protection, MAP_SHARED | MAP_FIXED_NOREPLACE, fd, 0);
+  if (got == MAP_FAILED) return nullptr;
+  if (got == wanted) return got;
+  ::munmap(got, size_bytes);
+  return nullptr;
+}
+
+/// The file at any address that is a multiple of kMappingAlignment, or MAP_FAILED with errno.
+void* MapAnywhere(int fd, uint64_t size_bytes, int protection) {
+  const uint64_t reserved_bytes = size_bytes + kMappingAlignment;
+  void* reserved = ::mmap(nullptr, reserved_bytes, PROT_NONE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (reserved == MAP_FAILED) return MAP_FAILED;
+  const auto begin = reinterpret_cast<uint64_t>(reserved);
+  const uint64_t aligned = RoundUp(begin, kMappingAlignment);
+  // MAP_FIXED replaces only what was reserved above.
+  void* mapped = ::mmap(reinterpret_cast<void*>(aligned), size_bytes, protection,
+                        MAP_SHARED | MAP_FIXED, fd, 0);
+  if (mapped == MAP_FAILED) {
+    const int error_number = errno;
+    ::munmap(reserved, reserved_bytes);
+    errno = error_number;
+    return MAP_FAILED;
+  }
+  if (aligned > begin) ::munmap(reserved, aligned - begin);
+  const uint64_t end = RoundUp(aligned + size_bytes, PageBytes());
+  const uint64_t reserved_end = begin + RoundUp(reserved_bytes, PageBytes());
+  if (end < reserved_end) ::munmap(reinterpret_cast<void*>(end), reserved_end - end);
+  return mapped;
+}
+
+/// A mapping past the end of its file raises SIGBUS when touched. Devices have no size.
+arrow::Status CheckFileCovers(int fd, uint64_t size_bytes) {
+  struct stat status;
+  if (::fstat(fd, &status) != 0) {
+    return OsError("cannot get the size of", "descriptor " + std::to_string(fd));
+  }
+  if (S_ISREG(status.st_mode) && CheckedCast<uint64_t>(status.st_size) < size_bytes) {
+    return arrow::Status::Invalid("cannot map ", size_bytes, " bytes of a file of ",
+                                  status.st_size, " bytes");
+  }
+  return arrow::Status::OK();
+}
+
+/// A process that forks must not let its child dirty lines nobody accounts for (PROTOCOL.md P3).
+arrow::Status SetForkRule(void* data, uint64_t size_bytes, Access access) {
+  const int advice = access == Access::kRead ? MADV_DOFORK : MADV_DONTFORK;
+  if (::madvise(data, size_bytes, advice) != 0) {
+    return OsError("cannot set the fork rule of", "mapping");
+  }
+  return arrow::Status::OK();
+}
+
+}  // namespace
+
+arrow::Result<Mapping> Mapping::Map(int fd, uint64_t size_bytes, Access access,
+                                    uint64_t wanted_address) {
+  if (size_bytes == 0) return arrow::Status::Invalid("cannot map 0 bytes");
+  ARROW_RETURN_NOT_OK(CheckFileCovers(fd, size_bytes));
+  void* data = nullptr;
+  if (wanted_address != 0 && kAddressHintsWork) {
+    data = MapAtWanted(fd, size_bytes, Protection(access), wanted_address);
+  }
+  if (data == nullptr) data = MapAnywhere(fd, size_bytes, Protection(access));
+  if (data == MAP_FAILED) {
+    return OsError("cannot map", std::to_string(size_bytes) + " bytes");
+  }
+  Mapping mapping(static_cast<uint8_t*>(data), size_bytes);
+  if (access == Access::kReadWrite) {
+    ARROW_RETURN_NOT_OK(SetForkRule(data, size_bytes, access));
+  }
+  return mapping;
+}
+
+Mapping::Mapping(Mapping&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)),
+      size_bytes_(std::exchange(other.size_bytes_, 0)) {}
+
+Mapping& Mapping::operator=(Mapping&& other) noexcept {
+  if (this != &other) {
+    if (data_ != nullptr) ::munmap(data_, size_bytes_);
+    data_ = std::exchange(other.data_, nullptr);
+    size_bytes_ = std::exchange(other.size_bytes_, 0);
+  }
+  return *this;
+}
+
+Mapping::~Mapping() {
+  if (data_ != nullptr) ::munmap(data_, size_bytes_);
+}
+
+arrow::Status Mapping::Protect(uint64_t offset, uint64_t size_bytes, Access access) {
+  ARROW_RETURN_NOT_OK(CheckPages(offset, size_bytes));
+  if (access == Access::kReadWrite) {
+    ARROW_RETURN_NOT_OK(SetForkRule(data_ + offset, size_bytes, access));
+  }
+  if (::mprotect(data_ + offset, size_bytes, Protection(access)) != 0) {
+    if (errno == ENOMEM) {
+      return arrow::Status::OutOfMemory("cannot protect ", RangeText(offset, size_bytes),
+                                        ": too many mappings (vm.max_map_count)");
+    }
+    return OsError("cannot protect", RangeText(offset, size_bytes));
+  }
+  if (access == Access::kRead) return SetForkRule(data_ + offset, size_bytes, access);
+  return arrow::Status::OK();
+}
+
+void Mapping::AdviseHugePages() { ::madvise(data_, size_bytes_, MADV_HUGEPAGE); }
+
+arrow::Status Mapping::PopulateWrite(uint64_t offset, uint64_t size_bytes) {
+  ARROW_RETURN_NOT_OK(CheckPages(offset, size_bytes));
+  int error_number = EINTR;
+  for (int i = 0; i < kInterruptedRetriesMax && error_number == EINTR; ++i) {
+    if (::madvise(data_ + offset, size_bytes, MADV_POPULATE_WRITE) == 0) {
+      return arrow::Status::OK();
+    }
+    error_number = errno;
+  }
+  switch (error_number) {
+    case EFAULT:  // Storing there would raise SIGBUS: the file system is full.
+    case ENOMEM:
+      return arrow::Status::OutOfMemory("no memory for ", RangeText(offset, size_bytes),
+                                        " of a mapping of ", size_bytes_, " bytes");
+    case EINVAL:
+      return arrow::Status::NotImplemented(
+          "this kernel cannot populate a mapping (Linux 5.14 can)");
+    default:
+      return OsError("cannot populate", RangeText(offset, size_bytes), error_number);
+  }
+}
+
+arrow::Status Mapping::CheckPages(uint64_t offset, uint64_t size_bytes) const {
+  if (FitsWithin(offset, size_bytes, size_bytes_) && IsAligned(offset, PageBytes())) {
+    return arrow::Status::OK();
+  }
+  return arrow::Status::Invalid(RangeText(offset, size_bytes),
+                                " is not page-aligned or ends past the mapping of ",
+                                size_bytes_, " bytes");
+}
+
+}  // namespace sheaf::platform

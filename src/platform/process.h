@@ -1,0 +1,42 @@
+// Processes: identity, death, and time.
+
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
+
+#include "platform/file.h"
+
+namespace sheaf::platform {
+
+/// \brief A descriptor of process `pid` that becomes readable when the process ends (pidfd_open).
+arrow::Result<UniqueFd> OpenPidFd(int pid);
+/// \brief True once the process behind `pidfd` has ended.
+bool HasExited(const UniqueFd& pidfd);
+
+int CurrentProcessId();
+uint32_t CurrentUserId();
+
+/// \brief Start `arguments[0]` (a path) detached from this session and terminal, standard input
+/// from /dev/null, output appended to `log_path`. Returns the pid.
+arrow::Result<int> SpawnDetached(const std::vector<std::string>& arguments,
+                                 const std::string& log_path);
+
+/// \brief Path of the running executable.
+arrow::Result<std::string> ExecutablePath();
+
+/// \brief 64 random bits from the OS.
+uint64_t RandomBits();
+
+/// \brief Monotonic time that also runs while the machine is suspended (CLOCK_BOOTTIME).
+std::chrono::nanoseconds BootTime();
+
+void SleepFor(std::chrono::nanoseconds duration);
+
+}  // namespace sheaf::platform

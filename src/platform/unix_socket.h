@@ -1,0 +1,55 @@
+// Framed messages over UNIX stream sockets, with descriptors. Blocking; the daemon's loop has its own reader.
+
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
+
+#include "platform/file.h"
+
+namespace sheaf::platform {
+
+/// Before each message: {magic 4 B, payload size 4 B}, little-endian.
+constexpr uint32_t kFrameMagic = 0x31464853;  // "SHF1"
+constexpr uint32_t kFramePayloadMax = (uint32_t{64} << 20) + (uint32_t{1} << 20);
+struct FrameHeader {
+  uint32_t magic = kFrameMagic;
+  uint32_t payload_size_bytes = 0;
+};
+
+struct Frame {
+  std::vector<uint8_t> payload;
+  std::vector<UniqueFd> fds;
+};
+
+/// \brief Connect to the socket at `path`. Disconnected (IOError) if nobody listens there.
+arrow::Result<UniqueFd> ConnectUnix(const std::string& path);
+
+/// \brief Listen at `path` (mode 0600). A socket file that nobody listens on is replaced;
+/// AlreadyExists if somebody does.
+arrow::Result<UniqueFd> ListenUnix(const std::string& path);
+
+/// \brief User id and pid of the peer (SO_PEERCRED).
+struct PeerCredentials {
+  uint32_t user_id = 0;
+  int process_id = 0;
+};
+arrow::Result<PeerCredentials> GetPeerCredentials(int socket_fd);
+
+/// \brief Send one frame whole; never raises SIGPIPE. Disconnected if the peer is gone.
+arrow::Status SendFrame(int socket_fd, std::span<const uint8_t> payload,
+                        std::span<const int> fds = {});
+
+/// \brief Receive one frame whole. Disconnected at end of stream, Timeout after `timeout`,
+/// Invalid if the header is malformed or the payload too large.
+arrow::Result<Frame> ReceiveFrame(
+    int socket_fd, std::optional<std::chrono::milliseconds> timeout = std::nullopt);
+
+}  // namespace sheaf::platform

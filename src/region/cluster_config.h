@@ -1,0 +1,78 @@
+// What every process of a cluster must know before it maps anything: the cluster file (TOML).
+
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include <arrow/result.h>
+
+#include "platform/cache.h"
+#include "sheaf/types.h"
+
+namespace sheaf::region {
+
+enum class Backend : uint8_t { kShm, kFile, kSim };
+enum class Coherence : uint8_t { kCoherent, kSoftware };
+
+/// \brief How the simulator misbehaves (ARCHITECTURE.md section 7).
+struct SimOptions {
+  bool chaos = false;         ///< Random write-backs and refreshes on top of `stale`.
+  bool posted = false;        ///< What was flushed arrives within D, unless settled.
+  uint64_t seed = 1;          ///< Of `chaos`.
+  uint32_t line_bytes = 64;   ///< 64 or 128.
+};
+
+/// \brief One cluster: where its memory is, how large, how coherent. Immutable; equal on all nodes.
+struct ClusterConfig {
+  std::string name = "default";
+  uint64_t cluster_id = 0;  ///< Random, chosen by whoever creates the cluster.
+  Backend backend = Backend::kShm;
+  Coherence coherence = Coherence::kCoherent;  ///< The simulator counts as software.
+  platform::SettleClass settle_class = platform::SettleClass::kArrived;
+  int64_t posted_delay_us = 1000;  ///< D (PROTOCOL.md L13).
+  SimOptions sim;
+
+  uint64_t base_address = 0x200000000000;
+  uint32_t nodes = 1;       ///< Segments 0 .. nodes-1 exist.
+  uint32_t nodes_max = 64;  ///< Fixed at format (L4).
+
+  std::string memory_folder;   ///< Parts are files below it: `<folder>/node<K>/{control,leases,data}`.
+  std::string runtime_folder;  ///< Sockets, locks, logs of this cluster on this host.
+
+  uint64_t segment_size_bytes = uint64_t{4} << 30;  ///< Data part of each node; multiple of 2 MiB.
+  uint32_t slots_max = 1u << 20;
+  uint32_t lease_pages_max = 4096;
+  uint64_t records_size_bytes = uint64_t{1} << 30;  ///< Virtual: allocated as records are written.
+  bool prealloc = false;  ///< Touch the whole data part at start.
+  bool huge_pages = true;  ///< Ask for huge pages where the system gives them.
+
+  /// One grant line for every 64 KiB of data.
+  uint32_t grants_max() const;
+  /// Where segment `k` is mapped when that range is free: segments lie side by side.
+  uint64_t segment_base_address(SegmentId segment) const;
+  std::string segment_folder(SegmentId segment) const;
+  std::string socket_path(NodeId node) const;
+  std::string lock_path(NodeId node) const;
+  std::string log_path(NodeId node) const;
+
+  /// \brief Invalid, naming the key, if a value is out of range or two contradict each other.
+  arrow::Status Validate() const;
+  std::string ToToml() const;
+  /// \brief Parse and validate. Invalid names file, line and key; unknown keys are errors.
+  static arrow::Result<ClusterConfig> FromToml(const std::string& text,
+                                               const std::string& file_name);
+  static arrow::Result<ClusterConfig> Load(const std::string& path);
+};
+
+const char* ToString(Backend backend);
+const char* ToString(Coherence coherence);
+
+/// \brief Folder for sockets, locks and logs of all clusters of this user: $SHEAF_RUNTIME_DIR, else
+/// $XDG_RUNTIME_DIR/sheaf, else /tmp/sheaf-<uid>.
+std::string RuntimeRoot();
+/// \brief Path of the cluster file of cluster `name` on this host: `<root>/<name>/cluster.toml`.
+std::string ClusterFilePath(const std::string& name);
+
+}  // namespace sheaf::region

@@ -1,0 +1,131 @@
+// The region as one process sees it: every segment's three parts, mapped, with the cache operations their memory needs.
+
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
+
+#include "format/layout.h"
+#include "platform/cache.h"
+#include "region/cluster_config.h"
+#include "sheaf/types.h"
+
+namespace sheaf::region {
+
+enum class Role : uint8_t {
+  kClient,  ///< Control read-only; leases of the own node writable; data readable, own extents writable.
+  kDaemon,  ///< As client, and the own segment's control writable.
+};
+
+struct AttachOptions {
+  NodeId node;
+  Role role = Role::kClient;
+  bool relocate = false;  ///< Do not try the common base address (tests).
+};
+
+/// \brief One mapped part. Bytes that other nodes write must be read after `cache()->Invalidate`
+/// (LOAD! of PROTOCOL.md); what other nodes read must be flushed through `cache()`.
+class Part {
+ public:
+  virtual ~Part() = default;
+  uint8_t* data() const { return data_; }
+  uint64_t size_bytes() const { return size_bytes_; }
+  platform::CacheControl* cache() const { return cache_; }
+
+  /// \brief Really allocate a range, so that no access there can raise SIGBUS. The part's home
+  /// daemon only. OutOfMemory if the memory is not there; nothing changes then.
+  virtual arrow::Status Allocate(uint64_t offset, uint64_t size_bytes) = 0;
+
+  /// \brief Make a page-aligned range of a data part writable or read-only in this process.
+  virtual arrow::Status SetWritable(uint64_t offset, uint64_t size_bytes, bool writable) = 0;
+
+ protected:
+  uint8_t* data_ = nullptr;
+  uint64_t size_bytes_ = 0;
+  platform::CacheControl* cache_ = nullptr;
+};
+
+/// \brief One node's share of the region, as this process maps it.
+class Segment {
+ public:
+  Segment(SegmentId id, const format::SegmentHeader& header, std::unique_ptr<Part> control,
+          std::unique_ptr<Part> leases, std::unique_ptr<Part> data);
+  SegmentId id() const { return id_; }
+  const format::SegmentHeader& header() const { return header_; }  ///< A checked copy.
+  const format::ControlLayout& layout() const { return layout_; }
+  Part& control() const { return *control_; }
+  Part& leases() const { return *leases_; }
+  Part& data() const { return *data_; }
+
+  /// Address of a control line; `offset` is from the start of the control part.
+  uint64_t* ControlLine(uint64_t offset) const;
+  uint64_t* NodeLine(format::NodeLine line) const;
+  uint64_t* SlotLine(uint32_t slot) const;
+  uint64_t* GrantLine(uint32_t grant) const;
+  uint64_t* LeasePage(uint32_t page) const;
+
+ private:
+  SegmentId id_;
+  format::SegmentHeader header_;
+  format::ControlLayout layout_;
+  std::unique_ptr<Part> control_;
+  std::unique_ptr<Part> leases_;
+  std::unique_ptr<Part> data_;
+};
+
+/// \brief All segments, mapped by one process of one node. Addresses stay valid until destruction;
+/// whoever hands out pointers into it keeps it alive by shared_ptr. Thread-safe after Attach.
+class Region {
+ public:
+  /// \brief Map every segment of `config` that exists. The own node's must exist; others may appear
+  /// later and are attached by `AttachMissing`. IOError or Invalid (wrong magic, version, cluster,
+  /// user) says which segment, what was found, and what to do.
+  static arrow::Result<std::shared_ptr<Region>> Attach(const ClusterConfig& config,
+                                                       const AttachOptions& options);
+  ~Region();
+
+  const ClusterConfig& config() const { return config_; }
+  NodeId node() const { return options_.node; }
+  uint32_t num_segments() const { return static_cast<uint32_t>(segments_.size()); }
+
+  /// \brief Segment `id`, or nullptr if it does not exist (yet).
+  Segment* segment(SegmentId id) const;
+  Segment& own_segment() const;
+  arrow::Status AttachMissing();
+
+  /// \brief Where a global address lies in this process; nullptr if the range is not inside a
+  /// mapped segment.
+  uint8_t* Resolve(const GlobalRange& range) const;
+
+  /// \brief Which global address `[address, address+size)` is, if it lies inside one data part.
+  std::optional<GlobalAddress> Locate(const void* address, uint64_t size_bytes) const;
+
+ private:
+  Region(ClusterConfig config, AttachOptions options);
+  ClusterConfig config_;
+  AttachOptions options_;
+  std::vector<std::unique_ptr<Segment>> segments_;  ///< Index = segment id; may be null.
+};
+
+/// \brief Create (or take over and re-format) the segment of `node`: files, sizes, header with a new
+/// format epoch, all other control lines zero. The caller holds the node's daemon lock. Refuses
+/// files of another user or another format version, saying what to do. OutOfMemory if the control
+/// part does not fit. For the simulator also creates what each node's image needs.
+arrow::Status FormatSegment(const ClusterConfig& config, NodeId node);
+
+/// \brief Remove the files of `node`'s segment. OK if there are none.
+arrow::Status RemoveSegment(const ClusterConfig& config, NodeId node);
+
+/// \brief Prepare `config.memory_folder` on this host: for shm a tmpfs of its own with huge pages if
+/// this user may mount one, else a folder in /dev/shm. Fails if less than `needed_bytes` can ever
+/// fit there, naming what is free. Idempotent.
+arrow::Status PrepareMemoryFolder(const ClusterConfig& config, uint64_t needed_bytes);
+/// \brief Undo PrepareMemoryFolder.
+arrow::Status RemoveMemoryFolder(const ClusterConfig& config);
+
+}  // namespace sheaf::region
