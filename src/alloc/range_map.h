@@ -22,10 +22,29 @@ struct Range {
   auto operator<=>(const Range&) const = default;
 };
 
-/// \brief State of every granule of one segment: free, open (in a grant, not yet sealed) or sealed with a reference
-/// count (PROTOCOL.md L10). Not thread-safe; the home daemon owns it.
+/// \brief What one run of granules is.
+enum class RunState : uint8_t {
+  kFree,
+  kOpen,    ///< In a grant, not sealed: its session may write it.
+  kSealed,  ///< Objects refer to it; nobody writes.
+};
+
+/// \brief A maximal run of granules in the same state.
+struct Run {
+  Range range;
+  RunState state = RunState::kFree;
+  std::optional<uint32_t> grant;  ///< Open: whose; sealed: the grant it came from, while outstanding.
+  uint32_t references = 0;        ///< Sealed: how many objects.
+  auto operator<=>(const Run&) const = default;
+};
+
+/// \brief State of every granule of one segment: free, open (in a grant, not yet sealed) or sealed
+/// with a reference count (PROTOCOL.md L10). Not thread-safe; the home daemon owns it.
+/// A sealed granule remembers the grant it came from while that grant is outstanding: its writer may
+/// still read it as memory of its own, so at count 0 it goes back to *open in that grant*, and becomes
+/// free only when the grant is returned.
 /// Invariant ALLOC-1: free, open and sealed ranges are disjoint and cover [0, size).
-/// Invariant ALLOC-2: neighbours differ in state, owner or count (maximal runs).
+/// Invariant ALLOC-2: neighbours differ in state, grant or count (maximal runs).
 class RangeMap {
  public:
   explicit RangeMap(uint64_t size_bytes);  ///< All free. A multiple of the granule.
@@ -36,37 +55,35 @@ class RangeMap {
   /// OutOfMemory names what is needed, free, and the largest free range; nothing changes then.
   arrow::Result<Range> Grant(uint64_t size_bytes, uint32_t grant);
 
-  /// \brief Open ranges of `grant` become free. What was sealed out of it stays.
-  /// Returns the ranges freed.
+  /// \brief The grant is no longer outstanding: its open ranges become free (and are returned),
+  /// its sealed ranges forget it and become free at count 0.
   std::vector<Range> Return(uint32_t grant);
 
   /// \brief Open ranges of `grant`, in order: what a dead writer may have dirtied.
   std::vector<Range> OpenRanges(uint32_t grant) const;
 
-  /// \brief Seal: each range must lie in open ranges of one of `grants` (or already be sealed by an
-  /// object that is alive, see Share). Count becomes 1. Invalid, and nothing changed, otherwise.
-  /// Ranges are granule-aligned.
-  arrow::Status Seal(const std::vector<Range>& ranges, const std::vector<uint32_t>& grants);
+  /// \brief The runs that overlap `range`, cut to it, in order. Invalid if it exceeds the segment.
+  arrow::Result<std::vector<Run>> Runs(const Range& range) const;
 
-  /// \brief One more reference on each range, all of which must be sealed. Invalid, and nothing
-  /// changed, otherwise.
-  arrow::Status Share(const std::vector<Range>& ranges);
+  /// \brief One reference more on each range: what is open becomes sealed with count 1, what is
+  /// sealed gets one more. Ranges are granule-aligned, sorted and disjoint; Invalid, and nothing
+  /// changed, if a byte is free. Whether the requester may do that is the caller's check (Runs).
+  arrow::Status AddReference(const std::vector<Range>& ranges);
 
-  /// \brief One reference less on each range; what reaches 0 becomes free and is returned.
-  /// All ranges must be sealed: our own bug otherwise.
-  std::vector<Range> Release(const std::vector<Range>& ranges);
-
-  /// \brief True if every byte of `range` is open in `grant`.
-  bool IsOpen(const Range& range, uint32_t grant) const;
-  bool IsSealed(const Range& range) const;
+  /// \brief One reference less on each range, all of which must be sealed (our own bug otherwise).
+  /// At count 0: open again if its grant is outstanding, else free. Returns the ranges that became free.
+  std::vector<Range> DropReference(const std::vector<Range>& ranges);
 
   uint64_t size_bytes() const { return size_bytes_; }
   uint64_t free_bytes() const { return free_bytes_; }
   uint64_t open_bytes() const { return open_bytes_; }
   uint64_t largest_free_bytes() const;
 
-  /// \brief Rebuild (R3): mark a grant's whole extent open, before any Seal of objects over it.
+  /// \brief Rebuild (R3): mark a grant's whole extent open, before any AddReference of objects over
+  /// it; objects whose grant is gone: `AdoptSealed` for free bytes.
   arrow::Status Adopt(const Range& extent, uint32_t grant);
+  /// \brief Rebuild (R3): one reference on each range; what is free becomes sealed with count 1.
+  arrow::Status AdoptSealed(const std::vector<Range>& ranges);
 
  private:
   uint64_t size_bytes_;

@@ -70,6 +70,9 @@ class RegionMemoryPool : public arrow::MemoryPool {
   /// object: Free will not reuse them, Reallocate of them copies.
   void MarkSealed(const std::vector<Range>& ranges);
 
+  /// An extent out of which something was sealed is given back as soon as no live allocation is in it
+  /// (what its source sealed stays with the objects); one never sealed is kept for reuse.
+
   /// \brief Give back every extent that holds no live allocation, beyond what is retained when
   /// `keep_retained`. Returns bytes given back.
   uint64_t ReturnUnused(bool keep_retained);
