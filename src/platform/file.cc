@@ -24,16 +24,18 @@ constexpr mode_t kWritableByOthers = S_IWGRP | S_IWOTH;
 /// A signal that keeps coming must not keep a long fallocate from ending: give up then.
 constexpr int kInterruptedRetriesMax = 64;
 
-/// Between our open and our lock somebody may remove the file: lock the next one, bounded.
+/// Between our open and our lock somebody may remove the file: lock the next one,
+/// bounded.
 constexpr int kLockRetriesMax = 16;
 
 std::string OwnerAndMode(const std::string& path) {
   struct stat status;
   if (::lstat(path.c_str(), &status) != 0) return "its folder may not be searched";
   char mode[8];
-  std::snprintf(mode, sizeof(mode), "%04o", static_cast<unsigned>(status.st_mode & 07777));
-  return "owner uid " + std::to_string(status.st_uid) + ", mode " + mode + ", we are uid " +
-         std::to_string(::geteuid());
+  std::snprintf(mode, sizeof(mode), "%04o",
+                static_cast<unsigned>(status.st_mode & 07777));
+  return "owner uid " + std::to_string(status.st_uid) + ", mode " + mode +
+         ", we are uid " + std::to_string(::geteuid());
 }
 
 arrow::Status OpenError(const std::string& what, const std::string& path) {
@@ -54,8 +56,9 @@ arrow::Status OpenError(const std::string& what, const std::string& path) {
   }
 }
 
-/// An exclusive lock of the whole file that belongs to the open file description: inherited by
-/// fork and gone with its last copy, like flock, but it can be asked for without being taken.
+/// An exclusive lock of the whole file that belongs to the open file description:
+/// inherited by fork and gone with its last copy, like flock, but it can be asked for
+/// without being taken.
 struct flock WholeFileLock() {
   struct flock lock = {};
   lock.l_type = F_WRLCK;
@@ -196,8 +199,8 @@ arrow::Status MakePrivateFolder(const std::string& path) {
     return arrow::Status::IOError(path, " is not a folder");
   }
   if (status.st_uid != ::geteuid() || (status.st_mode & kWritableByOthers) != 0) {
-    return arrow::Status::IOError("folder ", path, " is not private: ",
-                                  OwnerAndMode(path));
+    return arrow::Status::IOError("folder ", path,
+                                  " is not private: ", OwnerAndMode(path));
   }
   return arrow::Status::OK();
 }
@@ -211,8 +214,8 @@ arrow::Status RemoveAll(const std::string& path) {
 
 arrow::Result<FileLock> FileLock::Acquire(const std::string& path) {
   for (int i = 0; i < kLockRetriesMax; ++i) {
-    UniqueFd fd(
-        ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, kPrivateFileMode));
+    UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW,
+                       kPrivateFileMode));
     if (!fd.valid()) return OpenError("cannot open lock file", path);
     struct flock lock = WholeFileLock();
     if (::fcntl(fd.get(), F_OFD_SETLK, &lock) != 0) {
@@ -234,7 +237,8 @@ arrow::Result<bool> FileLock::IsHeld(const std::string& path) {
     return OpenError("cannot open lock file", path);
   }
   struct flock lock = WholeFileLock();
-  if (::fcntl(fd.get(), F_OFD_GETLK, &lock) != 0) return OsError("cannot query lock", path);
+  if (::fcntl(fd.get(), F_OFD_GETLK, &lock) != 0)
+    return OsError("cannot query lock", path);
   return lock.l_type != F_UNLCK;
 }
 

@@ -2,13 +2,13 @@
 
 #pragma once
 
+#include <arrow/result.h>
+#include <arrow/status.h>
+
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <utility>
-
-#include <arrow/result.h>
-#include <arrow/status.h>
 
 namespace sheaf::platform {
 
@@ -34,17 +34,19 @@ enum class Access : uint8_t { kRead, kReadWrite };
 arrow::Status OsError(const std::string& what, const std::string& path,
                       int error_number = 0);
 
-/// \brief Open an existing file. KeyError if there is none; IOError names owner and mode when
-/// permission is denied. Symbolic links are refused at the last component.
+/// \brief Open an existing file. KeyError if there is none; IOError names owner and mode
+/// when permission is denied. Symbolic links are refused at the last component.
 arrow::Result<UniqueFd> OpenFile(const std::string& path, Access access);
 
-/// \brief Create `path` (mode 0600) with `size_bytes` of holes; AlreadyExists if it is there.
+/// \brief Create `path` (mode 0600) with `size_bytes` of holes; AlreadyExists if it is
+/// there.
 arrow::Result<UniqueFd> CreateFile(const std::string& path, uint64_t size_bytes);
 
 arrow::Result<uint64_t> FileSize(int fd);
 
-/// \brief Really allocate the bytes (fallocate), so that storing there can never raise SIGBUS.
-/// OutOfMemory if the file system is full; nothing stays allocated that was not before.
+/// \brief Really allocate the bytes (fallocate), so that storing there can never raise
+/// SIGBUS. OutOfMemory if the file system is full; nothing stays allocated that was not
+/// before. NotImplemented on a file system without fallocate.
 arrow::Status AllocateFileRange(int fd, uint64_t offset, uint64_t size_bytes);
 
 /// \brief Give whole pages of the range back to the file system (a hole, reads as zeros).
@@ -53,15 +55,18 @@ arrow::Status FreeFileRange(int fd, uint64_t offset, uint64_t size_bytes);
 /// \brief Free bytes of the file system that holds `path` (a folder or file).
 arrow::Result<uint64_t> FileSystemFreeBytes(const std::string& path);
 
-/// \brief Create `path` and missing parents with mode 0700; refuse one that another user owns or
-/// others may write.
+/// \brief Create `path` and missing parents with mode 0700; refuse one that another user
+/// owns or others may write.
 arrow::Status MakePrivateFolder(const std::string& path);
 
 /// \brief Remove a file or a folder with all below it; OK if there is none.
 arrow::Status RemoveAll(const std::string& path);
 
-/// \brief An exclusive flock on `path` (created 0600, holds the owner's pid as text), held until
-/// destruction, inherited by fork with the descriptor. AlreadyExists, naming the pid, if held.
+/// \brief An exclusive lock of `path` (created 0600, holds the owner's pid as text), held
+/// until destruction, inherited by fork with the descriptor. AlreadyExists, naming the
+/// pid, if held. It is a lock of the open file description, as flock's, but F_OFD_SETLK:
+/// that one can be asked for without being taken, so that IsHeld never makes an Acquire
+/// fail.
 class FileLock {
  public:
   static arrow::Result<FileLock> Acquire(const std::string& path);
@@ -76,8 +81,10 @@ class FileLock {
 /// \brief A shared mapping of [0, size) of a file, unmapped on destruction.
 class Mapping {
  public:
-  /// \brief Map `size_bytes` at `wanted_address` if it is not 0 and free (MAP_FIXED_NOREPLACE),
-  /// anywhere else (aligned to 2 MiB) otherwise.
+  /// \brief Map `size_bytes` at `wanted_address` if it is not 0 and free
+  /// (MAP_FIXED_NOREPLACE), anywhere else (aligned to 2 MiB) otherwise. Invalid if a
+  /// regular file is shorter. Under thread sanitizer, which aborts on low addresses,
+  /// always anywhere.
   static arrow::Result<Mapping> Map(int fd, uint64_t size_bytes, Access access,
                                     uint64_t wanted_address = 0);
   Mapping() = default;
@@ -88,16 +95,19 @@ class Mapping {
   uint8_t* data() const { return data_; }
   uint64_t size_bytes() const { return size_bytes_; }
 
-  /// \brief Change access of a page-aligned range (mprotect). The file must be open for it.
-  /// Writable ranges are not inherited by fork (MADV_DONTFORK), read-only ones are.
+  /// \brief Change access of a page-aligned range (mprotect). The file must be open for
+  /// it. Writable ranges are not inherited by fork (MADV_DONTFORK), read-only ones are.
   arrow::Status Protect(uint64_t offset, uint64_t size_bytes, Access access);
 
-  /// \brief Ask for huge pages on the whole mapping; has effect only where the system gives them.
+  /// \brief Ask for huge pages on the whole mapping; has effect only where the system
+  /// gives them.
   void AdviseHugePages();
 
-  /// \brief Really allocate and touch a range through this writable mapping (MADV_POPULATE_WRITE):
-  /// huge pages where advised. OutOfMemory if the memory is not there. NotImplemented on a kernel
-  /// without it.
+  /// \brief Really allocate and touch a range through this writable mapping
+  /// (MADV_POPULATE_WRITE): huge pages where advised. OutOfMemory if the memory is not
+  /// there: pages touched before stay allocated, FreeFileRange gives them back.
+  /// NotImplemented on a kernel without it (before Linux 5.14): AllocateFileRange does
+  /// the same there, page by page.
   arrow::Status PopulateWrite(uint64_t offset, uint64_t size_bytes);
 
  private:
@@ -108,11 +118,12 @@ class Mapping {
   uint64_t size_bytes_ = 0;
 };
 
-/// \brief Page size that backs `address` in this process now, in bytes (from smaps; slow).
+/// \brief Page size that backs most of the touched part of the mapping around `address`
+/// in this process now, in bytes (from smaps; slow).
 arrow::Result<uint64_t> BackingPageSize(const void* address);
 
-/// \brief Mount a tmpfs with huge=advise of `size_bytes` on `folder`, mode 0700. IOError if the
-/// caller may not mount.
+/// \brief Mount a tmpfs with huge=advise of `size_bytes` on `folder`, mode 0700. IOError
+/// if the caller may not mount.
 arrow::Status MountHugeTmpfs(const std::string& folder, uint64_t size_bytes);
 /// \brief Unmount what is mounted on `folder`, if anything is.
 arrow::Status Unmount(const std::string& folder);

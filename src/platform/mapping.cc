@@ -15,6 +15,9 @@ namespace {
 /// Mappings start at a multiple of it, so that huge pages can back them.
 constexpr uint64_t kMappingAlignment = uint64_t{2} << 20;
 
+/// A signal that keeps coming must not keep a long populate from ending: give up then.
+constexpr int kInterruptedRetriesMax = 64;
+
 #ifndef MADV_POPULATE_WRITE  // Linux 5.14; the C library of Debian 12 knows it.
 #define MADV_POPULATE_WRITE 23
 #endif
@@ -51,14 +54,16 @@ std::string RangeText(uint64_t offset, uint64_t size_bytes) {
 /// The file at exactly `wanted_address`, or null.
 void* MapAtWanted(int fd, uint64_t size_bytes, int protection, uint64_t wanted_address) {
   void* wanted = reinterpret_cast<void*>(wanted_address);
-  void* got = ::mmap(wanted, size_bytes, protection, MAP_SHARED | MAP_FIXED_NOREPLACE, fd, 0);
+  void* got =
+      ::mmap(wanted, size_bytes, protection, MAP_SHARED | MAP_FIXED_NOREPLACE, fd, 0);
   if (got == MAP_FAILED) return nullptr;
   if (got == wanted) return got;
   ::munmap(got, size_bytes);
   return nullptr;
 }
 
-/// The file at any address that is a multiple of kMappingAlignment, or MAP_FAILED with errno.
+/// The file at any address that is a multiple of kMappingAlignment, or MAP_FAILED with
+/// errno.
 void* MapAnywhere(int fd, uint64_t size_bytes, int protection) {
   const uint64_t reserved_bytes = size_bytes + kMappingAlignment;
   void* reserved = ::mmap(nullptr, reserved_bytes, PROT_NONE,
@@ -95,7 +100,8 @@ arrow::Status CheckFileCovers(int fd, uint64_t size_bytes) {
   return arrow::Status::OK();
 }
 
-/// A process that forks must not let its child dirty lines nobody accounts for (PROTOCOL.md P3).
+/// A process that forks must not let its child dirty lines nobody accounts for
+/// (PROTOCOL.md P3).
 arrow::Status SetForkRule(void* data, uint64_t size_bytes, Access access) {
   const int advice = access == Access::kRead ? MADV_DOFORK : MADV_DONTFORK;
   if (::madvise(data, size_bytes, advice) != 0) {

@@ -24,7 +24,8 @@ struct SmapsEntry {
   uint64_t huge_kib = 0;  ///< Mapped by huge pages although `page_kib` is the small size.
 };
 
-/// True if `line` opens a mapping ("7f00-7f10 rw-s ..."); then tells whether `address` is in it.
+/// True if `line` opens a mapping ("7f00-7f10 rw-s ..."); then tells whether `address` is
+/// in it.
 bool ParseRange(const std::string& line, uint64_t address, bool* contains) {
   unsigned long begin = 0;  // NOLINT(google-runtime-int): what sscanf wants
   unsigned long end = 0;    // NOLINT(google-runtime-int)
@@ -74,8 +75,7 @@ arrow::Result<uint64_t> BackingPageSize(const void* address) {
 }
 
 arrow::Status MountHugeTmpfs(const std::string& folder, uint64_t size_bytes) {
-  const std::string options =
-      "mode=0700,huge=advise,size=" + std::to_string(size_bytes);
+  const std::string options = "mode=0700,huge=advise,size=" + std::to_string(size_bytes);
   if (::mount("sheaf", folder.c_str(), "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC,
               options.c_str()) != 0) {
     return OsError("cannot mount a tmpfs on", folder);

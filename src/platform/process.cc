@@ -27,15 +27,15 @@ namespace {
 #endif
 constexpr unsigned kCloseRangeCloexec = 1U << 2;  // Linux 5.11
 
-/// What the new process tells the one that wanted it, over a pipe that exec closes: its pid, then
-/// (only if exec failed) errno.
+/// What the new process tells the one that wanted it, over a pipe that exec closes: its
+/// pid, then (only if exec failed) errno.
 struct SpawnReport {
   int pid = 0;
   int error_number = 0;
 };
 
-// Below, between fork and exec: async-signal-safe calls only, since other threads of the parent
-// may have held any lock.
+// Below, between fork and exec: async-signal-safe calls only, since other threads of the
+// parent may have held any lock.
 
 void WriteAll(int fd, const void* data, size_t size_bytes) {
   const char* bytes = static_cast<const char*>(data);
@@ -58,8 +58,9 @@ void ResetSignals() {
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
 }
 
-/// Becomes `argv[0]`, or reports why not. A pipe of the parent that stayed open here would keep
-/// its reader waiting for as long as the daemon lives: only 0, 1 and 2 are handed on.
+/// Becomes `argv[0]`, or reports why not. A pipe of the parent that stayed open here
+/// would keep its reader waiting for as long as the daemon lives: only 0, 1 and 2 are
+/// handed on.
 [[noreturn]] void RunDetached(char* const* argv, int null_fd, int log_fd, int report_fd) {
   ResetSignals();
   const int pid = ::getpid();
@@ -74,7 +75,8 @@ void ResetSignals() {
   ::_exit(127);
 }
 
-/// The child leaves session and terminal and forks again: the grandchild is not ours to reap.
+/// The child leaves session and terminal and forks again: the grandchild is not ours to
+/// reap.
 [[noreturn]] void ForkAgain(char* const* argv, int null_fd, int log_fd, int report_fd) {
   ::setsid();
   const pid_t pid = ::fork();
@@ -92,8 +94,8 @@ SpawnReport ReadReport(int fd) {
   std::array<int, 2> words = {0, 0};
   size_t got = 0;
   while (got < sizeof(words)) {
-    const ssize_t size = ::read(fd, reinterpret_cast<char*>(words.data()) + got,
-                                sizeof(words) - got);
+    const ssize_t size =
+        ::read(fd, reinterpret_cast<char*>(words.data()) + got, sizeof(words) - got);
     if (size < 0 && errno == EINTR) continue;
     if (size <= 0) break;
     got += static_cast<size_t>(size);

@@ -2,20 +2,21 @@
 
 #pragma once
 
+#include <arrow/result.h>
+#include <arrow/status.h>
+
 #include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
 
-#include <arrow/result.h>
-#include <arrow/status.h>
-
 #include "platform/file.h"
 
 namespace sheaf::platform {
 
-/// \brief A descriptor of process `pid` that becomes readable when the process ends (pidfd_open).
+/// \brief A descriptor of process `pid` that becomes readable when the process ends
+/// (pidfd_open).
 arrow::Result<UniqueFd> OpenPidFd(int pid);
 /// \brief True once the process behind `pidfd` has ended.
 bool HasExited(const UniqueFd& pidfd);
@@ -23,8 +24,8 @@ bool HasExited(const UniqueFd& pidfd);
 int CurrentProcessId();
 uint32_t CurrentUserId();
 
-/// \brief Start `arguments[0]` (a path) detached from this session and terminal, standard input
-/// from /dev/null, output appended to `log_path`. Returns the pid.
+/// \brief Start `arguments[0]` (a path) detached from this session and terminal, standard
+/// input from /dev/null, output appended to `log_path`. Returns the pid.
 arrow::Result<int> SpawnDetached(const std::vector<std::string>& arguments,
                                  const std::string& log_path);
 

@@ -1,5 +1,5 @@
-// Words and lines in memory that another process or node reads while this one writes. The only raw atomics on
-// shared memory: a checker can replace them.
+// Words and lines in memory that another process or node reads while this one writes. The
+// only raw atomics on shared memory: a checker can replace them.
 
 #pragma once
 
@@ -22,8 +22,8 @@ class SharedWord {
   void StoreRelease(uint64_t value) {
     std::atomic_ref<uint64_t>(*word_).store(value, std::memory_order_release);
   }
-  /// \brief Store, then a full fence: no later load of this thread passes it (a read-modify-write,
-  /// since thread sanitizers do not understand stand-alone fences).
+  /// \brief Store, then a full fence: no later load of this thread passes it (a
+  /// read-modify-write, since thread sanitizers do not understand stand-alone fences).
   void StoreFenced(uint64_t value) {
     std::atomic_ref<uint64_t>(*word_).exchange(value, std::memory_order_seq_cst);
   }
@@ -35,17 +35,18 @@ class SharedWord {
 /// \brief 64 bytes of control data, aligned, read and written as eight atomic words.
 using LineWords = std::array<uint64_t, 8>;
 
-/// \brief Read a line that its owner may be changing: words are whole, the line may be torn; the
-/// caller checks its checksum (PROTOCOL.md L2).
+/// \brief Read a line that its owner may be changing: words are whole, the line may be
+/// torn; the caller checks its checksum (PROTOCOL.md L2).
 inline LineWords LoadLine(const uint64_t* line) {
   LineWords words;
   for (size_t i = 0; i < words.size(); ++i) words[i] = SharedWord(line + i).LoadAcquire();
   return words;
 }
 
-/// \brief Update a line: word 0 := `busy_word`, the other words, then word 0 as a fenced store.
-/// Readers of the same coherence domain that see the old or the new word 0 twice around their
-/// reads still check the checksum: words may mix. Flushing is the caller's business.
+/// \brief Update a line: word 0 := `busy_word`, the other words, then word 0 as a fenced
+/// store. Readers of the same coherence domain that see the old or the new word 0 twice
+/// around their reads still check the checksum: words may mix. Flushing is the caller's
+/// business.
 inline void StoreLine(uint64_t* line, const LineWords& words, uint64_t busy_word) {
   SharedWord(line).StoreRelease(busy_word);
   for (size_t i = 1; i < words.size(); ++i) SharedWord(line + i).StoreRelease(words[i]);
