@@ -2,13 +2,13 @@
 
 #pragma once
 
-#include <arrow/result.h>
-
 #include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
+
+#include <arrow/result.h>
 
 namespace sheaf::platform {
 

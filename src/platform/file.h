@@ -2,13 +2,13 @@
 
 #pragma once
 
-#include <arrow/result.h>
-#include <arrow/status.h>
-
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <utility>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
 
 namespace sheaf::platform {
 

@@ -19,21 +19,21 @@ constexpr uint64_t kMappingAlignment = uint64_t{2} << 20;
 constexpr int kInterruptedRetriesMax = 64;
 
 #ifndef MADV_POPULATE_WRITE  // Linux 5.14; the C library of Debian 12 knows it.
-#define MADV_POPULATE_WRITE 23
+#  define MADV_POPULATE_WRITE 23
 #endif
 #ifndef MAP_FIXED_NOREPLACE  // Linux 4.17; older kernels take it for a hint.
-#define MAP_FIXED_NOREPLACE 0x100000
+#  define MAP_FIXED_NOREPLACE 0x100000
 #endif
 
 // Thread sanitizer aborts when a fixed address lies in its shadow, and low ones do.
 #if defined(__SANITIZE_THREAD__)
 constexpr bool kAddressHintsWork = false;
 #elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
+#  if __has_feature(thread_sanitizer)
 constexpr bool kAddressHintsWork = false;
-#else
+#  else
 constexpr bool kAddressHintsWork = true;
-#endif
+#  endif
 #else
 constexpr bool kAddressHintsWork = true;
 #endif

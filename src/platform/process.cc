@@ -20,10 +20,10 @@ namespace sheaf::platform {
 namespace {
 
 #ifndef SYS_pidfd_open  // Linux 5.3; one number on all architectures.
-#define SYS_pidfd_open 434
+#  define SYS_pidfd_open 434
 #endif
 #ifndef SYS_close_range  // Linux 5.9
-#define SYS_close_range 436
+#  define SYS_close_range 436
 #endif
 constexpr unsigned kCloseRangeCloexec = 1U << 2;  // Linux 5.11
 

@@ -2,14 +2,14 @@
 
 #pragma once
 
-#include <arrow/result.h>
-#include <arrow/status.h>
-
 #include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
 
 #include "platform/file.h"
 

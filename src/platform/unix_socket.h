@@ -3,9 +3,6 @@
 
 #pragma once
 
-#include <arrow/result.h>
-#include <arrow/status.h>
-
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -13,6 +10,9 @@
 #include <span>
 #include <string>
 #include <vector>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
 
 #include "platform/file.h"
 
