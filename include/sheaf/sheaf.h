@@ -1,0 +1,8 @@
+// Everything that a program using Sheaf needs.
+
+#pragma once
+
+#include "sheaf/handle.h"  // IWYU pragma: export
+#include "sheaf/status.h"  // IWYU pragma: export
+#include "sheaf/store.h"   // IWYU pragma: export
+#include "sheaf/types.h"   // IWYU pragma: export
