@@ -1,0 +1,78 @@
+#include "format/message.h"
+
+#include <string>
+
+#include "sheaf/status.h"
+
+namespace sheaf::format {
+namespace {
+
+constexpr uint8_t kReasonMax = static_cast<uint8_t>(ErrorReason::kInterrupted);
+
+std::vector<uint8_t> Finish(flatbuffers::FlatBufferBuilder* builder, uint64_t request_id,
+                            bool is_reply, flatbuffers::Offset<Outcome> outcome, Body type,
+                            flatbuffers::Offset<void> body) {
+  builder->Finish(CreateMessage(*builder, request_id, is_reply, outcome, type, body));
+  return {builder->GetBufferPointer(), builder->GetBufferPointer() + builder->GetSize()};
+}
+
+// Reason + 1 of a status that carries one, else 0.
+uint8_t ReasonCode(const arrow::Status& status) {
+  for (uint8_t r = 0; r <= kReasonMax; ++r) {
+    if (HasReason(status, static_cast<ErrorReason>(r))) return static_cast<uint8_t>(r + 1);
+  }
+  return 0;
+}
+
+}  // namespace
+
+std::vector<uint8_t> FinishRequest(flatbuffers::FlatBufferBuilder* builder,
+                                   uint64_t request_id, Body type,
+                                   flatbuffers::Offset<void> body) {
+  return Finish(builder, request_id, /*is_reply=*/false, 0, type, body);
+}
+
+std::vector<uint8_t> FinishReply(flatbuffers::FlatBufferBuilder* builder,
+                                 uint64_t request_id, Body type,
+                                 flatbuffers::Offset<void> body) {
+  return Finish(builder, request_id, /*is_reply=*/true, 0, type, body);
+}
+
+std::vector<uint8_t> MakeOutcomeReply(uint64_t request_id, const arrow::Status& status) {
+  flatbuffers::FlatBufferBuilder builder;
+  flatbuffers::Offset<Outcome> outcome = 0;
+  if (!status.ok()) {
+    const auto text = builder.CreateString(status.message());
+    outcome = CreateOutcome(builder, static_cast<uint8_t>(status.code()),
+                            ReasonCode(status), text);
+  }
+  const auto body = CreateEmpty(builder).Union();
+  return Finish(&builder, request_id, /*is_reply=*/true, outcome, Body::Empty, body);
+}
+
+arrow::Result<const Message*> ParseMessage(std::span<const uint8_t> payload) {
+  flatbuffers::Verifier verifier(payload.data(), payload.size(), /*max_depth=*/16,
+                                 /*max_tables=*/1024);
+  if (!VerifyMessageBuffer(verifier)) {
+    return arrow::Status::Invalid("malformed message of ", payload.size(), " bytes");
+  }
+  const Message* message = GetMessage(payload.data());
+  if (message->body() == nullptr) return arrow::Status::Invalid("message without a body");
+  return message;
+}
+
+arrow::Status ToStatus(const Message& reply) {
+  const Outcome* outcome = reply.outcome();
+  if (outcome == nullptr || outcome->code() == 0) return arrow::Status::OK();
+  std::string text = outcome->text() != nullptr ? outcome->text()->str() : "";
+  const auto code = static_cast<arrow::StatusCode>(outcome->code());
+  if (arrow::Status::CodeAsString(code).starts_with("Unknown status code")) {
+    return arrow::Status::Invalid("reply with status code ", int{outcome->code()}, ": ", text);
+  }
+  if (outcome->reason() == 0 || outcome->reason() > kReasonMax + 1) {
+    return {code, std::move(text)};
+  }
+  return MakeStatus(code, static_cast<ErrorReason>(outcome->reason() - 1), std::move(text));
+}
+
+}  // namespace sheaf::format
