@@ -28,3 +28,11 @@ endfunction()
 
 sheaf_add_app(sheaf sheaf_cli)
 sheaf_add_app(sheafd sheafd)
+
+# What `make build` builds: all that is installed.
+add_custom_target(programs DEPENDS sheaf)
+foreach(program sheaf_cli sheafd)
+  if(TARGET ${program})
+    add_dependencies(programs ${program})
+  endif()
+endforeach()

@@ -61,3 +61,25 @@ foreach(test IN LISTS tests)
   sheaf_add_test(${name} multiprocess "${test}" ${SHEAF_ALL_ROOMS})
   sheaf_define_binaries(${name})
 endforeach()
+
+# The project's own habits. Label `tools`: no need to run them once more under a sanitizer.
+find_program(SHEAF_PYTHON3 NAMES python3 REQUIRED)
+function(sheaf_add_tool_test name)
+  add_test(NAME tools.${name} COMMAND ${ARGN})
+  set_tests_properties(tools.${name} PROPERTIES LABELS tools TIMEOUT 300)
+endfunction()
+set(tools "${PROJECT_SOURCE_DIR}/tools")
+sheaf_add_tool_test(check_layers ${SHEAF_PYTHON3} ${tools}/check_layers.py)
+sheaf_add_tool_test(check_layers_test ${SHEAF_PYTHON3} ${tools}/check_layers_test.py)
+sheaf_add_tool_test(check_budget ${SHEAF_PYTHON3} ${tools}/check_budget.py)
+
+# The installed package, seen from outside. Not under sanitizers: a user's build has none.
+if(NOT SHEAF_SANITIZE)
+  add_test(
+    NAME install_consumer
+    COMMAND
+      ${CMAKE_COMMAND} -D "BUILD=${PROJECT_BINARY_DIR}" -D "GENERATOR=${CMAKE_GENERATOR}" -D
+      "CXX=${CMAKE_CXX_COMPILER}" -D "CXX_FLAGS=${CMAKE_CXX_FLAGS}" -P
+      "${PROJECT_SOURCE_DIR}/tests/install_consumer/run.cmake")
+  set_tests_properties(install_consumer PROPERTIES LABELS tools TIMEOUT 300)
+endif()

@@ -1,0 +1,78 @@
+# Two commands from nothing: `make demo` and `make test`. CMakePresets.json is underneath.
+
+JOBS ?= $(shell nproc)
+BASE ?= origin/main
+
+.DEFAULT_GOAL := help
+.PHONY: help demo build test check format asan tsan clang bench bench-smoke coverage model \
+        setup-build setup-test setup-check clean
+
+help:
+	@echo "Sheaf: Arrow tables in memory that nodes share."
+	@echo
+	@echo "  make demo         install what is missing, build, and run the main job on two nodes"
+	@echo "  make build        the programs, optimised:  build/release/bin/sheaf, sheafd"
+	@echo "  make test         build and run all tests"
+	@echo
+	@echo "  make check        format, layers, file sizes, and clang-tidy on files that differ"
+	@echo "                    from $(BASE) (BASE=<commit>; BASE=all for every file)"
+	@echo "  make format       let clang-format rewrite the sources"
+	@echo "  make asan         all tests under address and undefined-behaviour sanitizers"
+	@echo "  make tsan         in-process tests under thread sanitizer"
+	@echo "  make clang        build with clang 19 (thread-safety analysis) and test"
+	@echo "  make bench        run the benchmarks; JSON in build/bench/  (FILTER=<regex>)"
+	@echo "  make bench-smoke  run each benchmark once, tiny, to see that it works"
+	@echo "  make coverage     lines that the tests execute: build/coverage/lines.txt"
+	@echo "  make model        check the protocol's models (about 2 minutes)"
+	@echo "  make clean        remove build/ (the set-up in .deps/ stays)"
+	@echo
+	@echo "  JOBS=$(JOBS) compilers and tests at a time. Everything that CI does: .ci/run"
+
+setup-build setup-test setup-check:
+	@tools/setup.sh $(patsubst setup-%,%,$@)
+
+# $(call configure_and_build,<preset>,<options of cmake --build>)
+define configure_and_build
+	@cmake --preset $(1) --log-level=WARNING >/dev/null
+	@cmake --build --preset $(1) -j $(JOBS) $(2)
+endef
+
+build: setup-build
+	$(call configure_and_build,release,--target programs)
+
+demo: build
+	@tools/demo.sh
+
+test: setup-test
+	$(call configure_and_build,release)
+	@ctest --preset release -j $(JOBS) --output-junit ctest.xml
+
+asan tsan clang: setup-check
+	$(call configure_and_build,$@)
+	@ctest --preset $@ -j $(JOBS) --output-junit ctest.xml
+
+check: setup-check
+	@tools/check.sh $(BASE)
+
+format: setup-check
+	@git ls-files '*.h' '*.cc' '*.cpp' | xargs clang-format-19 -i
+
+bench: setup-build
+	$(call configure_and_build,bench)
+	@build/bench/bin/sheaf_bench --benchmark_filter='$(or $(FILTER),.)' \
+	  --benchmark_out=build/bench/bench.json --benchmark_out_format=json
+
+bench-smoke: setup-build
+	$(call configure_and_build,bench)
+	@SHEAF_BENCH_SMOKE=1 build/bench/bin/sheaf_bench --benchmark_min_time=0.001
+
+coverage: setup-test
+	$(call configure_and_build,coverage)
+	@ctest --preset coverage -j $(JOBS)
+	@tools/coverage.sh build/coverage
+
+model:
+	@docs/model/run.sh quick
+
+clean:
+	rm -rf build
