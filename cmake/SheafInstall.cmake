@@ -1,6 +1,5 @@
 # cmake --install: headers, library, programs, and the CMake package Sheaf (sheaf::sheaf).
 
-include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
 set(package_dir "${CMAKE_INSTALL_LIBDIR}/cmake/Sheaf")

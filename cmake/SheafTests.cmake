@@ -25,6 +25,14 @@ function(sheaf_define_binaries target)
   endif()
 endfunction()
 
+# Programs that ctest runs as a whole instead of case by case, because their suites share a
+# costly set-up; tools/count_tests.py counts their cases.
+set(SHEAF_TESTS_RUN_WHOLE "")
+file(MAKE_DIRECTORY "${PROJECT_BINARY_DIR}/gtest")
+
+# What `make tsan` builds.
+add_custom_target(inprocess_tests)
+
 # sheaf_add_test(<name> <label> <sources> <libraries>...)
 function(sheaf_add_test name label sources)
   sheaf_add_executable(${name} ${sources})
@@ -32,6 +40,15 @@ function(sheaf_add_test name label sources)
   # `testing` first: the static libraries it needs come after it.
   target_link_libraries(
     ${name} PRIVATE sheaf_test_main sheaf_testing ${ARGN} ${SHEAF_ARROW_ALL} GTest::gmock)
+  if(label STREQUAL inprocess)
+    add_dependencies(inprocess_tests ${name})
+  endif()
+  if(name IN_LIST SHEAF_TESTS_RUN_WHOLE)
+    add_test(NAME ${name}.whole
+             COMMAND ${name} --gtest_output=xml:${PROJECT_BINARY_DIR}/gtest/${name}.xml)
+    set_tests_properties(${name}.whole PROPERTIES LABELS ${label} TIMEOUT 1200)
+    return()
+  endif()
   gtest_discover_tests(
     ${name}
     DISCOVERY_MODE PRE_TEST
