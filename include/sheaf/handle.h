@@ -23,7 +23,7 @@ struct Handle {
   ObjectId object;
   int64_t row_offset = 0;
   int64_t num_rows = -1;  ///< -1: to the end.
-  std::optional<std::vector<uint32_t>> columns;  ///< Of the object, in this order; all when absent.
+  std::optional<std::vector<uint32_t>> columns = std::nullopt;  ///< Of the object, in this order; all when absent.
 
   bool operator==(const Handle&) const = default;
 

@@ -44,7 +44,7 @@ struct SegmentHeader {
   uint64_t created_unix_seconds;
   uint32_t user_id;
   uint32_t coherence;  ///< 0 coherent, 1 software.
-  uint64_t reserved[17];
+  uint64_t reserved[18];
   uint64_t checksum;  ///< XXH3 over all bytes before.
 };
 static_assert(sizeof(SegmentHeader) == 256 &&

@@ -1,0 +1,108 @@
+#include "client/lease_table.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "base/plant.h"
+#include "client/session.h"
+#include "sheaf/status.h"
+
+namespace sheaf::client {
+namespace {
+
+arrow::Status Stale(const ObjectId& object) {
+  return MakeStatus(
+      arrow::StatusCode::KeyError, ErrorReason::kStaleGeneration,
+      "object " + std::to_string(object.segment.value) + ":" + std::to_string(object.slot) +
+          " generation " + std::to_string(object.generation) +
+          " is gone: it was removed, replaced, or its creating session ended");
+}
+
+bool Names(const format::Slot& slot, const ObjectId& object) {
+  return slot.generation == object.generation && directory::IsReadable(slot);
+}
+
+}  // namespace
+
+ObjectLease::ObjectLease(std::shared_ptr<Session> session, const ObjectId& object,
+                         lease::Cell cell, const format::Slot& slot)
+    : session_(std::move(session)), object_(object), cell_(cell), slot_(slot) {}
+
+ObjectLease::~ObjectLease() {
+  if (!session_->CheckProcess().ok()) return;  // a forked child's copy: the cell is the parent's
+  session_->leases().Forget(*this);
+  session_->cells().Clear(cell_);
+}
+
+arrow::Result<std::shared_ptr<ObjectLease>> LeaseTable::Take(
+    const std::shared_ptr<Session>& session, const ObjectId& object) {
+  {
+    std::lock_guard lock(mutex_);
+    if (auto found = by_object_.find(object); found != by_object_.end()) {
+      if (auto lease = found->second.lock()) return lease;
+    }
+  }
+  region::Segment* segment = session->region().segment(object.segment);
+  if (segment == nullptr || object.slot >= segment->header().slots_max) return Stale(object);
+  ARROW_ASSIGN_OR_RAISE(lease::Cell cell, session->cells().Write(object));
+  // From here on only the re-check decides (O2); a caller that brings a generation needs no first
+  // look (O1).
+  auto slot = directory::ReadSlot(*segment, object.slot);
+  const bool holds = slot.ok() && (Names(*slot, object) || Planted("no-lease-recheck"));
+  if (!holds) {
+    session->cells().Clear(cell);
+    ARROW_RETURN_NOT_OK(slot.status());
+    return Stale(object);
+  }
+  auto lease = std::make_shared<ObjectLease>(session, object, cell, *slot);
+  std::lock_guard lock(mutex_);
+  by_object_[object] = lease;
+  return lease;
+}
+
+void LeaseTable::Register(const std::shared_ptr<ObjectLease>& lease,
+                          std::vector<GlobalRange> ranges,
+                          std::vector<std::shared_ptr<ObjectLease>> references) {
+  std::lock_guard lock(mutex_);
+  if (!lease->ranges_.empty() || !lease->references_.empty()) return;
+  lease->references_ = std::move(references);
+  lease->ranges_ = std::move(ranges);
+  for (const GlobalRange& range : lease->ranges_) {
+    by_begin_.emplace(range.begin, std::pair(range, std::weak_ptr(lease)));
+    longest_range_bytes_ = std::max(longest_range_bytes_, range.size_bytes);
+  }
+}
+
+std::shared_ptr<ObjectLease> LeaseTable::FindCovering(const GlobalRange& range) const {
+  std::lock_guard lock(mutex_);
+  for (auto it = by_begin_.upper_bound(range.begin); it != by_begin_.begin();) {
+    --it;
+    const auto& [candidate, lease] = it->second;
+    if (candidate.begin.segment != range.begin.segment ||
+        candidate.begin.offset + longest_range_bytes_ < range.end_offset()) {
+      break;
+    }
+    if (candidate.end_offset() >= range.end_offset()) {
+      if (auto live = lease.lock()) return live;
+    }
+  }
+  return nullptr;
+}
+
+void LeaseTable::Forget(const ObjectLease& lease) {
+  std::lock_guard lock(mutex_);
+  if (auto found = by_object_.find(lease.object_);
+      found != by_object_.end() && found->second.expired()) {
+    by_object_.erase(found);
+  }
+  for (const GlobalRange& range : lease.ranges_) {
+    auto [it, end] = by_begin_.equal_range(range.begin);
+    it = std::find_if(it, end, [&](const auto& entry) {
+      return entry.second.first == range && entry.second.second.expired();
+    });
+    if (it != end) by_begin_.erase(it);
+  }
+}
+
+}  // namespace sheaf::client

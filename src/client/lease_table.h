@@ -1,0 +1,75 @@
+// The leases of one session: taken once per object, found again by address.
+
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <unordered_map>
+#include <vector>
+
+#include <arrow/result.h>
+
+#include "directory/directory.h"
+#include "lease/lease.h"
+#include "sheaf/types.h"
+
+namespace sheaf::client {
+
+class Session;
+
+/// \brief Keeps one object from being reclaimed (PROTOCOL.md O1-O6), the objects it refers to, and
+/// the session with its mappings. Ends when its last holder, usually a `Buffer`, is gone.
+class ObjectLease {
+ public:
+  ObjectLease(std::shared_ptr<Session> session, const ObjectId& object, lease::Cell cell,
+              const format::Slot& slot);
+  ~ObjectLease();
+  ObjectLease(const ObjectLease&) = delete;
+  ObjectLease& operator=(const ObjectLease&) = delete;
+
+  const ObjectId& object() const { return object_; }
+  /// The slot as the re-check read it: the only fields to use (O2).
+  const format::Slot& slot() const { return slot_; }
+  Session& session() const { return *session_; }
+
+ private:
+  friend class LeaseTable;
+  std::shared_ptr<Session> session_;
+  ObjectId object_;
+  lease::Cell cell_;
+  format::Slot slot_;
+  std::vector<std::shared_ptr<ObjectLease>> references_;
+  std::vector<GlobalRange> ranges_;  ///< Registered in the table.
+};
+
+/// \brief Finds a live lease by object or by an address that it covers. Thread-safe.
+class LeaseTable {
+ public:
+  /// \brief Lease `object`, or give the lease that this session already holds. Reason stale
+  /// generation if the object is not there or not readable (any more).
+  arrow::Result<std::shared_ptr<ObjectLease>> Take(const std::shared_ptr<Session>& session,
+                                                   const ObjectId& object);
+
+  /// \brief Remember what `lease` covers, and the leases on other objects that it needs. Once per
+  /// lease; later calls with the same lease do nothing.
+  void Register(const std::shared_ptr<ObjectLease>& lease, std::vector<GlobalRange> ranges,
+                std::vector<std::shared_ptr<ObjectLease>> references);
+
+  /// \brief A live lease that covers all of `range`, or nullptr.
+  std::shared_ptr<ObjectLease> FindCovering(const GlobalRange& range) const;
+
+ private:
+  friend class ObjectLease;
+  void Forget(const ObjectLease& lease);
+
+  using ByBegin = std::multimap<GlobalAddress, std::pair<GlobalRange, std::weak_ptr<ObjectLease>>>;
+  mutable std::mutex mutex_;
+  std::unordered_map<ObjectId, std::weak_ptr<ObjectLease>> by_object_;
+  ByBegin by_begin_;
+  uint64_t longest_range_bytes_ = 0;  ///< How far back a covering range can begin.
+};
+
+}  // namespace sheaf::client

@@ -1,0 +1,52 @@
+#include "client/node_notes.h"
+
+#include <utility>
+
+#include "format/layout.h"
+#include "platform/shared_word.h"
+
+namespace sheaf::client {
+namespace {
+
+constexpr uint64_t kNotes = uint64_t{1} << 16;
+constexpr uint64_t kNotesBytes = kNotes * sizeof(uint64_t);
+
+uint64_t Pack(const ObjectId& object) {
+  return format::PackLeaseCell(object.segment.value, object.slot, object.generation);
+}
+
+}  // namespace
+
+arrow::Result<std::unique_ptr<NodeNotes>> NodeNotes::Open(const std::string& path) {
+  auto created = platform::CreateFile(path, kNotesBytes);
+  platform::UniqueFd fd;
+  if (created.ok()) {
+    fd = std::move(created).ValueUnsafe();
+  } else if (created.status().IsAlreadyExists()) {
+    ARROW_ASSIGN_OR_RAISE(fd, platform::OpenFile(path, platform::Access::kReadWrite));
+  } else {
+    return created.status();
+  }
+  // Two creators may race: whoever is first sizes it, allocation makes it whole for both.
+  ARROW_RETURN_NOT_OK(platform::AllocateFileRange(fd.get(), 0, kNotesBytes));
+  ARROW_ASSIGN_OR_RAISE(auto mapping, platform::Mapping::Map(fd.get(), kNotesBytes,
+                                                             platform::Access::kReadWrite));
+  return std::unique_ptr<NodeNotes>(new NodeNotes(std::move(mapping)));
+}
+
+bool NodeNotes::IsSet(const ObjectId& object) const {
+  // pairs with the release in Set: whoever sees the note also sees the invalidated lines.
+  return platform::SharedWord(Word(object)).LoadAcquire() == Pack(object);
+}
+
+void NodeNotes::Set(const ObjectId& object) {
+  platform::SharedWord(Word(object)).StoreRelease(Pack(object));
+}
+
+uint64_t* NodeNotes::Word(const ObjectId& object) const {
+  const uint64_t index = std::hash<ObjectId>()(object) >> 48;
+  static_assert(kNotes == uint64_t{1} << 16);
+  return reinterpret_cast<uint64_t*>(mapping_.data()) + index;
+}
+
+}  // namespace sheaf::client

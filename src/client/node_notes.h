@@ -1,0 +1,35 @@
+// Which objects this node has invalidated since they were sealed (PROTOCOL.md L9, O3).
+
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include <arrow/result.h>
+
+#include "platform/file.h"
+#include "sheaf/types.h"
+
+namespace sheaf::client {
+
+/// \brief Notes shared by the sessions of one node, in ordinary local memory. A lossy cache: a missing
+/// note costs one more invalidation, a present one is exact (object and generation, except that
+/// generations of one slot are told apart in 30 bits, as in lease cells). Thread-safe.
+class NodeNotes {
+ public:
+  /// \brief Open or create the notes file at `path`.
+  static arrow::Result<std::unique_ptr<NodeNotes>> Open(const std::string& path);
+
+  bool IsSet(const ObjectId& object) const;
+  /// \brief Only after the fence that ends the invalidation of *all* of the object's lines.
+  void Set(const ObjectId& object);
+
+ private:
+  explicit NodeNotes(platform::Mapping mapping) : mapping_(std::move(mapping)) {}
+  uint64_t* Word(const ObjectId& object) const;
+
+  platform::Mapping mapping_;
+};
+
+}  // namespace sheaf::client

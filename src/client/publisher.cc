@@ -1,0 +1,187 @@
+#include "client/publisher.h"
+
+#include <utility>
+
+#include <arrow/array.h>
+#include <arrow/record_batch.h>
+#include <arrow/table.h>
+
+#include "base/math.h"
+#include "base/plant.h"
+#include "client/reader.h"
+#include "codec/codec.h"
+#include "format/message.h"
+#include "platform/process.h"
+#include "sheaf/status.h"
+
+namespace sheaf::client {
+namespace {
+
+// Ranges in the own segment, rounded out to granules, merged: what sealing takes out of the pool.
+std::vector<alloc::Range> OwnGranules(const std::vector<GlobalRange>& ranges, SegmentId own) {
+  std::vector<alloc::Range> granules;
+  for (const GlobalRange& range : ranges) {
+    if (range.begin.segment != own) continue;
+    const uint64_t begin = RoundDown(range.begin.offset, format::kGranuleBytes);
+    const uint64_t end = RoundUp(range.end_offset(), format::kGranuleBytes);
+    if (!granules.empty() && begin <= granules.back().end()) {
+      granules.back().size_bytes = std::max(granules.back().end(), end) - granules.back().offset;
+    } else {
+      granules.push_back({begin, end - begin});
+    }
+  }
+  return granules;
+}
+
+// P3: everything that this session wrote is in memory before anyone is told. Returns bytes flushed.
+int64_t SettleData(Session& session, const std::vector<GlobalRange>& ranges) {
+  const region::Region& region = session.region();
+  platform::CacheControl& cache = *region.own_segment().data().cache();
+  if (cache.coherent()) {
+    cache.Fence();
+    return 0;
+  }
+  const bool settle_each =
+      region.config().settle_class == platform::SettleClass::kOrdered;
+  int64_t flushed = 0;
+  const uint8_t* last = nullptr;
+  uint64_t last_size = 0;
+  for (const GlobalRange& range : ranges) {
+    const uint8_t* data = region.Resolve(range);
+    if (session.pool().FindOpen(data, range.size_bytes) == std::nullopt &&
+        session.leases().FindCovering(range) != nullptr) {
+      continue;  // Sealed before: in memory already.
+    }
+    if (Planted("no-flush-data")) continue;
+    if (settle_each && !Planted("no-settle-data")) {
+      cache.Settle(data, range.size_bytes);
+    } else {
+      cache.Flush(data, range.size_bytes);
+    }
+    last = data;
+    last_size = range.size_bytes;
+    flushed += CheckedCast<int64_t>(range.size_bytes);
+  }
+  cache.Fence();
+  // In class C one wait of D covers every flush that was fenced before it.
+  if (last != nullptr && !settle_each && !Planted("no-settle-data")) cache.Settle(last, last_size);
+  return flushed;
+}
+
+struct Sealed {
+  ObjectId object;
+  uint32_t version = 0;
+};
+
+arrow::Result<Sealed> RequestSeal(Session& session, const arrow::Buffer& descriptor,
+                                  const PublishOptions& options,
+                                  const std::vector<std::shared_ptr<ObjectLease>>& parents) {
+  std::vector<format::ObjectKey> keys;
+  for (const auto& parent : parents) keys.push_back(format::ToKey(parent->object()));
+  ARROW_ASSIGN_OR_RAISE(
+      Reply reply,
+      session.daemon().Call(format::Body::SealRequest, [&](auto* builder) {
+        const auto bytes = builder->CreateVector(descriptor.data(),
+                                                 static_cast<size_t>(descriptor.size()));
+        const auto name =
+            options.name.empty() ? 0 : builder->CreateString(options.name);
+        const auto parent_keys = builder->CreateVectorOfStructs(keys);
+        return format::CreateSealRequest(*builder, bytes, name, options.put.replace,
+                                         options.put.expected_version.value_or(0),
+                                         options.keep, parent_keys)
+            .Union();
+      }));
+  ARROW_ASSIGN_OR_RAISE(const auto* body,
+                        format::BodyAs<format::SealReply>(reply.message()));
+  if (body->object() == nullptr) return arrow::Status::Invalid("seal reply without an object");
+  return Sealed{format::FromKey(*body->object()), body->version()};
+}
+
+}  // namespace
+
+Publisher::Publisher(std::shared_ptr<Session> session, std::shared_ptr<arrow::Schema> schema)
+    : session_(std::move(session)),
+      schema_(std::move(schema)),
+      relocator_(session_),
+      columns_(static_cast<size_t>(schema_->num_fields())),
+      start_(platform::BootTime()) {}
+
+arrow::Status Publisher::Append(const arrow::RecordBatch& batch) {
+  if (!batch.schema()->Equals(*schema_, /*check_metadata=*/false)) {
+    return arrow::Status::Invalid("batch with schema {", batch.schema()->ToString(),
+                                  "} appended to a table with schema {", schema_->ToString(), "}");
+  }
+  std::vector<std::shared_ptr<arrow::ArrayData>> arrays;
+  for (int i = 0; i < batch.num_columns(); ++i) arrays.push_back(batch.column_data(i));
+  ARROW_ASSIGN_OR_RAISE(arrays, relocator_.Relocate(arrays, schema_->field_names()));
+  for (size_t i = 0; i < arrays.size(); ++i) columns_[i].push_back(arrow::MakeArray(arrays[i]));
+  num_rows_ += batch.num_rows();
+  return arrow::Status::OK();
+}
+
+arrow::Status Publisher::SetTable(const arrow::Table& table) {
+  std::vector<std::shared_ptr<arrow::ArrayData>> arrays;
+  std::vector<std::string> names;
+  for (int i = 0; i < table.num_columns(); ++i) {
+    for (const auto& chunk : table.column(i)->chunks()) {
+      arrays.push_back(chunk->data());
+      names.push_back(schema_->field(i)->name());
+    }
+  }
+  ARROW_ASSIGN_OR_RAISE(arrays, relocator_.Relocate(arrays, names));
+  size_t next = 0;
+  for (int i = 0; i < table.num_columns(); ++i) {
+    auto& column = columns_[static_cast<size_t>(i)];
+    for (int k = 0; k < table.column(i)->num_chunks(); ++k) {
+      column.push_back(arrow::MakeArray(arrays[next++]));
+    }
+  }
+  num_rows_ = table.num_rows();
+  return arrow::Status::OK();
+}
+
+arrow::Result<std::shared_ptr<arrow::Table>> Publisher::AssembleTable() const {
+  std::vector<std::shared_ptr<arrow::ChunkedArray>> columns;
+  for (size_t i = 0; i < columns_.size(); ++i) {
+    columns.push_back(std::make_shared<arrow::ChunkedArray>(
+        columns_[i], schema_->field(static_cast<int>(i))->type()));
+  }
+  return arrow::Table::Make(schema_, std::move(columns), num_rows_);
+}
+
+arrow::Result<PutReceipt> Publisher::Finish(const PublishOptions& options) {
+  ARROW_ASSIGN_OR_RAISE(auto table, AssembleTable());
+  const region::Region& region = session_->region();
+  const auto locate = [&](const uint8_t* address,
+                          int64_t size) -> arrow::Result<GlobalAddress> {
+    const auto found = region.Locate(address, CheckedCast<uint64_t>(size));
+    if (!found) return arrow::Status::Invalid("a buffer is outside the region");
+    return *found;
+  };
+  ARROW_ASSIGN_OR_RAISE(auto bytes, codec::Encode(*table, locate));
+  // Our own descriptor goes through the check that every reader will apply.
+  ARROW_ASSIGN_OR_RAISE(auto descriptor,
+                        codec::Descriptor::Make(bytes, SegmentSizes(region)));
+  const auto ranges = descriptor->Ranges();
+
+  PutReceipt receipt;
+  receipt.bytes_flushed = SettleData(*session_, ranges);
+  auto sealed = RequestSeal(*session_, *bytes, options, relocator_.parents());
+  // After a lost connection nobody knows whether the object was sealed: its bytes are not used again.
+  if (sealed.ok() || IsDisconnected(sealed.status())) {
+    session_->pool().MarkSealed(OwnGranules(ranges, region.own_segment().id()));
+  }
+  ARROW_RETURN_NOT_OK(sealed.status());
+
+  receipt.name = options.name;
+  receipt.handle = Handle{region.config().cluster_id, sealed->object};
+  receipt.version = sealed->version;
+  receipt.num_rows = num_rows_;
+  receipt.bytes = descriptor->data_bytes();
+  receipt.bytes_copied = std::min(relocator_.bytes_copied(), receipt.bytes);
+  receipt.bytes_shared = receipt.bytes - receipt.bytes_copied;
+  receipt.duration = platform::BootTime() - start_;
+  return receipt;
+}
+
+}  // namespace sheaf::client

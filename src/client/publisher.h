@@ -1,0 +1,49 @@
+// From a table to a sealed object (ARCHITECTURE.md section 4).
+
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <arrow/result.h>
+#include <arrow/type_fwd.h>
+
+#include "client/relocator.h"
+#include "client/session.h"
+#include "sheaf/store.h"
+
+namespace sheaf::client {
+
+/// \brief What the object is to be: a named table, or an unnamed one.
+struct PublishOptions {
+  std::string name;  ///< Empty: unnamed.
+  PutOptions put;
+  bool keep = false;
+};
+
+/// \brief Builds one object: batches or whole tables in, a receipt out. One thread. Dropped before
+/// `Finish` it leaves nothing in the region.
+class Publisher {
+ public:
+  Publisher(std::shared_ptr<Session> session, std::shared_ptr<arrow::Schema> schema);
+
+  arrow::Status Append(const arrow::RecordBatch& batch);
+  /// \brief Keeps the chunk layout of each column. Only as the one thing that is published.
+  arrow::Status SetTable(const arrow::Table& table);
+  arrow::Result<PutReceipt> Finish(const PublishOptions& options);
+
+ private:
+  arrow::Result<std::shared_ptr<arrow::Table>> AssembleTable() const;
+
+  std::shared_ptr<Session> session_;
+  std::shared_ptr<arrow::Schema> schema_;
+  Relocator relocator_;
+  std::vector<std::vector<std::shared_ptr<arrow::Array>>> columns_;  ///< [column][chunk]
+  int64_t num_rows_ = 0;
+  std::chrono::nanoseconds start_;
+};
+
+}  // namespace sheaf::client

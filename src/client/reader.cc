@@ -1,0 +1,104 @@
+#include "client/reader.h"
+
+#include <utility>
+
+#include <arrow/buffer.h>
+#include <arrow/table.h>
+
+#include "base/math.h"
+#include "base/plant.h"
+#include "sheaf/status.h"
+
+namespace sheaf::client {
+namespace {
+
+// How often a look-up is repeated because the object it found was replaced before it was leased.
+constexpr int kLookupsMax = 64;
+
+// Bytes of a leased object, in place. Reading is all that anyone may do.
+class LeasedBuffer : public arrow::Buffer {
+ public:
+  LeasedBuffer(const uint8_t* data, int64_t size, std::shared_ptr<ObjectLease> lease)
+      : Buffer(data, size), lease_(std::move(lease)) {}
+
+ private:
+  std::shared_ptr<ObjectLease> lease_;
+};
+
+}  // namespace
+
+codec::SegmentSizeFn SegmentSizes(const region::Region& region) {
+  return [&region](SegmentId id) -> std::optional<uint64_t> {
+    const region::Segment* segment = region.segment(id);
+    if (segment == nullptr) return std::nullopt;
+    return segment->data().size_bytes();
+  };
+}
+
+arrow::Result<OpenObject> OpenObject::Open(const std::shared_ptr<Session>& session,
+                                           const ObjectId& object) {
+  OpenObject open;
+  ARROW_ASSIGN_OR_RAISE(open.lease_, session->leases().Take(session, object));
+  const region::Segment& home = *session->region().segment(object.segment);
+  ARROW_ASSIGN_OR_RAISE(open.record_, directory::ReadRecord(home, open.lease_->slot()));
+  std::vector<std::shared_ptr<ObjectLease>> references;
+  for (const ObjectId& reference : open.record_.references) {
+    ARROW_ASSIGN_OR_RAISE(auto lease, session->leases().Take(session, reference));
+    references.push_back(std::move(lease));
+  }
+  ARROW_ASSIGN_OR_RAISE(open.descriptor_,
+                        codec::Descriptor::Make(open.record_.descriptor,
+                                                SegmentSizes(session->region())));
+  session->leases().Register(open.lease_, open.descriptor_->Ranges(), std::move(references));
+  return open;
+}
+
+void OpenObject::InvalidateData(const std::optional<std::vector<int>>& columns) const {
+  Session& session = lease_->session();
+  const region::Region& region = session.region();
+  if (region.own_segment().data().cache()->coherent() || Planted("no-invalidate-data") ||
+      session.notes().IsSet(lease_->object())) {
+    return;
+  }
+  const auto ranges = columns ? descriptor_->Ranges(*columns) : descriptor_->Ranges();
+  for (const GlobalRange& range : ranges) {
+    region.segment(range.begin.segment)
+        ->data()
+        .cache()
+        ->Invalidate(region.Resolve(range), range.size_bytes);
+  }
+  if (!columns) session.notes().Set(lease_->object());
+}
+
+arrow::Result<std::shared_ptr<arrow::Table>> OpenObject::ToTable(
+    const std::optional<std::vector<int>>& columns) const {
+  InvalidateData(columns);
+  const region::Region& region = lease_->session().region();
+  const auto make_buffer = [&](GlobalAddress address, int64_t size_bytes)
+      -> arrow::Result<std::shared_ptr<arrow::Buffer>> {
+    const uint8_t* data =
+        region.Resolve({address, CheckedCast<uint64_t>(size_bytes)});
+    if (data == nullptr) {
+      return arrow::Status::Invalid("buffer at ", address.segment.value, ":", address.offset,
+                                    "+", size_bytes, " is outside the region");
+    }
+    return std::make_shared<LeasedBuffer>(data, size_bytes, lease_);
+  };
+  return descriptor_->ToTable(make_buffer, columns);
+}
+
+arrow::Result<OpenObject> OpenName(const std::shared_ptr<Session>& session,
+                                   const std::string& name) {
+  ARROW_RETURN_NOT_OK(directory::ValidateName(name));
+  for (int i = 0; i < kLookupsMax; ++i) {
+    ARROW_ASSIGN_OR_RAISE(auto found, directory::Lookup(session->region(), name));
+    if (!found) return arrow::Status::KeyError("no table is named '", name, "'");
+    auto open = OpenObject::Open(session, found->object);
+    if (open.ok() && open->record().name == name) return open;
+    if (!open.ok() && !IsStaleGeneration(open.status())) return open;
+  }
+  return arrow::Status::IOError("'", name, "' was replaced ", kLookupsMax,
+                                " times while it was being opened");
+}
+
+}  // namespace sheaf::client

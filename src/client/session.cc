@@ -1,0 +1,213 @@
+#include "client/session.h"
+
+#include <cstdlib>
+#include <string>
+#include <utility>
+
+#include "format/message.h"
+#include "platform/process.h"
+#include "platform/unix_socket.h"
+#include "sheaf/status.h"
+
+namespace sheaf::client {
+namespace {
+
+// Sessions whose store is gone but whose pool buffers are not: Arrow's buffers hold bare pointers to
+// their pool. Never destroyed at exit, when such buffers may still be in statics: the daemon sees the
+// process end and takes everything back.
+struct Lingering {
+  std::mutex mutex;
+  std::vector<std::shared_ptr<Session>> sessions;
+};
+
+Lingering& LingeringSessions() {
+  static auto* lingering = new Lingering();
+  return *lingering;
+}
+
+// Drop the sessions whose last pool buffer died.
+void SweepLingering() {
+  std::vector<std::shared_ptr<Session>> done;  // destroyed after the lock is released
+  Lingering& lingering = LingeringSessions();
+  std::lock_guard lock(lingering.mutex);
+  std::erase_if(lingering.sessions, [&](std::shared_ptr<Session>& session) {
+    if (session->pool().bytes_allocated() > 0) return false;
+    done.push_back(std::move(session));
+    return true;
+  });
+}
+
+std::string ClusterName(const ConnectOptions& options) {
+  if (!options.cluster.empty()) return options.cluster;
+  const char* from_environment = std::getenv("SHEAF_CLUSTER");
+  return from_environment != nullptr && *from_environment != '\0' ? from_environment : "default";
+}
+
+arrow::Result<NodeId> ChosenNode(const ConnectOptions& options) {
+  if (options.node) return NodeId{*options.node};
+  const char* text = std::getenv("SHEAF_NODE");
+  if (text == nullptr || *text == '\0') return NodeId{0};
+  char* end = nullptr;
+  const unsigned long value = std::strtoul(text, &end, 10);
+  if (*end != '\0' || *text == '-' || value >= format::kNodesMax) {
+    return arrow::Status::Invalid("SHEAF_NODE is '", text, "', expected a node number");
+  }
+  return NodeId{static_cast<uint32_t>(value)};
+}
+
+arrow::Result<region::ClusterConfig> LoadCluster(const std::string& name) {
+  auto config = region::ClusterConfig::Load(region::ClusterFilePath(name));
+  if (config.status().IsKeyError()) {
+    return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kDisconnected,
+                      "no cluster '" + name + "' runs on this host; start it with: sheaf --cluster " + name + " up");
+  }
+  return config;
+}
+
+}  // namespace
+
+arrow::Result<std::shared_ptr<Session>> Session::Connect(const ConnectOptions& options) {
+  SweepLingering();
+  ARROW_ASSIGN_OR_RAISE(NodeId node, ChosenNode(options));
+  ARROW_ASSIGN_OR_RAISE(region::ClusterConfig config, LoadCluster(ClusterName(options)));
+  if (node.value >= config.nodes) {
+    return arrow::Status::Invalid("cluster '", config.name, "' has nodes 0 to ",
+                                  config.nodes - 1, ", asked for node ", node.value);
+  }
+  auto session = std::shared_ptr<Session>(new Session());
+  ARROW_RETURN_NOT_OK(session->Attach(config, node, options.relocate));
+  return session;
+}
+
+arrow::Status Session::Attach(const region::ClusterConfig& config, NodeId node, bool relocate) {
+  process_id_ = platform::CurrentProcessId();
+  ARROW_ASSIGN_OR_RAISE(daemon_, DaemonChannel::Connect(config.socket_path(node)));
+  ARROW_ASSIGN_OR_RAISE(
+      region_, region::Region::Attach(config, {node, region::Role::kClient, relocate}));
+  ARROW_ASSIGN_OR_RAISE(notes_, NodeNotes::Open(config.runtime_folder + "/node" +
+                                                std::to_string(node.value) + ".notes"));
+  ARROW_RETURN_NOT_OK(SayHello());
+  cells_ = std::make_unique<lease::CellTable>(&region_->own_segment(), lease_pages_,
+                                              [this] { return RequestLeasePage(); });
+  pool_ = std::make_unique<alloc::RegionMemoryPool>(
+      static_cast<alloc::ExtentSource*>(this));
+  return arrow::Status::OK();
+}
+
+arrow::Status Session::SayHello() {
+  ARROW_ASSIGN_OR_RAISE(platform::UniqueFd pidfd, platform::OpenPidFd(process_id_));
+  const int fds[] = {pidfd.get()};
+  ARROW_ASSIGN_OR_RAISE(std::string program, platform::ExecutablePath());
+  ARROW_ASSIGN_OR_RAISE(
+      Reply reply,
+      daemon_->Call(
+          format::Body::Hello,
+          [&](flatbuffers::FlatBufferBuilder* builder) {
+            return format::CreateHelloDirect(*builder, format::kMessageVersion,
+                                             region_->config().cluster_id, process_id_,
+                                             program.c_str())
+                .Union();
+          },
+          fds));
+  ARROW_ASSIGN_OR_RAISE(const auto* welcome, format::BodyAs<format::Welcome>(reply.message()));
+  id_ = welcome->session();
+  incarnation_ = welcome->incarnation();
+  if (welcome->session_lock_path() == nullptr) {
+    return arrow::Status::Invalid("welcome without the path of the session lock");
+  }
+  ARROW_ASSIGN_OR_RAISE(auto lock,
+                        platform::FileLock::Acquire(welcome->session_lock_path()->str()));
+  lock_.emplace(std::move(lock));
+  const auto& header = region_->own_segment().header();
+  for (uint32_t i = 0; welcome->lease_pages() != nullptr && i < welcome->lease_pages()->size(); ++i) {
+    const uint32_t page = welcome->lease_pages()->Get(i);
+    if (page >= header.lease_pages_max) return arrow::Status::Invalid("lease page ", page);
+    lease_pages_.push_back(page);
+  }
+  return arrow::Status::OK();
+}
+
+Session::~Session() {
+  // A forked child that inherited this object must not touch what the parent owns.
+  if (process_id_ != platform::CurrentProcessId()) {
+    static_cast<void>(pool_.release());
+    return;
+  }
+  pool_.reset();  // returns its extents
+  if (daemon_ != nullptr && id_ != 0) {
+    // An error means that the daemon is gone or will see this process end: nothing to do about it.
+    static_cast<void>(daemon_->Call(
+        format::Body::Goodbye, [](flatbuffers::FlatBufferBuilder* builder) {
+          return format::CreateGoodbye(*builder).Union();
+        }));
+  }
+}
+
+void Session::Linger(std::shared_ptr<Session> session) {
+  SweepLingering();
+  if (session->pool().bytes_allocated() == 0) return;
+  Lingering& lingering = LingeringSessions();
+  std::lock_guard lock(lingering.mutex);
+  lingering.sessions.push_back(std::move(session));
+}
+
+arrow::Status Session::CheckProcess() const {
+  const int now = platform::CurrentProcessId();
+  if (now == process_id_) return arrow::Status::OK();
+  return arrow::Status::Invalid("this store was connected by process ", process_id_,
+                                " and is used in its forked child ", now,
+                                ": call Store::Connect again in the child");
+}
+
+arrow::Result<uint32_t> Session::RequestLeasePage() {
+  ARROW_ASSIGN_OR_RAISE(Reply reply, daemon_->Call(format::Body::LeasePageRequest,
+                                                   [](flatbuffers::FlatBufferBuilder* builder) {
+                                                     return format::CreateLeasePageRequest(*builder)
+                                                         .Union();
+                                                   }));
+  ARROW_ASSIGN_OR_RAISE(const auto* body,
+                        format::BodyAs<format::LeasePageReply>(reply.message()));
+  if (body->page() >= region_->own_segment().header().lease_pages_max) {
+    return arrow::Status::Invalid("lease page ", body->page());
+  }
+  return body->page();
+}
+
+arrow::Result<alloc::Extent> Session::Acquire(uint64_t size_bytes) {
+  ARROW_ASSIGN_OR_RAISE(
+      Reply reply, daemon_->Call(format::Body::GrantRequest,
+                                 [&](flatbuffers::FlatBufferBuilder* builder) {
+                                   return format::CreateGrantRequest(*builder, size_bytes).Union();
+                                 }));
+  ARROW_ASSIGN_OR_RAISE(const auto* grant, format::BodyAs<format::GrantReply>(reply.message()));
+  const region::Part& data = region_->own_segment().data();
+  if (grant->incarnation() != incarnation_ || grant->size_bytes() < size_bytes ||
+      grant->size_bytes() > data.size_bytes() ||
+      grant->offset() > data.size_bytes() - grant->size_bytes()) {
+    return arrow::Status::Invalid("grant of ", grant->offset(), "+", grant->size_bytes(),
+                                  " bytes, incarnation ", grant->incarnation(), ", for a request of ",
+                                  size_bytes, " bytes, incarnation ", incarnation_);
+  }
+  alloc::Extent extent{grant->grant(), grant->generation(), grant->offset(),
+                       grant->size_bytes(), data.data() + grant->offset()};
+  ARROW_RETURN_NOT_OK(region_->own_segment().data().SetWritable(extent.offset, extent.size_bytes,
+                                                               /*writable=*/true));
+  data.cache()->Invalidate(extent.data, extent.size_bytes);  // P2
+  return extent;
+}
+
+arrow::Status Session::Return(const alloc::Extent& extent) {
+  region::Part& data = region_->own_segment().data();
+  data.cache()->Settle(extent.data, extent.size_bytes);  // L10: before it can be free
+  ARROW_RETURN_NOT_OK(data.SetWritable(extent.offset, extent.size_bytes, /*writable=*/false));
+  const format::GrantKey key(extent.grant, 0, extent.generation);
+  return daemon_
+      ->Call(format::Body::ReturnRequest,
+             [&](flatbuffers::FlatBufferBuilder* builder) {
+               const auto grants = builder->CreateVectorOfStructs(&key, 1);
+               return format::CreateReturnRequest(*builder, grants).Union();
+             })
+      .status();
+}
+
+}  // namespace sheaf::client

@@ -1,0 +1,73 @@
+// One process' attachment to its node: connection, mapped region, pool, lease cells.
+
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <arrow/result.h>
+
+#include "alloc/region_memory_pool.h"
+#include "client/daemon_channel.h"
+#include "client/lease_table.h"
+#include "client/node_notes.h"
+#include "lease/lease.h"
+#include "platform/file.h"
+#include "region/region.h"
+#include "sheaf/store.h"
+#include "sheaf/types.h"
+
+namespace sheaf::client {
+
+/// \brief Everything that outlives a `Store` as long as a table or pool buffer of it lives. Held by
+/// the store and by each lease; a store that is dropped while pool buffers live hands it to
+/// `Linger`. Thread-safe. Its destructor says goodbye to the daemon, which takes back all else.
+class Session : public std::enable_shared_from_this<Session>, private alloc::ExtentSource {
+ public:
+  static arrow::Result<std::shared_ptr<Session>> Connect(const ConnectOptions& options);
+  ~Session() override;
+
+  /// \brief Keep `session` alive until its pool is empty; called when its store is dropped.
+  static void Linger(std::shared_ptr<Session> session);
+
+  /// \brief Invalid in a forked child: its connection and cells belong to the parent.
+  arrow::Status CheckProcess() const;
+
+  DaemonChannel& daemon() { return *daemon_; }
+  const region::Region& region() const { return *region_; }
+  alloc::RegionMemoryPool& pool() { return *pool_; }
+  lease::CellTable& cells() { return *cells_; }
+  NodeNotes& notes() { return *notes_; }
+  LeaseTable& leases() { return leases_; }
+  uint64_t id() const { return id_; }
+
+  /// \brief Map segments that appeared since; cheap when nothing is missing.
+  arrow::Status AttachMissing() { return region_->AttachMissing(); }
+
+ private:
+  Session() = default;
+  arrow::Status Attach(const region::ClusterConfig& config, NodeId node, bool relocate);
+  arrow::Status SayHello();
+  arrow::Result<uint32_t> RequestLeasePage();
+  arrow::Result<alloc::Extent> Acquire(uint64_t size_bytes) override;
+  arrow::Status Return(const alloc::Extent& extent) override;
+
+  // In order of construction: what is below uses what is above.
+  int process_id_ = 0;
+  uint64_t id_ = 0;
+  uint64_t incarnation_ = 0;
+  std::vector<uint32_t> lease_pages_;
+  std::shared_ptr<region::Region> region_;
+  std::unique_ptr<DaemonChannel> daemon_;
+  std::optional<platform::FileLock> lock_;  ///< Tells the daemon that a forked child may live (D1).
+  std::unique_ptr<NodeNotes> notes_;
+  std::unique_ptr<lease::CellTable> cells_;
+  LeaseTable leases_;
+  std::unique_ptr<alloc::RegionMemoryPool> pool_;
+};
+
+}  // namespace sheaf::client

@@ -1,0 +1,361 @@
+#include "sheaf/store.h"
+
+#include <algorithm>
+#include <utility>
+
+#include <arrow/record_batch.h>
+#include <arrow/table.h>
+
+#include "client/publisher.h"
+#include "client/reader.h"
+#include "client/session.h"
+#include "directory/catalog.h"
+#include "format/checksum.h"
+#include "lease/lease.h"
+#include "platform/process.h"
+#include "platform/shared_word.h"
+#include "sheaf/status.h"
+
+namespace sheaf {
+namespace {
+
+using client::OpenName;
+using client::OpenObject;
+using client::Publisher;
+using client::PublishOptions;
+using client::Session;
+
+// Waiting for a name looks this often: first soon, then rarely.
+constexpr std::chrono::microseconds kWaitFirst{100};
+constexpr std::chrono::microseconds kWaitLongest{10'000};
+
+arrow::Result<std::vector<int>> ColumnIndices(const arrow::Schema& schema,
+                                              const std::vector<std::string>& names) {
+  std::vector<int> indices;
+  for (const std::string& name : names) {
+    const auto found = schema.GetAllFieldIndices(name);
+    if (found.empty()) {
+      std::string known;
+      for (const auto& field : schema.fields()) known += (known.empty() ? "" : ", ") + field->name();
+      return arrow::Status::KeyError("no column is named '", name, "'; there are: ", known);
+    }
+    if (found.size() > 1) {
+      return arrow::Status::Invalid(found.size(), " columns are named '", name, "'");
+    }
+    indices.push_back(found[0]);
+  }
+  return indices;
+}
+
+arrow::Result<std::shared_ptr<arrow::Table>> Validated(std::shared_ptr<arrow::Table> table,
+                                                       Validation validate) {
+  if (validate == Validation::kFull) ARROW_RETURN_NOT_OK(table->ValidateFull());
+  return table;
+}
+
+TableInfo MakeInfo(uint64_t cluster_id, const directory::Found& found,
+                   const directory::Record& record) {
+  TableInfo info;
+  info.name = record.name;
+  info.handle = Handle{cluster_id, found.object};
+  info.home_node = found.object.segment.value;
+  info.version = found.version.sequence;
+  info.num_rows = record.num_rows;
+  info.num_columns = record.num_columns;
+  info.num_chunks = record.num_chunks;
+  info.bytes = record.data_bytes;
+  info.created_unix_ns = record.created_unix_ns;
+  return info;
+}
+
+arrow::Status Retire(Session& session, const ObjectId& object, const std::string& name) {
+  return session.daemon()
+      .Call(format::Body::RetireRequest,
+            [&](flatbuffers::FlatBufferBuilder* builder) {
+              const auto key = format::ToKey(object);
+              const auto text = name.empty() ? 0 : builder->CreateString(name);
+              return format::CreateRetireRequest(*builder, &key, text).Union();
+            })
+      .status();
+}
+
+// LOAD! of a checksummed line that its node may be rewriting.
+template <typename Line>
+arrow::Result<Line> LoadNodeLine(const region::Segment& segment, format::NodeLine which) {
+  constexpr int kAttempts = 1000;
+  const uint64_t* line = segment.NodeLine(which);
+  for (int i = 0; i < kAttempts; ++i) {
+    segment.control().cache()->Invalidate(line, format::kLineBytes);
+    if (auto opened = format::OpenLine<Line>(platform::LoadLine(line))) return *opened;
+  }
+  return arrow::Status::IOError("node ", segment.id().value, " left a torn line in its control part");
+}
+
+}  // namespace
+
+class Store::Impl {
+ public:
+  explicit Impl(std::shared_ptr<Session> connected) : session(std::move(connected)) {}
+  ~Impl() { Session::Linger(std::move(session)); }
+
+  arrow::Result<PutReceipt> Put(const arrow::Table& table, const PublishOptions& options) {
+    Publisher publisher(session, table.schema());
+    ARROW_RETURN_NOT_OK(publisher.SetTable(table));
+    return publisher.Finish(options);
+  }
+
+  /// What can be refused before any byte is copied.
+  arrow::Status CheckPut(const std::string& name, const PutOptions& options) {
+    ARROW_RETURN_NOT_OK(session->CheckProcess());
+    ARROW_RETURN_NOT_OK(directory::ValidateName(name));
+    if (options.replace) return arrow::Status::OK();
+    ARROW_ASSIGN_OR_RAISE(auto found, directory::Lookup(session->region(), name));
+    if (!found) return arrow::Status::OK();
+    return arrow::Status::AlreadyExists("a table named '", name, "' exists (version ",
+                                        found->version.sequence,
+                                        "); replace it, or remove it first");
+  }
+
+  arrow::Result<directory::Found> Find(const std::string& name) {
+    ARROW_RETURN_NOT_OK(session->CheckProcess());
+    ARROW_RETURN_NOT_OK(directory::ValidateName(name));
+    ARROW_ASSIGN_OR_RAISE(auto found, directory::Lookup(session->region(), name));
+    if (!found) return arrow::Status::KeyError("no table is named '", name, "'");
+    return *found;
+  }
+
+  arrow::Status SetKept(const Handle& handle, bool keep) {
+    return session->daemon()
+        .Call(format::Body::KeepRequest,
+              [&](flatbuffers::FlatBufferBuilder* builder) {
+                const auto key = format::ToKey(handle.object);
+                return format::CreateKeepRequest(*builder, &key, keep).Union();
+              })
+        .status();
+  }
+
+  arrow::Status CheckHandle(const Handle& handle) const {
+    ARROW_RETURN_NOT_OK(session->CheckProcess());
+    const uint64_t own = session->region().config().cluster_id;
+    if (handle.cluster_id == own) return arrow::Status::OK();
+    return arrow::Status::Invalid("handle of cluster ", handle.cluster_id,
+                                  " used with cluster ", own);
+  }
+
+  std::shared_ptr<Session> session;
+};
+
+Store::Store(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Store::~Store() = default;
+
+arrow::Result<std::shared_ptr<Store>> Store::Connect(const ConnectOptions& options) {
+  ARROW_ASSIGN_OR_RAISE(auto session, Session::Connect(options));
+  return std::shared_ptr<Store>(new Store(std::make_shared<Impl>(std::move(session))));
+}
+
+arrow::Result<PutReceipt> Store::Put(const std::string& name, const arrow::Table& table,
+                                     const PutOptions& options) {
+  ARROW_RETURN_NOT_OK(impl_->CheckPut(name, options));
+  return impl_->Put(table, {name, options, /*keep=*/false});
+}
+
+arrow::Result<PutReceipt> Store::Put(const std::string& name,
+                                     arrow::RecordBatchReader* reader,
+                                     const PutOptions& options) {
+  ARROW_ASSIGN_OR_RAISE(auto writer, NewWriter(name, reader->schema(), options));
+  for (;;) {
+    std::shared_ptr<arrow::RecordBatch> batch;
+    ARROW_RETURN_NOT_OK(reader->ReadNext(&batch));
+    if (batch == nullptr) return writer->Seal();
+    ARROW_RETURN_NOT_OK(writer->Append(*batch));
+  }
+}
+
+arrow::Result<std::shared_ptr<arrow::Table>> Store::Get(const std::string& name,
+                                                        const GetOptions& options) {
+  ARROW_RETURN_NOT_OK(impl_->session->CheckProcess());
+  ARROW_ASSIGN_OR_RAISE(auto open, OpenName(impl_->session, name));
+  if (options.version && *options.version != open.version()) {
+    return MakeStatus(arrow::StatusCode::Invalid, ErrorReason::kVersionMismatch,
+                      "'" + name + "' is at version " + std::to_string(open.version()) +
+                          ", asked for version " + std::to_string(*options.version));
+  }
+  std::optional<std::vector<int>> columns;
+  if (options.columns) {
+    ARROW_ASSIGN_OR_RAISE(columns,
+                          ColumnIndices(*open.descriptor().schema(), *options.columns));
+  }
+  ARROW_ASSIGN_OR_RAISE(auto table, open.ToTable(columns));
+  return Validated(std::move(table), options.validate);
+}
+
+arrow::Status Store::Remove(const std::string& name) {
+  for (;;) {
+    ARROW_ASSIGN_OR_RAISE(auto found, impl_->Find(name));
+    const arrow::Status removed = Retire(*impl_->session, found.object, name);
+    // Replaced between look-up and removal: remove what is there now.
+    if (!IsStaleGeneration(removed)) return removed;
+  }
+}
+
+arrow::Result<std::vector<TableInfo>> Store::List() {
+  ARROW_RETURN_NOT_OK(impl_->session->CheckProcess());
+  ARROW_RETURN_NOT_OK(impl_->session->AttachMissing());
+  ARROW_ASSIGN_OR_RAISE(auto listed, directory::List(impl_->session->region()));
+  std::vector<TableInfo> infos;
+  for (const auto& entry : listed) {
+    infos.push_back(MakeInfo(cluster_id(), entry.found, entry.record));
+  }
+  std::sort(infos.begin(), infos.end(),
+            [](const TableInfo& a, const TableInfo& b) { return a.name < b.name; });
+  return infos;
+}
+
+arrow::Result<TableInfo> Store::Stat(const std::string& name) {
+  ARROW_RETURN_NOT_OK(impl_->session->CheckProcess());
+  // Counted before our own look needs a lease.
+  ARROW_ASSIGN_OR_RAISE(auto found, impl_->Find(name));
+  ARROW_ASSIGN_OR_RAISE(const uint32_t leases,
+                        lease::CountLeases(impl_->session->region(), found.object));
+  ARROW_ASSIGN_OR_RAISE(auto open, OpenName(impl_->session, name));
+  found.version.sequence = open.version();
+  TableInfo info = MakeInfo(cluster_id(), found, open.record());
+  info.leases = leases;
+  return info;
+}
+
+arrow::Status Store::Wait(const std::string& name, std::chrono::milliseconds timeout) {
+  const auto deadline = platform::BootTime() + timeout;
+  std::chrono::nanoseconds pause = kWaitFirst;
+  for (;;) {
+    const arrow::Status found = impl_->Find(name).status();
+    if (!found.IsKeyError()) return found;
+    const auto left = deadline - platform::BootTime();
+    if (left <= std::chrono::nanoseconds{0}) {
+      return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kTimeout,
+                        "'" + name + "' did not appear within " +
+                            std::to_string(timeout.count()) + " ms");
+    }
+    platform::SleepFor(std::min(pause, left));
+    pause = std::min<std::chrono::nanoseconds>(pause * 2, kWaitLongest);
+  }
+}
+
+arrow::Result<PutReceipt> Store::Share(const arrow::Table& table,
+                                       const ShareOptions& options) {
+  ARROW_RETURN_NOT_OK(impl_->session->CheckProcess());
+  return impl_->Put(table, {"", {}, options.keep});
+}
+
+arrow::Result<std::shared_ptr<arrow::Table>> Store::Open(const Handle& handle,
+                                                         Validation validate) {
+  ARROW_RETURN_NOT_OK(impl_->CheckHandle(handle));
+  ARROW_ASSIGN_OR_RAISE(auto open, OpenObject::Open(impl_->session, handle.object));
+  const int64_t rows = open.descriptor().num_rows();
+  const int64_t length = handle.num_rows < 0 ? rows - handle.row_offset : handle.num_rows;
+  if (handle.row_offset < 0 || handle.row_offset > rows || length > rows - handle.row_offset) {
+    return arrow::Status::Invalid("handle names rows ", handle.row_offset, "+", length,
+                                  " of a table of ", rows, " rows");
+  }
+  std::optional<std::vector<int>> columns;
+  if (handle.columns) {
+    columns.emplace();
+    for (const uint32_t column : *handle.columns) {
+      if (column >= static_cast<uint32_t>(open.descriptor().num_columns())) {
+        return arrow::Status::Invalid("handle names column ", column, " of a table of ",
+                                      open.descriptor().num_columns(), " columns");
+      }
+      columns->push_back(static_cast<int>(column));
+    }
+  }
+  ARROW_ASSIGN_OR_RAISE(auto table, open.ToTable(columns));
+  if (handle.row_offset != 0 || length != rows) table = table->Slice(handle.row_offset, length);
+  return Validated(std::move(table), validate);
+}
+
+arrow::Status Store::Drop(const Handle& handle) {
+  ARROW_RETURN_NOT_OK(impl_->CheckHandle(handle));
+  const arrow::Status dropped = Retire(*impl_->session, handle.object, "");
+  return IsStaleGeneration(dropped) ? arrow::Status::OK() : dropped;
+}
+
+arrow::Status Store::Keep(const Handle& handle) {
+  ARROW_RETURN_NOT_OK(impl_->CheckHandle(handle));
+  return impl_->SetKept(handle, true);
+}
+
+arrow::MemoryPool* Store::memory_pool() { return &impl_->session->pool(); }
+
+arrow::Result<std::vector<NodeInfo>> Store::Nodes() {
+  ARROW_RETURN_NOT_OK(impl_->session->CheckProcess());
+  ARROW_RETURN_NOT_OK(impl_->session->AttachMissing());
+  const region::Region& region = impl_->session->region();
+  std::vector<NodeInfo> nodes;
+  for (uint32_t id = 0; id < region.config().nodes; ++id) {
+    NodeInfo node;
+    node.id = id;
+    node.state = "down";
+    node.backend = region::ToString(region.config().backend);
+    node.coherence = region::ToString(region.config().coherence);
+    node.size_bytes = region.config().segment_size_bytes;
+    if (const region::Segment* segment = region.segment({id})) {
+      ARROW_ASSIGN_OR_RAISE(const auto line, LoadNodeLine<format::IncarnationLine>(
+                                                 *segment, format::NodeLine::kIncarnation));
+      ARROW_ASSIGN_OR_RAISE(const auto statistics, LoadNodeLine<format::StatisticsLine>(
+                                                       *segment, format::NodeLine::kStatistics));
+      if (line.state == static_cast<uint32_t>(format::NodeState::kUp)) node.state = "up";
+      node.incarnation = line.incarnation;
+      node.page_bytes = statistics.backing_page_bytes;
+      node.used_bytes = statistics.used_bytes;
+      node.free_bytes = statistics.free_bytes;
+      node.largest_free_bytes = statistics.largest_free_bytes;
+      node.sessions = statistics.sessions;
+      node.objects = statistics.objects;
+    }
+    nodes.push_back(std::move(node));
+  }
+  return nodes;
+}
+
+uint32_t Store::node() const { return impl_->session->region().node().value; }
+uint64_t Store::cluster_id() const { return impl_->session->region().config().cluster_id; }
+
+class TableWriter::Impl {
+ public:
+  Impl(std::shared_ptr<Store::Impl> connected, std::shared_ptr<arrow::Schema> schema,
+       PublishOptions publish)
+      : store(std::move(connected)),
+        options(std::move(publish)),
+        publisher(std::make_unique<Publisher>(store->session, std::move(schema))) {}
+
+  std::shared_ptr<Store::Impl> store;
+  PublishOptions options;
+  std::unique_ptr<Publisher> publisher;  ///< Null once sealed.
+};
+
+TableWriter::TableWriter(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+TableWriter::~TableWriter() = default;
+
+arrow::Result<std::unique_ptr<TableWriter>> Store::NewWriter(
+    const std::string& name, std::shared_ptr<arrow::Schema> schema,
+    const PutOptions& options) {
+  ARROW_RETURN_NOT_OK(impl_->CheckPut(name, options));
+  return std::unique_ptr<TableWriter>(
+      new TableWriter(std::make_unique<TableWriter::Impl>(
+          impl_, std::move(schema), PublishOptions{name, options, /*keep=*/false})));
+}
+
+arrow::Status TableWriter::Append(const arrow::RecordBatch& batch) {
+  if (impl_->publisher == nullptr) return arrow::Status::Invalid("this writer was sealed");
+  ARROW_RETURN_NOT_OK(impl_->store->session->CheckProcess());
+  return impl_->publisher->Append(batch);
+}
+
+arrow::Result<PutReceipt> TableWriter::Seal() {
+  if (impl_->publisher == nullptr) return arrow::Status::Invalid("this writer was sealed");
+  auto receipt = impl_->publisher->Finish(impl_->options);
+  impl_->publisher.reset();
+  return receipt;
+}
+
+}  // namespace sheaf
