@@ -68,6 +68,13 @@ struct ClusterConfig {
 
 const char* ToString(Backend backend);
 const char* ToString(Coherence coherence);
+/// \brief "shm", "file", "sim"; "coherent", "software". Invalid lists what there is.
+arrow::Result<Backend> ParseBackend(const std::string& text);
+arrow::Result<Coherence> ParseCoherence(const std::string& text);
+
+/// \brief Where a cluster's memory lies for shm and sim: a folder of this user, `sheaf-<uid>-<name>` in
+/// /dev/shm (on which PrepareMemoryFolder mounts a tmpfs of its own when it may).
+std::string DefaultMemoryFolder(const std::string& name);
 
 /// \brief Folder for sockets, locks and logs of all clusters of this user: $SHEAF_RUNTIME_DIR, else
 /// $XDG_RUNTIME_DIR/sheaf, else /tmp/sheaf-<uid>.
