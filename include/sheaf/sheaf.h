@@ -2,7 +2,8 @@
 
 #pragma once
 
-#include "sheaf/handle.h"  // IWYU pragma: export
-#include "sheaf/status.h"  // IWYU pragma: export
-#include "sheaf/store.h"   // IWYU pragma: export
-#include "sheaf/types.h"   // IWYU pragma: export
+#include "sheaf/cluster.h"  // IWYU pragma: export
+#include "sheaf/handle.h"   // IWYU pragma: export
+#include "sheaf/status.h"   // IWYU pragma: export
+#include "sheaf/store.h"    // IWYU pragma: export
+#include "sheaf/types.h"    // IWYU pragma: export

@@ -7,6 +7,7 @@
 #include "format/message.h"
 #include "platform/process.h"
 #include "platform/unix_socket.h"
+#include "sheaf/cluster.h"
 #include "sheaf/status.h"
 
 namespace sheaf::client {
@@ -37,11 +38,6 @@ void SweepLingering() {
   });
 }
 
-std::string ClusterName(const ConnectOptions& options) {
-  if (!options.cluster.empty()) return options.cluster;
-  const char* from_environment = std::getenv("SHEAF_CLUSTER");
-  return from_environment != nullptr && *from_environment != '\0' ? from_environment : "default";
-}
 
 arrow::Result<NodeId> ChosenNode(const ConnectOptions& options) {
   if (options.node) return NodeId{*options.node};
@@ -69,7 +65,7 @@ arrow::Result<region::ClusterConfig> LoadCluster(const std::string& name) {
 arrow::Result<std::shared_ptr<Session>> Session::Connect(const ConnectOptions& options) {
   SweepLingering();
   ARROW_ASSIGN_OR_RAISE(NodeId node, ChosenNode(options));
-  ARROW_ASSIGN_OR_RAISE(region::ClusterConfig config, LoadCluster(ClusterName(options)));
+  ARROW_ASSIGN_OR_RAISE(region::ClusterConfig config, LoadCluster(ResolveClusterName(options.cluster)));
   if (node.value >= config.nodes) {
     return arrow::Status::Invalid("cluster '", config.name, "' has nodes 0 to ",
                                   config.nodes - 1, ", asked for node ", node.value);
