@@ -10,7 +10,7 @@ set -euo pipefail
 build_packages=(
   g++ cmake ninja-build ccache python3-venv
   libasio-dev libtomlplusplus-dev libcli11-dev libspdlog-dev libfmt-dev libxxhash-dev
-  libflatbuffers-dev flatbuffers-compiler
+  libflatbuffers-dev flatbuffers-compiler nlohmann-json3-dev
   libgtest-dev libgmock-dev libbenchmark-dev  # every preset configures with them
 )
 test_packages=(qemu-user g++-aarch64-linux-gnu g++-powerpc64le-linux-gnu)
