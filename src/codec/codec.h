@@ -1,4 +1,5 @@
-// Table <-> descriptor. Pure: no OS, no threads, no clock; reads and writes no data byte of a table.
+// Table <-> descriptor. Pure: no OS, no threads, no clock; reads and writes no data byte
+// of a table.
 
 #pragma once
 
@@ -21,13 +22,14 @@ namespace sheaf::codec {
 constexpr int64_t kDescriptorSizeMax = int64_t{64} << 20;
 constexpr int kNestingMax = 64;
 
-/// \brief Tells where bytes of this process lie in the region. Called once per distinct non-empty
-/// buffer with its first byte and size; an error ends the encoding.
-using LocateFn =
-    std::function<arrow::Result<GlobalAddress>(const uint8_t* address, int64_t size_bytes)>;
+/// \brief Tells where bytes of this process lie in the region. Called once per distinct
+/// non-empty buffer with its first byte and size; an error ends the encoding.
+using LocateFn = std::function<arrow::Result<GlobalAddress>(const uint8_t* address,
+                                                            int64_t size_bytes)>;
 
-/// \brief Gives the `Buffer` over `size_bytes` bytes at `address`; the codec keeps nothing else.
-/// `size_bytes` may be 0: the buffer must then still have a non-null, 64-aligned address.
+/// \brief Gives the `Buffer` over `size_bytes` bytes at `address`; the codec keeps
+/// nothing else. `size_bytes` may be 0: the buffer must then still have a non-null,
+/// 64-aligned address.
 using BufferFn = std::function<arrow::Result<std::shared_ptr<arrow::Buffer>>(
     GlobalAddress address, int64_t size_bytes)>;
 
@@ -35,26 +37,27 @@ using BufferFn = std::function<arrow::Result<std::shared_ptr<arrow::Buffer>>(
 using SegmentSizeFn = std::function<std::optional<uint64_t>(SegmentId)>;
 
 /// \brief Describe `table`, all of whose non-empty buffers `locate` must know.
-/// Keeps types, offsets, null counts (-1 stays unknown), chunk layout per column, schema and field
-/// metadata; a buffer that several arrays share is stored once.
-/// NotImplemented names the column whose type is not known; CapacityError if the descriptor would
-/// exceed `kDescriptorSizeMax`, Invalid if nesting exceeds `kNestingMax`.
+/// Keeps types, offsets, null counts (-1 stays unknown), chunk layout per column, schema
+/// and field metadata; a buffer that several arrays share is stored once. NotImplemented
+/// names the column whose type is not known; CapacityError if the descriptor would exceed
+/// `kDescriptorSizeMax`, Invalid if nesting exceeds `kNestingMax`.
 arrow::Result<std::shared_ptr<arrow::Buffer>> Encode(const arrow::Table& table,
                                                      const LocateFn& locate);
 
-/// \brief The same array with buffers cut down to what its offset and length need, without reading
-/// them: fixed-width values, bitmaps, offsets, and children of structs, sparse unions and
-/// fixed-size lists. What is left of the offset is below 512 elements, so that cut bitmaps stay
-/// 64-byte aligned. What only data could tell (string bytes, list children) stays whole.
+/// \brief The same array with buffers cut down to what its offset and length need,
+/// without reading them: fixed-width values, bitmaps, offsets, and children of structs,
+/// sparse unions and fixed-size lists. What is left of the offset is below 512 elements,
+/// so that cut bitmaps stay 64-byte aligned. What only data could tell (string bytes,
+/// list children) stays whole.
 std::shared_ptr<arrow::ArrayData> Trim(const std::shared_ptr<arrow::ArrayData>& array);
 
 /// \brief `Trim` of every chunk of every column.
 std::shared_ptr<arrow::Table> Trim(const arrow::Table& table);
 
-/// \brief A descriptor that was copied out of shared memory or a message and checked as a whole:
-/// structure, counts, nesting, every buffer inside its segment and large enough for its type, so
-/// that decoding cannot read out of bounds. Contents of buffers (string offsets, indices) are not
-/// checked: they are data. Immutable; any thread.
+/// \brief A descriptor that was copied out of shared memory or a message and checked as a
+/// whole: structure, counts, nesting, every buffer inside its segment and large enough
+/// for its type, so that decoding cannot read out of bounds. Contents of buffers (string
+/// offsets, indices) are not checked: they are data. Immutable; any thread.
 class Descriptor {
  public:
   /// \brief Take `bytes` over and check them. Invalid says which field is wrong and why.
@@ -68,15 +71,17 @@ class Descriptor {
   const std::shared_ptr<arrow::Schema>& schema() const;
   const std::shared_ptr<arrow::Buffer>& bytes() const;
 
-  /// \brief Distinct bytes that `columns` (all when empty) refer to: sorted, merged, non-empty.
+  /// \brief Distinct bytes that `columns` (all when empty) refer to: sorted, merged,
+  /// non-empty.
   std::vector<GlobalRange> Ranges(std::span<const int> columns = {}) const;
 
-  /// \brief Sum over `Ranges()`: bytes of data that the table refers to, each counted once.
+  /// \brief Sum over `Ranges()`: bytes of data that the table refers to, each counted
+  /// once.
   int64_t data_bytes() const;
 
-  /// \brief Rebuild the table, or the projection to `columns` (indices, in the order given; all
-  /// when nothing is given) with buffers from `make_buffer`. Fails only if `make_buffer` does or
-  /// if an index is out of range.
+  /// \brief Rebuild the table, or the projection to `columns` (indices, in the order
+  /// given; all when nothing is given) with buffers from `make_buffer`. Fails only if
+  /// `make_buffer` does or if an index is out of range.
   arrow::Result<std::shared_ptr<arrow::Table>> ToTable(
       const BufferFn& make_buffer,
       const std::optional<std::vector<int>>& columns = std::nullopt) const;

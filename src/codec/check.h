@@ -1,0 +1,46 @@
+// Is the flat form of a table's arrays what its schema says? Run on what others wrote
+// before it is used, and on what `Encode` made before it is let out: both sides of the
+// boundary.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include <arrow/result.h>
+#include <arrow/type_fwd.h>
+
+#include "codec/codec.h"
+#include "format/descriptor_generated.h"
+
+namespace sheaf::codec {
+
+/// \brief The vectors of `format::TableDescriptor` that tell of arrays. Borrowed.
+struct ArrayTree {
+  std::span<const uint32_t> chunk_counts;     // [num_columns]
+  std::span<const format::ArrayNode> arrays;  // Preorder.
+  std::span<const uint32_t> buffer_refs;      // By array; 0 absent, else 1 + index.
+  std::span<const format::BufferRange> buffers;
+};
+
+/// \brief Where the first chunk of a column begins.
+struct TreePosition {
+  size_t array = 0;
+  size_t buffer_ref = 0;
+};
+
+/// \brief Check all that can be told without reading data: counts, lengths, offsets, null
+/// counts, and that each buffer is as large as type, offset and length demand. One pass
+/// with a stack of its own. Returns where each column begins, and the end [num_columns +
+/// 1]. Invalid names column, chunk and field.
+arrow::Result<std::vector<TreePosition>> CheckArrays(const arrow::Schema& schema,
+                                                     int64_t num_rows,
+                                                     const ArrayTree& tree);
+
+/// \brief Check that each buffer lies in its segment.
+arrow::Status CheckBuffers(std::span<const format::BufferRange> buffers,
+                           const SegmentSizeFn& segment_size);
+
+}  // namespace sheaf::codec

@@ -1,0 +1,307 @@
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <numeric>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <arrow/array/array_base.h>
+#include <arrow/array/data.h>
+#include <arrow/array/util.h>
+#include <arrow/buffer.h>
+#include <arrow/chunked_array.h>
+#include <arrow/result.h>
+#include <arrow/status.h>
+#include <arrow/table.h>
+#include <arrow/type.h>
+#include <arrow/util/checked_cast.h>
+
+#include "base/check.h"
+#include "base/math.h"
+#include "codec/check.h"
+#include "codec/codec.h"
+#include "codec/layout.h"
+#include "codec/schema_codec.h"
+#include "format/descriptor_generated.h"
+
+namespace sheaf::codec {
+
+using arrow::Status;
+
+namespace {
+
+/// Of the structs in the descriptor's vectors, which the verifier of FlatBuffers 2
+/// forgets.
+constexpr uint64_t kStructAlignment = 8;
+/// Root, field, key and value.
+constexpr int kTableDepthMax = 3;
+/// No table of a real descriptor takes fewer bytes, with what it refers to.
+constexpr int64_t kTableSizeMin = 16;
+constexpr int64_t kIdentifierEnd = 8;
+
+Status CheckVersion(const arrow::Buffer& bytes) {
+  if (bytes.size() > kDescriptorSizeMax) {
+    return Status::Invalid("descriptor of ", bytes.size(), " bytes, at most ",
+                           kDescriptorSizeMax, " are allowed");
+  }
+  if (bytes.size() <= kIdentifierEnd) {
+    return Status::Invalid("descriptor of ", bytes.size(), " bytes is cut off");
+  }
+  const std::string_view expected = format::TableDescriptorIdentifier();
+  const std::string_view actual(reinterpret_cast<const char*>(bytes.data()) + 4,
+                                expected.size());
+  if (actual == expected) return Status::OK();
+  if (actual.substr(0, 3) == expected.substr(0, 3)) {
+    return Status::Invalid("descriptor is of format version '", actual.substr(3),
+                           "', this program reads version '", expected.substr(3), "'");
+  }
+  return Status::Invalid("bytes are not a table descriptor");
+}
+
+template <typename Struct>
+bool AreAligned(const flatbuffers::Vector<const Struct*>& structs) {
+  return structs.size() == 0 ||
+         IsAligned(reinterpret_cast<uintptr_t>(structs.Data()), kStructAlignment);
+}
+
+arrow::Result<const format::TableDescriptor*> Verify(const arrow::Buffer& bytes) {
+  flatbuffers::Verifier verifier(bytes.data(), static_cast<size_t>(bytes.size()),
+                                 kTableDepthMax,
+                                 CheckedCast<uint32_t>(bytes.size() / kTableSizeMin));
+  if (!format::VerifyTableDescriptorBuffer(verifier)) {
+    return Status::Invalid("descriptor of ", bytes.size(), " bytes is malformed");
+  }
+  const auto* table = format::GetTableDescriptor(bytes.data());
+  if (!AreAligned(*table->arrays()) || !AreAligned(*table->buffers())) {
+    return Status::Invalid("structs of the descriptor are not aligned");
+  }
+  return table;
+}
+
+template <typename Struct>
+std::span<const Struct> StructsOf(const flatbuffers::Vector<const Struct*>& vector) {
+  return {reinterpret_cast<const Struct*>(vector.Data()), vector.size()};
+}
+
+ArrayTree TreeOf(const format::TableDescriptor& table) {
+  return {{table.chunk_counts()->data(), table.chunk_counts()->size()},
+          StructsOf(*table.arrays()),
+          {table.buffer_refs()->data(), table.buffer_refs()->size()},
+          StructsOf(*table.buffers())};
+}
+
+GlobalRange RangeOf(const format::BufferRange& buffer) {
+  return {{SegmentId{buffer.segment()}, buffer.offset()}, buffer.size_bytes()};
+}
+
+/// Sorts, then joins ranges that overlap or touch.
+std::vector<GlobalRange> Merge(std::vector<GlobalRange> ranges) {
+  std::sort(ranges.begin(), ranges.end());
+  std::vector<GlobalRange> merged;
+  for (const GlobalRange& range : ranges) {
+    if (!merged.empty() && merged.back().begin.segment == range.begin.segment &&
+        range.begin.offset <= merged.back().end_offset()) {
+      const uint64_t end = std::max(merged.back().end_offset(), range.end_offset());
+      merged.back().size_bytes = end - merged.back().begin.offset;
+    } else {
+      merged.push_back(range);
+    }
+  }
+  return merged;
+}
+
+/// Rebuilds arrays from a tree that `CheckArrays` passed, whence the depth of the
+/// recursion.
+class ArrayBuilder {
+ public:
+  ArrayBuilder(const ArrayTree& tree, SegmentId home, const BufferFn& make_buffer)
+      : tree_(tree), home_(home), make_buffer_(make_buffer), made_(tree.buffers.size()) {}
+
+  arrow::Result<std::shared_ptr<arrow::ChunkedArray>> Column(
+      const std::shared_ptr<arrow::DataType>& type, uint32_t chunk_count,
+      TreePosition start) {
+    position_ = start;
+    arrow::ArrayVector chunks;
+    chunks.reserve(chunk_count);
+    for (uint32_t i = 0; i < chunk_count; ++i) {
+      ARROW_ASSIGN_OR_RAISE(auto data, Next(type));
+      chunks.push_back(arrow::MakeArray(data));
+    }
+    return std::make_shared<arrow::ChunkedArray>(std::move(chunks), type);
+  }
+
+ private:
+  /// Not `ArrayData::Make`, which drops validity bitmaps where the null count is 0.
+  arrow::Result<std::shared_ptr<arrow::ArrayData>> Next(
+      const std::shared_ptr<arrow::DataType>& type) {
+    const format::ArrayNode& node = tree_.arrays[position_.array++];
+    auto data = std::make_shared<arrow::ArrayData>(type, node.length(), node.null_count(),
+                                                   node.offset());
+    data->buffers.reserve(node.buffer_count());
+    for (uint32_t i = 0; i < node.buffer_count(); ++i) {
+      ARROW_ASSIGN_OR_RAISE(auto buffer,
+                            MakeBuffer(tree_.buffer_refs[position_.buffer_ref++]));
+      data->buffers.push_back(std::move(buffer));
+    }
+    const arrow::DataType& storage = StorageOf(*type);
+    if (storage.id() == arrow::Type::DICTIONARY) {
+      const auto& dictionary =
+          arrow::internal::checked_cast<const arrow::DictionaryType&>(storage);
+      ARROW_ASSIGN_OR_RAISE(data->dictionary, Next(dictionary.value_type()));
+    }
+    data->child_data.reserve(static_cast<size_t>(storage.num_fields()));
+    for (const auto& field : storage.fields()) {
+      ARROW_ASSIGN_OR_RAISE(auto child, Next(field->type()));
+      data->child_data.push_back(std::move(child));
+    }
+    return data;
+  }
+
+  arrow::Result<std::shared_ptr<arrow::Buffer>> MakeBuffer(uint32_t ref) {
+    if (ref == 0) return nullptr;
+    std::shared_ptr<arrow::Buffer>& buffer = made_[ref - 1];
+    if (buffer != nullptr) return buffer;
+    const GlobalRange range = RangeOf(tree_.buffers[ref - 1]);
+    const auto size = static_cast<int64_t>(range.size_bytes);
+    ARROW_ASSIGN_OR_RAISE(
+        buffer, make_buffer_(size == 0 ? GlobalAddress{home_, 0} : range.begin, size));
+    SHEAF_CHECK(buffer != nullptr && buffer->size() == size && buffer->data() != nullptr);
+    return buffer;
+  }
+
+  const ArrayTree& tree_;
+  const SegmentId home_;
+  const BufferFn& make_buffer_;
+  std::vector<std::shared_ptr<arrow::Buffer>> made_;
+  TreePosition position_;
+};
+
+}  // namespace
+
+class Descriptor::Impl {
+ public:
+  static arrow::Result<std::unique_ptr<Impl>> Make(std::shared_ptr<arrow::Buffer> bytes,
+                                                   const SegmentSizeFn& segment_size) {
+    ARROW_RETURN_NOT_OK(CheckVersion(*bytes));
+    if (!IsAligned(bytes->address(), kStructAlignment)) {
+      bytes = arrow::Buffer::FromString(bytes->ToString());
+    }
+    auto impl = std::make_unique<Impl>();
+    ARROW_ASSIGN_OR_RAISE(const auto* table, Verify(*bytes));
+    impl->tree = TreeOf(*table);
+    impl->num_rows = table->num_rows();
+    ARROW_RETURN_NOT_OK(CheckBuffers(impl->tree.buffers, segment_size));
+    ARROW_ASSIGN_OR_RAISE(impl->schema,
+                          DecodeSchema(*table, static_cast<size_t>(bytes->size())));
+    ARROW_ASSIGN_OR_RAISE(impl->starts,
+                          CheckArrays(*impl->schema, impl->num_rows, impl->tree));
+    impl->bytes = std::move(bytes);
+    return impl;
+  }
+
+  /// Segment of the first buffer that has bytes.
+  SegmentId home() const {
+    for (const format::BufferRange& buffer : tree.buffers) {
+      if (buffer.size_bytes() != 0) return SegmentId{buffer.segment()};
+    }
+    return SegmentId{};
+  }
+
+  std::span<const uint32_t> BufferRefsOf(int column) const {
+    const auto i = static_cast<size_t>(column);
+    return tree.buffer_refs.subspan(starts[i].buffer_ref,
+                                    starts[i + 1].buffer_ref - starts[i].buffer_ref);
+  }
+
+  std::shared_ptr<arrow::Buffer> bytes;
+  ArrayTree tree;  // Points into `bytes`.
+  int64_t num_rows = 0;
+  std::shared_ptr<arrow::Schema> schema;
+  std::vector<TreePosition> starts;  // [num_columns + 1]
+};
+
+Descriptor::Descriptor(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Descriptor::~Descriptor() = default;
+
+arrow::Result<std::shared_ptr<const Descriptor>> Descriptor::Make(
+    std::shared_ptr<arrow::Buffer> bytes, const SegmentSizeFn& segment_size) {
+  ARROW_ASSIGN_OR_RAISE(auto impl, Impl::Make(std::move(bytes), segment_size));
+  return std::shared_ptr<const Descriptor>(new Descriptor(std::move(impl)));
+}
+
+int64_t Descriptor::num_rows() const { return impl_->num_rows; }
+
+int Descriptor::num_columns() const { return impl_->schema->num_fields(); }
+
+int64_t Descriptor::num_chunks() const {
+  const auto& counts = impl_->tree.chunk_counts;
+  return std::accumulate(counts.begin(), counts.end(), int64_t{0});
+}
+
+const std::shared_ptr<arrow::Schema>& Descriptor::schema() const { return impl_->schema; }
+
+const std::shared_ptr<arrow::Buffer>& Descriptor::bytes() const { return impl_->bytes; }
+
+std::vector<GlobalRange> Descriptor::Ranges(std::span<const int> columns) const {
+  std::vector<bool> used(impl_->tree.buffers.size(), false);
+  const auto use_column = [&](int column) {
+    for (const uint32_t ref : impl_->BufferRefsOf(column)) {
+      if (ref != 0) used[ref - 1] = true;
+    }
+  };
+  if (columns.empty()) {
+    for (int column = 0; column < num_columns(); ++column) use_column(column);
+  }
+  for (const int column : columns) {
+    SHEAF_CHECK(column >= 0 && column < num_columns());
+    use_column(column);
+  }
+  std::vector<GlobalRange> ranges;
+  for (size_t i = 0; i < used.size(); ++i) {
+    const GlobalRange range = RangeOf(impl_->tree.buffers[i]);
+    if (used[i] && range.size_bytes != 0) ranges.push_back(range);
+  }
+  return Merge(std::move(ranges));
+}
+
+int64_t Descriptor::data_bytes() const {
+  int64_t bytes = 0;
+  for (const GlobalRange& range : Ranges()) {
+    bytes += static_cast<int64_t>(range.size_bytes);
+  }
+  return bytes;
+}
+
+arrow::Result<std::shared_ptr<arrow::Table>> Descriptor::ToTable(
+    const BufferFn& make_buffer, const std::optional<std::vector<int>>& columns) const {
+  std::vector<int> indices;
+  if (columns) {
+    indices = *columns;
+  } else {
+    indices.resize(static_cast<size_t>(num_columns()));
+    std::iota(indices.begin(), indices.end(), 0);
+  }
+  ArrayBuilder builder(impl_->tree, impl_->home(), make_buffer);
+  arrow::FieldVector fields;
+  arrow::ChunkedArrayVector arrays;
+  for (const int index : indices) {
+    if (index < 0 || index >= num_columns()) {
+      return Status::Invalid("no column ", index, ": the table has ", num_columns());
+    }
+    const auto i = static_cast<size_t>(index);
+    fields.push_back(impl_->schema->field(index));
+    ARROW_ASSIGN_OR_RAISE(
+        auto array, builder.Column(fields.back()->type(), impl_->tree.chunk_counts[i],
+                                   impl_->starts[i]));
+    arrays.push_back(std::move(array));
+  }
+  auto schema = columns ? arrow::schema(std::move(fields), impl_->schema->metadata())
+                        : impl_->schema;
+  return arrow::Table::Make(std::move(schema), std::move(arrays), num_rows());
+}
+
+}  // namespace sheaf::codec

@@ -1,0 +1,201 @@
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include <arrow/array/array_base.h>
+#include <arrow/array/data.h>
+#include <arrow/buffer.h>
+#include <arrow/chunked_array.h>
+#include <arrow/result.h>
+#include <arrow/status.h>
+#include <arrow/table.h>
+#include <arrow/type.h>
+
+#include "base/math.h"
+#include "codec/check.h"
+#include "codec/codec.h"
+#include "codec/layout.h"
+#include "codec/schema_codec.h"
+#include "format/descriptor_generated.h"
+
+namespace sheaf::codec {
+
+using arrow::Status;
+
+namespace {
+
+struct BufferKey {
+  const uint8_t* address;
+  int64_t size_bytes;
+  bool operator==(const BufferKey&) const = default;
+};
+
+struct BufferKeyHash {
+  size_t operator()(const BufferKey& key) const noexcept {
+    return std::hash<const uint8_t*>()(key.address) * 31 +
+           std::hash<int64_t>()(key.size_bytes);
+  }
+};
+
+/// Flattens `arrow::ArrayData` trees. Recursion is bounded: types were checked before.
+class ArrayFlattener {
+ public:
+  explicit ArrayFlattener(const LocateFn& locate) : locate_(locate) {}
+
+  Status AddColumn(const arrow::DataType& type, const arrow::ChunkedArray& column) {
+    chunk_counts_.push_back(CheckedCast<uint32_t>(column.num_chunks()));
+    for (const auto& chunk : column.chunks()) {
+      ARROW_RETURN_NOT_OK(AddArray(type, *chunk->data()));
+      if (size_bytes() > kDescriptorSizeMax) {
+        return Status::CapacityError("the descriptor exceeds ", kDescriptorSizeMax,
+                                     " bytes: combine small chunks");
+      }
+    }
+    return Status::OK();
+  }
+
+  ArrayTree tree() const { return {chunk_counts_, arrays_, buffer_refs_, buffers_}; }
+
+ private:
+  int64_t size_bytes() const {
+    return static_cast<int64_t>(arrays_.size() * sizeof(format::ArrayNode) +
+                                (buffer_refs_.size() + chunk_counts_.size()) *
+                                    sizeof(uint32_t) +
+                                buffers_.size() * sizeof(format::BufferRange));
+  }
+
+  Status AddArray(const arrow::DataType& type, const arrow::ArrayData& data) {
+    if (data.type == nullptr || (data.type.get() != &type && !data.type->Equals(type))) {
+      return Status::Invalid("array is of type ",
+                             data.type == nullptr ? "(none)" : data.type->ToString(),
+                             ", its field of type ", type.ToString());
+    }
+    const size_t child_count =
+        data.child_data.size() + (data.dictionary == nullptr ? 0 : 1);
+    arrays_.emplace_back(data.length, data.null_count.load(), data.offset,
+                         CheckedCast<uint32_t>(data.buffers.size()),
+                         CheckedCast<uint32_t>(child_count));
+    for (const auto& buffer : data.buffers) {
+      ARROW_ASSIGN_OR_RAISE(const uint32_t ref, AddBuffer(buffer.get()));
+      buffer_refs_.push_back(ref);
+    }
+    return AddChildren(StorageOf(type), data, child_count);
+  }
+
+  Status AddChildren(const arrow::DataType& storage, const arrow::ArrayData& data,
+                     size_t child_count) {
+    ARROW_ASSIGN_OR_RAISE(const Layout layout, LayoutOf(storage));
+    if (child_count != static_cast<size_t>(layout.child_count)) {
+      return Status::Invalid("array has ", child_count, " children, type ",
+                             storage.ToString(), " has ", layout.child_count);
+    }
+    for (int i = 0; i < layout.child_count; ++i) {
+      const auto& child = data.dictionary != nullptr
+                              ? data.dictionary
+                              : data.child_data[static_cast<size_t>(i)];
+      if (child == nullptr) return Status::Invalid("child ", i, " of an array is null");
+      ARROW_RETURN_NOT_OK(AddArray(ChildTypeOf(storage, i), *child));
+    }
+    return Status::OK();
+  }
+
+  /// 0 for an absent buffer, else 1 + its place in `buffers_`.
+  arrow::Result<uint32_t> AddBuffer(const arrow::Buffer* buffer) {
+    if (buffer == nullptr) return 0;
+    if (!buffer->is_cpu()) {
+      return Status::NotImplemented("buffer on device ", buffer->device()->ToString());
+    }
+    // All buffers without bytes are one: their addresses mean nothing.
+    const BufferKey key{buffer->size() == 0 ? nullptr : buffer->data(), buffer->size()};
+    const auto [found, is_new] =
+        indices_.try_emplace(key, CheckedCast<uint32_t>(buffers_.size() + 1));
+    if (!is_new) return found->second;
+    format::BufferRange range;
+    if (key.size_bytes != 0) {
+      ARROW_ASSIGN_OR_RAISE(const GlobalAddress at, locate_(key.address, key.size_bytes));
+      range = {at.segment.value, 0, at.offset, CheckedCast<uint64_t>(key.size_bytes)};
+    }
+    buffers_.push_back(range);
+    return found->second;
+  }
+
+  const LocateFn& locate_;
+  std::vector<uint32_t> chunk_counts_;
+  std::vector<format::ArrayNode> arrays_;
+  std::vector<uint32_t> buffer_refs_;
+  std::vector<format::BufferRange> buffers_;
+  std::unordered_map<BufferKey, uint32_t, BufferKeyHash> indices_;
+};
+
+/// Owns what FlatBuffers built: no copy, and nothing from Arrow's default pool.
+class BuiltBuffer : public arrow::Buffer {
+ public:
+  explicit BuiltBuffer(flatbuffers::DetachedBuffer bytes)
+      : arrow::Buffer(bytes.data(), static_cast<int64_t>(bytes.size())),
+        bytes_(std::move(bytes)) {}
+
+ private:
+  flatbuffers::DetachedBuffer bytes_;
+};
+
+template <typename Struct>
+auto AddStructs(std::span<const Struct> structs,
+                flatbuffers::FlatBufferBuilder* builder) {
+  return builder->CreateVectorOfStructs(structs.data(), structs.size());
+}
+
+/// The order of these calls is the layout of the bytes, which a golden file fixes.
+void Build(const arrow::Table& table, const ArrayTree& tree,
+           const std::vector<FieldNodeOffset>& field_nodes, KeyValueOffsets metadata,
+           flatbuffers::FlatBufferBuilder* builder) {
+  const auto fields = builder->CreateVector(field_nodes);
+  const auto chunk_counts =
+      builder->CreateVector(tree.chunk_counts.data(), tree.chunk_counts.size());
+  const auto arrays = AddStructs(tree.arrays, builder);
+  const auto buffer_refs =
+      builder->CreateVector(tree.buffer_refs.data(), tree.buffer_refs.size());
+  const auto buffers = AddStructs(tree.buffers, builder);
+  builder->Finish(
+      format::CreateTableDescriptor(*builder, table.num_rows(), fields, metadata,
+                                    chunk_counts, arrays, buffer_refs, buffers),
+      format::TableDescriptorIdentifier());
+}
+
+}  // namespace
+
+arrow::Result<std::shared_ptr<arrow::Buffer>> Encode(const arrow::Table& table,
+                                                     const LocateFn& locate) {
+  const arrow::Schema& schema = *table.schema();
+  if (!schema.is_native_endian()) {
+    return Status::NotImplemented("tables of another byte order");
+  }
+  flatbuffers::FlatBufferBuilder builder;
+  std::vector<FieldNodeOffset> fields;
+  ARROW_RETURN_NOT_OK(EncodeFields(schema, &builder, &fields));
+  ARROW_ASSIGN_OR_RAISE(const auto metadata,
+                        EncodeMetadata(schema.metadata().get(), &builder));
+
+  ArrayFlattener flattener(locate);
+  for (int i = 0; i < table.num_columns(); ++i) {
+    const arrow::Field& field = *schema.field(i);
+    const Status status = flattener.AddColumn(*field.type(), *table.column(i));
+    if (!status.ok()) {
+      return status.WithMessage("column ", i, " '", field.name(),
+                                "': ", status.message());
+    }
+  }
+  const ArrayTree tree = flattener.tree();
+  ARROW_RETURN_NOT_OK(CheckArrays(schema, table.num_rows(), tree));
+
+  Build(table, tree, fields, metadata, &builder);
+  if (builder.GetSize() > static_cast<size_t>(kDescriptorSizeMax)) {
+    return Status::CapacityError("the descriptor takes ", builder.GetSize(), " bytes, ",
+                                 kDescriptorSizeMax, " are allowed");
+  }
+  return std::make_shared<BuiltBuffer>(builder.Release());
+}
+
+}  // namespace sheaf::codec
