@@ -1,6 +1,11 @@
 # The programs `sheaf` and `sheafd`: apps/<name>/main.cc and a library of the other sources
 # there, so that tests beside them can link those.
 
+# Apps include their own headers from the project's root: "apps/sheaf/x.h".
+add_library(sheaf_app INTERFACE)
+target_include_directories(sheaf_app INTERFACE "${PROJECT_SOURCE_DIR}")
+target_compile_definitions(sheaf_app INTERFACE SHEAF_VERSION="${PROJECT_VERSION}")
+
 # sheaf_add_app(<folder of apps/> <target>)
 function(sheaf_add_app app target)
   set(dir "${PROJECT_SOURCE_DIR}/apps/${app}")
@@ -8,22 +13,19 @@ function(sheaf_add_app app target)
   if(NOT sources)
     return()
   endif()
-  list(REMOVE_ITEM sources "${dir}/main.cc")
+  set(main ${sources})
+  list(FILTER main INCLUDE REGEX "/main\\.cc$")
+  list(FILTER sources EXCLUDE REGEX "/main\\.cc$")
   set(rooms ${SHEAF_ROOMS})
   list(REMOVE_ITEM rooms testing)
   list(TRANSFORM rooms PREPEND sheaf_)
   sheaf_add_library(${target}_parts "${sources}" sheaf_room ${rooms} Arrow::parquet
-                    Arrow::compute)
-  sheaf_add_executable(${target} "${dir}/main.cc")
-  set_target_properties(${target} PROPERTIES OUTPUT_NAME ${app})
-  target_link_libraries(${target} PRIVATE ${target}_parts)
-  foreach(part ${target} ${target}_parts)
-    get_target_property(type ${part} TYPE)
-    if(NOT type STREQUAL INTERFACE_LIBRARY)
-      target_include_directories(${part} PRIVATE "${PROJECT_SOURCE_DIR}")
-      target_compile_definitions(${part} PRIVATE SHEAF_VERSION="${PROJECT_VERSION}")
-    endif()
-  endforeach()
+                    Arrow::compute sheaf_app)
+  if(main)
+    sheaf_add_executable(${target} "${main}")
+    set_target_properties(${target} PROPERTIES OUTPUT_NAME ${app})
+    target_link_libraries(${target} PRIVATE ${target}_parts)
+  endif()
 endfunction()
 
 sheaf_add_app(sheaf sheaf_cli)

@@ -71,6 +71,8 @@ endfunction()
 foreach(room IN LISTS SHEAF_ROOMS)
   sheaf_add_tests_beside(${room}_test "${PROJECT_SOURCE_DIR}/src/${room}" sheaf_${room})
 endforeach()
+sheaf_add_tests_beside(sheaf_cli_test "${PROJECT_SOURCE_DIR}/apps/sheaf" sheaf_cli_parts)
+sheaf_add_tests_beside(sheafd_test "${PROJECT_SOURCE_DIR}/apps/sheafd" sheafd_parts)
 
 file(GLOB tests CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/tests/*_test.cc")
 foreach(test IN LISTS tests)
