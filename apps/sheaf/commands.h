@@ -1,0 +1,44 @@
+// What each command of `sheaf` does once its arguments are parsed. Every one prints its result to standard output,
+// as text or (with `json`) as JSON, and returns the error that main prints.
+
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include <arrow/status.h>
+
+#include "sheaf/cluster.h"
+
+namespace sheaf::cli {
+
+/// \brief Options that go before or after any command.
+struct Global {
+  std::string cluster;
+  std::optional<uint32_t> node;
+  bool json = false;
+};
+
+arrow::Status Up(const Global& global, const ClusterOptions& options);
+arrow::Status Down(const Global& global);
+arrow::Status Nodes(const Global& global);
+
+struct PutArguments {
+  std::string name;
+  std::string file;
+  bool replace = false;
+};
+arrow::Status Put(const Global& global, const PutArguments& arguments);
+
+/// Writes `file`, in the format its suffix says; it appears whole or not at all.
+arrow::Status Get(const Global& global, const std::string& name, const std::string& file);
+arrow::Status Head(const Global& global, const std::string& name, int64_t num_rows);
+arrow::Status List(const Global& global);
+arrow::Status Stat(const Global& global, const std::string& name);
+arrow::Status Remove(const Global& global, const std::string& name);
+arrow::Status Wait(const Global& global, const std::string& name, double timeout_seconds);
+/// Reads all data: every offset and index is checked, and a checksum per column printed.
+arrow::Status Verify(const Global& global, const std::string& name);
+
+}  // namespace sheaf::cli

@@ -1,0 +1,117 @@
+#include "apps/sheaf/output.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <utility>
+
+#include <fmt/format.h>
+
+namespace sheaf::cli {
+namespace {
+
+// Characters of UTF-8 text: what a terminal shows, near enough for alignment.
+size_t DisplayWidth(const std::string& text) {
+  return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) {
+    return (static_cast<unsigned char>(c) & 0xC0) != 0x80;
+  }));
+}
+
+void AppendCell(std::string* line, const std::string& text, size_t width, Align align,
+                bool last) {
+  const std::string padding(width - std::min(width, DisplayWidth(text)), ' ');
+  if (align == Align::kRight) *line += padding + text;
+  if (align == Align::kLeft) *line += last ? text : text + padding;
+}
+
+}  // namespace
+
+std::string TextTable::ToString() const {
+  std::vector<size_t> widths;
+  for (const Column& column : columns_) widths.push_back(DisplayWidth(column.heading));
+  for (const auto& row : rows_) {
+    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], DisplayWidth(row[i]));
+  }
+  std::string text;
+  const auto append_row = [&](const auto& cell_of) {
+    for (size_t i = 0; i < columns_.size(); ++i) {
+      if (i > 0) text += "  ";
+      AppendCell(&text, cell_of(i), widths[i], columns_[i].align, i + 1 == columns_.size());
+    }
+    text += '\n';
+  };
+  append_row([&](size_t i) { return columns_[i].heading; });
+  for (const auto& row : rows_) append_row([&](size_t i) { return row[i]; });
+  return text;
+}
+
+std::string HumanBytes(uint64_t bytes) {
+  constexpr std::array<const char*, 5> kUnits = {"B", "KiB", "MiB", "GiB", "TiB"};
+  double value = static_cast<double>(bytes);
+  size_t unit = 0;
+  while (value >= 1024 && unit + 1 < kUnits.size()) {
+    value /= 1024;
+    ++unit;
+  }
+  return unit == 0 ? fmt::format("{} B", bytes) : fmt::format("{:.1f} {}", value, kUnits[unit]);
+}
+
+std::string HumanCount(int64_t count) {
+  std::string digits = std::to_string(count);
+  for (size_t i = digits.size(); i > 3 + (count < 0 ? 1U : 0U);) digits.insert(i -= 3, " ");
+  return digits;
+}
+
+std::string HumanSeconds(double seconds) {
+  if (seconds >= 1) return fmt::format("{:.2f} s", seconds);
+  if (seconds >= 1e-3) return fmt::format("{:.1f} ms", seconds * 1e3);
+  return fmt::format("{:.0f} us", seconds * 1e6);
+}
+
+Json ToJson(const PutReceipt& receipt) {
+  return {{"name", receipt.name},
+          {"version", receipt.version},
+          {"generation", receipt.handle.object.generation},
+          {"rows", receipt.num_rows},
+          {"bytes", receipt.bytes},
+          {"bytes_shared", receipt.bytes_shared},
+          {"bytes_copied", receipt.bytes_copied},
+          {"bytes_flushed", receipt.bytes_flushed},
+          {"seconds", std::chrono::duration<double>(receipt.duration).count()}};
+}
+
+Json ToJson(const TableInfo& info) {
+  return {{"name", info.name},
+          {"home_node", info.home_node},
+          {"version", info.version},
+          {"generation", info.handle.object.generation},
+          {"rows", info.num_rows},
+          {"columns", info.num_columns},
+          {"chunks", info.num_chunks},
+          {"bytes", info.bytes},
+          {"leases", info.leases},
+          {"created_unix_ns", info.created_unix_ns}};
+}
+
+Json ToJson(const NodeInfo& node) {
+  return {{"id", node.id},
+          {"state", node.state},
+          {"incarnation", node.incarnation},
+          {"backend", node.backend},
+          {"coherence", node.coherence},
+          {"page_size", node.page_bytes},
+          {"size_bytes", node.size_bytes},
+          {"used_bytes", node.used_bytes},
+          {"free_bytes", node.free_bytes},
+          {"largest_free_bytes", node.largest_free_bytes},
+          {"sessions", node.sessions},
+          {"objects", node.objects}};
+}
+
+void PrintJson(const Json& json) {
+  // Names are UTF-8; text of tables may not be: replaced rather than refused.
+  const std::string text = json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+  std::fwrite(text.data(), 1, text.size(), stdout);
+}
+
+}  // namespace sheaf::cli

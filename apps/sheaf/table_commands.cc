@@ -1,0 +1,251 @@
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+
+#include <arrow/array.h>
+#include <arrow/scalar.h>
+#include <arrow/table.h>
+#include <fmt/format.h>
+
+#include "apps/sheaf/commands.h"
+#include "apps/sheaf/connect.h"
+#include "apps/sheaf/output.h"
+#include "apps/sheaf/progress.h"
+#include "apps/sheaf/table_files.h"
+#include "format/checksum.h"
+#include "platform/process.h"
+#include "sheaf/store.h"
+
+namespace sheaf::cli {
+namespace {
+
+// Cells wider than this are cut in `head`.
+constexpr size_t kCellWidthMax = 40;
+
+void PrintReceipt(const PutReceipt& receipt) {
+  const double seconds = std::chrono::duration<double>(receipt.duration).count();
+  fmt::print("{}: version {}, {} rows, {} in {} ({} shared, {} copied, {} flushed)\n",
+             receipt.name, receipt.version, HumanCount(receipt.num_rows),
+             HumanBytes(static_cast<uint64_t>(receipt.bytes)), HumanSeconds(seconds),
+             HumanBytes(static_cast<uint64_t>(receipt.bytes_shared)),
+             HumanBytes(static_cast<uint64_t>(receipt.bytes_copied)),
+             HumanBytes(static_cast<uint64_t>(receipt.bytes_flushed)));
+}
+
+// A cell as text; long ones are cut.
+arrow::Result<std::string> CellText(const arrow::ChunkedArray& column, int64_t row) {
+  ARROW_ASSIGN_OR_RAISE(auto scalar, column.GetScalar(row));
+  std::string text = scalar->is_valid ? scalar->ToString() : "";
+  std::replace_if(
+      text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < ' '; }, ' ');
+  if (text.size() > kCellWidthMax) {
+    size_t cut = kCellWidthMax - 3;
+    while (cut > 0 && (static_cast<unsigned char>(text[cut]) & 0xC0) == 0x80) --cut;
+    text = text.substr(0, cut) + "...";
+  }
+  return text;
+}
+
+// A cell as JSON: numbers, booleans and null as such, all else as text.
+arrow::Result<Json> CellJson(const arrow::ChunkedArray& column, int64_t row) {
+  ARROW_ASSIGN_OR_RAISE(auto scalar, column.GetScalar(row));
+  if (!scalar->is_valid) return Json(nullptr);
+  switch (scalar->type->id()) {
+    case arrow::Type::BOOL:
+      return Json(static_cast<const arrow::BooleanScalar&>(*scalar).value);
+    case arrow::Type::INT8:
+    case arrow::Type::INT16:
+    case arrow::Type::INT32:
+    case arrow::Type::INT64:
+    case arrow::Type::UINT8:
+    case arrow::Type::UINT16:
+    case arrow::Type::UINT32:
+    case arrow::Type::UINT64:
+    case arrow::Type::FLOAT:
+    case arrow::Type::DOUBLE: {
+      // Not a number and infinities have no JSON: null, as most writers do.
+      Json number = Json::parse(scalar->ToString(), nullptr, /*allow_exceptions=*/false);
+      return number.is_discarded() ? Json(nullptr) : number;
+    }
+    default:
+      return Json(scalar->ToString());
+  }
+}
+
+arrow::Status PrintRowsAsJson(const arrow::Table& table) {
+  Json rows = Json::array();
+  for (int64_t row = 0; row < table.num_rows(); ++row) {
+    Json object = Json::object();
+    for (int i = 0; i < table.num_columns(); ++i) {
+      ARROW_ASSIGN_OR_RAISE(object[table.field(i)->name()], CellJson(*table.column(i), row));
+    }
+    rows.push_back(std::move(object));
+  }
+  PrintJson(rows);
+  return arrow::Status::OK();
+}
+
+arrow::Status PrintRowsAsText(const arrow::Table& table) {
+  std::vector<TextTable::Column> columns;
+  for (const auto& field : table.schema()->fields()) {
+    const bool number = arrow::is_integer(field->type()->id()) ||
+                        arrow::is_floating(field->type()->id()) ||
+                        arrow::is_decimal(field->type()->id());
+    columns.push_back({field->name(), number ? Align::kRight : Align::kLeft});
+  }
+  TextTable text(std::move(columns));
+  for (int64_t row = 0; row < table.num_rows(); ++row) {
+    std::vector<std::string> cells;
+    for (int i = 0; i < table.num_columns(); ++i) {
+      ARROW_ASSIGN_OR_RAISE(cells.emplace_back(), CellText(*table.column(i), row));
+    }
+    text.AddRow(std::move(cells));
+  }
+  fmt::print("{}", text.ToString());
+  return arrow::Status::OK();
+}
+
+// The checksum of a column's bytes, in order of chunks and buffers: equal on every node.
+class ColumnChecksum {
+ public:
+  void Add(const arrow::ArrayData& array) {
+    for (const auto& buffer : array.buffers) {
+      if (buffer == nullptr) continue;
+      const auto size = static_cast<size_t>(buffer->size());
+      const uint64_t parts[] = {value_, format::Checksum({buffer->data(), size})};
+      value_ = format::Checksum({reinterpret_cast<const uint8_t*>(parts), sizeof(parts)});
+    }
+    for (const auto& child : array.child_data) Add(*child);
+    if (array.dictionary != nullptr) Add(*array.dictionary);
+  }
+  uint64_t value() const { return value_; }
+
+ private:
+  uint64_t value_ = 0;
+};
+
+}  // namespace
+
+arrow::Status Put(const Global& global, const PutArguments& arguments) {
+  ARROW_RETURN_NOT_OK(CheckSuffix(arguments.file));
+  ARROW_ASSIGN_OR_RAISE(auto store, ConnectOrStart(global));
+  const auto start = platform::BootTime();
+  PutReceipt receipt;
+  {
+    ProgressBar bar("put " + arguments.name);
+    ARROW_ASSIGN_OR_RAISE(auto reader,
+                          OpenTableFile(arguments.file, store->memory_pool(),
+                                        [&](double share) { bar.Update(share); }));
+    ARROW_ASSIGN_OR_RAISE(receipt,
+                          store->Put(arguments.name, reader.get(), {arguments.replace, {}}));
+  }
+  receipt.duration = platform::BootTime() - start;  // with reading and decoding the file
+  if (global.json) {
+    PrintJson(ToJson(receipt));
+  } else {
+    PrintReceipt(receipt);
+  }
+  return arrow::Status::OK();
+}
+
+arrow::Status Get(const Global& global, const std::string& name, const std::string& file) {
+  ARROW_RETURN_NOT_OK(CheckSuffix(file));
+  ARROW_ASSIGN_OR_RAISE(auto store, ConnectOrStart(global));
+  ARROW_ASSIGN_OR_RAISE(auto table, store->Get(name));
+  ARROW_RETURN_NOT_OK(WriteTableFile(*table, file));
+  if (global.json) {
+    PrintJson({{"name", name}, {"file", file}, {"rows", table->num_rows()}});
+  } else {
+    fmt::print("{}: {} rows written to {}\n", name, HumanCount(table->num_rows()), file);
+  }
+  return arrow::Status::OK();
+}
+
+arrow::Status Head(const Global& global, const std::string& name, int64_t num_rows) {
+  ARROW_ASSIGN_OR_RAISE(auto store, ConnectOrStart(global));
+  ARROW_ASSIGN_OR_RAISE(auto table, store->Get(name));
+  const auto head = table->Slice(0, num_rows);
+  return global.json ? PrintRowsAsJson(*head) : PrintRowsAsText(*head);
+}
+
+arrow::Status List(const Global& global) {
+  ARROW_ASSIGN_OR_RAISE(auto store, ConnectOrStart(global));
+  ARROW_ASSIGN_OR_RAISE(const auto infos, store->List());
+  if (global.json) {
+    Json array = Json::array();
+    for (const TableInfo& info : infos) array.push_back(ToJson(info));
+    PrintJson(array);
+    return arrow::Status::OK();
+  }
+  TextTable table({{"NAME"},
+                   {"VERSION", Align::kRight},
+                   {"ROWS", Align::kRight},
+                   {"COLUMNS", Align::kRight},
+                   {"SIZE", Align::kRight},
+                   {"NODE", Align::kRight}});
+  for (const TableInfo& info : infos) {
+    table.AddRow({info.name, std::to_string(info.version), HumanCount(info.num_rows),
+                  std::to_string(info.num_columns),
+                  HumanBytes(static_cast<uint64_t>(info.bytes)), std::to_string(info.home_node)});
+  }
+  fmt::print("{}", table.ToString());
+  return arrow::Status::OK();
+}
+
+arrow::Status Stat(const Global& global, const std::string& name) {
+  ARROW_ASSIGN_OR_RAISE(auto store, ConnectOrStart(global));
+  ARROW_ASSIGN_OR_RAISE(const TableInfo info, store->Stat(name));
+  if (global.json) {
+    PrintJson(ToJson(info));
+    return arrow::Status::OK();
+  }
+  fmt::print(
+      "name        {}\nnode        {}\nversion     {}\ngeneration  {}\nrows        {}\n"
+      "columns     {}\nchunks      {}\nsize        {}\nleases      {}\n",
+      info.name, info.home_node, info.version, info.handle.object.generation,
+      HumanCount(info.num_rows), info.num_columns, info.num_chunks,
+      HumanBytes(static_cast<uint64_t>(info.bytes)), info.leases);
+  return arrow::Status::OK();
+}
+
+arrow::Status Remove(const Global& global, const std::string& name) {
+  ARROW_ASSIGN_OR_RAISE(auto store, ConnectOrStart(global));
+  ARROW_RETURN_NOT_OK(store->Remove(name));
+  if (global.json) PrintJson({{"name", name}, {"removed", true}});
+  return arrow::Status::OK();
+}
+
+arrow::Status Wait(const Global& global, const std::string& name, double timeout_seconds) {
+  ARROW_ASSIGN_OR_RAISE(auto store, ConnectOrStart(global));
+  const auto timeout =
+      std::chrono::milliseconds(static_cast<int64_t>(std::ceil(timeout_seconds * 1e3)));
+  ARROW_RETURN_NOT_OK(store->Wait(name, timeout));
+  if (global.json) PrintJson({{"name", name}, {"found", true}});
+  return arrow::Status::OK();
+}
+
+arrow::Status Verify(const Global& global, const std::string& name) {
+  ARROW_ASSIGN_OR_RAISE(auto store, ConnectOrStart(global));
+  GetOptions options;
+  options.validate = Validation::kFull;
+  ARROW_ASSIGN_OR_RAISE(auto table, store->Get(name, options));
+  Json columns = Json::array();
+  TextTable text({{"COLUMN"}, {"TYPE"}, {"CHECKSUM"}});
+  for (int i = 0; i < table->num_columns(); ++i) {
+    ColumnChecksum checksum;
+    for (const auto& chunk : table->column(i)->chunks()) checksum.Add(*chunk->data());
+    const std::string digits = fmt::format("{:016x}", checksum.value());
+    const auto& field = table->field(i);
+    columns.push_back({{"name", field->name()}, {"checksum", digits}});
+    text.AddRow({field->name(), field->type()->ToString(), digits});
+  }
+  if (global.json) {
+    PrintJson({{"name", name}, {"valid", true}, {"columns", columns}});
+  } else {
+    fmt::print("{}{}: valid\n", text.ToString(), name);
+  }
+  return arrow::Status::OK();
+}
+
+}  // namespace sheaf::cli

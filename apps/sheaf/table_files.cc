@@ -1,0 +1,238 @@
+#include "apps/sheaf/table_files.h"
+
+#include <array>
+#include <filesystem>
+#include <utility>
+
+#include <arrow/csv/reader.h>
+#include <arrow/csv/writer.h>
+#include <arrow/io/file.h>
+#include <arrow/ipc/reader.h>
+#include <arrow/ipc/writer.h>
+#include <arrow/record_batch.h>
+#include <arrow/table.h>
+#include <arrow/util/thread_pool.h>
+#include <parquet/arrow/reader.h>
+#include <parquet/arrow/writer.h>
+
+namespace sheaf::cli {
+namespace {
+
+namespace fs = std::filesystem;
+using BatchReader = std::shared_ptr<arrow::RecordBatchReader>;
+
+enum class FileFormat : uint8_t { kParquet, kIpcFile, kIpcStream, kCsv };
+
+struct Suffix {
+  const char* text;
+  FileFormat format;
+  const char* what;
+};
+constexpr std::array<Suffix, 5> kSuffixes = {{{".parquet", FileFormat::kParquet, "Parquet"},
+                                              {".arrow", FileFormat::kIpcFile, "Arrow IPC file"},
+                                              {".feather", FileFormat::kIpcFile, "Arrow IPC file"},
+                                              {".arrows", FileFormat::kIpcStream, "Arrow IPC stream"},
+                                              {".csv", FileFormat::kCsv, "CSV"}}};
+
+arrow::Result<Suffix> FindSuffix(const std::string& path) {
+  const std::string extension = fs::path(path).extension().string();
+  std::string known;
+  for (const Suffix& suffix : kSuffixes) {
+    if (extension == suffix.text) return suffix;
+    known += (known.empty() ? "" : ", ") + std::string(suffix.text);
+  }
+  return arrow::Status::Invalid("'", path, "': the suffix must be one of ", known);
+}
+
+// Gives batches one by one, from a function that returns nullptr at the end.
+class FunctionReader : public arrow::RecordBatchReader {
+ public:
+  using NextFn = std::function<arrow::Result<std::shared_ptr<arrow::RecordBatch>>()>;
+  FunctionReader(std::shared_ptr<arrow::Schema> schema, NextFn next)
+      : schema_(std::move(schema)), next_(std::move(next)) {}
+  std::shared_ptr<arrow::Schema> schema() const override { return schema_; }
+  arrow::Status ReadNext(std::shared_ptr<arrow::RecordBatch>* batch) override {
+    return next_().Value(batch);
+  }
+
+ private:
+  std::shared_ptr<arrow::Schema> schema_;
+  NextFn next_;
+};
+
+// Row group by row group, so that decoding never holds more than one beside the result.
+class ParquetBatches {
+ public:
+  ParquetBatches(std::unique_ptr<parquet::arrow::FileReader> file, ProgressFn progress)
+      : file_(std::move(file)), progress_(std::move(progress)) {}
+
+  arrow::Result<std::shared_ptr<arrow::RecordBatch>> Next() {
+    for (;;) {
+      if (batches_ != nullptr) {
+        ARROW_ASSIGN_OR_RAISE(auto batch, batches_->Next());
+        if (batch != nullptr) return batch;
+      }
+      if (next_group_ == file_->num_row_groups()) return nullptr;
+      ARROW_ASSIGN_OR_RAISE(table_, file_->ReadRowGroup(next_group_));
+      batches_ = std::make_unique<arrow::TableBatchReader>(*table_);
+      progress_(static_cast<double>(++next_group_) / file_->num_row_groups());
+    }
+  }
+
+ private:
+  std::unique_ptr<parquet::arrow::FileReader> file_;
+  ProgressFn progress_;
+  int next_group_ = 0;
+  std::shared_ptr<arrow::Table> table_;
+  std::unique_ptr<arrow::TableBatchReader> batches_;
+};
+
+arrow::Result<BatchReader> OpenParquet(std::shared_ptr<arrow::io::RandomAccessFile> input,
+                                       arrow::MemoryPool* pool, ProgressFn progress) {
+  parquet::arrow::FileReaderBuilder builder;
+  // Pages and decompression are scratch: private memory.
+  ARROW_RETURN_NOT_OK(builder.Open(std::move(input)));
+  parquet::ArrowReaderProperties properties;
+  properties.set_use_threads(true);
+  ARROW_ASSIGN_OR_RAISE(auto file, builder.memory_pool(pool)->properties(properties)->Build());
+  std::shared_ptr<arrow::Schema> schema;
+  ARROW_RETURN_NOT_OK(file->GetSchema(&schema));
+  auto batches = std::make_shared<ParquetBatches>(std::move(file), std::move(progress));
+  return std::make_shared<FunctionReader>(std::move(schema),
+                                          [batches] { return batches->Next(); });
+}
+
+arrow::ipc::IpcReadOptions IpcOptions(arrow::MemoryPool* pool) {
+  auto options = arrow::ipc::IpcReadOptions::Defaults();
+  options.memory_pool = pool;
+  return options;
+}
+
+arrow::Result<BatchReader> OpenIpcFile(std::shared_ptr<arrow::io::RandomAccessFile> input,
+                                       arrow::MemoryPool* pool, ProgressFn progress) {
+  ARROW_ASSIGN_OR_RAISE(auto file,
+                        arrow::ipc::RecordBatchFileReader::Open(input, IpcOptions(pool)));
+  auto next = [file, progress = std::move(progress),
+               index = 0]() mutable -> arrow::Result<std::shared_ptr<arrow::RecordBatch>> {
+    if (index == file->num_record_batches()) return nullptr;
+    progress(static_cast<double>(index) / file->num_record_batches());
+    return file->ReadRecordBatch(index++);
+  };
+  return std::make_shared<FunctionReader>(file->schema(), std::move(next));
+}
+
+arrow::Result<BatchReader> OpenIpcStream(std::shared_ptr<arrow::io::RandomAccessFile> input,
+                                         arrow::MemoryPool* pool, ProgressFn progress) {
+  ARROW_ASSIGN_OR_RAISE(auto stream,
+                        arrow::ipc::RecordBatchStreamReader::Open(input, IpcOptions(pool)));
+  ARROW_ASSIGN_OR_RAISE(const int64_t size, input->GetSize());
+  auto next = [stream, input, size, progress = std::move(progress)]()
+      -> arrow::Result<std::shared_ptr<arrow::RecordBatch>> {
+    ARROW_ASSIGN_OR_RAISE(const int64_t position, input->Tell());
+    progress(static_cast<double>(position) / static_cast<double>(std::max<int64_t>(size, 1)));
+    return stream->Next();
+  };
+  return std::make_shared<FunctionReader>(stream->schema(), std::move(next));
+}
+
+arrow::Result<BatchReader> OpenCsv(std::shared_ptr<arrow::io::RandomAccessFile> input,
+                                   arrow::MemoryPool* pool) {
+  // All of it at once: types are inferred from every row, not from the first block.
+  ARROW_ASSIGN_OR_RAISE(
+      auto reader, arrow::csv::TableReader::Make(arrow::io::IOContext(pool), std::move(input),
+                                                 arrow::csv::ReadOptions::Defaults(),
+                                                 arrow::csv::ParseOptions::Defaults(),
+                                                 arrow::csv::ConvertOptions::Defaults()));
+  ARROW_ASSIGN_OR_RAISE(auto table, reader->Read());
+  return std::make_shared<arrow::TableBatchReader>(std::move(table));
+}
+
+arrow::Status WriteAs(const arrow::Table& table, FileFormat format,
+                      const std::shared_ptr<arrow::io::OutputStream>& output) {
+  switch (format) {
+    case FileFormat::kParquet: {
+      const auto properties =
+          parquet::ArrowWriterProperties::Builder().store_schema()->build();
+      return parquet::arrow::WriteTable(table, arrow::default_memory_pool(), output,
+                                        int64_t{1} << 20, parquet::default_writer_properties(),
+                                        properties);
+    }
+    case FileFormat::kIpcFile:
+    case FileFormat::kIpcStream: {
+      ARROW_ASSIGN_OR_RAISE(auto writer,
+                            format == FileFormat::kIpcFile
+                                ? arrow::ipc::MakeFileWriter(output, table.schema())
+                                : arrow::ipc::MakeStreamWriter(output, table.schema()));
+      ARROW_RETURN_NOT_OK(writer->WriteTable(table));
+      return writer->Close();
+    }
+    case FileFormat::kCsv:
+      return arrow::csv::WriteCSV(table, arrow::csv::WriteOptions::Defaults(), output.get());
+  }
+  return arrow::Status::Invalid("unknown file format");
+}
+
+arrow::Status Explain(const arrow::Status& status, const std::string& path,
+                      const Suffix& suffix) {
+  if (status.ok() || status.IsOutOfMemory()) return status;
+  return status.WithMessage("cannot read '", path, "' as ", suffix.what, ": ", status.message());
+}
+
+}  // namespace
+
+arrow::Status CheckSuffix(const std::string& path) { return FindSuffix(path).status(); }
+
+arrow::Result<BatchReader> OpenTableFile(const std::string& path, arrow::MemoryPool* pool,
+                                         ProgressFn progress) {
+  ARROW_ASSIGN_OR_RAISE(const Suffix suffix, FindSuffix(path));
+  // IPC bodies are used as they are read: the file reads into `pool`. The others decode.
+  const bool reads_in_place =
+      suffix.format == FileFormat::kIpcFile || suffix.format == FileFormat::kIpcStream;
+  auto opened = arrow::io::ReadableFile::Open(
+      path, reads_in_place ? pool : arrow::default_memory_pool());
+  ARROW_RETURN_NOT_OK(Explain(opened.status(), path, suffix));
+  std::shared_ptr<arrow::io::RandomAccessFile> input = *opened;
+  arrow::Result<BatchReader> inner = [&]() -> arrow::Result<BatchReader> {
+    switch (suffix.format) {
+      case FileFormat::kParquet:
+        return OpenParquet(input, pool, std::move(progress));
+      case FileFormat::kIpcFile:
+        return OpenIpcFile(input, pool, std::move(progress));
+      case FileFormat::kIpcStream:
+        return OpenIpcStream(input, pool, std::move(progress));
+      case FileFormat::kCsv:
+        return OpenCsv(input, pool);
+    }
+    return arrow::Status::Invalid("unknown file format");
+  }();
+  ARROW_RETURN_NOT_OK(Explain(inner.status(), path, suffix));
+  // Errors in later batches name the file as well.
+  auto reader = *inner;
+  auto next = [reader, path, suffix]() -> arrow::Result<std::shared_ptr<arrow::RecordBatch>> {
+    auto batch = reader->Next();
+    ARROW_RETURN_NOT_OK(Explain(batch.status(), path, suffix));
+    return batch;
+  };
+  return std::make_shared<FunctionReader>(reader->schema(), std::move(next));
+}
+
+arrow::Status WriteTableFile(const arrow::Table& table, const std::string& path) {
+  ARROW_ASSIGN_OR_RAISE(const Suffix suffix, FindSuffix(path));
+  const std::string draft = path + ".part";
+  auto written = [&]() -> arrow::Status {
+    ARROW_ASSIGN_OR_RAISE(auto output, arrow::io::FileOutputStream::Open(draft));
+    ARROW_RETURN_NOT_OK(WriteAs(table, suffix.format, output));
+    return output->Close();
+  }();
+  std::error_code error;
+  if (written.ok()) {
+    fs::rename(draft, path, error);
+    if (!error) return arrow::Status::OK();
+    written = arrow::Status::IOError(error.message());
+  }
+  fs::remove(draft, error);
+  return written.WithMessage("cannot write '", path, "' as ", suffix.what, ": ",
+                             written.message());
+}
+
+}  // namespace sheaf::cli

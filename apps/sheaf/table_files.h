@@ -1,0 +1,29 @@
+// Tables in files: Parquet, Arrow IPC (file and stream) and CSV, told apart by their suffix.
+
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include <arrow/result.h>
+#include <arrow/type_fwd.h>
+
+namespace sheaf::cli {
+
+/// \brief Called with the share of the file that has been read, 0 to 1.
+using ProgressFn = std::function<void(double)>;
+
+/// \brief Invalid, listing the suffixes there are, if `path` has none of them.
+arrow::Status CheckSuffix(const std::string& path);
+
+/// \brief Decode `path` batch by batch into memory of `pool`. IOError names the file and says if it
+/// is missing, truncated, or not what its suffix says.
+arrow::Result<std::shared_ptr<arrow::RecordBatchReader>> OpenTableFile(const std::string& path,
+                                                                       arrow::MemoryPool* pool,
+                                                                       ProgressFn progress);
+
+/// \brief Write `table` to `path`: to a draft beside it that then takes its name.
+arrow::Status WriteTableFile(const arrow::Table& table, const std::string& path);
+
+}  // namespace sheaf::cli
