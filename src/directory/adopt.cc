@@ -1,0 +1,230 @@
+// Rebuild of a home's private state from the slots in memory (PROTOCOL.md R1 to R3):
+// nothing but them is trusted.
+
+#include <array>
+#include <bit>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
+
+#include "base/math.h"
+#include "directory/directory.h"
+#include "directory/home_directory.h"
+#include "directory/record_limits.h"
+#include "directory/slot_reader.h"
+#include "format/checksum.h"
+#include "format/layout.h"
+#include "platform/shared_word.h"
+#include "region/control_line.h"
+#include "region/region.h"
+
+namespace sheaf::directory {
+namespace {
+
+using format::LineState;
+
+/// Memory is allocated in whole pages of at least 4 KiB.
+constexpr uint64_t kSlotsPerPage = 4096 / format::kLineBytes;
+
+/// The record that `slot` names, as it lies in memory.
+arrow::Result<std::shared_ptr<const Record>> LoadRecord(const region::Segment& segment,
+                                                        const format::Slot& slot,
+                                                        HashFn hash) {
+  ARROW_ASSIGN_OR_RAISE(Record record, ReadRecord(segment, slot));
+  if (!record.name.empty() && hash(record.name) != slot.name_hash) {
+    return arrow::Status::Invalid("the slot's hash is not that of the record's name");
+  }
+  return std::make_shared<const Record>(std::move(record));
+}
+
+/// What a record's own prefix says of its size; nothing if `offset` is impossible.
+std::optional<uint32_t> StoredSize(const region::Segment& segment, uint64_t offset) {
+  if (!IsAligned(offset, format::kGranuleBytes) ||
+      !FitsWithin(offset, sizeof(uint64_t), segment.header().records_size_bytes)) {
+    return std::nullopt;
+  }
+  const uint64_t* word = segment.ControlLine(segment.layout().records + offset);
+  const auto prefix =
+      static_cast<uint32_t>(platform::SharedWord(word).LoadAcquire() & 0xFFFFFFFF);
+  if (prefix > kRecordSizeMax - kRecordPrefixBytes) return std::nullopt;
+  return CheckedCast<uint32_t>(prefix + kRecordPrefixBytes);
+}
+
+/// The line whose words 1 to 7 are `words`, if its checksum tells which states and flags
+/// word 0 had: the old line (nothing but Busy was stored) or the new one (all but word 0
+/// was).
+std::optional<format::Slot> FindWordZero(const format::LineWords& words, uint32_t size) {
+  constexpr LineState kStates[] = {LineState::kSealed, LineState::kBound,
+                                   LineState::kRetired, LineState::kFree,
+                                   LineState::kDisused};
+  for (const LineState state : kStates) {
+    for (uint8_t flags = 0; flags <= (format::kSlotNamed | format::kSlotKept); ++flags) {
+      auto slot = std::bit_cast<format::Slot>(words);
+      slot.state = static_cast<uint8_t>(state);
+      slot.flags = flags;
+      slot.reserved0 = 0;
+      slot.record_size_bytes = IsInUse(state) ? size : 0;
+      if (format::SealLine(slot)[7] == words[7]) return slot;
+    }
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+void HomeDirectory::Impl::AddProblem(uint32_t index, const std::string& what) {
+  problems_.push_back("slot " + std::to_string(segment_->id().value) + ":" +
+                      std::to_string(index) + ": " + what);
+}
+
+bool HomeDirectory::Impl::IsOwnGeneration(uint64_t generation) const {
+  const uint64_t first = format::FirstGeneration(segment_->header().format_epoch);
+  return generation >= first && generation - first < format::kGenerationLowMask;
+}
+
+/// The high-water mark; of a damaged incarnation line the largest there can be.
+uint64_t HomeDirectory::Impl::AdoptMark() {
+  const auto line = region::ReadIncarnation(*segment_);
+  if (line.ok()) return line->slots_used;
+  problems_.push_back(line.status().message());
+  const uint64_t slots_max = segment_->header().slots_max;
+  if (const arrow::Status status = AllocateSlots(slots_max); !status.ok()) {
+    problems_.push_back(status.message());
+  }
+  region::UpdateIncarnation(segment_, [&](format::IncarnationLine* marks) {
+    marks->slots_used = slots_max;
+    marks->lease_pages_used = segment_->header().lease_pages_max;
+  });
+  return slots_max;
+}
+
+void HomeDirectory::Impl::Adopt() {
+  const uint64_t slots_used = AdoptMark();
+  entries_.resize(slots_used);
+  slots_allocated_ = RoundDown(slots_used, kSlotsPerPage);
+  const uint64_t size_bytes = slots_used * format::kLineBytes;
+  platform::CacheControl* cache = segment_->control().cache();
+  if (slots_used > 0) cache->Invalidate(segment_->SlotLine(0), size_bytes);
+  for (uint32_t i = 0; i < slots_used; ++i) AdoptSlot(i);
+  AdoptIndexTable();
+  // R1: nothing that a reply may have promised is merely on its way.
+  if (slots_used > 0) cache->Settle(segment_->SlotLine(0), size_bytes);
+}
+
+void HomeDirectory::Impl::AdoptSlot(uint32_t index) {
+  const format::LineWords words = platform::LoadLine(segment_->SlotLine(index));
+  Adopted adopted = words[0] == format::kBusyWord ? CompleteUpdate(index, words)
+                                                  : AdoptLine(index, words);
+  if (IsInUse(StateOf(adopted.slot))) {
+    const arrow::Status status =
+        records_.Reserve(adopted.slot.record_offset, adopted.slot.record_size_bytes);
+    if (!status.ok()) {
+      AddProblem(index, status.message());
+      adopted = GivenUp();
+    }
+  }
+  TakeOver(index, std::move(adopted));
+}
+
+/// Never used again; what lies in memory stays as it is, for leases that are on it.
+HomeDirectory::Impl::Adopted HomeDirectory::Impl::GivenUp() {
+  format::Slot slot{};
+  slot.state = static_cast<uint8_t>(LineState::kDisused);
+  return {slot, nullptr};
+}
+
+HomeDirectory::Impl::Adopted HomeDirectory::Impl::AdoptLine(
+    uint32_t index, const format::LineWords& words) {
+  const auto slot = format::OpenLine<format::Slot>(words);
+  if (!slot || slot->state > static_cast<uint8_t>(LineState::kDisused)) {
+    AddProblem(index, "the line is damaged");
+    return {GivenUp().slot, nullptr, /*stored=*/false};
+  }
+  if (slot->generation != 0 && !IsOwnGeneration(slot->generation)) {
+    AddProblem(index, "generation " + std::to_string(slot->generation) +
+                          " is not of this formatting");
+    return GivenUp();
+  }
+  if (StateOf(*slot) == LineState::kFree || StateOf(*slot) == LineState::kDisused) {
+    return {*slot, nullptr};
+  }
+  if (!IsInUse(StateOf(*slot)) || slot->generation == 0) {
+    AddProblem(index, std::string("state ") + ToString(StateOf(*slot)) +
+                          " is none of a slot, or has no generation");
+    return GivenUp();
+  }
+  auto record = LoadRecord(*segment_, *slot, hash_);
+  if (!record.ok()) {
+    AddProblem(index, record.status().message());
+    return GivenUp();
+  }
+  return {*slot, *std::move(record)};
+}
+
+/// The home died while it changed the line: word 0 is lost, each other word is old or
+/// new.
+HomeDirectory::Impl::Adopted HomeDirectory::Impl::CompleteUpdate(
+    uint32_t index, const format::LineWords& words) {
+  const auto fields = std::bit_cast<format::Slot>(words);
+  const uint32_t size = StoredSize(*segment_, fields.record_offset).value_or(0);
+  if (const auto slot = FindWordZero(words, size)) {
+    Adopted adopted = AdoptLine(index, format::SealLine(*slot));
+    adopted.stored = false;
+    return adopted;
+  }
+  // A mixture. Only a seal, a version or a free changes more than word 0 and the
+  // checksum. Of a named object that is all there: Sealed, the publisher asks again (C4)
+  // or gives up.
+  format::Slot slot{};
+  slot.state = static_cast<uint8_t>(LineState::kSealed);
+  slot.flags = format::kSlotNamed;
+  slot.record_size_bytes = size;
+  slot.generation = fields.generation;
+  slot.record_offset = fields.record_offset;
+  slot.name_hash = fields.name_hash;
+  slot.version_sequence = fields.version_sequence;
+  slot.version_epoch = fields.version_epoch;
+  slot.record_checksum = fields.record_checksum;
+  if (IsOwnGeneration(slot.generation)) {
+    if (auto record = LoadRecord(*segment_, slot, hash_); record.ok()) {
+      return {slot, *std::move(record), /*stored=*/false};
+    }
+  }
+  // A seal that nobody was told of, or a free whose scan was done: Free either way. The
+  // generation may have been skipped; it is never used twice.
+  const bool is_reusable = slot.generation == 0 || (IsOwnGeneration(slot.generation) &&
+                                                    IsOwnGeneration(slot.generation + 1));
+  format::Slot rest{};
+  rest.state = static_cast<uint8_t>(is_reusable ? LineState::kFree : LineState::kDisused);
+  rest.generation = fields.generation;
+  return {rest, nullptr, /*stored=*/false};
+}
+
+void HomeDirectory::Impl::TakeOver(uint32_t index, Adopted adopted) {
+  entries_[index] = {adopted.slot, std::move(adopted.record)};
+  by_state_[adopted.slot.state].insert(index);
+  if (!adopted.stored) Store(index, adopted.slot, region::Arrival::kFlushed);
+}
+
+/// The index of this node's last life stays until a new claim replaces it: readers use
+/// it.
+void HomeDirectory::Impl::AdoptIndexTable() {
+  const auto header = region::ReadControlLine<format::IndexHeaderLine>(
+      *segment_, segment_->NodeLine(format::NodeLine::kIndexHeader));
+  if (!header || header->epoch == 0 ||
+      header->capacity_entries >
+          segment_->header().records_size_bytes / format::kLineBytes) {
+    return;
+  }
+  // A cache over the slots: if it cannot be kept, look-ups wait for the next claim.
+  const arrow::Status ignored = records_.Reserve(
+      header->table_offset, header->capacity_entries * format::kLineBytes);
+  if (!ignored.ok()) problems_.push_back("index: " + ignored.message());
+}
+
+}  // namespace sheaf::directory

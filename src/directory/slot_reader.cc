@@ -1,0 +1,173 @@
+#include "directory/slot_reader.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include <arrow/buffer.h>
+#include <arrow/result.h>
+#include <arrow/status.h>
+
+#include "base/math.h"
+#include "directory/directory.h"
+#include "directory/record_limits.h"
+#include "directory/shared_bytes.h"
+#include "format/checksum.h"
+#include "format/layout.h"
+#include "platform/shared_word.h"
+#include "region/control_line.h"
+#include "region/region.h"
+
+namespace sheaf::directory {
+namespace {
+
+/// Slots that a scan invalidates with one fence: 64 KiB of lines.
+constexpr uint32_t kScanBatch = 1024;
+
+/// True if the fields of a line that its home wrote make sense together.
+bool IsPlausible(const format::Slot& slot) {
+  switch (StateOf(slot)) {
+    case format::LineState::kFree:
+    case format::LineState::kDisused:
+      return true;
+    case format::LineState::kSealed:
+    case format::LineState::kBound:
+    case format::LineState::kRetired:
+      return slot.generation != 0;
+    case format::LineState::kBusy:
+    case format::LineState::kOwned:
+      return false;
+  }
+  return false;  // No state at all: another node wrote this byte.
+}
+
+std::optional<format::Slot> OpenSlot(const format::LineWords& words) {
+  auto slot = format::OpenLine<format::Slot>(words);
+  if (slot && !IsPlausible(*slot)) slot.reset();
+  return slot;
+}
+
+}  // namespace
+
+bool IsInUse(format::LineState state) {
+  return state == format::LineState::kSealed || state == format::LineState::kBound ||
+         state == format::LineState::kRetired;
+}
+
+const char* ToString(format::LineState state) {
+  constexpr const char* kNames[] = {"free",  "busy",    "owned",  "sealed",
+                                    "bound", "retired", "disused"};
+  const auto index = static_cast<size_t>(state);
+  return index < std::size(kNames) ? kNames[index] : "unknown";
+}
+
+arrow::Result<format::Slot> ReadSlot(const region::Segment& segment, uint32_t slot) {
+  if (slot >= segment.header().slots_max) {
+    return arrow::Status::Invalid("segment ", segment.id().value, " has ",
+                                  segment.header().slots_max, " slots, none of number ",
+                                  slot);
+  }
+  const auto value =
+      region::ReadControlLine<format::Slot>(segment, segment.SlotLine(slot));
+  if (!value || !IsPlausible(*value)) {
+    return arrow::Status::IOError("slot ", segment.id().value, ":", slot,
+                                  " is unavailable: it stays busy or is damaged");
+  }
+  return *value;
+}
+
+arrow::Result<std::shared_ptr<arrow::Buffer>> CopyRecordBytes(
+    const region::Segment& segment, uint64_t offset, uint64_t size_bytes) {
+  if (size_bytes < uint64_t{kRecordSizeMin} || size_bytes > uint64_t{kRecordSizeMax} ||
+      !IsAligned(offset, format::kGranuleBytes) ||
+      !FitsWithin(offset, RoundUp(size_bytes, sizeof(uint64_t)),
+                  segment.header().records_size_bytes)) {
+    return arrow::Status::Invalid("record at ", offset, "+", size_bytes, " of segment ",
+                                  segment.id().value,
+                                  " is not inside its record area of ",
+                                  segment.header().records_size_bytes, " bytes");
+  }
+  const uint64_t* source = segment.ControlLine(segment.layout().records + offset);
+  ARROW_ASSIGN_OR_RAISE(auto bytes,
+                        arrow::AllocateBuffer(CheckedCast<int64_t>(size_bytes)));
+  segment.control().cache()->Invalidate(source, size_bytes);
+  LoadBytes(source, {bytes->mutable_data(), CheckedCast<size_t>(size_bytes)});
+  return std::shared_ptr<arrow::Buffer>(std::move(bytes));
+}
+
+arrow::Result<Record> OpenRecord(const region::Segment& segment, const format::Slot& slot,
+                                 std::shared_ptr<arrow::Buffer> bytes) {
+  const uint64_t checksum =
+      format::Checksum({bytes->data(), CheckedCast<size_t>(bytes->size())});
+  if (checksum != slot.record_checksum) {
+    return arrow::Status::Invalid("record at ", slot.record_offset, " of segment ",
+                                  segment.id().value, " has a wrong checksum");
+  }
+  ARROW_ASSIGN_OR_RAISE(Record record, DecodeRecord(std::move(bytes)));
+  for (const GlobalRange& range : record.own_ranges) {
+    if (range.begin.segment != segment.id() ||
+        !FitsWithin(range.begin.offset, range.size_bytes,
+                    segment.header().data_size_bytes)) {
+      return arrow::Status::Invalid("record at ", slot.record_offset, " of segment ",
+                                    segment.id().value, " lists range ",
+                                    range.begin.segment.value, ":", range.begin.offset,
+                                    "+", range.size_bytes, " outside of that segment");
+    }
+  }
+  const bool is_named = (slot.flags & format::kSlotNamed) != 0;
+  if (is_named != !record.name.empty() || is_named != (slot.name_hash != 0)) {
+    return arrow::Status::Invalid("slot and record of segment ", segment.id().value,
+                                  " differ on whether the object has a name");
+  }
+  return record;
+}
+
+arrow::Result<Record> ReadRecord(const region::Segment& segment,
+                                 const format::Slot& slot) {
+  ARROW_ASSIGN_OR_RAISE(
+      auto bytes, CopyRecordBytes(segment, slot.record_offset, slot.record_size_bytes));
+  return OpenRecord(segment, slot, std::move(bytes));
+}
+
+bool IsReadable(const format::Slot& slot) {
+  if (StateOf(slot) == format::LineState::kBound) return true;
+  return StateOf(slot) == format::LineState::kSealed &&
+         (slot.flags & format::kSlotNamed) == 0;
+}
+
+uint32_t SlotsUsed(const region::Segment& segment) {
+  const auto line = region::ReadIncarnation(segment);
+  if (!line.ok()) return segment.header().slots_max;
+  return CheckedCast<uint32_t>(line->slots_used);
+}
+
+arrow::Status ScanSlots(
+    const region::Segment& segment,
+    const std::function<arrow::Status(uint32_t, const format::Slot&)>& on_slot,
+    const std::function<arrow::Status(uint32_t, arrow::Status)>& on_unreadable) {
+  ARROW_ASSIGN_OR_RAISE(const format::IncarnationLine marks,
+                        region::ReadIncarnation(segment));
+  const auto slots_used = CheckedCast<uint32_t>(marks.slots_used);
+  for (uint32_t begin = 0; begin < slots_used; begin += kScanBatch) {
+    const uint32_t end = std::min(begin + kScanBatch, slots_used);
+    segment.control().cache()->Invalidate(segment.SlotLine(begin),
+                                          (end - begin) * format::kLineBytes);
+    for (uint32_t i = begin; i < end; ++i) {
+      auto slot = OpenSlot(platform::LoadLine(segment.SlotLine(i)));
+      if (!slot) {
+        const auto again = ReadSlot(segment, i);
+        if (!again.ok()) {
+          ARROW_RETURN_NOT_OK(on_unreadable(i, again.status()));
+          continue;
+        }
+        slot = *again;
+      }
+      ARROW_RETURN_NOT_OK(on_slot(i, *slot));
+    }
+  }
+  return arrow::Status::OK();
+}
+
+}  // namespace sheaf::directory

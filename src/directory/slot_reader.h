@@ -1,0 +1,42 @@
+// One-sided reads of slots and records, shared by look-up, listing, claiming and rebuild.
+
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
+
+#include "directory/directory.h"
+#include "format/layout.h"
+#include "region/region.h"
+
+namespace sheaf::directory {
+
+/// \brief True if an object is in the slot: Sealed, Bound or Retired.
+bool IsInUse(format::LineState state);
+inline format::LineState StateOf(const format::Slot& slot) {
+  return static_cast<format::LineState>(slot.state);
+}
+const char* ToString(format::LineState state);
+
+/// \brief Bytes of the record area, copied out after an INVAL. Invalid if the range is
+/// not inside.
+arrow::Result<std::shared_ptr<arrow::Buffer>> CopyRecordBytes(
+    const region::Segment& segment, uint64_t offset, uint64_t size_bytes);
+
+/// \brief The record in `bytes`, which is the one that `slot` names: checksum, structure,
+/// and ranges inside the segment's data part.
+arrow::Result<Record> OpenRecord(const region::Segment& segment, const format::Slot& slot,
+                                 std::shared_ptr<arrow::Buffer> bytes);
+
+/// \brief LOAD! every slot of `segment` below its high-water mark. IOError if one cannot
+/// be read and `on_unreadable` does not take it; the status of `on_slot` if that fails.
+arrow::Status ScanSlots(
+    const region::Segment& segment,
+    const std::function<arrow::Status(uint32_t slot, const format::Slot&)>& on_slot,
+    const std::function<arrow::Status(uint32_t slot, arrow::Status)>& on_unreadable);
+
+}  // namespace sheaf::directory

@@ -1,0 +1,123 @@
+// One control line at a time: LOAD! with its checksum, and updates that a reader on any
+// node tells from torn ones (PROTOCOL.md L2).
+
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
+
+#include "format/checksum.h"
+#include "format/layout.h"
+#include "platform/shared_word.h"
+#include "region/region.h"
+#include "sheaf/types.h"
+
+namespace sheaf::region {
+
+/// Word 0 of a line that is being changed, where word 0 is an incarnation or epoch.
+constexpr uint64_t kBusyLine = ~uint64_t{0};
+
+/// A line with a bad checksum that is not Busy is garbage after so many reads: an update
+/// stores Busy first, so that only a reader that was in the middle of the line sees it
+/// torn.
+constexpr int kTornReadsMax = 64;
+/// A line that stays Busy for so many reads (5 to 100 ms) has lost its writer. Long
+/// enough for a writer that was preempted in the middle of an update.
+constexpr int kBusyReadsMax = 1 << 18;
+
+/// \brief LOAD! of a line of `segment`'s control part.
+inline format::LineWords LoadControlLine(const Segment& segment, const uint64_t* line) {
+  segment.control().cache()->Invalidate(line, format::kLineBytes);
+  return platform::LoadLine(line);
+}
+
+/// \brief LOAD! of a line that carries its checksum, repeated while it is Busy or torn.
+/// Nothing if it stays so.
+template <format::LineStruct T>
+std::optional<T> ReadControlLine(const Segment& segment, const uint64_t* line) {
+  int torn_reads = 0;
+  for (int reads = 0; reads < kBusyReadsMax && torn_reads < kTornReadsMax; ++reads) {
+    const format::LineWords words = LoadControlLine(segment, line);
+    if (auto value = format::OpenLine<T>(words)) return value;
+    if (words[0] != format::kBusyWord && words[0] != kBusyLine) ++torn_reads;
+  }
+  return std::nullopt;
+}
+
+enum class Arrival : uint8_t {
+  kFlushed,  ///< On its way: FLUSH; FENCE.
+  kSettled,  ///< In memory when the call returns: SETTLE besides.
+};
+
+/// \brief Update a line that only this process writes: Busy, fields, checksum, FLUSH,
+/// FENCE (which orders the store before later loads, also on coherent memory), SETTLE if
+/// asked.
+template <format::LineStruct T>
+void StoreControlLine(Segment* segment, uint64_t* line, const T& value,
+                      uint64_t busy_word, Arrival arrival) {
+  platform::CacheControl* cache = segment->control().cache();
+  platform::StoreLine(line, format::SealLine(value), busy_word);
+  cache->Flush(line, format::kLineBytes);
+  cache->Fence();
+  if (arrival == Arrival::kSettled) cache->Settle(line, format::kLineBytes);
+}
+
+/// \brief Store one control word that only this process writes, settled.
+inline void StoreControlWord(Segment* segment, uint64_t* word, uint64_t value) {
+  platform::CacheControl* cache = segment->control().cache();
+  platform::SharedWord(word).StoreFenced(value);
+  cache->Flush(word, sizeof(uint64_t));
+  cache->Fence();
+  cache->Settle(word, sizeof(uint64_t));
+}
+
+/// \brief The incarnation line of `segment`'s home; its marks are within the header's
+/// limits. IOError if it cannot be read.
+inline arrow::Result<format::IncarnationLine> ReadIncarnation(const Segment& segment) {
+  const auto line = ReadControlLine<format::IncarnationLine>(
+      segment, segment.NodeLine(format::NodeLine::kIncarnation));
+  if (!line) {
+    return arrow::Status::IOError("incarnation line of segment ", segment.id().value,
+                                  " stays busy or damaged");
+  }
+  if (line->slots_used > segment.header().slots_max ||
+      line->lease_pages_used > segment.header().lease_pages_max) {
+    return arrow::Status::IOError("segment ", segment.id().value, " claims ",
+                                  line->slots_used, " slots and ", line->lease_pages_used,
+                                  " lease pages, more than it was formatted for");
+  }
+  return *line;
+}
+
+/// \brief Change fields of the own segment's incarnation line, settled. Every change of
+/// that line goes through here, in one thread: directory, lease pages and daemon each own
+/// other fields. A damaged line starts anew with incarnation 0 and its marks at their
+/// limits.
+template <typename ChangeFn>
+void UpdateIncarnation(Segment* own_segment, ChangeFn change) {
+  uint64_t* line = own_segment->NodeLine(format::NodeLine::kIncarnation);
+  const auto stored = format::OpenLine<format::IncarnationLine>(platform::LoadLine(line));
+  format::IncarnationLine value{};
+  value.slots_used = own_segment->header().slots_max;
+  value.lease_pages_used = own_segment->header().lease_pages_max;
+  if (stored) value = *stored;
+  change(&value);
+  StoreControlLine(own_segment, line, value, kBusyLine, Arrival::kSettled);
+}
+
+/// The segments of a region; index = segment id, nullptr where none is attached.
+using SegmentList = std::vector<Segment*>;
+
+inline SegmentList SegmentsOf(const Region& region) {
+  SegmentList segments;
+  for (uint32_t k = 0; k < region.num_segments(); ++k) {
+    segments.push_back(region.segment(SegmentId{k}));
+  }
+  return segments;
+}
+
+}  // namespace sheaf::region
