@@ -30,10 +30,14 @@ endfunction()
 
 sheaf_add_app(sheaf sheaf_cli)
 sheaf_add_app(sheafd sheafd)
+sheaf_add_app(demo sheaf_demo)
+if(TARGET sheaf_demo)
+  target_link_libraries(sheaf_demo_parts PUBLIC sheaf_cli_parts Arrow::acero Arrow::flight)
+endif()
 
-# What `make build` builds: all that is installed.
+# What `make build` builds: all that is installed, and the demo.
 add_custom_target(programs DEPENDS sheaf)
-foreach(program sheaf_cli sheafd)
+foreach(program sheaf_cli sheafd sheaf_demo)
   if(TARGET ${program})
     add_dependencies(programs ${program})
   endif()
