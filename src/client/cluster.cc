@@ -104,7 +104,9 @@ arrow::Result<ClusterConfig> MakeConfig(const std::string& name, const ClusterOp
   if (options.size_bytes) {
     config.segment_size_bytes = RoundUp(*options.size_bytes, format::kExtentBytes);
   }
-  if (options.backend) ARROW_ASSIGN_OR_RAISE(config.backend, region::ParseBackend(*options.backend));
+  if (options.backend) {
+    ARROW_ASSIGN_OR_RAISE(config.backend, region::ParseBackend(*options.backend));
+  }
   if (options.coherence) {
     ARROW_ASSIGN_OR_RAISE(config.coherence, region::ParseCoherence(*options.coherence));
   }
