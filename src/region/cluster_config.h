@@ -1,12 +1,14 @@
-// What every process of a cluster must know before it maps anything: the cluster file (TOML).
+// What every process of a cluster must know before it maps anything: the cluster file
+// (TOML).
 
 #pragma once
 
 #include <cstdint>
 #include <string>
-#include <vector>
+#include <string_view>
 
 #include <arrow/result.h>
+#include <arrow/status.h>
 
 #include "platform/cache.h"
 #include "sheaf/types.h"
@@ -16,15 +18,17 @@ namespace sheaf::region {
 enum class Backend : uint8_t { kShm, kFile, kSim };
 enum class Coherence : uint8_t { kCoherent, kSoftware };
 
-/// \brief How the simulator misbehaves (ARCHITECTURE.md section 7).
+/// \brief How the simulator misbehaves (docs/architecture.md section 7).
 struct SimOptions {
-  bool chaos = false;         ///< Random write-backs and refreshes on top of `stale`.
-  bool posted = false;        ///< What was flushed arrives within D, unless settled.
-  uint64_t seed = 1;          ///< Of `chaos`.
-  uint32_t line_bytes = 64;   ///< 64 or 128.
+  bool chaos = false;        ///< Random write-backs and refreshes on top of `stale`.
+  bool posted = false;       ///< What was flushed arrives within D, unless settled.
+  uint64_t seed = 1;         ///< Of `chaos`.
+  uint32_t line_bytes = 64;  ///< 64 or 128.
+  bool operator==(const SimOptions&) const = default;
 };
 
-/// \brief One cluster: where its memory is, how large, how coherent. Immutable; equal on all nodes.
+/// \brief One cluster: where its memory is, how large, how coherent. Immutable; equal on
+/// all nodes.
 struct ClusterConfig {
   std::string name = "default";
   uint64_t cluster_id = 0;  ///< Random, chosen by whoever creates the cluster.
@@ -38,15 +42,19 @@ struct ClusterConfig {
   uint32_t nodes = 1;       ///< Segments 0 .. nodes-1 exist.
   uint32_t nodes_max = 64;  ///< Fixed at format (L4).
 
-  std::string memory_folder;   ///< Parts are files below it: `<folder>/node<K>/{control,leases,data}`.
+  /// Parts are files below it: `<folder>/node<K>/{control,leases,data}`.
+  std::string memory_folder;
   std::string runtime_folder;  ///< Sockets, locks, logs of this cluster on this host.
 
-  uint64_t segment_size_bytes = uint64_t{4} << 30;  ///< Data part of each node; multiple of 2 MiB.
-  uint32_t slots_max = 1u << 20;
+  uint64_t segment_size_bytes = uint64_t{4} << 30;  ///< Data of each node; of 2 MiB each.
+  uint32_t slots_max = 1U << 20;
   uint32_t lease_pages_max = 4096;
-  uint64_t records_size_bytes = uint64_t{1} << 30;  ///< Virtual: allocated as records are written.
-  bool prealloc = false;  ///< Touch the whole data part at start.
+  /// Virtual: allocated as records are written.
+  uint64_t records_size_bytes = uint64_t{1} << 30;
+  bool prealloc = false;   ///< Touch the whole data part at start.
   bool huge_pages = true;  ///< Ask for huge pages where the system gives them.
+
+  bool operator==(const ClusterConfig&) const = default;
 
   /// One grant line for every 64 KiB of data.
   uint32_t grants_max() const;
@@ -57,10 +65,16 @@ struct ClusterConfig {
   std::string lock_path(NodeId node) const;
   std::string log_path(NodeId node) const;
 
-  /// \brief Invalid, naming the key, if a value is out of range or two contradict each other.
+  /// \brief Fill in what follows from the rest: empty folders from the name, coherence
+  /// and settle class of the simulator. FromToml and Region do it; idempotent.
+  void ApplyDefaults();
+
+  /// \brief Invalid, naming the key, if a value is out of range or two contradict each
+  /// other.
   arrow::Status Validate() const;
   std::string ToToml() const;
-  /// \brief Parse and validate. Invalid names file, line and key; unknown keys are errors.
+  /// \brief Parse, apply defaults and validate. Invalid names file, line and key; unknown
+  /// keys are errors.
   static arrow::Result<ClusterConfig> FromToml(const std::string& text,
                                                const std::string& file_name);
   static arrow::Result<ClusterConfig> Load(const std::string& path);
@@ -68,18 +82,23 @@ struct ClusterConfig {
 
 const char* ToString(Backend backend);
 const char* ToString(Coherence coherence);
-/// \brief "shm", "file", "sim"; "coherent", "software". Invalid lists what there is.
-arrow::Result<Backend> ParseBackend(const std::string& text);
-arrow::Result<Coherence> ParseCoherence(const std::string& text);
+const char* ToString(platform::SettleClass settle_class);
+/// \brief The value of that name as the cluster file and the command line spell it.
+arrow::Result<Backend> ParseBackend(std::string_view text);
+arrow::Result<Coherence> ParseCoherence(std::string_view text);
+arrow::Result<platform::SettleClass> ParseSettleClass(std::string_view text);
 
-/// \brief Where a cluster's memory lies for shm and sim: a folder of this user, `sheaf-<uid>-<name>` in
-/// /dev/shm (on which PrepareMemoryFolder mounts a tmpfs of its own when it may).
-std::string DefaultMemoryFolder(const std::string& name);
+/// \brief "4GiB", "64 MiB", "4096" as bytes. Units B, KiB, MiB, GiB, TiB; Invalid
+/// otherwise.
+arrow::Result<uint64_t> ParseSize(std::string_view text);
+/// \brief The shortest text that ParseSize reads back exactly.
+std::string FormatSize(uint64_t size_bytes);
 
-/// \brief Folder for sockets, locks and logs of all clusters of this user: $SHEAF_RUNTIME_DIR, else
-/// $XDG_RUNTIME_DIR/sheaf, else /tmp/sheaf-<uid>.
+/// \brief Folder for sockets, locks and logs of all clusters of this user:
+/// $SHEAF_RUNTIME_DIR, else $XDG_RUNTIME_DIR/sheaf, else /tmp/sheaf-<uid>.
 std::string RuntimeRoot();
-/// \brief Path of the cluster file of cluster `name` on this host: `<root>/<name>/cluster.toml`.
+/// \brief Path of the cluster file of cluster `name` on this host:
+/// `<root>/<name>/cluster.toml`.
 std::string ClusterFilePath(const std::string& name);
 
 }  // namespace sheaf::region

@@ -1,9 +1,12 @@
-// The region as one process sees it: every segment's three parts, mapped, with the cache operations their memory needs.
+// The region as one process sees it: every segment's three parts, mapped, with the cache
+// operations their memory needs.
 
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <vector>
 
@@ -18,7 +21,8 @@
 namespace sheaf::region {
 
 enum class Role : uint8_t {
-  kClient,  ///< Control read-only; leases of the own node writable; data readable, own extents writable.
+  kClient,  ///< Control read-only; leases of the own node writable; data readable, own
+            ///< extents writable.
   kDaemon,  ///< As client, and the own segment's control writable.
 };
 
@@ -28,33 +32,37 @@ struct AttachOptions {
   bool relocate = false;  ///< Do not try the common base address (tests).
 };
 
-/// \brief One mapped part. Bytes that other nodes write must be read after `cache()->Invalidate`
-/// (LOAD! of PROTOCOL.md); what other nodes read must be flushed through `cache()`.
+/// \brief One mapped part. Bytes that other nodes write must be read after
+/// `cache()->Invalidate` (LOAD! of PROTOCOL.md); what other nodes read must be flushed
+/// through `cache()`.
 class Part {
  public:
   virtual ~Part() = default;
   uint8_t* data() const { return data_; }
   uint64_t size_bytes() const { return size_bytes_; }
-  platform::CacheControl* cache() const { return cache_; }
+  platform::CacheControl* cache() const { return cache_.get(); }
 
-  /// \brief Really allocate a range, so that no access there can raise SIGBUS. The part's home
-  /// daemon only. OutOfMemory if the memory is not there; nothing changes then.
+  /// \brief Really allocate a range, so that no access there can raise SIGBUS. The part's
+  /// home daemon only. OutOfMemory if the memory is not there; nothing changes then.
   virtual arrow::Status Allocate(uint64_t offset, uint64_t size_bytes) = 0;
 
-  /// \brief Make a page-aligned range of a data part writable or read-only in this process.
-  virtual arrow::Status SetWritable(uint64_t offset, uint64_t size_bytes, bool writable) = 0;
+  /// \brief Make a page-aligned range of a data part writable or read-only in this
+  /// process.
+  virtual arrow::Status SetWritable(uint64_t offset, uint64_t size_bytes,
+                                    bool writable) = 0;
 
  protected:
   uint8_t* data_ = nullptr;
   uint64_t size_bytes_ = 0;
-  platform::CacheControl* cache_ = nullptr;
+  std::unique_ptr<platform::CacheControl> cache_;
 };
 
 /// \brief One node's share of the region, as this process maps it.
 class Segment {
  public:
-  Segment(SegmentId id, const format::SegmentHeader& header, std::unique_ptr<Part> control,
-          std::unique_ptr<Part> leases, std::unique_ptr<Part> data);
+  Segment(SegmentId id, const format::SegmentHeader& header,
+          std::unique_ptr<Part> control, std::unique_ptr<Part> leases,
+          std::unique_ptr<Part> data);
   SegmentId id() const { return id_; }
   const format::SegmentHeader& header() const { return header_; }  ///< A checked copy.
   const format::ControlLayout& layout() const { return layout_; }
@@ -78,52 +86,60 @@ class Segment {
   std::unique_ptr<Part> data_;
 };
 
-/// \brief All segments, mapped by one process of one node. Addresses stay valid until destruction;
-/// whoever hands out pointers into it keeps it alive by shared_ptr. Thread-safe after Attach.
+/// \brief All segments, mapped by one process of one node. Addresses stay valid until
+/// destruction; whoever hands out pointers into it keeps it alive by shared_ptr.
+/// Thread-safe after Attach.
 class Region {
  public:
-  /// \brief Map every segment of `config` that exists. The own node's must exist; others may appear
-  /// later and are attached by `AttachMissing`. IOError or Invalid (wrong magic, version, cluster,
-  /// user) says which segment, what was found, and what to do.
+  /// \brief Map every segment of `config` that exists. The own node's must exist; others
+  /// may appear later and are attached by `AttachMissing`. IOError or Invalid (wrong
+  /// magic, version, cluster, user) says which segment, what was found, and what to do.
   static arrow::Result<std::shared_ptr<Region>> Attach(const ClusterConfig& config,
                                                        const AttachOptions& options);
   ~Region();
 
   const ClusterConfig& config() const { return config_; }
   NodeId node() const { return options_.node; }
-  uint32_t num_segments() const { return static_cast<uint32_t>(segments_.size()); }
+  uint32_t num_segments() const { return config_.nodes; }
 
   /// \brief Segment `id`, or nullptr if it does not exist (yet).
   Segment* segment(SegmentId id) const;
   Segment& own_segment() const;
+  /// \brief Map segments that came into being after Attach.
   arrow::Status AttachMissing();
 
-  /// \brief Where a global address lies in this process; nullptr if the range is not inside a
-  /// mapped segment.
+  /// \brief Where a global address lies in this process; nullptr if the range is not
+  /// inside a mapped segment.
   uint8_t* Resolve(const GlobalRange& range) const;
 
-  /// \brief Which global address `[address, address+size)` is, if it lies inside one data part.
+  /// \brief Which global address `[address, address+size)` is, if it lies inside one data
+  /// part.
   std::optional<GlobalAddress> Locate(const void* address, uint64_t size_bytes) const;
 
  private:
   Region(ClusterConfig config, AttachOptions options);
+
   ClusterConfig config_;
   AttachOptions options_;
-  std::vector<std::unique_ptr<Segment>> segments_;  ///< Index = segment id; may be null.
+  std::mutex attach_mutex_;  ///< One AttachMissing at a time; guards `owned_`.
+  std::vector<std::unique_ptr<Segment>> owned_;
+  /// [nodes], index = segment id; each is null until attached, then never changes.
+  std::vector<std::atomic<Segment*>> segments_;
 };
 
-/// \brief Create (or take over and re-format) the segment of `node`: files, sizes, header with a new
-/// format epoch, all other control lines zero. The caller holds the node's daemon lock. Refuses
-/// files of another user or another format version, saying what to do. OutOfMemory if the control
-/// part does not fit. For the simulator also creates what each node's image needs.
+/// \brief Create (or take over and re-format) the segment of `node`: files, sizes, header
+/// with a new format epoch, all other control lines zero. The caller holds the node's
+/// daemon lock. Refuses files of another user or another format version, saying what to
+/// do. OutOfMemory if the control part does not fit. For the simulator also creates what
+/// each node's image needs.
 arrow::Status FormatSegment(const ClusterConfig& config, NodeId node);
 
 /// \brief Remove the files of `node`'s segment. OK if there are none.
 arrow::Status RemoveSegment(const ClusterConfig& config, NodeId node);
 
-/// \brief Prepare `config.memory_folder` on this host: for shm a tmpfs of its own with huge pages if
-/// this user may mount one, else a folder in /dev/shm. Fails if less than `needed_bytes` can ever
-/// fit there, naming what is free. Idempotent.
+/// \brief Prepare `config.memory_folder` on this host: for shm a tmpfs of its own with
+/// huge pages if this user may mount one, else a folder in /dev/shm. Fails if less than
+/// `needed_bytes` can ever fit there, naming what is free. Idempotent.
 arrow::Status PrepareMemoryFolder(const ClusterConfig& config, uint64_t needed_bytes);
 /// \brief Undo PrepareMemoryFolder.
 arrow::Status RemoveMemoryFolder(const ClusterConfig& config);

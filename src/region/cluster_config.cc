@@ -1,0 +1,263 @@
+#include "region/cluster_config.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cstdlib>
+#include <system_error>
+#include <utility>
+
+#include "base/math.h"
+#include "format/layout.h"
+#include "platform/process.h"
+
+namespace sheaf::region {
+namespace {
+
+/// A UNIX socket address holds 108 bytes, one of them the terminator.
+constexpr size_t kSocketPathMax = 107;
+constexpr size_t kNameSizeMax = 64;
+constexpr uint64_t kPageBytes = 4096;  // Of the control part's arrays.
+/// User space of x86-64 and of AArch64 and POWER with their usual page tables.
+constexpr uint64_t kAddressEnd = uint64_t{1} << 47;
+/// One hour: beyond it a typing error is likelier than a slow fabric.
+constexpr int64_t kPostedDelayMaxUs = 3'600'000'000;
+
+bool IsNameCharacter(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+         c == '-' || c == '_' || c == '.';
+}
+
+arrow::Status CheckName(const std::string& name) {
+  const bool good = !name.empty() && name.size() <= kNameSizeMax && name[0] != '.' &&
+                    std::ranges::all_of(name, IsNameCharacter);
+  if (good) return arrow::Status::OK();
+  return arrow::Status::Invalid("name: '", name, "' must be 1 to ", kNameSizeMax,
+                                " letters, digits, '-', '_' or '.', not a leading '.'");
+}
+
+arrow::Status CheckRange(const char* key, uint64_t value, uint64_t min, uint64_t max) {
+  if (value >= min && value <= max) return arrow::Status::OK();
+  return arrow::Status::Invalid(key, ": ", value, " is not in ", min, " .. ", max);
+}
+
+arrow::Status CheckMultiple(const char* key, uint64_t value, uint64_t unit) {
+  if (value != 0 && IsAligned(value, unit)) return arrow::Status::OK();
+  return arrow::Status::Invalid(key, ": ", FormatSize(value),
+                                " is not a positive multiple of ", FormatSize(unit));
+}
+
+arrow::Status CheckFolder(const char* key, const std::string& folder) {
+  if (!folder.empty() && folder[0] == '/') return arrow::Status::OK();
+  return arrow::Status::Invalid(key, ": '", folder, "' must be an absolute path");
+}
+
+arrow::Status CheckCounts(const ClusterConfig& config) {
+  ARROW_RETURN_NOT_OK(CheckRange("nodes_max", config.nodes_max, 1, format::kNodesMax));
+  ARROW_RETURN_NOT_OK(CheckRange("nodes", config.nodes, 1, config.nodes_max));
+  ARROW_RETURN_NOT_OK(CheckRange("slots_max", config.slots_max, 1, format::kSlotsMax));
+  ARROW_RETURN_NOT_OK(
+      CheckRange("lease_pages_max", config.lease_pages_max, 1, uint64_t{1} << 20));
+  return CheckRange("posted_delay_us", static_cast<uint64_t>(config.posted_delay_us), 0,
+                    kPostedDelayMaxUs);
+}
+
+arrow::Status CheckSizes(const ClusterConfig& config) {
+  ARROW_RETURN_NOT_OK(
+      CheckMultiple("segment_size", config.segment_size_bytes, format::kExtentBytes));
+  ARROW_RETURN_NOT_OK(CheckRange("segment_size", config.segment_size_bytes,
+                                 format::kExtentBytes, kAddressEnd));
+  ARROW_RETURN_NOT_OK(
+      CheckMultiple("records_size", config.records_size_bytes, kPageBytes));
+  ARROW_RETURN_NOT_OK(
+      CheckRange("records_size", config.records_size_bytes, kPageBytes, kAddressEnd));
+  if (!IsAligned(config.base_address, format::kExtentBytes) ||
+      !FitsWithin(config.base_address, config.segment_size_bytes, kAddressEnd) ||
+      (kAddressEnd - config.base_address) / config.segment_size_bytes < config.nodes) {
+    return arrow::Status::Invalid("base_address: ", config.base_address,
+                                  " must be a multiple of 2 MiB with room for ",
+                                  config.nodes, " segments of ",
+                                  FormatSize(config.segment_size_bytes), " below 2^47");
+  }
+  return arrow::Status::OK();
+}
+
+arrow::Status CheckFolders(const ClusterConfig& config) {
+  ARROW_RETURN_NOT_OK(CheckFolder("memory_folder", config.memory_folder));
+  ARROW_RETURN_NOT_OK(CheckFolder("runtime_folder", config.runtime_folder));
+  const std::string longest = config.socket_path(NodeId{config.nodes_max - 1});
+  if (longest.size() <= kSocketPathMax) return arrow::Status::OK();
+  return arrow::Status::Invalid(
+      "runtime_folder: socket path ", longest, " has ", longest.size(),
+      " bytes, at most ", kSocketPathMax,
+      " are possible: choose a shorter name or set SHEAF_RUNTIME_DIR");
+}
+
+arrow::Status CheckSim(const ClusterConfig& config) {
+  if (config.sim.line_bytes != 64 && config.sim.line_bytes != 128) {
+    return arrow::Status::Invalid("sim.line_bytes: ", config.sim.line_bytes,
+                                  " is neither 64 nor 128");
+  }
+  if (config.backend != Backend::kSim) return arrow::Status::OK();
+  const auto wanted = config.sim.posted ? platform::SettleClass::kPosted
+                                        : platform::SettleClass::kArrived;
+  if (config.coherence == Coherence::kSoftware && config.settle_class == wanted) {
+    return arrow::Status::OK();
+  }
+  return arrow::Status::Invalid("settle_class: backend sim with sim.posted = ",
+                                config.sim.posted ? "true" : "false",
+                                " has coherence \"software\" and settle class \"",
+                                ToString(wanted), "\"");
+}
+
+struct Unit {
+  const char* name;
+  uint32_t shift;
+};
+constexpr std::array<Unit, 5> kUnits = {
+    {{"TiB", 40}, {"GiB", 30}, {"MiB", 20}, {"KiB", 10}, {"B", 0}}};
+
+std::string EnvironmentOr(const char* name, std::string otherwise) {
+  const char* value = std::getenv(name);  // NOLINT(concurrency-mt-unsafe): none sets it
+  return value != nullptr && *value != '\0' ? std::string(value) : std::move(otherwise);
+}
+
+template <typename Enum, size_t kCount>
+arrow::Result<Enum> ParseEnum(std::string_view text,
+                              const std::array<Enum, kCount>& values) {
+  std::string names;
+  for (const Enum value : values) {
+    if (text == ToString(value)) return value;
+    names += std::string(names.empty() ? "" : ", ") + ToString(value);
+  }
+  return arrow::Status::Invalid("'", text, "' is none of ", names);
+}
+
+}  // namespace
+
+uint32_t ClusterConfig::grants_max() const {
+  return CheckedCast<uint32_t>(segment_size_bytes / format::kSmallExtentBytes);
+}
+
+uint64_t ClusterConfig::segment_base_address(SegmentId segment) const {
+  return base_address + segment.value * segment_size_bytes;
+}
+
+std::string ClusterConfig::segment_folder(SegmentId segment) const {
+  return memory_folder + "/node" + std::to_string(segment.value);
+}
+
+std::string ClusterConfig::socket_path(NodeId node) const {
+  return runtime_folder + "/node" + std::to_string(node.value) + ".sock";
+}
+
+std::string ClusterConfig::lock_path(NodeId node) const {
+  return runtime_folder + "/node" + std::to_string(node.value) + ".lock";
+}
+
+std::string ClusterConfig::log_path(NodeId node) const {
+  return runtime_folder + "/node" + std::to_string(node.value) + ".log";
+}
+
+void ClusterConfig::ApplyDefaults() {
+  if (runtime_folder.empty()) runtime_folder = RuntimeRoot() + "/" + name;
+  if (memory_folder.empty() && backend != Backend::kFile) {
+    memory_folder =
+        "/dev/shm/sheaf-" + std::to_string(platform::CurrentUserId()) + "-" + name;
+  }
+  if (backend == Backend::kSim) {
+    coherence = Coherence::kSoftware;
+    settle_class =
+        sim.posted ? platform::SettleClass::kPosted : platform::SettleClass::kArrived;
+  }
+}
+
+arrow::Status ClusterConfig::Validate() const {
+  ARROW_RETURN_NOT_OK(CheckName(name));
+  ARROW_RETURN_NOT_OK(CheckCounts(*this));
+  ARROW_RETURN_NOT_OK(CheckSizes(*this));
+  ARROW_RETURN_NOT_OK(CheckFolders(*this));
+  return CheckSim(*this);
+}
+
+const char* ToString(Backend backend) {
+  switch (backend) {
+    case Backend::kShm:
+      return "shm";
+    case Backend::kFile:
+      return "file";
+    case Backend::kSim:
+      return "sim";
+  }
+  return "unknown";
+}
+
+const char* ToString(Coherence coherence) {
+  return coherence == Coherence::kCoherent ? "coherent" : "software";
+}
+
+const char* ToString(platform::SettleClass settle_class) {
+  switch (settle_class) {
+    case platform::SettleClass::kArrived:
+      return "arrived";
+    case platform::SettleClass::kOrdered:
+      return "ordered";
+    case platform::SettleClass::kPosted:
+      return "posted";
+  }
+  return "unknown";
+}
+
+arrow::Result<Backend> ParseBackend(std::string_view text) {
+  return ParseEnum(text, std::array{Backend::kShm, Backend::kFile, Backend::kSim});
+}
+
+arrow::Result<Coherence> ParseCoherence(std::string_view text) {
+  return ParseEnum(text, std::array{Coherence::kCoherent, Coherence::kSoftware});
+}
+
+arrow::Result<platform::SettleClass> ParseSettleClass(std::string_view text) {
+  using platform::SettleClass;
+  return ParseEnum(text, std::array{SettleClass::kArrived, SettleClass::kOrdered,
+                                    SettleClass::kPosted});
+}
+
+arrow::Result<uint64_t> ParseSize(std::string_view text) {
+  const auto malformed = [&] {
+    return arrow::Status::Invalid("'", text,
+                                  "' is not a size: write 4GiB, 64MiB or bytes");
+  };
+  uint64_t value = 0;
+  const auto [end, error] =
+      std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc()) return malformed();
+  std::string_view unit = text.substr(static_cast<size_t>(end - text.data()));
+  while (!unit.empty() && unit.front() == ' ') unit.remove_prefix(1);
+  if (unit.empty()) return value;
+  const auto* found =
+      std::ranges::find_if(kUnits, [&](const Unit& u) { return unit == u.name; });
+  if (found == kUnits.end() || value > (UINT64_MAX >> found->shift)) return malformed();
+  return value << found->shift;
+}
+
+std::string FormatSize(uint64_t size_bytes) {
+  if (size_bytes == 0) return "0B";
+  const auto* found = std::ranges::find_if(kUnits, [&](const Unit& unit) {
+    return IsAligned(size_bytes, uint64_t{1} << unit.shift);
+  });
+  return std::to_string(size_bytes >> found->shift) + found->name;
+}
+
+std::string RuntimeRoot() {
+  const std::string session = EnvironmentOr("XDG_RUNTIME_DIR", "");
+  const std::string otherwise =
+      session.empty() ? "/tmp/sheaf-" + std::to_string(platform::CurrentUserId())
+                      : session + "/sheaf";
+  return EnvironmentOr("SHEAF_RUNTIME_DIR", otherwise);
+}
+
+std::string ClusterFilePath(const std::string& name) {
+  return RuntimeRoot() + "/" + name + "/cluster.toml";
+}
+
+}  // namespace sheaf::region

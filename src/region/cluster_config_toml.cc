@@ -1,0 +1,258 @@
+// The cluster file: strict, so that a mistyped key is an error and not a silent default.
+
+#include <fstream>
+#include <iterator>
+#include <limits>
+#include <set>
+#include <sstream>
+#include <string_view>
+#include <utility>
+
+#define TOML_EXCEPTIONS 0
+#include <toml++/toml.h>
+
+#include "region/cluster_config.h"
+
+namespace sheaf::region {
+namespace {
+
+std::string Hexadecimal(uint64_t value) {
+  std::ostringstream text;
+  text << "0x" << std::hex << value;
+  return text.str();
+}
+
+/// Any 64-bit number: a TOML integer has 63 bits, a "0x" string all of them.
+arrow::Result<uint64_t> ParseNumber(const std::string& text) {
+  uint64_t value = 0;
+  const bool hexadecimal = text.starts_with("0x");
+  const char* begin = text.data() + (hexadecimal ? 2 : 0);
+  const char* end = text.data() + text.size();
+  const auto result = std::from_chars(begin, end, value, hexadecimal ? 16 : 10);
+  if (result.ec == std::errc() && result.ptr == end) return value;
+  return arrow::Status::Invalid("'", text, "' is not a number of 64 bits");
+}
+
+/// \brief Reads one table key by key, remembers which were asked for, and keeps the first
+/// error.
+class TableReader {
+ public:
+  TableReader(const toml::table& table, std::string file_name, std::string prefix)
+      : table_(table), file_name_(std::move(file_name)), prefix_(std::move(prefix)) {}
+
+  void Read(const char* key, bool* value) {
+    const toml::node* node = Find(key);
+    if (node == nullptr) return;
+    if (const auto found = node->value_exact<bool>()) {
+      *value = *found;
+    } else {
+      Fail(*node, key, "must be true or false");
+    }
+  }
+
+  void Read(const char* key, std::string* value) {
+    const toml::node* node = Find(key);
+    if (node == nullptr) return;
+    if (const auto found = node->value_exact<std::string>()) {
+      *value = *found;
+    } else {
+      Fail(*node, key, "must be a string");
+    }
+  }
+
+  template <typename Integer>
+  void ReadInteger(const char* key, Integer* value) {
+    const toml::node* node = Find(key);
+    if (node == nullptr) return;
+    const auto found = node->value_exact<int64_t>();
+    if (found && std::in_range<Integer>(*found)) {
+      *value = static_cast<Integer>(*found);
+    } else {
+      Fail(*node, key,
+           "must be an integer in " +
+               std::to_string(std::numeric_limits<Integer>::min()) + " .. " +
+               std::to_string(std::numeric_limits<Integer>::max()));
+    }
+  }
+
+  /// A string that `parse` understands, or a non-negative integer.
+  template <typename Parse>
+  void ReadParsed(const char* key, uint64_t* value, Parse parse) {
+    const toml::node* node = Find(key);
+    if (node == nullptr) return;
+    const auto number = node->value_exact<int64_t>();
+    if (number && *number >= 0) {
+      *value = static_cast<uint64_t>(*number);
+    } else if (node->is_string()) {
+      ReadText(*node, key, value, parse);
+    } else {
+      Fail(*node, key, "must be a string or a non-negative integer");
+    }
+  }
+
+  template <typename Enum, typename Parse>
+  void ReadEnum(const char* key, Enum* value, Parse parse) {
+    const toml::node* node = Find(key);
+    if (node == nullptr) return;
+    if (node->is_string()) {
+      ReadText(*node, key, value, parse);
+    } else {
+      Fail(*node, key, "must be a string");
+    }
+  }
+
+  const toml::table* ReadTable(const char* key) {
+    const toml::node* node = Find(key);
+    if (node == nullptr) return nullptr;
+    if (!node->is_table()) Fail(*node, key, "must be a table");
+    return node->as_table();
+  }
+
+  /// The first error; an unknown key is one.
+  arrow::Status Finish() {
+    for (const auto& [key, node] : table_) {
+      if (!asked_.contains(key.str())) {
+        Fail(key.source(), std::string(key.str()), "is not a known key");
+      }
+    }
+    return status_;
+  }
+
+ private:
+  const toml::node* Find(const char* key) {
+    asked_.insert(key);
+    return table_.get(key);
+  }
+
+  template <typename Value, typename Parse>
+  void ReadText(const toml::node& node, const char* key, Value* value, Parse parse) {
+    const auto parsed = parse(**node.as_string());
+    if (parsed.ok()) {
+      *value = *parsed;
+    } else {
+      Fail(node, key, parsed.status().message());
+    }
+  }
+
+  void Fail(const toml::node& node, const std::string& key, const std::string& why) {
+    Fail(node.source(), key, why);
+  }
+
+  void Fail(const toml::source_region& place, const std::string& key,
+            const std::string& why) {
+    if (!status_.ok()) return;
+    status_ = arrow::Status::Invalid(file_name_, ":", place.begin.line, ": ", prefix_,
+                                     key, ": ", why);
+  }
+
+  const toml::table& table_;
+  std::string file_name_;
+  std::string prefix_;
+  std::set<std::string, std::less<>> asked_;
+  arrow::Status status_;
+};
+
+arrow::Status ReadSim(const toml::table& table, const std::string& file_name,
+                      SimOptions* sim) {
+  TableReader reader(table, file_name, "sim.");
+  reader.Read("chaos", &sim->chaos);
+  reader.Read("posted", &sim->posted);
+  reader.ReadParsed("seed", &sim->seed, ParseNumber);
+  reader.ReadInteger("line_bytes", &sim->line_bytes);
+  return reader.Finish();
+}
+
+arrow::Status ReadCluster(TableReader* reader, const std::string& file_name,
+                          ClusterConfig* config) {
+  reader->Read("name", &config->name);
+  reader->ReadParsed("cluster_id", &config->cluster_id, ParseNumber);
+  reader->ReadEnum("backend", &config->backend, ParseBackend);
+  reader->ReadEnum("coherence", &config->coherence, ParseCoherence);
+  reader->ReadEnum("settle_class", &config->settle_class, ParseSettleClass);
+  reader->ReadInteger("posted_delay_us", &config->posted_delay_us);
+  reader->ReadParsed("base_address", &config->base_address, ParseNumber);
+  reader->ReadInteger("nodes", &config->nodes);
+  reader->ReadInteger("nodes_max", &config->nodes_max);
+  reader->Read("memory_folder", &config->memory_folder);
+  reader->Read("runtime_folder", &config->runtime_folder);
+  reader->ReadParsed("segment_size", &config->segment_size_bytes, ParseSize);
+  reader->ReadInteger("slots_max", &config->slots_max);
+  reader->ReadInteger("lease_pages_max", &config->lease_pages_max);
+  reader->ReadParsed("records_size", &config->records_size_bytes, ParseSize);
+  reader->Read("prealloc", &config->prealloc);
+  reader->Read("huge_pages", &config->huge_pages);
+  const toml::table* sim = reader->ReadTable("sim");
+  ARROW_RETURN_NOT_OK(reader->Finish());
+  return sim == nullptr ? arrow::Status::OK() : ReadSim(*sim, file_name, &config->sim);
+}
+
+/// Validate's message begins with the key; adds file and line.
+arrow::Status AddPlace(const arrow::Status& status, const toml::table& table,
+                       const std::string& file_name) {
+  const std::string key = status.message().substr(0, status.message().find(':'));
+  const toml::node_view<const toml::node> node = table.at_path(key);
+  const std::string line = node.node() == nullptr
+                               ? ""
+                               : std::to_string(node.node()->source().begin.line) + ":";
+  return status.WithMessage(file_name, ":", line, " ", status.message());
+}
+
+}  // namespace
+
+std::string ClusterConfig::ToToml() const {
+  const toml::table table{
+      {"name", name},
+      {"cluster_id", Hexadecimal(cluster_id)},
+      {"backend", ToString(backend)},
+      {"coherence", ToString(coherence)},
+      {"settle_class", ToString(settle_class)},
+      {"posted_delay_us", posted_delay_us},
+      {"base_address", Hexadecimal(base_address)},
+      {"nodes", nodes},
+      {"nodes_max", nodes_max},
+      {"memory_folder", memory_folder},
+      {"runtime_folder", runtime_folder},
+      {"segment_size", FormatSize(segment_size_bytes)},
+      {"slots_max", slots_max},
+      {"lease_pages_max", lease_pages_max},
+      {"records_size", FormatSize(records_size_bytes)},
+      {"prealloc", prealloc},
+      {"huge_pages", huge_pages},
+      {"sim", toml::table{{"chaos", sim.chaos},
+                          {"posted", sim.posted},
+                          {"seed", Hexadecimal(sim.seed)},
+                          {"line_bytes", sim.line_bytes}}},
+  };
+  std::ostringstream text;
+  text << table << '\n';
+  return text.str();
+}
+
+arrow::Result<ClusterConfig> ClusterConfig::FromToml(const std::string& text,
+                                                     const std::string& file_name) {
+  const toml::parse_result parsed = toml::parse(text, file_name);
+  if (!parsed) {
+    return arrow::Status::Invalid(file_name, ":", parsed.error().source().begin.line,
+                                  ": ", parsed.error().description());
+  }
+  ClusterConfig config;
+  TableReader reader(parsed.table(), file_name, "");
+  ARROW_RETURN_NOT_OK(ReadCluster(&reader, file_name, &config));
+  config.ApplyDefaults();
+  const arrow::Status status = config.Validate();
+  if (!status.ok()) return AddPlace(status, parsed.table(), file_name);
+  return config;
+}
+
+arrow::Result<ClusterConfig> ClusterConfig::Load(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) {
+    return arrow::Status::IOError("cannot read cluster file ", path,
+                                  ": is the cluster up (`sheaf up`)?");
+  }
+  const std::string text{std::istreambuf_iterator<char>(file), {}};
+  if (file.bad()) return arrow::Status::IOError("cannot read cluster file ", path);
+  return FromToml(text, path);
+}
+
+}  // namespace sheaf::region

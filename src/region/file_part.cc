@@ -1,0 +1,92 @@
+#include "region/file_part.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/math.h"
+#include "format/layout.h"
+
+namespace sheaf::region {
+
+using platform::Access;
+using platform::Mapping;
+
+arrow::Status ExplainFull(const arrow::Status& status, const std::string& path) {
+  if (!status.IsOutOfMemory()) return status;
+  const auto free_bytes = platform::FileSystemFreeBytes(path);
+  return status.WithMessage(
+      path, ": ", status.message(), "; free there: ",
+      free_bytes.ok() ? std::to_string(*free_bytes) + " bytes" : "unknown",
+      ". Remove tables, or start with a smaller --size or a larger memory file system");
+}
+
+arrow::Result<std::unique_ptr<platform::CacheControl>> MakeCacheControl(
+    const ClusterConfig& config) {
+  if (config.coherence == Coherence::kCoherent) {
+    return platform::MakeCoherentCacheControl();
+  }
+  return platform::MakeSoftwareCacheControl(config.settle_class, config.posted_delay_us);
+}
+
+arrow::Result<std::unique_ptr<FilePart>> FilePart::Open(
+    const std::string& path, uint64_t size_bytes, const PartAccess& access,
+    std::unique_ptr<platform::CacheControl> cache) {
+  std::unique_ptr<FilePart> part(new FilePart());
+  part->path_ = path;
+  part->access_ = access;
+  const bool writable = access.open_writable || access.map_writable;
+  ARROW_ASSIGN_OR_RAISE(
+      part->fd_, platform::OpenFile(path, writable ? Access::kReadWrite : Access::kRead));
+  const Access map_access = access.map_writable ? Access::kReadWrite : Access::kRead;
+  ARROW_ASSIGN_OR_RAISE(part->mapping_, Mapping::Map(part->fd_.get(), size_bytes,
+                                                     map_access, access.wanted_address));
+  if (access.huge_pages) part->mapping_.AdviseHugePages();
+  part->data_ = part->mapping_.data();
+  part->size_bytes_ = size_bytes;
+  part->cache_ = std::move(cache);
+  return part;
+}
+
+arrow::Status FilePart::Allocate(uint64_t offset, uint64_t size_bytes) {
+  if (!FitsWithin(offset, size_bytes, size_bytes_)) {
+    return arrow::Status::Invalid(path_, ": range ", offset, "+", size_bytes,
+                                  " ends past its ", size_bytes_, " bytes");
+  }
+  if (!access_.open_writable && !access_.map_writable) {
+    return arrow::Status::IOError(path_, ": this process may only read it");
+  }
+  if (size_bytes == 0) return arrow::Status::OK();
+  return ExplainFull(Populate(offset, size_bytes), path_);
+}
+
+arrow::Status FilePart::Populate(uint64_t offset, uint64_t size_bytes) {
+  // fallocate gives all or nothing but small pages only; touching gives huge pages but
+  // stops half-way when memory ends. So touch only where enough is free.
+  const auto free_bytes = platform::FileSystemFreeBytes(path_);
+  if (access_.huge_pages && free_bytes.ok() && *free_bytes >= size_bytes) {
+    ARROW_ASSIGN_OR_RAISE(Mapping alias,
+                          Mapping::Map(fd_.get(), size_bytes_, Access::kReadWrite));
+    alias.AdviseHugePages();
+    // The smallest extent is a multiple of every page size but the huge ones.
+    const uint64_t begin = RoundDown(offset, format::kSmallExtentBytes);
+    const uint64_t end =
+        std::min(RoundUp(offset + size_bytes, format::kSmallExtentBytes), size_bytes_);
+    const arrow::Status status = alias.PopulateWrite(begin, end - begin);
+    if (!status.IsNotImplemented()) return status;
+  }
+  return platform::AllocateFileRange(fd_.get(), offset, size_bytes);
+}
+
+arrow::Status FilePart::SetWritable(uint64_t offset, uint64_t size_bytes, bool writable) {
+  if (!FitsWithin(offset, size_bytes, size_bytes_)) {
+    return arrow::Status::Invalid(path_, ": range ", offset, "+", size_bytes,
+                                  " ends past its ", size_bytes_, " bytes");
+  }
+  if (writable && !access_.open_writable && !access_.map_writable) {
+    return arrow::Status::IOError(path_, ": this process may only read it");
+  }
+  return mapping_.Protect(offset, size_bytes,
+                          writable ? Access::kReadWrite : Access::kRead);
+}
+
+}  // namespace sheaf::region

@@ -1,0 +1,82 @@
+#include "region/part_set.h"
+
+#include <utility>
+
+#include "platform/file.h"
+#include "region/file_part.h"
+#include "region/sim_part.h"
+
+namespace sheaf::region {
+namespace {
+
+/// Whether the data part lies in a tmpfs that PrepareMemoryFolder mounted with
+/// huge=advise.
+bool GivesHugePages(const ClusterConfig& config) {
+  if (config.backend != Backend::kShm || !config.huge_pages) return false;
+  return platform::IsMountPoint(config.memory_folder).ValueOr(false);
+}
+
+PartAccess AccessOf(const ClusterConfig& config, const AttachOptions& options,
+                    SegmentId segment, PartKind kind) {
+  const bool own = segment.value == options.node.value;
+  PartAccess access;
+  switch (kind) {
+    case PartKind::kControl:
+      access.map_writable = own && options.role == Role::kDaemon;
+      break;
+    case PartKind::kLeases:
+      access.map_writable = own;
+      break;
+    case PartKind::kData:
+      access.open_writable = own;
+      access.huge_pages = GivesHugePages(config);
+      if (!options.relocate) access.wanted_address = config.segment_base_address(segment);
+      break;
+  }
+  return access;
+}
+
+}  // namespace
+
+const char* ToString(PartKind kind) {
+  switch (kind) {
+    case PartKind::kControl:
+      return "control";
+    case PartKind::kLeases:
+      return "leases";
+    case PartKind::kData:
+      return "data";
+  }
+  return "unknown";
+}
+
+std::string PartPath(const ClusterConfig& config, SegmentId segment, PartKind kind) {
+  return config.segment_folder(segment) + "/" + ToString(kind);
+}
+
+arrow::Result<std::unique_ptr<Part>> OpenPart(const ClusterConfig& config,
+                                              const AttachOptions& options,
+                                              SegmentId segment, PartKind kind,
+                                              uint64_t size_bytes) {
+  const PartAccess access = AccessOf(config, options, segment, kind);
+  const std::string path = PartPath(config, segment, kind);
+  if (config.backend == Backend::kSim) {
+    return OpenSimPart(SimPartId{config, segment, path}, options.node, size_bytes,
+                       access);
+  }
+  ARROW_ASSIGN_OR_RAISE(auto cache, MakeCacheControl(config));
+  ARROW_ASSIGN_OR_RAISE(auto part,
+                        FilePart::Open(path, size_bytes, access, std::move(cache)));
+  return part;
+}
+
+arrow::Status CreatePart(const ClusterConfig& config, SegmentId segment, PartKind kind,
+                         uint64_t size_bytes) {
+  const std::string path = PartPath(config, segment, kind);
+  if (config.backend == Backend::kSim) {
+    ARROW_RETURN_NOT_OK(CreateSimFiles(SimPartId{config, segment, path}, size_bytes));
+  }
+  return platform::CreateFile(path, size_bytes).status();
+}
+
+}  // namespace sheaf::region

@@ -1,0 +1,36 @@
+// Which files make the three parts of a segment, and how a process may open them: the one
+// place where backends differ.
+
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
+
+#include "region/cluster_config.h"
+#include "region/region.h"
+#include "sheaf/types.h"
+
+namespace sheaf::region {
+
+enum class PartKind : uint8_t { kControl, kLeases, kData };
+const char* ToString(PartKind kind);
+
+/// \brief Path of a part; with backend sim, of its truth.
+std::string PartPath(const ClusterConfig& config, SegmentId segment, PartKind kind);
+
+/// \brief Map one part for a process of `options.node` with the rights of `options.role`.
+arrow::Result<std::unique_ptr<Part>> OpenPart(const ClusterConfig& config,
+                                              const AttachOptions& options,
+                                              SegmentId segment, PartKind kind,
+                                              uint64_t size_bytes);
+
+/// \brief Create the files of one part, all zero. With backend sim: the truth, image and
+/// shadow of each node, and what they share.
+arrow::Status CreatePart(const ClusterConfig& config, SegmentId segment, PartKind kind,
+                         uint64_t size_bytes);
+
+}  // namespace sheaf::region

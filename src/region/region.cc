@@ -1,0 +1,188 @@
+#include "region/region.h"
+
+#include <cstring>
+#include <utility>
+
+#include "base/check.h"
+#include "base/math.h"
+#include "base/plant.h"
+#include "platform/file.h"
+#include "region/part_set.h"
+#include "region/segment_header.h"
+
+namespace sheaf::region {
+namespace {
+
+using format::ControlLayout;
+using format::SegmentHeader;
+
+/// Enough of the control part to hold the header.
+constexpr uint64_t kPeekBytes = 4096;
+static_assert(sizeof(SegmentHeader) <= kPeekBytes);
+
+arrow::Result<uint64_t> SizeOf(const std::string& path) {
+  ARROW_ASSIGN_OR_RAISE(const platform::UniqueFd fd,
+                        platform::OpenFile(path, platform::Access::kRead));
+  return platform::FileSize(fd.get());
+}
+
+arrow::Result<SegmentHeader> ReadHeader(const ClusterConfig& config,
+                                        const AttachOptions& options, SegmentId id) {
+  ARROW_ASSIGN_OR_RAISE(const auto part,
+                        OpenPart(config, options, id, PartKind::kControl, kPeekBytes));
+  part->cache()->Invalidate(part->data(), sizeof(SegmentHeader));
+  SegmentHeader header;
+  std::memcpy(&header, part->data(), sizeof(header));
+  return header;
+}
+
+arrow::Result<std::unique_ptr<Part>> OpenChecked(const ClusterConfig& config,
+                                                 const AttachOptions& options,
+                                                 SegmentId id, PartKind kind,
+                                                 uint64_t size_bytes) {
+  ARROW_ASSIGN_OR_RAISE(const uint64_t file_size, SizeOf(PartPath(config, id, kind)));
+  if (file_size != size_bytes) {
+    return arrow::Status::Invalid(SegmentText(config, id), ": file ", ToString(kind),
+                                  " has ", file_size, " bytes, expected ", size_bytes,
+                                  " as its header says: restart its node");
+  }
+  return OpenPart(config, options, id, kind, size_bytes);
+}
+
+/// The segment, or null if nobody has formatted it yet.
+arrow::Result<std::unique_ptr<Segment>> AttachSegment(const ClusterConfig& config,
+                                                      const AttachOptions& options,
+                                                      SegmentId id) {
+  const auto size = SizeOf(PartPath(config, id, PartKind::kControl));
+  if (size.status().IsKeyError()) return nullptr;
+  ARROW_RETURN_NOT_OK(size.status());
+  if (*size < kPeekBytes) return nullptr;
+  ARROW_ASSIGN_OR_RAISE(const SegmentHeader header, ReadHeader(config, options, id));
+  if (Inspect(header) == HeaderState::kBlank) return nullptr;
+  ARROW_RETURN_NOT_OK(CheckHeader(header, config, id));
+  ARROW_ASSIGN_OR_RAISE(auto control, OpenChecked(config, options, id, PartKind::kControl,
+                                                  header.control_size_bytes));
+  ARROW_ASSIGN_OR_RAISE(auto leases, OpenChecked(config, options, id, PartKind::kLeases,
+                                                 header.leases_size_bytes));
+  ARROW_ASSIGN_OR_RAISE(auto data, OpenChecked(config, options, id, PartKind::kData,
+                                               header.data_size_bytes));
+  return std::make_unique<Segment>(id, header, std::move(control), std::move(leases),
+                                   std::move(data));
+}
+
+}  // namespace
+
+Segment::Segment(SegmentId id, const SegmentHeader& header, std::unique_ptr<Part> control,
+                 std::unique_ptr<Part> leases, std::unique_ptr<Part> data)
+    : id_(id),
+      header_(header),
+      layout_(ControlLayout::Make(header.nodes_max, header.lease_pages_max,
+                                  header.grants_max, header.slots_max,
+                                  header.records_size_bytes)),
+      control_(std::move(control)),
+      leases_(std::move(leases)),
+      data_(std::move(data)) {}
+
+uint64_t* Segment::ControlLine(uint64_t offset) const {
+  SHEAF_DCHECK(IsAligned(offset, sizeof(uint64_t)) && offset < control_->size_bytes());
+  return reinterpret_cast<uint64_t*>(control_->data() + offset);
+}
+
+uint64_t* Segment::NodeLine(format::NodeLine line) const {
+  return ControlLine(layout_.node_lines +
+                     static_cast<uint32_t>(line) * format::kWriterSpacing);
+}
+
+uint64_t* Segment::SlotLine(uint32_t slot) const {
+  SHEAF_DCHECK(slot < header_.slots_max);
+  return ControlLine(layout_.slots + slot * format::kLineBytes);
+}
+
+uint64_t* Segment::GrantLine(uint32_t grant) const {
+  SHEAF_DCHECK(grant < header_.grants_max);
+  return ControlLine(layout_.grants + grant * format::kLineBytes);
+}
+
+uint64_t* Segment::LeasePage(uint32_t page) const {
+  SHEAF_DCHECK(page < header_.lease_pages_max);
+  return reinterpret_cast<uint64_t*>(leases_->data() + page * format::kLeasePageBytes);
+}
+
+Region::Region(ClusterConfig config, AttachOptions options)
+    : config_(std::move(config)), options_(options), segments_(config_.nodes) {}
+
+Region::~Region() = default;
+
+arrow::Result<std::shared_ptr<Region>> Region::Attach(const ClusterConfig& config,
+                                                      const AttachOptions& options) {
+  Planted("");  // Reads the environment now, before threads start.
+  ClusterConfig complete = config;
+  complete.ApplyDefaults();
+  ARROW_RETURN_NOT_OK(complete.Validate());
+  if (options.node.value >= complete.nodes) {
+    return arrow::Status::Invalid("node ", options.node.value, " of cluster ",
+                                  complete.name, " with nodes 0 .. ", complete.nodes - 1);
+  }
+  std::shared_ptr<Region> region(new Region(std::move(complete), options));
+  ARROW_RETURN_NOT_OK(region->AttachMissing());
+  const SegmentId own{options.node.value};
+  if (region->segment(own) == nullptr) {
+    return arrow::Status::IOError(SegmentText(region->config_, own),
+                                  " does not exist: start node ", own.value,
+                                  " (`sheaf up`)");
+  }
+  return region;
+}
+
+Segment* Region::segment(SegmentId id) const {
+  if (id.value >= segments_.size()) return nullptr;
+  // pairs with the release in AttachMissing
+  return segments_[id.value].load(std::memory_order_acquire);
+}
+
+Segment& Region::own_segment() const {
+  Segment* own = segment(SegmentId{options_.node.value});
+  SHEAF_CHECK(own != nullptr);
+  return *own;
+}
+
+arrow::Status Region::AttachMissing() {
+  const std::lock_guard lock(attach_mutex_);
+  for (uint32_t i = 0; i < segments_.size(); ++i) {
+    const SegmentId id{i};
+    if (segment(id) != nullptr) continue;
+    ARROW_ASSIGN_OR_RAISE(auto attached, AttachSegment(config_, options_, id));
+    if (attached == nullptr) continue;
+    owned_.push_back(std::move(attached));
+    segments_[i].store(owned_.back().get(), std::memory_order_release);
+  }
+  return arrow::Status::OK();
+}
+
+uint8_t* Region::Resolve(const GlobalRange& range) const {
+  const Segment* found = segment(range.begin.segment);
+  if (found == nullptr ||
+      !FitsWithin(range.begin.offset, range.size_bytes, found->data().size_bytes())) {
+    return nullptr;
+  }
+  return found->data().data() + range.begin.offset;
+}
+
+std::optional<GlobalAddress> Region::Locate(const void* address,
+                                            uint64_t size_bytes) const {
+  const auto begin = reinterpret_cast<uint64_t>(address);
+  for (const auto& entry : segments_) {
+    const Segment* candidate = entry.load(std::memory_order_acquire);
+    if (candidate == nullptr) continue;
+    const Part& data = candidate->data();
+    const auto data_begin = reinterpret_cast<uint64_t>(data.data());
+    // The end itself is no place in the part: the next segment may begin there.
+    if (begin < data_begin || begin - data_begin >= data.size_bytes()) continue;
+    const uint64_t offset = begin - data_begin;
+    if (!FitsWithin(offset, size_bytes, data.size_bytes())) return std::nullopt;
+    return GlobalAddress{candidate->id(), offset};
+  }
+  return std::nullopt;
+}
+
+}  // namespace sheaf::region
