@@ -27,8 +27,10 @@ constexpr int kNestingMax = 64;
 using LocateFn = std::function<arrow::Result<GlobalAddress>(const uint8_t* address,
                                                             int64_t size_bytes)>;
 
-/// \brief Gives the `Buffer` over `size_bytes` bytes at `address`; the codec keeps
-/// nothing else. `size_bytes` may be 0: the buffer must then still have a non-null,
+/// \brief Gives the `Buffer` over `size_bytes` bytes at `address`, of exactly that size;
+/// the codec keeps nothing else. Called once per distinct buffer of a table. For buffers
+/// without bytes, `address` is the start of the segment that the table's first other buffer
+/// lies in (of segment 0 when there is none); the result must still have a non-null,
 /// 64-aligned address.
 using BufferFn = std::function<arrow::Result<std::shared_ptr<arrow::Buffer>>(
     GlobalAddress address, int64_t size_bytes)>;
@@ -37,10 +39,12 @@ using BufferFn = std::function<arrow::Result<std::shared_ptr<arrow::Buffer>>(
 using SegmentSizeFn = std::function<std::optional<uint64_t>(SegmentId)>;
 
 /// \brief Describe `table`, all of whose non-empty buffers `locate` must know.
-/// Keeps types, offsets, null counts (-1 stays unknown), chunk layout per column, schema
-/// and field metadata; a buffer that several arrays share is stored once. NotImplemented
-/// names the column whose type is not known; CapacityError if the descriptor would exceed
-/// `kDescriptorSizeMax`, Invalid if nesting exceeds `kNestingMax`.
+/// Keeps types, offsets, null counts (-1 stays unknown), absent and empty buffers, chunk
+/// layout per column, schema and field metadata in their order; a buffer that several
+/// arrays share is stored once. `ArrayData::statistics` are not carried.
+/// NotImplemented names the column whose type is not known; Invalid the one whose nesting
+/// exceeds `kNestingMax` or whose arrays are malformed (too short for their length, say);
+/// CapacityError if the descriptor would exceed `kDescriptorSizeMax`.
 arrow::Result<std::shared_ptr<arrow::Buffer>> Encode(const arrow::Table& table,
                                                      const LocateFn& locate);
 
@@ -60,7 +64,11 @@ std::shared_ptr<arrow::Table> Trim(const arrow::Table& table);
 /// offsets, indices) are not checked: they are data. Immutable; any thread.
 class Descriptor {
  public:
-  /// \brief Take `bytes` over and check them. Invalid says which field is wrong and why.
+  /// \brief Take `bytes` over and check them; they are copied only if they do not start
+  /// at a multiple of 8. Invalid says which column and field is wrong and why;
+  /// NotImplemented if its type is one that this program or its Arrow does not know.
+  /// An extension type that is not registered here becomes its storage, with name and
+  /// data in the field's metadata, as in Arrow's own transports.
   static arrow::Result<std::shared_ptr<const Descriptor>> Make(
       std::shared_ptr<arrow::Buffer> bytes, const SegmentSizeFn& segment_size);
   ~Descriptor();
@@ -71,8 +79,8 @@ class Descriptor {
   const std::shared_ptr<arrow::Schema>& schema() const;
   const std::shared_ptr<arrow::Buffer>& bytes() const;
 
-  /// \brief Distinct bytes that `columns` (all when empty) refer to: sorted, merged,
-  /// non-empty.
+  /// \brief Distinct bytes that `columns` (indices in range; all when empty) refer to:
+  /// sorted, merged, non-empty.
   std::vector<GlobalRange> Ranges(std::span<const int> columns = {}) const;
 
   /// \brief Sum over `Ranges()`: bytes of data that the table refers to, each counted
@@ -80,8 +88,9 @@ class Descriptor {
   int64_t data_bytes() const;
 
   /// \brief Rebuild the table, or the projection to `columns` (indices, in the order
-  /// given; all when nothing is given) with buffers from `make_buffer`. Fails only if
-  /// `make_buffer` does or if an index is out of range.
+  /// given; all when nothing is given) with buffers from `make_buffer`; a buffer that
+  /// several arrays share is made once. Fails only if `make_buffer` does or if an index is
+  /// out of range.
   arrow::Result<std::shared_ptr<arrow::Table>> ToTable(
       const BufferFn& make_buffer,
       const std::optional<std::vector<int>>& columns = std::nullopt) const;
