@@ -162,8 +162,7 @@ std::string ClusterConfig::log_path(NodeId node) const {
 void ClusterConfig::ApplyDefaults() {
   if (runtime_folder.empty()) runtime_folder = RuntimeRoot() + "/" + name;
   if (memory_folder.empty() && backend != Backend::kFile) {
-    memory_folder =
-        "/dev/shm/sheaf-" + std::to_string(platform::CurrentUserId()) + "-" + name;
+    memory_folder = DefaultMemoryFolder(name);
   }
   if (backend == Backend::kSim) {
     coherence = Coherence::kSoftware;
@@ -246,6 +245,10 @@ std::string FormatSize(uint64_t size_bytes) {
     return IsAligned(size_bytes, uint64_t{1} << unit.shift);
   });
   return std::to_string(size_bytes >> found->shift) + found->name;
+}
+
+std::string DefaultMemoryFolder(const std::string& name) {
+  return "/dev/shm/sheaf-" + std::to_string(platform::CurrentUserId()) + "-" + name;
 }
 
 std::string RuntimeRoot() {

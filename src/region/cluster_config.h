@@ -94,6 +94,11 @@ arrow::Result<uint64_t> ParseSize(std::string_view text);
 /// \brief The shortest text that ParseSize reads back exactly.
 std::string FormatSize(uint64_t size_bytes);
 
+/// \brief Where a cluster's memory lies for shm and sim: a folder of this user,
+/// `sheaf-<uid>-<name>` in /dev/shm (on which PrepareMemoryFolder mounts a tmpfs of its
+/// own when it may).
+std::string DefaultMemoryFolder(const std::string& name);
+
 /// \brief Folder for sockets, locks and logs of all clusters of this user:
 /// $SHEAF_RUNTIME_DIR, else $XDG_RUNTIME_DIR/sheaf, else /tmp/sheaf-<uid>.
 std::string RuntimeRoot();

@@ -43,7 +43,8 @@ arrow::Result<std::unique_ptr<FilePart>> FilePart::Open(
   if (access.huge_pages) part->mapping_.AdviseHugePages();
   part->data_ = part->mapping_.data();
   part->size_bytes_ = size_bytes;
-  part->cache_ = std::move(cache);
+  part->owned_cache_ = std::move(cache);
+  part->cache_ = part->owned_cache_.get();
   return part;
 }
 

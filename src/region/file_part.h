@@ -43,6 +43,7 @@ class FilePart : public Part {
   PartAccess access_;
   platform::UniqueFd fd_;
   platform::Mapping mapping_;
+  std::unique_ptr<platform::CacheControl> owned_cache_;
 };
 
 /// \brief `status` with the free space of the file system of `path` added if it is

@@ -40,7 +40,7 @@ class Part {
   virtual ~Part() = default;
   uint8_t* data() const { return data_; }
   uint64_t size_bytes() const { return size_bytes_; }
-  platform::CacheControl* cache() const { return cache_.get(); }
+  platform::CacheControl* cache() const { return cache_; }
 
   /// \brief Really allocate a range, so that no access there can raise SIGBUS. The part's
   /// home daemon only. OutOfMemory if the memory is not there; nothing changes then.
@@ -54,7 +54,7 @@ class Part {
  protected:
   uint8_t* data_ = nullptr;
   uint64_t size_bytes_ = 0;
-  std::unique_ptr<platform::CacheControl> cache_;
+  platform::CacheControl* cache_ = nullptr;  ///< Owned by the derived part.
 };
 
 /// \brief One node's share of the region, as this process maps it.
