@@ -1,0 +1,53 @@
+#include "testing/test_cluster.h"
+
+#include <cstdlib>
+#include <fstream>
+#include <utility>
+
+#include "base/plant.h"
+#include "platform/file.h"
+#include "platform/process.h"
+#include "sheaf/cluster.h"
+
+namespace sheaf::testing {
+
+arrow::Result<std::unique_ptr<TestCluster>> TestCluster::Start(
+    const TestClusterOptions& options) {
+  std::string folder = "/tmp/sheaf-test-XXXXXX";
+  if (::mkdtemp(folder.data()) == nullptr)
+    return platform::OsError("cannot create", folder);
+  ::setenv("SHEAF_RUNTIME_DIR", (folder + "/run").c_str(), 1);
+  // The name is part of paths in /dev/shm, which other tests use at the same time.
+  auto cluster = std::unique_ptr<TestCluster>(new TestCluster(
+      "test" + std::to_string(platform::RandomBits() % 1'000'000'000), folder));
+  const std::string config_file = folder + "/config.toml";
+  std::ofstream(config_file) << options.config_toml;
+
+  ClusterOptions start;
+  start.name = cluster->name_;
+  start.config_file = config_file;
+  start.nodes = options.nodes;
+  start.daemon_path = options.daemon_path;
+  ::setenv("SHEAF_PLANT", options.daemon_plants.c_str(), 1);
+  const arrow::Status started = StartCluster(start).status();
+  ::unsetenv("SHEAF_PLANT");
+  ARROW_RETURN_NOT_OK(started);
+  return cluster;
+}
+
+TestCluster::~TestCluster() {
+  // A test that ended its cluster itself leaves nothing to stop.
+  if (const arrow::Status stopped = StopCluster(name_);
+      !stopped.ok() && !stopped.IsKeyError()) {
+    stopped.Warn();
+  }
+  platform::RemoveAll(folder_).Warn();
+  ::unsetenv("SHEAF_RUNTIME_DIR");
+}
+
+arrow::Result<std::shared_ptr<Store>> TestCluster::Connect(uint32_t node,
+                                                           bool relocate) const {
+  return Store::Connect({name_, node, relocate});
+}
+
+}  // namespace sheaf::testing

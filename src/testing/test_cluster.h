@@ -1,0 +1,47 @@
+// A cluster of real daemons for one test: in a folder of its own, gone with the test.
+
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include <arrow/result.h>
+
+#include "sheaf/store.h"
+
+namespace sheaf::testing {
+
+struct TestClusterOptions {
+  uint32_t nodes = 2;
+  std::string config_toml;    ///< Keys of the cluster file, such as `backend = "sim"`.
+  std::string daemon_plants;  ///< Faults planted in the daemons (base/plant.h).
+  std::string daemon_path;    ///< sheafd; tests pass SHEAFD_BINARY.
+};
+
+/// \brief Starts daemons in a private runtime folder, which becomes SHEAF_RUNTIME_DIR of
+/// this process (and of the processes it starts) until destruction. One at a time per
+/// process.
+class TestCluster {
+ public:
+  static arrow::Result<std::unique_ptr<TestCluster>> Start(
+      const TestClusterOptions& options);
+  ~TestCluster();
+  TestCluster(const TestCluster&) = delete;
+  TestCluster& operator=(const TestCluster&) = delete;
+
+  const std::string& name() const { return name_; }
+  const std::string& folder() const {
+    return folder_;
+  }  ///< Temporary; for the test's files.
+  arrow::Result<std::shared_ptr<Store>> Connect(uint32_t node,
+                                                bool relocate = false) const;
+
+ private:
+  TestCluster(std::string name, std::string folder)
+      : name_(std::move(name)), folder_(std::move(folder)) {}
+  std::string name_;
+  std::string folder_;
+};
+
+}  // namespace sheaf::testing
