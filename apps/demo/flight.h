@@ -14,7 +14,8 @@ namespace sheaf::demo {
 /// \brief Serves one table on a port of 127.0.0.1 until destroyed.
 class FlightServer {
  public:
-  static arrow::Result<std::unique_ptr<FlightServer>> Start(std::shared_ptr<arrow::Table> table);
+  static arrow::Result<std::unique_ptr<FlightServer>> Start(
+      std::shared_ptr<arrow::Table> table);
   ~FlightServer();
   int port() const;
 

@@ -1,8 +1,10 @@
-// The main job, shown: tables put on node 0 are queried on node 1 over the same bytes, beside the time
-// that Arrow Flight takes to send them. `make demo` runs it in a cluster of its own (tools/demo.sh).
+// The main job, shown: tables put on node 0 are queried on node 1 over the same bytes,
+// beside the time that Arrow Flight takes to send them. `make demo` runs it in a cluster
+// of its own (tools/demo.sh).
 //
-//   demo --cluster NAME TABLE=FILE ...            puts each file, then starts itself as the reader:
-//   demo --cluster NAME --read TABLE=FILE PORT    opens TABLE on node 1, queries, compares, reports
+//   demo --cluster NAME TABLE=FILE ...            puts each file, then starts itself as
+//   the reader: demo --cluster NAME --read TABLE=FILE PORT    opens TABLE on node 1,
+//   queries, compares, reports
 
 #include <array>
 #include <chrono>
@@ -40,11 +42,14 @@ struct Source {
 
 arrow::Result<Source> ParseSource(const std::string& text) {
   const size_t equals = text.find('=');
-  if (equals == std::string::npos) return arrow::Status::Invalid("expected TABLE=FILE: ", text);
+  if (equals == std::string::npos)
+    return arrow::Status::Invalid("expected TABLE=FILE: ", text);
   return Source{text.substr(0, equals), text.substr(equals + 1)};
 }
 
-double Seconds(Nanoseconds duration) { return std::chrono::duration<double>(duration).count(); }
+double Seconds(Nanoseconds duration) {
+  return std::chrono::duration<double>(duration).count();
+}
 
 arrow::Result<std::shared_ptr<arrow::Table>> ReadFile(const std::string& file,
                                                       arrow::MemoryPool* pool) {
@@ -54,7 +59,8 @@ arrow::Result<std::shared_ptr<arrow::Table>> ReadFile(const std::string& file,
 
 // ---- The reader, on node 1, in a process of its own.
 
-arrow::Result<Json> Read(const std::string& cluster, const Source& source, int flight_port) {
+arrow::Result<Json> Read(const std::string& cluster, const Source& source,
+                         int flight_port) {
   ARROW_ASSIGN_OR_RAISE(auto store, Store::Connect({cluster, 1}));
   const arrow::MemoryPool& pool = *arrow::default_memory_pool();
   const int64_t allocated_before = pool.total_bytes_allocated();
@@ -67,7 +73,8 @@ arrow::Result<Json> Read(const std::string& cluster, const Source& source, int f
   ARROW_ASSIGN_OR_RAISE(auto answer, RunQuery(source.name, table));
   const Nanoseconds query = platform::BootTime() - query_start;
 
-  ARROW_ASSIGN_OR_RAISE(auto from_file, ReadFile(source.file, arrow::default_memory_pool()));
+  ARROW_ASSIGN_OR_RAISE(auto from_file,
+                        ReadFile(source.file, arrow::default_memory_pool()));
   ARROW_ASSIGN_OR_RAISE(auto expected, RunQuery(source.name, from_file));
   from_file.reset();
   ARROW_ASSIGN_OR_RAISE(auto fetched, FetchByFlight(flight_port));
@@ -92,11 +99,13 @@ struct Shown {
   Json reader;
 };
 
-arrow::Result<Json> StartReader(const std::string& cluster, const Source& source, int port) {
+arrow::Result<Json> StartReader(const std::string& cluster, const Source& source,
+                                int port) {
   ARROW_ASSIGN_OR_RAISE(const std::string self, platform::ExecutablePath());
-  // Arguments are ours (a temporary cluster's name and paths that the script made): quoted, not escaped.
-  const std::string command = fmt::format("'{}' --cluster '{}' --read '{}={}' --port {}", self,
-                                          cluster, source.name, source.file, port);
+  // Arguments are ours (a temporary cluster's name and paths that the script made):
+  // quoted, not escaped.
+  const std::string command = fmt::format("'{}' --cluster '{}' --read '{}={}' --port {}",
+                                          self, cluster, source.name, source.file, port);
   std::FILE* pipe = ::popen(command.c_str(), "r");
   if (pipe == nullptr) return arrow::Status::IOError("cannot start the reader");
   std::string text;
@@ -114,14 +123,16 @@ arrow::Result<Json> StartReader(const std::string& cluster, const Source& source
 
 arrow::Result<Shown> Show(const std::string& cluster, const Source& source) {
   ARROW_ASSIGN_OR_RAISE(auto store, Store::Connect({cluster, 0}));
-  fmt::print(stderr, "{}: reading {} into shared memory of node 0 ...\n", source.name, source.file);
+  fmt::print(stderr, "{}: reading {} into shared memory of node 0 ...\n", source.name,
+             source.file);
   Shown shown{source.name, {}, {}, {}};
   const auto start = platform::BootTime();
   ARROW_ASSIGN_OR_RAISE(auto table, ReadFile(source.file, store->memory_pool()));
   shown.load = platform::BootTime() - start;
   ARROW_ASSIGN_OR_RAISE(shown.receipt, store->Put(source.name, *table));
   ARROW_ASSIGN_OR_RAISE(auto server, FlightServer::Start(table));
-  fmt::print(stderr, "{}: opening it on node 1, and fetching it by Flight ...\n", source.name);
+  fmt::print(stderr, "{}: opening it on node 1, and fetching it by Flight ...\n",
+             source.name);
   ARROW_ASSIGN_OR_RAISE(shown.reader, StartReader(cluster, source, server->port()));
   return shown;
 }
@@ -155,20 +166,27 @@ void Print(const std::vector<Shown>& all) {
                   Equality(shown.reader), cli::HumanSeconds(flight),
                   fmt::format("{:.0f}x", flight / (put + open))});
   }
-  fmt::print("\nTables put on node 0 (process A), opened and queried on node 1 (process B)\n\n{}\n",
-             table.ToString());
-  for (const Shown& shown : all) fmt::print("{}: {}\n", shown.name, QueryText(shown.name));
   fmt::print(
-      "LOAD FILE decodes into shared memory; PUT publishes what lies there; OPEN gives an\n"
-      "arrow::Table over the same bytes; FLIGHT sends the table over loopback instead.\n");
+      "\nTables put on node 0 (process A), opened and queried on node 1 (process "
+      "B)\n\n{}\n",
+      table.ToString());
+  for (const Shown& shown : all)
+    fmt::print("{}: {}\n", shown.name, QueryText(shown.name));
+  fmt::print(
+      "LOAD FILE decodes into shared memory; PUT publishes what lies there; OPEN gives "
+      "an\n"
+      "arrow::Table over the same bytes; FLIGHT sends the table over loopback "
+      "instead.\n");
 }
 
 arrow::Status Check(const std::vector<Shown>& all) {
   for (const Shown& shown : all) {
     if (!shown.reader["answers_equal"].get<bool>()) {
-      return arrow::Status::Invalid("the answer over '", shown.name, "' differs from the file's");
+      return arrow::Status::Invalid("the answer over '", shown.name,
+                                    "' differs from the file's");
     }
-    if (shown.reader["bytes_copied"].get<int64_t>() != 0 || shown.receipt.bytes_copied != 0) {
+    if (shown.reader["bytes_copied"].get<int64_t>() != 0 ||
+        shown.receipt.bytes_copied != 0) {
       return arrow::Status::Invalid("bytes of '", shown.name, "' were copied");
     }
   }

@@ -28,7 +28,8 @@ ac::Declaration Sorted(ac::Declaration plan, const std::vector<std::string>& key
       {std::move(plan), {"order_by", ac::OrderByNodeOptions(cp::Ordering(sort_keys))}});
 }
 
-// TPC-H query 1 without its averages. Acero cannot filter string views: the flags are cast first.
+// TPC-H query 1 without its averages. Acero cannot filter string views: the flags are
+// cast first.
 ac::Declaration PricingSummary(std::shared_ptr<arrow::Table> table) {
   const std::vector<std::string> keys = {"l_returnflag", "l_linestatus"};
   return Sorted(
@@ -58,18 +59,18 @@ ac::Declaration DelaysByOrigin(std::shared_ptr<arrow::Table> table) {
           {{"table_source", ac::TableSourceNodeOptions(std::move(table))},
            {"filter", ac::FilterNodeOptions(cp::greater(cp::field_ref("distance"),
                                                         cp::literal(int64_t{500})))},
-           {"aggregate",
-            ac::AggregateNodeOptions({{"hash_count", nullptr, "flight", "flights"},
-                                      {"hash_sum", nullptr, "dep_delay", "sum_dep_delay"},
-                                      {"hash_max", nullptr, "arr_delay", "max_arr_delay"}},
-                                     {"origin", "carrier"})}}),
+           {"aggregate", ac::AggregateNodeOptions(
+                             {{"hash_count", nullptr, "flight", "flights"},
+                              {"hash_sum", nullptr, "dep_delay", "sum_dep_delay"},
+                              {"hash_max", nullptr, "arr_delay", "max_arr_delay"}},
+                             {"origin", "carrier"})}}),
       {"origin", "carrier"});
 }
 
 }  // namespace
 
-arrow::Result<std::shared_ptr<arrow::Table>> RunQuery(const std::string& table_name,
-                                                      std::shared_ptr<arrow::Table> table) {
+arrow::Result<std::shared_ptr<arrow::Table>> RunQuery(
+    const std::string& table_name, std::shared_ptr<arrow::Table> table) {
   if (table_name == "lineitem") {
     ARROW_ASSIGN_OR_RAISE(
         table, table->SelectColumns({table->schema()->GetFieldIndex("l_returnflag"),
@@ -83,8 +84,9 @@ arrow::Result<std::shared_ptr<arrow::Table>> RunQuery(const std::string& table_n
 }
 
 const char* QueryText(const std::string& table_name) {
-  return table_name == "lineitem" ? "TPC-H 1: sums by return flag and line status"
-                                  : "delays of flights over 500 miles by origin and carrier";
+  return table_name == "lineitem"
+             ? "TPC-H 1: sums by return flag and line status"
+             : "delays of flights over 500 miles by origin and carrier";
 }
 
 }  // namespace sheaf::demo

@@ -1,4 +1,5 @@
-// One query per demo table: the same plan runs over shared memory and over the source file.
+// One query per demo table: the same plan runs over shared memory and over the source
+// file.
 
 #pragma once
 
@@ -10,11 +11,11 @@
 
 namespace sheaf::demo {
 
-/// \brief Run the query that belongs to `table_name` ("flights" or "lineitem") over `table` with Arrow's
-/// Acero. The result is sorted by its keys and exact (integers and decimals), so equal inputs give
-/// equal tables.
-arrow::Result<std::shared_ptr<arrow::Table>> RunQuery(const std::string& table_name,
-                                                      std::shared_ptr<arrow::Table> table);
+/// \brief Run the query that belongs to `table_name` ("flights" or "lineitem") over
+/// `table` with Arrow's Acero. The result is sorted by its keys and exact (integers and
+/// decimals), so equal inputs give equal tables.
+arrow::Result<std::shared_ptr<arrow::Table>> RunQuery(
+    const std::string& table_name, std::shared_ptr<arrow::Table> table);
 
 /// \brief What the query asks, for a person.
 const char* QueryText(const std::string& table_name);

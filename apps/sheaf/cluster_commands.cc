@@ -32,8 +32,8 @@ arrow::Result<std::shared_ptr<Store>> ConnectOrStart(const Global& global) {
   auto started = StartCluster(options);
   if (!started.ok() && !started.status().IsAlreadyExists()) return started.status();
   if (started.ok()) {
-    fmt::print(stderr, "sheaf: started cluster '{}' (1 node); end it with: {}\n", started->name,
-               DownCommand(started->name));
+    fmt::print(stderr, "sheaf: started cluster '{}' (1 node); end it with: {}\n",
+               started->name, DownCommand(started->name));
   }
   return Store::Connect(connect);
 }

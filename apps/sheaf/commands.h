@@ -1,5 +1,6 @@
-// What each command of `sheaf` does once its arguments are parsed. Every one prints its result to standard output,
-// as text or (with `json`) as JSON, and returns the error that main prints.
+// What each command of `sheaf` does once its arguments are parsed. Every one prints its
+// result to standard output, as text or (with `json`) as JSON, and returns the error that
+// main prints.
 
 #pragma once
 

@@ -11,8 +11,8 @@
 
 namespace sheaf::cli {
 
-/// \brief Connect as `global` says. If its cluster does not run here, start it with one node and say so
-/// on standard error, as tmux starts its server.
+/// \brief Connect as `global` says. If its cluster does not run here, start it with one
+/// node and say so on standard error, as tmux starts its server.
 arrow::Result<std::shared_ptr<Store>> ConnectOrStart(const Global& global);
 
 }  // namespace sheaf::cli

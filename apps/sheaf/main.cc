@@ -18,23 +18,30 @@ constexpr int kExitUsage = 2;
 
 using Command = std::function<arrow::Status()>;
 
-void AddClusterCommands(CLI::App* app, Global* global, ClusterOptions* up, Command* command) {
+void AddClusterCommands(CLI::App* app, Global* global, ClusterOptions* up,
+                        Command* command) {
   CLI::App* add = app->add_subcommand("up", "Start a cluster on this host");
-  add->add_option("--nodes", up->nodes, "Nodes, each with a daemon and memory of its own (1)")
+  add->add_option("--nodes", up->nodes,
+                  "Nodes, each with a daemon and memory of its own (1)")
       ->check(CLI::Range(1, 64));
-  add->add_option("--size", up->size_bytes, "Memory of each node, such as 512MiB or 4GiB (4GiB)")
+  add->add_option("--size", up->size_bytes,
+                  "Memory of each node, such as 512MiB or 4GiB (4GiB)")
       ->transform(CLI::AsSizeValue(false));
-  add->add_option("--backend", up->backend,
-                  "shm: shared memory of this host; file: files in --folder; sim: a simulator\n"
-                  "of memory that is not coherent between nodes (shm)")
+  add->add_option(
+         "--backend", up->backend,
+         "shm: shared memory of this host; file: files in --folder; sim: a simulator\n"
+         "of memory that is not coherent between nodes (shm)")
       ->check(CLI::IsMember({"shm", "file", "sim"}));
-  add->add_option("--coherence", up->coherence,
-                  "coherent: hardware keeps nodes coherent; software: cache lines are flushed\n"
-                  "and invalidated (coherent)")
+  add->add_option(
+         "--coherence", up->coherence,
+         "coherent: hardware keeps nodes coherent; software: cache lines are flushed\n"
+         "and invalidated (coherent)")
       ->check(CLI::IsMember({"coherent", "software"}));
   add->add_option("--folder", up->folder, "Where the memory's files go (backend file)");
-  add->add_flag("--prealloc", up->prealloc, "Allocate all memory now, not when it is needed");
-  add->add_option("--config", up->config_file, "Configuration in TOML; options here win over it")
+  add->add_flag("--prealloc", up->prealloc,
+                "Allocate all memory now, not when it is needed");
+  add->add_option("--config", up->config_file,
+                  "Configuration in TOML; options here win over it")
       ->check(CLI::ExistingFile);
   add->callback([=] {
     *command = [=] {
@@ -57,7 +64,8 @@ struct TableArguments {
   double timeout_seconds = 60;
 };
 
-void AddPutAndGet(CLI::App* app, Global* global, TableArguments* arguments, Command* command) {
+void AddPutAndGet(CLI::App* app, Global* global, TableArguments* arguments,
+                  Command* command) {
   CLI::App* put = app->add_subcommand(
       "put", "Publish a file (.parquet, .arrow, .feather, .arrows, .csv) as a table");
   put->add_option("NAME", arguments->put.name, "1 to 255 bytes of UTF-8")->required();
@@ -67,7 +75,8 @@ void AddPutAndGet(CLI::App* app, Global* global, TableArguments* arguments, Comm
   put->callback([=] { *command = [=] { return Put(*global, arguments->put); }; });
   CLI::App* get = app->add_subcommand("get", "Write a table to a file");
   get->add_option("NAME", arguments->name)->required();
-  get->add_option("-o,--output", arguments->file, "Its suffix says the format, as for put")
+  get->add_option("-o,--output", arguments->file,
+                  "Its suffix says the format, as for put")
       ->required();
   get->callback(
       [=] { *command = [=] { return Get(*global, arguments->name, arguments->file); }; });
@@ -83,8 +92,9 @@ void AddTableCommands(CLI::App* app, Global* global, TableArguments* arguments,
   CLI::App* head = add("head", "Print the first rows of a table");
   head->add_option("-n,--rows", arguments->num_rows, "How many (10)")
       ->check(CLI::NonNegativeNumber);
-  head->callback(
-      [=] { *command = [=] { return Head(*global, arguments->name, arguments->num_rows); }; });
+  head->callback([=] {
+    *command = [=] { return Head(*global, arguments->name, arguments->num_rows); };
+  });
   app->add_subcommand("ls", "List all tables")->callback([=] {
     *command = [=] { return List(*global); };
   });
@@ -100,9 +110,8 @@ void AddTableCommands(CLI::App* app, Global* global, TableArguments* arguments,
   wait->callback([=] {
     *command = [=] { return Wait(*global, arguments->name, arguments->timeout_seconds); };
   });
-  add("verify", "Check all data of a table and print a checksum per column")->callback([=] {
-    *command = [=] { return Verify(*global, arguments->name); };
-  });
+  add("verify", "Check all data of a table and print a checksum per column")
+      ->callback([=] { *command = [=] { return Verify(*global, arguments->name); }; });
 }
 
 // One line, whatever the message holds.
@@ -124,7 +133,8 @@ int Main(int argc, char** argv) {
   app.fallthrough();
   app.failure_message(CLI::FailureMessage::simple);
   Global global;
-  app.add_option("--cluster", global.cluster, "Which cluster (default)")->envname("SHEAF_CLUSTER");
+  app.add_option("--cluster", global.cluster, "Which cluster (default)")
+      ->envname("SHEAF_CLUSTER");
   app.add_option("--node", global.node, "Through which node of this host to speak (0)")
       ->envname("SHEAF_NODE");
   app.add_flag("--json", global.json, "Print JSON");

@@ -30,13 +30,15 @@ std::string TextTable::ToString() const {
   std::vector<size_t> widths;
   for (const Column& column : columns_) widths.push_back(DisplayWidth(column.heading));
   for (const auto& row : rows_) {
-    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], DisplayWidth(row[i]));
+    for (size_t i = 0; i < row.size(); ++i)
+      widths[i] = std::max(widths[i], DisplayWidth(row[i]));
   }
   std::string text;
   const auto append_row = [&](const auto& cell_of) {
     for (size_t i = 0; i < columns_.size(); ++i) {
       if (i > 0) text += "  ";
-      AppendCell(&text, cell_of(i), widths[i], columns_[i].align, i + 1 == columns_.size());
+      AppendCell(&text, cell_of(i), widths[i], columns_[i].align,
+                 i + 1 == columns_.size());
     }
     text += '\n';
   };
@@ -53,12 +55,14 @@ std::string HumanBytes(uint64_t bytes) {
     value /= 1024;
     ++unit;
   }
-  return unit == 0 ? fmt::format("{} B", bytes) : fmt::format("{:.1f} {}", value, kUnits[unit]);
+  return unit == 0 ? fmt::format("{} B", bytes)
+                   : fmt::format("{:.1f} {}", value, kUnits[unit]);
 }
 
 std::string HumanCount(int64_t count) {
   std::string digits = std::to_string(count);
-  for (size_t i = digits.size(); i > 3 + (count < 0 ? 1U : 0U);) digits.insert(i -= 3, " ");
+  for (size_t i = digits.size(); i > 3 + (count < 0 ? 1U : 0U);)
+    digits.insert(i -= 3, " ");
   return digits;
 }
 
@@ -81,16 +85,11 @@ Json ToJson(const PutReceipt& receipt) {
 }
 
 Json ToJson(const TableInfo& info) {
-  return {{"name", info.name},
-          {"home_node", info.home_node},
-          {"version", info.version},
-          {"generation", info.handle.object.generation},
-          {"rows", info.num_rows},
-          {"columns", info.num_columns},
-          {"chunks", info.num_chunks},
-          {"bytes", info.bytes},
-          {"leases", info.leases},
-          {"created_unix_ns", info.created_unix_ns}};
+  return {{"name", info.name},         {"home_node", info.home_node},
+          {"version", info.version},   {"generation", info.handle.object.generation},
+          {"rows", info.num_rows},     {"columns", info.num_columns},
+          {"chunks", info.num_chunks}, {"bytes", info.bytes},
+          {"leases", info.leases},     {"created_unix_ns", info.created_unix_ns}};
 }
 
 Json ToJson(const NodeInfo& node) {
@@ -110,7 +109,8 @@ Json ToJson(const NodeInfo& node) {
 
 void PrintJson(const Json& json) {
   // Names are UTF-8; text of tables may not be: replaced rather than refused.
-  const std::string text = json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+  const std::string text =
+      json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
   std::fwrite(text.data(), 1, text.size(), stdout);
 }
 

@@ -32,9 +32,9 @@ class TextTable {
   std::vector<std::vector<std::string>> rows_;
 };
 
-std::string HumanBytes(uint64_t bytes);     ///< "1.2 GiB"
-std::string HumanCount(int64_t count);      ///< "6 001 215"
-std::string HumanSeconds(double seconds);   ///< "3.1 ms"
+std::string HumanBytes(uint64_t bytes);    ///< "1.2 GiB"
+std::string HumanCount(int64_t count);     ///< "6 001 215"
+std::string HumanSeconds(double seconds);  ///< "3.1 ms"
 
 Json ToJson(const PutReceipt& receipt);
 Json ToJson(const TableInfo& info);

@@ -6,8 +6,8 @@
 
 namespace sheaf::cli {
 
-/// \brief Draws at most a hundred states of one line, and removes it when destroyed. Silent when standard
-/// error is not a terminal. One thread.
+/// \brief Draws at most a hundred states of one line, and removes it when destroyed.
+/// Silent when standard error is not a terminal. One thread.
 class ProgressBar {
  public:
   explicit ProgressBar(std::string label);

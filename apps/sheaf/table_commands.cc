@@ -38,7 +38,8 @@ arrow::Result<std::string> CellText(const arrow::ChunkedArray& column, int64_t r
   ARROW_ASSIGN_OR_RAISE(auto scalar, column.GetScalar(row));
   std::string text = scalar->is_valid ? scalar->ToString() : "";
   std::replace_if(
-      text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < ' '; }, ' ');
+      text.begin(), text.end(),
+      [](char c) { return static_cast<unsigned char>(c) < ' '; }, ' ');
   if (text.size() > kCellWidthMax) {
     size_t cut = kCellWidthMax - 3;
     while (cut > 0 && (static_cast<unsigned char>(text[cut]) & 0xC0) == 0x80) --cut;
@@ -78,7 +79,8 @@ arrow::Status PrintRowsAsJson(const arrow::Table& table) {
   for (int64_t row = 0; row < table.num_rows(); ++row) {
     Json object = Json::object();
     for (int i = 0; i < table.num_columns(); ++i) {
-      ARROW_ASSIGN_OR_RAISE(object[table.field(i)->name()], CellJson(*table.column(i), row));
+      ARROW_ASSIGN_OR_RAISE(object[table.field(i)->name()],
+                            CellJson(*table.column(i), row));
     }
     rows.push_back(std::move(object));
   }
@@ -137,8 +139,8 @@ arrow::Status Put(const Global& global, const PutArguments& arguments) {
     ARROW_ASSIGN_OR_RAISE(auto reader,
                           OpenTableFile(arguments.file, store->memory_pool(),
                                         [&](double share) { bar.Update(share); }));
-    ARROW_ASSIGN_OR_RAISE(receipt,
-                          store->Put(arguments.name, reader.get(), {arguments.replace, {}}));
+    ARROW_ASSIGN_OR_RAISE(
+        receipt, store->Put(arguments.name, reader.get(), {arguments.replace, {}}));
   }
   receipt.duration = platform::BootTime() - start;  // with reading and decoding the file
   if (global.json) {
@@ -149,7 +151,8 @@ arrow::Status Put(const Global& global, const PutArguments& arguments) {
   return arrow::Status::OK();
 }
 
-arrow::Status Get(const Global& global, const std::string& name, const std::string& file) {
+arrow::Status Get(const Global& global, const std::string& name,
+                  const std::string& file) {
   ARROW_RETURN_NOT_OK(CheckSuffix(file));
   ARROW_ASSIGN_OR_RAISE(auto store, ConnectOrStart(global));
   ARROW_ASSIGN_OR_RAISE(auto table, store->Get(name));
@@ -187,7 +190,8 @@ arrow::Status List(const Global& global) {
   for (const TableInfo& info : infos) {
     table.AddRow({info.name, std::to_string(info.version), HumanCount(info.num_rows),
                   std::to_string(info.num_columns),
-                  HumanBytes(static_cast<uint64_t>(info.bytes)), std::to_string(info.home_node)});
+                  HumanBytes(static_cast<uint64_t>(info.bytes)),
+                  std::to_string(info.home_node)});
   }
   fmt::print("{}", table.ToString());
   return arrow::Status::OK();
@@ -216,7 +220,8 @@ arrow::Status Remove(const Global& global, const std::string& name) {
   return arrow::Status::OK();
 }
 
-arrow::Status Wait(const Global& global, const std::string& name, double timeout_seconds) {
+arrow::Status Wait(const Global& global, const std::string& name,
+                   double timeout_seconds) {
   ARROW_ASSIGN_OR_RAISE(auto store, ConnectOrStart(global));
   const auto timeout =
       std::chrono::milliseconds(static_cast<int64_t>(std::ceil(timeout_seconds * 1e3)));

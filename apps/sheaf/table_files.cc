@@ -28,11 +28,12 @@ struct Suffix {
   FileFormat format;
   const char* what;
 };
-constexpr std::array<Suffix, 5> kSuffixes = {{{".parquet", FileFormat::kParquet, "Parquet"},
-                                              {".arrow", FileFormat::kIpcFile, "Arrow IPC file"},
-                                              {".feather", FileFormat::kIpcFile, "Arrow IPC file"},
-                                              {".arrows", FileFormat::kIpcStream, "Arrow IPC stream"},
-                                              {".csv", FileFormat::kCsv, "CSV"}}};
+constexpr std::array<Suffix, 5> kSuffixes = {
+    {{".parquet", FileFormat::kParquet, "Parquet"},
+     {".arrow", FileFormat::kIpcFile, "Arrow IPC file"},
+     {".feather", FileFormat::kIpcFile, "Arrow IPC file"},
+     {".arrows", FileFormat::kIpcStream, "Arrow IPC stream"},
+     {".csv", FileFormat::kCsv, "CSV"}}};
 
 arrow::Result<Suffix> FindSuffix(const std::string& path) {
   const std::string extension = fs::path(path).extension().string();
@@ -94,7 +95,8 @@ arrow::Result<BatchReader> OpenParquet(std::shared_ptr<arrow::io::RandomAccessFi
   ARROW_RETURN_NOT_OK(builder.Open(std::move(input)));
   parquet::ArrowReaderProperties properties;
   properties.set_use_threads(true);
-  ARROW_ASSIGN_OR_RAISE(auto file, builder.memory_pool(pool)->properties(properties)->Build());
+  ARROW_ASSIGN_OR_RAISE(auto file,
+                        builder.memory_pool(pool)->properties(properties)->Build());
   std::shared_ptr<arrow::Schema> schema;
   ARROW_RETURN_NOT_OK(file->GetSchema(&schema));
   auto batches = std::make_shared<ParquetBatches>(std::move(file), std::move(progress));
@@ -113,7 +115,8 @@ arrow::Result<BatchReader> OpenIpcFile(std::shared_ptr<arrow::io::RandomAccessFi
   ARROW_ASSIGN_OR_RAISE(auto file,
                         arrow::ipc::RecordBatchFileReader::Open(input, IpcOptions(pool)));
   auto next = [file, progress = std::move(progress),
-               index = 0]() mutable -> arrow::Result<std::shared_ptr<arrow::RecordBatch>> {
+               index =
+                   0]() mutable -> arrow::Result<std::shared_ptr<arrow::RecordBatch>> {
     if (index == file->num_record_batches()) return nullptr;
     progress(static_cast<double>(index) / file->num_record_batches());
     return file->ReadRecordBatch(index++);
@@ -121,15 +124,17 @@ arrow::Result<BatchReader> OpenIpcFile(std::shared_ptr<arrow::io::RandomAccessFi
   return std::make_shared<FunctionReader>(file->schema(), std::move(next));
 }
 
-arrow::Result<BatchReader> OpenIpcStream(std::shared_ptr<arrow::io::RandomAccessFile> input,
-                                         arrow::MemoryPool* pool, ProgressFn progress) {
-  ARROW_ASSIGN_OR_RAISE(auto stream,
-                        arrow::ipc::RecordBatchStreamReader::Open(input, IpcOptions(pool)));
+arrow::Result<BatchReader> OpenIpcStream(
+    std::shared_ptr<arrow::io::RandomAccessFile> input, arrow::MemoryPool* pool,
+    ProgressFn progress) {
+  ARROW_ASSIGN_OR_RAISE(
+      auto stream, arrow::ipc::RecordBatchStreamReader::Open(input, IpcOptions(pool)));
   ARROW_ASSIGN_OR_RAISE(const int64_t size, input->GetSize());
   auto next = [stream, input, size, progress = std::move(progress)]()
       -> arrow::Result<std::shared_ptr<arrow::RecordBatch>> {
     ARROW_ASSIGN_OR_RAISE(const int64_t position, input->Tell());
-    progress(static_cast<double>(position) / static_cast<double>(std::max<int64_t>(size, 1)));
+    progress(static_cast<double>(position) /
+             static_cast<double>(std::max<int64_t>(size, 1)));
     return stream->Next();
   };
   return std::make_shared<FunctionReader>(stream->schema(), std::move(next));
@@ -138,11 +143,11 @@ arrow::Result<BatchReader> OpenIpcStream(std::shared_ptr<arrow::io::RandomAccess
 arrow::Result<BatchReader> OpenCsv(std::shared_ptr<arrow::io::RandomAccessFile> input,
                                    arrow::MemoryPool* pool) {
   // All of it at once: types are inferred from every row, not from the first block.
-  ARROW_ASSIGN_OR_RAISE(
-      auto reader, arrow::csv::TableReader::Make(arrow::io::IOContext(pool), std::move(input),
-                                                 arrow::csv::ReadOptions::Defaults(),
-                                                 arrow::csv::ParseOptions::Defaults(),
-                                                 arrow::csv::ConvertOptions::Defaults()));
+  ARROW_ASSIGN_OR_RAISE(auto reader, arrow::csv::TableReader::Make(
+                                         arrow::io::IOContext(pool), std::move(input),
+                                         arrow::csv::ReadOptions::Defaults(),
+                                         arrow::csv::ParseOptions::Defaults(),
+                                         arrow::csv::ConvertOptions::Defaults()));
   ARROW_ASSIGN_OR_RAISE(auto table, reader->Read());
   return std::make_shared<arrow::TableBatchReader>(std::move(table));
 }
@@ -154,8 +159,8 @@ arrow::Status WriteAs(const arrow::Table& table, FileFormat format,
       const auto properties =
           parquet::ArrowWriterProperties::Builder().store_schema()->build();
       return parquet::arrow::WriteTable(table, arrow::default_memory_pool(), output,
-                                        int64_t{1} << 20, parquet::default_writer_properties(),
-                                        properties);
+                                        int64_t{1} << 20,
+                                        parquet::default_writer_properties(), properties);
     }
     case FileFormat::kIpcFile:
     case FileFormat::kIpcStream: {
@@ -167,7 +172,8 @@ arrow::Status WriteAs(const arrow::Table& table, FileFormat format,
       return writer->Close();
     }
     case FileFormat::kCsv:
-      return arrow::csv::WriteCSV(table, arrow::csv::WriteOptions::Defaults(), output.get());
+      return arrow::csv::WriteCSV(table, arrow::csv::WriteOptions::Defaults(),
+                                  output.get());
   }
   return arrow::Status::Invalid("unknown file format");
 }
@@ -175,7 +181,8 @@ arrow::Status WriteAs(const arrow::Table& table, FileFormat format,
 arrow::Status Explain(const arrow::Status& status, const std::string& path,
                       const Suffix& suffix) {
   if (status.ok() || status.IsOutOfMemory()) return status;
-  return status.WithMessage("cannot read '", path, "' as ", suffix.what, ": ", status.message());
+  return status.WithMessage("cannot read '", path, "' as ", suffix.what, ": ",
+                            status.message());
 }
 
 }  // namespace
@@ -208,7 +215,8 @@ arrow::Result<BatchReader> OpenTableFile(const std::string& path, arrow::MemoryP
   ARROW_RETURN_NOT_OK(Explain(inner.status(), path, suffix));
   // Errors in later batches name the file as well.
   auto reader = *inner;
-  auto next = [reader, path, suffix]() -> arrow::Result<std::shared_ptr<arrow::RecordBatch>> {
+  auto next = [reader, path,
+               suffix]() -> arrow::Result<std::shared_ptr<arrow::RecordBatch>> {
     auto batch = reader->Next();
     ARROW_RETURN_NOT_OK(Explain(batch.status(), path, suffix));
     return batch;

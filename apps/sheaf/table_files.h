@@ -1,4 +1,5 @@
-// Tables in files: Parquet, Arrow IPC (file and stream) and CSV, told apart by their suffix.
+// Tables in files: Parquet, Arrow IPC (file and stream) and CSV, told apart by their
+// suffix.
 
 #pragma once
 
@@ -17,11 +18,10 @@ using ProgressFn = std::function<void(double)>;
 /// \brief Invalid, listing the suffixes there are, if `path` has none of them.
 arrow::Status CheckSuffix(const std::string& path);
 
-/// \brief Decode `path` batch by batch into memory of `pool`. IOError names the file and says if it
-/// is missing, truncated, or not what its suffix says.
-arrow::Result<std::shared_ptr<arrow::RecordBatchReader>> OpenTableFile(const std::string& path,
-                                                                       arrow::MemoryPool* pool,
-                                                                       ProgressFn progress);
+/// \brief Decode `path` batch by batch into memory of `pool`. IOError names the file and
+/// says if it is missing, truncated, or not what its suffix says.
+arrow::Result<std::shared_ptr<arrow::RecordBatchReader>> OpenTableFile(
+    const std::string& path, arrow::MemoryPool* pool, ProgressFn progress);
 
 /// \brief Write `table` to `path`: to a draft beside it that then takes its name.
 arrow::Status WriteTableFile(const arrow::Table& table, const std::string& path);

@@ -13,17 +13,18 @@
 
 namespace sheaf {
 
-/// \brief How a cluster on this host is to be. What is absent comes from `config_file`, else from the
-/// defaults: one node, 4 GiB, shared memory, coherent.
+/// \brief How a cluster on this host is to be. What is absent comes from `config_file`,
+/// else from the defaults: one node, 4 GiB, shared memory, coherent.
 struct ClusterOptions {
   std::string name;         ///< Empty: $SHEAF_CLUSTER, else "default".
   std::string config_file;  ///< TOML; see docs/configuration.md.
   std::optional<uint32_t> nodes;
-  std::optional<uint64_t> size_bytes;     ///< Of each node's data, rounded up to 2 MiB.
-  std::optional<std::string> backend;     ///< "shm", "file" or "sim".
-  std::optional<std::string> coherence;   ///< "coherent" or "software".
-  std::optional<std::string> folder;      ///< Where the memory's files go (backend file: required).
-  bool prealloc = false;                  ///< Touch all memory now instead of when it is granted.
+  std::optional<uint64_t> size_bytes;    ///< Of each node's data, rounded up to 2 MiB.
+  std::optional<std::string> backend;    ///< "shm", "file" or "sim".
+  std::optional<std::string> coherence;  ///< "coherent" or "software".
+  std::optional<std::string>
+      folder;               ///< Where the memory's files go (backend file: required).
+  bool prealloc = false;    ///< Touch all memory now instead of when it is granted.
   std::string daemon_path;  ///< sheafd; empty: $SHEAFD, beside this program, or in PATH.
   std::chrono::milliseconds timeout{60'000};
 };
@@ -32,19 +33,21 @@ struct ClusterOptions {
 struct ClusterStatus {
   std::string name;
   uint64_t cluster_id = 0;
-  std::vector<bool> node_up;  ///< One per configured node: its daemon answers on this host.
+  std::vector<bool>
+      node_up;  ///< One per configured node: its daemon answers on this host.
 };
 
-/// \brief Start one daemon per node and return when all of them answer. AlreadyExists if the cluster
-/// runs; OutOfMemory or IOError if its memory cannot be had, with what to do; nothing is left
-/// running or lying around after a failure. Any process of the user.
+/// \brief Start one daemon per node and return when all of them answer. AlreadyExists if
+/// the cluster runs; OutOfMemory or IOError if its memory cannot be had, with what to do;
+/// nothing is left running or lying around after a failure. Any process of the user.
 arrow::Result<ClusterStatus> StartCluster(const ClusterOptions& options);
 
-/// \brief End all daemons of this host and give their memory back; what crashed ones left is cleaned
-/// up as well. Tables that other processes have open stay readable to them. KeyError if there is no
-/// such cluster.
+/// \brief End all daemons of this host and give their memory back; what crashed ones left
+/// is cleaned up as well. Tables that other processes have open stay readable to them.
+/// KeyError if there is no such cluster.
 arrow::Status StopCluster(const std::string& name,
-                          std::chrono::milliseconds timeout = std::chrono::milliseconds{60'000});
+                          std::chrono::milliseconds timeout = std::chrono::milliseconds{
+                              60'000});
 
 /// \brief State of cluster `name` on this host. KeyError if there is none.
 arrow::Result<ClusterStatus> GetClusterStatus(const std::string& name);

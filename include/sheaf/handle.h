@@ -1,4 +1,5 @@
-// A handle names an object, or a part of one, in a few dozen bytes that any channel carries.
+// A handle names an object, or a part of one, in a few dozen bytes that any channel
+// carries.
 
 #pragma once
 
@@ -14,21 +15,22 @@
 
 namespace sheaf {
 
-/// \brief What one program sends to another instead of a table (the descriptor exchange of Groet et
-/// al., section 3): cluster, object, and which rows and columns. A value: copy it freely. It does
-/// not keep the object alive; an open table does. A handle to an object that is gone gives a
-/// "stale generation" error, never another table.
+/// \brief What one program sends to another instead of a table (the descriptor exchange
+/// of Groet et al., section 3): cluster, object, and which rows and columns. A value:
+/// copy it freely. It does not keep the object alive; an open table does. A handle to an
+/// object that is gone gives a "stale generation" error, never another table.
 struct Handle {
   uint64_t cluster_id = 0;
   ObjectId object;
   int64_t row_offset = 0;
   int64_t num_rows = -1;  ///< -1: to the end.
-  std::optional<std::vector<uint32_t>> columns = std::nullopt;  ///< Of the object, in this order; all when absent.
+  std::optional<std::vector<uint32_t>> columns =
+      std::nullopt;  ///< Of the object, in this order; all when absent.
 
   bool operator==(const Handle&) const = default;
 
-  /// \brief Rows `[offset, offset + length)` of what this handle names; no message is sent.
-  /// Bounds are checked at Open.
+  /// \brief Rows `[offset, offset + length)` of what this handle names; no message is
+  /// sent. Bounds are checked at Open.
   Handle Slice(int64_t offset, int64_t length) const;
 
   /// \brief Some columns of what this handle names, by position. No message is sent.

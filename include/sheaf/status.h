@@ -1,4 +1,5 @@
-// What callers branch on and Arrow's status codes lack. Never parse a message: ask a helper.
+// What callers branch on and Arrow's status codes lack. Never parse a message: ask a
+// helper.
 
 #pragma once
 
@@ -12,7 +13,8 @@ namespace sheaf {
 
 /// \brief Why a call failed, where `arrow::StatusCode` alone does not tell.
 enum class ErrorReason : uint8_t {
-  kStaleGeneration,  ///< The object named by a handle or request is gone; its slot moved on.
+  kStaleGeneration,  ///< The object named by a handle or request is gone; its slot moved
+                     ///< on.
   kLeaseLost,        ///< A lease could not be taken or no longer holds.
   kNodeLost,         ///< A node (or its memory) that is needed cannot be reached.
   kTimeout,          ///< A deadline passed.
@@ -21,7 +23,8 @@ enum class ErrorReason : uint8_t {
   kInterrupted,      ///< The caller asked to stop.
 };
 
-/// \brief Carries an `ErrorReason` inside an `arrow::Status` (cf. arrow::flight::FlightStatusDetail).
+/// \brief Carries an `ErrorReason` inside an `arrow::Status` (cf.
+/// arrow::flight::FlightStatusDetail).
 class SheafStatusDetail : public arrow::StatusDetail {
  public:
   explicit SheafStatusDetail(ErrorReason reason) : reason_(reason) {}

@@ -1,4 +1,5 @@
-// The store: put tables into the cluster's shared memory and open them anywhere, by name or by handle.
+// The store: put tables into the cluster's shared memory and open them anywhere, by name
+// or by handle.
 
 #pragma once
 
@@ -19,26 +20,30 @@
 namespace sheaf {
 
 struct ConnectOptions {
-  std::string cluster;            ///< Name; empty: $SHEAF_CLUSTER, else "default".
-  std::optional<uint32_t> node;   ///< Through which node of this host; else $SHEAF_NODE, else 0.
-  bool relocate = false;          ///< Do not map at the cluster's base address (tests).
+  std::string cluster;  ///< Name; empty: $SHEAF_CLUSTER, else "default".
+  std::optional<uint32_t>
+      node;               ///< Through which node of this host; else $SHEAF_NODE, else 0.
+  bool relocate = false;  ///< Do not map at the cluster's base address (tests).
 };
 
 struct PutOptions {
-  bool replace = false;  ///< If the name exists make a new version; readers keep the old one.
-  std::optional<uint32_t> expected_version;  ///< Replace only this version (compare and swap).
+  bool replace =
+      false;  ///< If the name exists make a new version; readers keep the old one.
+  std::optional<uint32_t>
+      expected_version;  ///< Replace only this version (compare and swap).
 };
 
 /// \brief What a put did. Nothing is ever copied silently.
 struct PutReceipt {
   std::string name;
-  Handle handle;            ///< Of the new object.
-  uint32_t version = 0;     ///< Rises with each put of this name; 0 when unnamed.
+  Handle handle;         ///< Of the new object.
+  uint32_t version = 0;  ///< Rises with each put of this name; 0 when unnamed.
   int64_t num_rows = 0;
-  int64_t bytes = 0;          ///< Distinct data bytes that the table refers to.
-  int64_t bytes_shared = 0;   ///< Of these: were in the region already.
-  int64_t bytes_copied = 0;   ///< Of these: copied into the region by this call.
-  int64_t bytes_flushed = 0;  ///< Written back from this node's caches (0 on coherent memory).
+  int64_t bytes = 0;         ///< Distinct data bytes that the table refers to.
+  int64_t bytes_shared = 0;  ///< Of these: were in the region already.
+  int64_t bytes_copied = 0;  ///< Of these: copied into the region by this call.
+  int64_t bytes_flushed =
+      0;  ///< Written back from this node's caches (0 on coherent memory).
   std::chrono::nanoseconds duration{0};
 };
 
@@ -49,7 +54,8 @@ enum class Validation : uint8_t {
 };
 
 struct GetOptions {
-  std::optional<std::vector<std::string>> columns;  ///< Names, in this order; all when absent.
+  std::optional<std::vector<std::string>>
+      columns;                      ///< Names, in this order; all when absent.
   std::optional<uint32_t> version;  ///< Must be the current one, else "version mismatch".
   Validation validate = Validation::kNone;
 };
@@ -68,7 +74,8 @@ struct TableInfo {
   int64_t num_columns = 0;
   int64_t num_chunks = 0;
   int64_t bytes = 0;
-  uint32_t leases = 0;  ///< Sessions that read it now, over all nodes; only `Stat` counts them.
+  uint32_t leases =
+      0;  ///< Sessions that read it now, over all nodes; only `Stat` counts them.
   int64_t created_unix_ns = 0;
 };
 
@@ -89,20 +96,22 @@ struct NodeInfo {
 
 class TableWriter;
 
-/// \brief One process' session with its node. Thread-safe; close it by dropping the last reference.
-/// Tables that were opened stay valid after that, until their own last buffer dies. Not to be used
-/// in a forked child: connect again there.
+/// \brief One process' session with its node. Thread-safe; close it by dropping the last
+/// reference. Tables that were opened stay valid after that, until their own last buffer
+/// dies. Not to be used in a forked child: connect again there.
 class Store {
  public:
-  /// \brief Attach to a running cluster. Disconnected (IOError) if no daemon of that node runs here;
-  /// the message says how to start one.
-  static arrow::Result<std::shared_ptr<Store>> Connect(const ConnectOptions& options = {});
+  /// \brief Attach to a running cluster. Disconnected (IOError) if no daemon of that node
+  /// runs here; the message says how to start one.
+  static arrow::Result<std::shared_ptr<Store>> Connect(
+      const ConnectOptions& options = {});
   ~Store();
 
   /// \brief Publish `table` as `name`. Buffers that already lie in the region (built in
-  /// `memory_pool()`, or opened from it, also slices) are shared; all others are copied there once.
-  /// AlreadyExists without `replace`; OutOfMemory (needed, free, largest range) leaves nothing
-  /// behind; NotImplemented names the column of an unknown type; Invalid for a bad name.
+  /// `memory_pool()`, or opened from it, also slices) are shared; all others are copied
+  /// there once. AlreadyExists without `replace`; OutOfMemory (needed, free, largest
+  /// range) leaves nothing behind; NotImplemented names the column of an unknown type;
+  /// Invalid for a bad name.
   arrow::Result<PutReceipt> Put(const std::string& name, const arrow::Table& table,
                                 const PutOptions& options = {});
   /// \brief Publish all batches of `reader`; each is copied or shared as it comes.
@@ -113,28 +122,33 @@ class Store {
       const std::string& name, std::shared_ptr<arrow::Schema> schema,
       const PutOptions& options = {});
 
-  /// \brief The table over the very bytes that its writer wrote: nothing is copied, no message is
-  /// sent. It is leased until its last buffer dies. KeyError if there is no such name or column.
+  /// \brief The table over the very bytes that its writer wrote: nothing is copied, no
+  /// message is sent. It is leased until its last buffer dies. KeyError if there is no
+  /// such name or column.
   arrow::Result<std::shared_ptr<arrow::Table>> Get(const std::string& name,
                                                    const GetOptions& options = {});
-  /// \brief Unbind the name and reclaim the memory when the last lease ends. KeyError if absent.
+  /// \brief Unbind the name and reclaim the memory when the last lease ends. KeyError if
+  /// absent.
   arrow::Status Remove(const std::string& name);
   arrow::Result<std::vector<TableInfo>> List();
   arrow::Result<TableInfo> Stat(const std::string& name);
-  /// \brief Return once `name` can be opened; reason timeout if it cannot within `timeout`.
+  /// \brief Return once `name` can be opened; reason timeout if it cannot within
+  /// `timeout`.
   arrow::Status Wait(const std::string& name, std::chrono::milliseconds timeout);
 
-  /// \brief Publish without a name. The object goes when this session ends or drops it and no lease
-  /// is left, unless kept.
-  arrow::Result<PutReceipt> Share(const arrow::Table& table, const ShareOptions& options = {});
+  /// \brief Publish without a name. The object goes when this session ends or drops it
+  /// and no lease is left, unless kept.
+  arrow::Result<PutReceipt> Share(const arrow::Table& table,
+                                  const ShareOptions& options = {});
   /// \brief Open what `handle` names, on any node. Reason stale generation if it is gone.
-  arrow::Result<std::shared_ptr<arrow::Table>> Open(const Handle& handle,
-                                                    Validation validate = Validation::kNone);
+  arrow::Result<std::shared_ptr<arrow::Table>> Open(
+      const Handle& handle, Validation validate = Validation::kNone);
   arrow::Status Drop(const Handle& handle);  ///< End an unnamed object. Idempotent.
-  arrow::Status Keep(const Handle& handle);  ///< Let an unnamed object outlive its session.
+  arrow::Status Keep(
+      const Handle& handle);  ///< Let an unnamed object outlive its session.
 
-  /// \brief Builds in shared memory: what is allocated here needs no copy to be put. Thread-safe;
-  /// valid as long as any buffer from it or this store lives.
+  /// \brief Builds in shared memory: what is allocated here needs no copy to be put.
+  /// Thread-safe; valid as long as any buffer from it or this store lives.
   arrow::MemoryPool* memory_pool();
 
   arrow::Result<std::vector<NodeInfo>> Nodes();
@@ -153,8 +167,8 @@ class Store {
 class TableWriter {
  public:
   ~TableWriter();
-  /// \brief Copies or shares the batch; it becomes one chunk of every column. Invalid if its schema
-  /// differs from the writer's.
+  /// \brief Copies or shares the batch; it becomes one chunk of every column. Invalid if
+  /// its schema differs from the writer's.
   arrow::Status Append(const arrow::RecordBatch& batch);
   /// \brief Publish what was appended; the writer is then closed.
   arrow::Result<PutReceipt> Seal();

@@ -8,13 +8,15 @@
 
 namespace sheaf {
 
-/// \brief A node: one coherence domain. Its segment has the same number: segment k is homed at node k.
+/// \brief A node: one coherence domain. Its segment has the same number: segment k is
+/// homed at node k.
 struct NodeId {
   uint32_t value = 0;
   auto operator<=>(const NodeId&) const = default;
 };
 
-/// \brief One node's share of the region. Its home, the node of the same number, writes its control part.
+/// \brief One node's share of the region. Its home, the node of the same number, writes
+/// its control part.
 struct SegmentId {
   uint32_t value = 0;
   auto operator<=>(const SegmentId&) const = default;

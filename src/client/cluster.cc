@@ -45,12 +45,14 @@ arrow::Status WriteFileWhole(const std::string& path, const std::string& text) {
   }
   std::error_code error;
   fs::rename(draft, path, error);
-  if (error) return arrow::Status::IOError("cannot rename ", draft, ": ", error.message());
+  if (error)
+    return arrow::Status::IOError("cannot rename ", draft, ": ", error.message());
   return arrow::Status::OK();
 }
 
 // One starter or stopper of a cluster at a time.
-arrow::Result<platform::FileLock> LockControl(const std::string& name, Deadline deadline) {
+arrow::Result<platform::FileLock> LockControl(const std::string& name,
+                                              Deadline deadline) {
   const std::string folder = region::RuntimeRoot();
   ARROW_RETURN_NOT_OK(platform::MakePrivateFolder(folder));
   for (;;) {
@@ -66,13 +68,15 @@ bool Answers(const ClusterConfig& config, NodeId node) {
 
 ClusterStatus StatusOf(const ClusterConfig& config) {
   ClusterStatus status{config.name, config.cluster_id, {}};
-  for (uint32_t k = 0; k < config.nodes; ++k) status.node_up.push_back(Answers(config, {k}));
+  for (uint32_t k = 0; k < config.nodes; ++k)
+    status.node_up.push_back(Answers(config, {k}));
   return status;
 }
 
 arrow::Result<std::string> FindDaemon(const std::string& wanted) {
   if (!wanted.empty()) return wanted;
-  if (const char* path = std::getenv("SHEAFD"); path != nullptr && *path != '\0') return path;
+  if (const char* path = std::getenv("SHEAFD"); path != nullptr && *path != '\0')
+    return path;
   ARROW_ASSIGN_OR_RAISE(const std::string self, platform::ExecutablePath());
   std::vector<fs::path> folders = {fs::path(self).parent_path()};
   if (const char* path = std::getenv("PATH"); path != nullptr) {
@@ -82,18 +86,22 @@ arrow::Result<std::string> FindDaemon(const std::string& wanted) {
   }
   std::error_code error;
   for (const fs::path& folder : folders) {
-    if (fs::is_regular_file(folder / "sheafd", error)) return (folder / "sheafd").string();
+    if (fs::is_regular_file(folder / "sheafd", error))
+      return (folder / "sheafd").string();
   }
-  return arrow::Status::IOError("sheafd was not found beside ", self,
-                                " nor in PATH; name it in the environment variable SHEAFD");
+  return arrow::Status::IOError(
+      "sheafd was not found beside ", self,
+      " nor in PATH; name it in the environment variable SHEAFD");
 }
 
-arrow::Result<ClusterConfig> MakeConfig(const std::string& name, const ClusterOptions& options) {
+arrow::Result<ClusterConfig> MakeConfig(const std::string& name,
+                                        const ClusterOptions& options) {
   ClusterConfig config;
   if (!options.config_file.empty()) {
     auto text = ReadFile(options.config_file);
     if (!text.ok()) {
-      return arrow::Status::IOError("cannot read the configuration ", options.config_file);
+      return arrow::Status::IOError("cannot read the configuration ",
+                                    options.config_file);
     }
     ARROW_ASSIGN_OR_RAISE(config, ClusterConfig::FromToml(*text, options.config_file));
   }
@@ -126,7 +134,8 @@ arrow::Result<ClusterConfig> MakeConfig(const std::string& name, const ClusterOp
 std::string LogTail(const ClusterConfig& config, NodeId node) {
   auto text = ReadFile(config.log_path(node));
   if (!text.ok()) return "";
-  return text->size() > kLogTailBytes ? text->substr(text->size() - kLogTailBytes) : *text;
+  return text->size() > kLogTailBytes ? text->substr(text->size() - kLogTailBytes)
+                                      : *text;
 }
 
 // The last line of a failed daemon's log is its error message.
@@ -141,8 +150,8 @@ arrow::Status AwaitDaemon(const ClusterConfig& config, NodeId node, int process_
   for (;;) {
     if (Answers(config, node)) return arrow::Status::OK();
     if (platform::HasExited(pidfd)) {
-      return arrow::Status::IOError("the daemon of node ", node.value, " did not start: ",
-                                    LastLine(LogTail(config, node)));
+      return arrow::Status::IOError("the daemon of node ", node.value,
+                                    " did not start: ", LastLine(LogTail(config, node)));
     }
     if (Passed(deadline)) {
       return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kTimeout,
@@ -159,11 +168,11 @@ arrow::Status StartDaemons(const ClusterConfig& config, const std::string& daemo
   for (uint32_t k = 0; k < config.nodes; ++k) {
     std::error_code ignored;
     fs::remove(config.log_path({k}), ignored);
-    ARROW_ASSIGN_OR_RAISE(
-        const int process_id,
-        platform::SpawnDetached({daemon, "--cluster-file", region::ClusterFilePath(config.name),
-                                 "--node", std::to_string(k)},
-                                config.log_path({k})));
+    ARROW_ASSIGN_OR_RAISE(const int process_id,
+                          platform::SpawnDetached({daemon, "--cluster-file",
+                                                   region::ClusterFilePath(config.name),
+                                                   "--node", std::to_string(k)},
+                                                  config.log_path({k})));
     process_ids.push_back(process_id);
   }
   for (uint32_t k = 0; k < config.nodes; ++k) {
@@ -178,7 +187,8 @@ arrow::Status StopDaemon(const ClusterConfig& config, NodeId node, Deadline dead
   if (!socket.ok()) return arrow::Status::OK();
   ARROW_ASSIGN_OR_RAISE(auto peer, platform::GetPeerCredentials(socket->get()));
   ARROW_ASSIGN_OR_RAISE(auto pidfd, platform::OpenPidFd(peer.process_id));
-  ARROW_ASSIGN_OR_RAISE(auto channel, client::DaemonChannel::Connect(config.socket_path(node)));
+  ARROW_ASSIGN_OR_RAISE(auto channel,
+                        client::DaemonChannel::Connect(config.socket_path(node)));
   const auto reply = channel->Call(format::Body::ShutdownRequest, [](auto* builder) {
     return format::CreateShutdownRequest(*builder).Union();
   });
@@ -186,8 +196,9 @@ arrow::Status StopDaemon(const ClusterConfig& config, NodeId node, Deadline dead
   while (!platform::HasExited(pidfd)) {
     if (Passed(deadline)) {
       return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kTimeout,
-                        "the daemon of node " + std::to_string(node.value) + " (process " +
-                            std::to_string(peer.process_id) + ") does not end");
+                        "the daemon of node " + std::to_string(node.value) +
+                            " (process " + std::to_string(peer.process_id) +
+                            ") does not end");
     }
     platform::SleepFor(kPollPeriod);
   }
@@ -214,7 +225,8 @@ uint64_t NeededBytes(const ClusterConfig& config) {
 std::string ResolveClusterName(const std::string& name) {
   if (!name.empty()) return name;
   const char* from_environment = std::getenv("SHEAF_CLUSTER");
-  return from_environment != nullptr && *from_environment != '\0' ? from_environment : "default";
+  return from_environment != nullptr && *from_environment != '\0' ? from_environment
+                                                                  : "default";
 }
 
 arrow::Result<ClusterStatus> StartCluster(const ClusterOptions& options) {
@@ -227,9 +239,9 @@ arrow::Result<ClusterStatus> StartCluster(const ClusterOptions& options) {
   if (auto old = ClusterConfig::Load(region::ClusterFilePath(name)); old.ok()) {
     for (const bool up : StatusOf(*old).node_up) {
       if (up) {
-        return arrow::Status::AlreadyExists("cluster '", name,
-                                            "' is up; end it first with: sheaf --cluster ",
-                                            name, " down");
+        return arrow::Status::AlreadyExists(
+            "cluster '", name, "' is up; end it first with: sheaf --cluster ", name,
+            " down");
       }
     }
     ARROW_RETURN_NOT_OK(StopAndRemove(*old, deadline));  // what a crash left

@@ -30,7 +30,8 @@ arrow::Result<Reply> DaemonChannel::Call(format::Body type, const BuildBody& bod
                       "the connection to the daemon at " + path_ + " was lost before");
   }
   const uint64_t request_id = next_request_id_++;
-  auto reply = Exchange(request_id, format::FinishRequest(&builder, request_id, type, offset), fds);
+  auto reply = Exchange(request_id,
+                        format::FinishRequest(&builder, request_id, type, offset), fds);
   // A stream out of step cannot be used again.
   if (!reply.ok()) socket_ = platform::UniqueFd();
   ARROW_RETURN_NOT_OK(reply.status());
@@ -46,7 +47,8 @@ arrow::Result<Reply> DaemonChannel::Exchange(uint64_t request_id,
   ARROW_ASSIGN_OR_RAISE(Reply reply, Reply::Make(std::move(frame.payload)));
   if (!reply.message().is_reply() || reply.message().request_id() != request_id) {
     return arrow::Status::Invalid("the daemon at ", path_, " answered request ",
-                                  reply.message().request_id(), ", expected ", request_id);
+                                  reply.message().request_id(), ", expected ",
+                                  request_id);
   }
   return reply;
 }

@@ -27,8 +27,8 @@ class Reply {
   const format::Message* message_ = nullptr;
 };
 
-/// \brief Connection to one daemon. Thread-safe: requests take turns. Once the daemon is gone every
-/// call fails with reason disconnected.
+/// \brief Connection to one daemon. Thread-safe: requests take turns. Once the daemon is
+/// gone every call fails with reason disconnected.
 class DaemonChannel {
  public:
   using BuildBody =
@@ -37,7 +37,8 @@ class DaemonChannel {
   /// \brief Connect to the socket at `path`; reason disconnected if nobody listens there.
   static arrow::Result<std::unique_ptr<DaemonChannel>> Connect(const std::string& path);
 
-  /// \brief Send a request and wait for its reply. A reply that reports a failure becomes that status.
+  /// \brief Send a request and wait for its reply. A reply that reports a failure becomes
+  /// that status.
   arrow::Result<Reply> Call(format::Body type, const BuildBody& body,
                             std::span<const int> fds = {});
 

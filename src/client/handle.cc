@@ -32,7 +32,8 @@ uint64_t ChecksumOf(std::string_view bytes) {
 Handle Handle::Slice(int64_t offset, int64_t length) const {
   Handle slice = *this;
   slice.row_offset = row_offset + offset;
-  slice.num_rows = num_rows < 0 ? length : std::min(length, std::max<int64_t>(num_rows - offset, 0));
+  slice.num_rows =
+      num_rows < 0 ? length : std::min(length, std::max<int64_t>(num_rows - offset, 0));
   return slice;
 }
 
@@ -52,8 +53,9 @@ arrow::Result<Handle> Handle::Select(const std::vector<uint32_t>& positions) con
 
 std::string Handle::Serialize() const {
   const auto count = columns ? static_cast<uint32_t>(columns->size()) : kAllColumns;
-  const HandleHead head{kHandleMagic, count,      cluster_id, object.segment.value, object.slot,
-                        object.generation, row_offset, num_rows};
+  const HandleHead head{kHandleMagic,         count,       cluster_id,
+                        object.segment.value, object.slot, object.generation,
+                        row_offset,           num_rows};
   std::string bytes(reinterpret_cast<const char*>(&head), sizeof(head));
   if (columns) {
     bytes.append(reinterpret_cast<const char*>(columns->data()),
@@ -78,7 +80,8 @@ arrow::Result<Handle> Handle::Deserialize(std::string_view bytes) {
   const uint64_t body_size = sizeof(head) + count * sizeof(uint32_t);
   if (bytes.size() != body_size + sizeof(checksum)) {
     return arrow::Status::Invalid("a handle of ", count, " columns has ",
-                                  body_size + sizeof(checksum), " bytes, got ", bytes.size());
+                                  body_size + sizeof(checksum), " bytes, got ",
+                                  bytes.size());
   }
   std::memcpy(&checksum, bytes.data() + body_size, sizeof(checksum));
   if (checksum != ChecksumOf(bytes.substr(0, body_size))) {
@@ -91,7 +94,9 @@ arrow::Result<Handle> Handle::Deserialize(std::string_view bytes) {
                 std::nullopt};
   if (head.column_count != kAllColumns) {
     handle.columns.emplace(count);
-    if (count > 0) std::memcpy(handle.columns->data(), bytes.data() + sizeof(head), count * sizeof(uint32_t));
+    if (count > 0)
+      std::memcpy(handle.columns->data(), bytes.data() + sizeof(head),
+                  count * sizeof(uint32_t));
   }
   return handle;
 }

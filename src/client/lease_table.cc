@@ -14,8 +14,9 @@ namespace {
 arrow::Status Stale(const ObjectId& object) {
   return MakeStatus(
       arrow::StatusCode::KeyError, ErrorReason::kStaleGeneration,
-      "object " + std::to_string(object.segment.value) + ":" + std::to_string(object.slot) +
-          " generation " + std::to_string(object.generation) +
+      "object " + std::to_string(object.segment.value) + ":" +
+          std::to_string(object.slot) + " generation " +
+          std::to_string(object.generation) +
           " is gone: it was removed, replaced, or its creating session ended");
 }
 
@@ -30,7 +31,8 @@ ObjectLease::ObjectLease(std::shared_ptr<Session> session, const ObjectId& objec
     : session_(std::move(session)), object_(object), cell_(cell), slot_(slot) {}
 
 ObjectLease::~ObjectLease() {
-  if (!session_->CheckProcess().ok()) return;  // a forked child's copy: the cell is the parent's
+  if (!session_->CheckProcess().ok())
+    return;  // a forked child's copy: the cell is the parent's
   session_->leases().Forget(*this);
   session_->cells().Clear(cell_);
 }
@@ -44,10 +46,11 @@ arrow::Result<std::shared_ptr<ObjectLease>> LeaseTable::Take(
     }
   }
   region::Segment* segment = session->region().segment(object.segment);
-  if (segment == nullptr || object.slot >= segment->header().slots_max) return Stale(object);
+  if (segment == nullptr || object.slot >= segment->header().slots_max)
+    return Stale(object);
   ARROW_ASSIGN_OR_RAISE(lease::Cell cell, session->cells().Write(object));
-  // From here on only the re-check decides (O2); a caller that brings a generation needs no first
-  // look (O1).
+  // From here on only the re-check decides (O2); a caller that brings a generation needs
+  // no first look (O1).
   auto slot = directory::ReadSlot(*segment, object.slot);
   const bool holds = slot.ok() && (Names(*slot, object) || Planted("no-lease-recheck"));
   if (!holds) {

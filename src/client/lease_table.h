@@ -20,8 +20,9 @@ namespace sheaf::client {
 
 class Session;
 
-/// \brief Keeps one object from being reclaimed (PROTOCOL.md O1-O6), the objects it refers to, and
-/// the session with its mappings. Ends when its last holder, usually a `Buffer`, is gone.
+/// \brief Keeps one object from being reclaimed (PROTOCOL.md O1-O6), the objects it
+/// refers to, and the session with its mappings. Ends when its last holder, usually a
+/// `Buffer`, is gone.
 class ObjectLease {
  public:
   ObjectLease(std::shared_ptr<Session> session, const ObjectId& object, lease::Cell cell,
@@ -48,14 +49,15 @@ class ObjectLease {
 /// \brief Finds a live lease by object or by an address that it covers. Thread-safe.
 class LeaseTable {
  public:
-  /// \brief Lease `object`, or give the lease that this session already holds. Reason stale
-  /// generation if the object is not there or not readable (any more).
-  arrow::Result<std::shared_ptr<ObjectLease>> Take(const std::shared_ptr<Session>& session,
-                                                   const ObjectId& object);
+  /// \brief Lease `object`, or give the lease that this session already holds. Reason
+  /// stale generation if the object is not there or not readable (any more).
+  arrow::Result<std::shared_ptr<ObjectLease>> Take(
+      const std::shared_ptr<Session>& session, const ObjectId& object);
 
-  /// \brief Remember what `lease` covers, and the leases on other objects that it needs. Once per
-  /// lease; later calls with the same lease do nothing.
-  void Register(const std::shared_ptr<ObjectLease>& lease, std::vector<GlobalRange> ranges,
+  /// \brief Remember what `lease` covers, and the leases on other objects that it needs.
+  /// Once per lease; later calls with the same lease do nothing.
+  void Register(const std::shared_ptr<ObjectLease>& lease,
+                std::vector<GlobalRange> ranges,
                 std::vector<std::shared_ptr<ObjectLease>> references);
 
   /// \brief A live lease that covers all of `range`, or nullptr.
@@ -65,7 +67,8 @@ class LeaseTable {
   friend class ObjectLease;
   void Forget(const ObjectLease& lease);
 
-  using ByBegin = std::multimap<GlobalAddress, std::pair<GlobalRange, std::weak_ptr<ObjectLease>>>;
+  using ByBegin =
+      std::multimap<GlobalAddress, std::pair<GlobalRange, std::weak_ptr<ObjectLease>>>;
   mutable std::mutex mutex_;
   std::unordered_map<ObjectId, std::weak_ptr<ObjectLease>> by_object_;
   ByBegin by_begin_;

@@ -29,8 +29,9 @@ arrow::Result<std::unique_ptr<NodeNotes>> NodeNotes::Open(const std::string& pat
   }
   // Two creators may race: whoever is first sizes it, allocation makes it whole for both.
   ARROW_RETURN_NOT_OK(platform::AllocateFileRange(fd.get(), 0, kNotesBytes));
-  ARROW_ASSIGN_OR_RAISE(auto mapping, platform::Mapping::Map(fd.get(), kNotesBytes,
-                                                             platform::Access::kReadWrite));
+  ARROW_ASSIGN_OR_RAISE(
+      auto mapping,
+      platform::Mapping::Map(fd.get(), kNotesBytes, platform::Access::kReadWrite));
   return std::unique_ptr<NodeNotes>(new NodeNotes(std::move(mapping)));
 }
 

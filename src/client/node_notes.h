@@ -13,16 +13,18 @@
 
 namespace sheaf::client {
 
-/// \brief Notes shared by the sessions of one node, in ordinary local memory. A lossy cache: a missing
-/// note costs one more invalidation, a present one is exact (object and generation, except that
-/// generations of one slot are told apart in 30 bits, as in lease cells). Thread-safe.
+/// \brief Notes shared by the sessions of one node, in ordinary local memory. A lossy
+/// cache: a missing note costs one more invalidation, a present one is exact (object and
+/// generation, except that generations of one slot are told apart in 30 bits, as in lease
+/// cells). Thread-safe.
 class NodeNotes {
  public:
   /// \brief Open or create the notes file at `path`.
   static arrow::Result<std::unique_ptr<NodeNotes>> Open(const std::string& path);
 
   bool IsSet(const ObjectId& object) const;
-  /// \brief Only after the fence that ends the invalidation of *all* of the object's lines.
+  /// \brief Only after the fence that ends the invalidation of *all* of the object's
+  /// lines.
   void Set(const ObjectId& object);
 
  private:

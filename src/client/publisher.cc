@@ -17,15 +17,18 @@
 namespace sheaf::client {
 namespace {
 
-// Ranges in the own segment, rounded out to granules, merged: what sealing takes out of the pool.
-std::vector<alloc::Range> OwnGranules(const std::vector<GlobalRange>& ranges, SegmentId own) {
+// Ranges in the own segment, rounded out to granules, merged: what sealing takes out of
+// the pool.
+std::vector<alloc::Range> OwnGranules(const std::vector<GlobalRange>& ranges,
+                                      SegmentId own) {
   std::vector<alloc::Range> granules;
   for (const GlobalRange& range : ranges) {
     if (range.begin.segment != own) continue;
     const uint64_t begin = RoundDown(range.begin.offset, format::kGranuleBytes);
     const uint64_t end = RoundUp(range.end_offset(), format::kGranuleBytes);
     if (!granules.empty() && begin <= granules.back().end()) {
-      granules.back().size_bytes = std::max(granules.back().end(), end) - granules.back().offset;
+      granules.back().size_bytes =
+          std::max(granules.back().end(), end) - granules.back().offset;
     } else {
       granules.push_back({begin, end - begin});
     }
@@ -33,7 +36,8 @@ std::vector<alloc::Range> OwnGranules(const std::vector<GlobalRange>& ranges, Se
   return granules;
 }
 
-// P3: everything that this session wrote is in memory before anyone is told. Returns bytes flushed.
+// P3: everything that this session wrote is in memory before anyone is told. Returns
+// bytes flushed.
 int64_t SettleData(Session& session, const std::vector<GlobalRange>& ranges) {
   const region::Region& region = session.region();
   platform::CacheControl& cache = *region.own_segment().data().cache();
@@ -64,7 +68,8 @@ int64_t SettleData(Session& session, const std::vector<GlobalRange>& ranges) {
   }
   cache.Fence();
   // In class C one wait of D covers every flush that was fenced before it.
-  if (last != nullptr && !settle_each && !Planted("no-settle-data")) cache.Settle(last, last_size);
+  if (last != nullptr && !settle_each && !Planted("no-settle-data"))
+    cache.Settle(last, last_size);
   return flushed;
 }
 
@@ -73,18 +78,16 @@ struct Sealed {
   uint32_t version = 0;
 };
 
-arrow::Result<Sealed> RequestSeal(Session& session, const arrow::Buffer& descriptor,
-                                  const PublishOptions& options,
-                                  const std::vector<std::shared_ptr<ObjectLease>>& parents) {
+arrow::Result<Sealed> RequestSeal(
+    Session& session, const arrow::Buffer& descriptor, const PublishOptions& options,
+    const std::vector<std::shared_ptr<ObjectLease>>& parents) {
   std::vector<format::ObjectKey> keys;
   for (const auto& parent : parents) keys.push_back(format::ToKey(parent->object()));
   ARROW_ASSIGN_OR_RAISE(
-      Reply reply,
-      session.daemon().Call(format::Body::SealRequest, [&](auto* builder) {
+      Reply reply, session.daemon().Call(format::Body::SealRequest, [&](auto* builder) {
         const auto bytes = builder->CreateVector(descriptor.data(),
                                                  static_cast<size_t>(descriptor.size()));
-        const auto name =
-            options.name.empty() ? 0 : builder->CreateString(options.name);
+        const auto name = options.name.empty() ? 0 : builder->CreateString(options.name);
         const auto parent_keys = builder->CreateVectorOfStructs(keys);
         return format::CreateSealRequest(*builder, bytes, name, options.put.replace,
                                          options.put.expected_version.value_or(0),
@@ -93,13 +96,15 @@ arrow::Result<Sealed> RequestSeal(Session& session, const arrow::Buffer& descrip
       }));
   ARROW_ASSIGN_OR_RAISE(const auto* body,
                         format::BodyAs<format::SealReply>(reply.message()));
-  if (body->object() == nullptr) return arrow::Status::Invalid("seal reply without an object");
+  if (body->object() == nullptr)
+    return arrow::Status::Invalid("seal reply without an object");
   return Sealed{format::FromKey(*body->object()), body->version()};
 }
 
 }  // namespace
 
-Publisher::Publisher(std::shared_ptr<Session> session, std::shared_ptr<arrow::Schema> schema)
+Publisher::Publisher(std::shared_ptr<Session> session,
+                     std::shared_ptr<arrow::Schema> schema)
     : session_(std::move(session)),
       schema_(std::move(schema)),
       relocator_(session_),
@@ -109,12 +114,14 @@ Publisher::Publisher(std::shared_ptr<Session> session, std::shared_ptr<arrow::Sc
 arrow::Status Publisher::Append(const arrow::RecordBatch& batch) {
   if (!batch.schema()->Equals(*schema_, /*check_metadata=*/false)) {
     return arrow::Status::Invalid("batch with schema {", batch.schema()->ToString(),
-                                  "} appended to a table with schema {", schema_->ToString(), "}");
+                                  "} appended to a table with schema {",
+                                  schema_->ToString(), "}");
   }
   std::vector<std::shared_ptr<arrow::ArrayData>> arrays;
   for (int i = 0; i < batch.num_columns(); ++i) arrays.push_back(batch.column_data(i));
   ARROW_ASSIGN_OR_RAISE(arrays, relocator_.Relocate(arrays, schema_->field_names()));
-  for (size_t i = 0; i < arrays.size(); ++i) columns_[i].push_back(arrow::MakeArray(arrays[i]));
+  for (size_t i = 0; i < arrays.size(); ++i)
+    columns_[i].push_back(arrow::MakeArray(arrays[i]));
   num_rows_ += batch.num_rows();
   return arrow::Status::OK();
 }
@@ -167,7 +174,8 @@ arrow::Result<PutReceipt> Publisher::Finish(const PublishOptions& options) {
   PutReceipt receipt;
   receipt.bytes_flushed = SettleData(*session_, ranges);
   auto sealed = RequestSeal(*session_, *bytes, options, relocator_.parents());
-  // After a lost connection nobody knows whether the object was sealed: its bytes are not used again.
+  // After a lost connection nobody knows whether the object was sealed: its bytes are not
+  // used again.
   if (sealed.ok() || IsDisconnected(sealed.status())) {
     session_->pool().MarkSealed(OwnGranules(ranges, region.own_segment().id()));
   }

@@ -24,14 +24,15 @@ struct PublishOptions {
   bool keep = false;
 };
 
-/// \brief Builds one object: batches or whole tables in, a receipt out. One thread. Dropped before
-/// `Finish` it leaves nothing in the region.
+/// \brief Builds one object: batches or whole tables in, a receipt out. One thread.
+/// Dropped before `Finish` it leaves nothing in the region.
 class Publisher {
  public:
   Publisher(std::shared_ptr<Session> session, std::shared_ptr<arrow::Schema> schema);
 
   arrow::Status Append(const arrow::RecordBatch& batch);
-  /// \brief Keeps the chunk layout of each column. Only as the one thing that is published.
+  /// \brief Keeps the chunk layout of each column. Only as the one thing that is
+  /// published.
   arrow::Status SetTable(const arrow::Table& table);
   arrow::Result<PutReceipt> Finish(const PublishOptions& options);
 

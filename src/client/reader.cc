@@ -12,7 +12,8 @@
 namespace sheaf::client {
 namespace {
 
-// How often a look-up is repeated because the object it found was replaced before it was leased.
+// How often a look-up is repeated because the object it found was replaced before it was
+// leased.
 constexpr int kLookupsMax = 64;
 
 // Bytes of a leased object, in place. Reading is all that anyone may do.
@@ -46,10 +47,11 @@ arrow::Result<OpenObject> OpenObject::Open(const std::shared_ptr<Session>& sessi
     ARROW_ASSIGN_OR_RAISE(auto lease, session->leases().Take(session, reference));
     references.push_back(std::move(lease));
   }
-  ARROW_ASSIGN_OR_RAISE(open.descriptor_,
-                        codec::Descriptor::Make(open.record_.descriptor,
-                                                SegmentSizes(session->region())));
-  session->leases().Register(open.lease_, open.descriptor_->Ranges(), std::move(references));
+  ARROW_ASSIGN_OR_RAISE(
+      open.descriptor_,
+      codec::Descriptor::Make(open.record_.descriptor, SegmentSizes(session->region())));
+  session->leases().Register(open.lease_, open.descriptor_->Ranges(),
+                             std::move(references));
   return open;
 }
 
@@ -74,13 +76,14 @@ arrow::Result<std::shared_ptr<arrow::Table>> OpenObject::ToTable(
     const std::optional<std::vector<int>>& columns) const {
   InvalidateData(columns);
   const region::Region& region = lease_->session().region();
-  const auto make_buffer = [&](GlobalAddress address, int64_t size_bytes)
-      -> arrow::Result<std::shared_ptr<arrow::Buffer>> {
-    const uint8_t* data =
-        region.Resolve({address, CheckedCast<uint64_t>(size_bytes)});
+  const auto make_buffer =
+      [&](GlobalAddress address,
+          int64_t size_bytes) -> arrow::Result<std::shared_ptr<arrow::Buffer>> {
+    const uint8_t* data = region.Resolve({address, CheckedCast<uint64_t>(size_bytes)});
     if (data == nullptr) {
-      return arrow::Status::Invalid("buffer at ", address.segment.value, ":", address.offset,
-                                    "+", size_bytes, " is outside the region");
+      return arrow::Status::Invalid("buffer at ", address.segment.value, ":",
+                                    address.offset, "+", size_bytes,
+                                    " is outside the region");
     }
     return std::make_shared<LeasedBuffer>(data, size_bytes, lease_);
   };

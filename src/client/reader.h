@@ -1,4 +1,5 @@
-// From an object's identity to an arrow::Table over its bytes (ARCHITECTURE.md section 5).
+// From an object's identity to an arrow::Table over its bytes (ARCHITECTURE.md section
+// 5).
 
 #pragma once
 
@@ -22,8 +23,8 @@ namespace sheaf::client {
 /// \brief A leased object with its checked descriptor; no data byte has been touched yet.
 class OpenObject {
  public:
-  /// \brief Lease `object` and everything it refers to, then copy and check its record. Reason stale
-  /// generation if it is gone. No message is sent.
+  /// \brief Lease `object` and everything it refers to, then copy and check its record.
+  /// Reason stale generation if it is gone. No message is sent.
   static arrow::Result<OpenObject> Open(const std::shared_ptr<Session>& session,
                                         const ObjectId& object);
 
@@ -31,7 +32,8 @@ class OpenObject {
   const codec::Descriptor& descriptor() const { return *descriptor_; }
   uint32_t version() const { return lease_->slot().version_sequence; }
 
-  /// \brief Invalidate what the columns need (O3), and build the table over it. Its buffers hold the lease.
+  /// \brief Invalidate what the columns need (O3), and build the table over it. Its
+  /// buffers hold the lease.
   arrow::Result<std::shared_ptr<arrow::Table>> ToTable(
       const std::optional<std::vector<int>>& columns) const;
 
@@ -44,8 +46,8 @@ class OpenObject {
   std::shared_ptr<const codec::Descriptor> descriptor_;
 };
 
-/// \brief What `name` leads to now, leased and checked. KeyError if there is no such name. Follows a name
-/// that is being replaced.
+/// \brief What `name` leads to now, leased and checked. KeyError if there is no such
+/// name. Follows a name that is being replaced.
 arrow::Result<OpenObject> OpenName(const std::shared_ptr<Session>& session,
                                    const std::string& name);
 

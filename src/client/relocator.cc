@@ -22,12 +22,13 @@ namespace {
 using arrow::ArrayData;
 using arrow::Buffer;
 
-// A compacting copy costs more per byte than streaming whole buffers: worth it when less than half of
-// them is referred to.
+// A compacting copy costs more per byte than streaming whole buffers: worth it when less
+// than half of them is referred to.
 constexpr int64_t kWasteFactor = 2;
 constexpr int64_t kWasteIgnoredBytes = 4096;
 
-// Largest single allocation for copies that need not be contiguous: fits a fragmented segment.
+// Largest single allocation for copies that need not be contiguous: fits a fragmented
+// segment.
 constexpr uint64_t kCopyBlockBytes = uint64_t{64} << 20;
 constexpr uint64_t kCopyAlignment = 64;
 
@@ -37,7 +38,8 @@ arrow::Status VisitBuffers(const ArrayData& array, const VisitBuffer& visit) {
   for (const auto& buffer : array.buffers) {
     if (buffer != nullptr && buffer->size() > 0) ARROW_RETURN_NOT_OK(visit(*buffer));
   }
-  for (const auto& child : array.child_data) ARROW_RETURN_NOT_OK(VisitBuffers(*child, visit));
+  for (const auto& child : array.child_data)
+    ARROW_RETURN_NOT_OK(VisitBuffers(*child, visit));
   if (array.dictionary != nullptr) return VisitBuffers(*array.dictionary, visit);
   return arrow::Status::OK();
 }
@@ -66,7 +68,8 @@ class Relocator::Pass {
                                                 const std::string& field_name);
   arrow::Status Collect(const ArrayData& array) {
     return VisitBuffers(array, [this](const Buffer& buffer) {
-      if (!InRegion(buffer)) intervals_.push_back({buffer.data(), buffer.data() + buffer.size(), nullptr, 0});
+      if (!InRegion(buffer))
+        intervals_.push_back({buffer.data(), buffer.data() + buffer.size(), nullptr, 0});
       return arrow::Status::OK();
     });
   }
@@ -127,7 +130,8 @@ arrow::Result<bool> Relocator::Pass::IsWorthCompacting(const ArrayData& array) {
   int64_t held = 0;
   for (const auto& [data, size] : distinct) held += size;
   if (held <= kWasteIgnoredBytes) return false;
-  ARROW_ASSIGN_OR_RAISE(const int64_t referred, arrow::util::ReferencedBufferSize(*arrow::MakeArray(array.Copy())));
+  ARROW_ASSIGN_OR_RAISE(const int64_t referred, arrow::util::ReferencedBufferSize(
+                                                    *arrow::MakeArray(array.Copy())));
   return held > kWasteFactor * referred + kWasteIgnoredBytes;
 }
 
@@ -136,7 +140,8 @@ arrow::Result<std::shared_ptr<ArrayData>> Relocator::Pass::Cut(
   ARROW_RETURN_NOT_OK(VisitBuffers(*array, [&](const Buffer& buffer) {
     if (buffer.is_cpu()) return arrow::Status::OK();
     return arrow::Status::NotImplemented("column '", field_name, "' lies in ",
-                                         buffer.device()->ToString(), ", not in main memory");
+                                         buffer.device()->ToString(),
+                                         ", not in main memory");
   }));
   auto trimmed = codec::Trim(array);
   ARROW_ASSIGN_OR_RAISE(const bool compact, IsWorthCompacting(*trimmed));
@@ -174,8 +179,9 @@ arrow::Status Relocator::Pass::AllocateBlocks() {
            block_bytes + intervals_[end].Footprint() <= kCopyBlockBytes) {
       block_bytes += intervals_[end++].Footprint();
     }
-    ARROW_ASSIGN_OR_RAISE(std::shared_ptr<Buffer> block,
-                          arrow::AllocateBuffer(CheckedCast<int64_t>(block_bytes), &session_.pool()));
+    ARROW_ASSIGN_OR_RAISE(
+        std::shared_ptr<Buffer> block,
+        arrow::AllocateBuffer(CheckedCast<int64_t>(block_bytes), &session_.pool()));
     uint64_t offset = 0;
     for (; first < end; ++first) {
       intervals_[first].block = block;
@@ -193,8 +199,8 @@ arrow::Status Relocator::Pass::Copy() {
   for (const Interval& interval : intervals_) needed_bytes += interval.Footprint();
   const arrow::Status allocated = AllocateBlocks();
   if (allocated.IsOutOfMemory()) {
-    return allocated.WithMessage("copying ", needed_bytes, " bytes into shared memory: ",
-                                 allocated.message());
+    return allocated.WithMessage("copying ", needed_bytes,
+                                 " bytes into shared memory: ", allocated.message());
   }
   ARROW_RETURN_NOT_OK(allocated);
   for (const Interval& interval : intervals_) {
@@ -205,11 +211,13 @@ arrow::Status Relocator::Pass::Copy() {
   return arrow::Status::OK();
 }
 
-std::shared_ptr<Buffer> Relocator::Pass::Moved(const std::shared_ptr<Buffer>& buffer) const {
+std::shared_ptr<Buffer> Relocator::Pass::Moved(
+    const std::shared_ptr<Buffer>& buffer) const {
   if (buffer == nullptr || buffer->size() == 0) return buffer;
-  auto it = std::upper_bound(
-      intervals_.begin(), intervals_.end(), buffer->data(),
-      [](const uint8_t* address, const Interval& interval) { return address < interval.begin; });
+  auto it = std::upper_bound(intervals_.begin(), intervals_.end(), buffer->data(),
+                             [](const uint8_t* address, const Interval& interval) {
+                               return address < interval.begin;
+                             });
   if (it == intervals_.begin()) return buffer;
   --it;
   if (buffer->data() >= it->end) return buffer;

@@ -1,4 +1,5 @@
-// Brings what a table refers to into the region: shares what is there, copies the rest, once.
+// Brings what a table refers to into the region: shares what is there, copies the rest,
+// once.
 
 #pragma once
 
@@ -16,16 +17,17 @@
 
 namespace sheaf::client {
 
-/// \brief Collects the arrays of one object to be. Each call of `Relocate` copies each distinct byte
-/// range of its arrays at most once. One thread; keeps the session.
+/// \brief Collects the arrays of one object to be. Each call of `Relocate` copies each
+/// distinct byte range of its arrays at most once. One thread; keeps the session.
 class Relocator {
  public:
   explicit Relocator(std::shared_ptr<Session> session) : session_(std::move(session)) {}
 
-  /// \brief The same arrays (their `field_names` are for messages) with every non-empty buffer in the
-  /// region. Slices are cut to what they refer to, first without reading data (codec::Trim), and where
-  /// private memory must be copied by a compacting copy when most of it is not referred to.
-  /// OutOfMemory if the region cannot hold the copies: nothing stays there then.
+  /// \brief The same arrays (their `field_names` are for messages) with every non-empty
+  /// buffer in the region. Slices are cut to what they refer to, first without reading
+  /// data (codec::Trim), and where private memory must be copied by a compacting copy
+  /// when most of it is not referred to. OutOfMemory if the region cannot hold the
+  /// copies: nothing stays there then.
   arrow::Result<std::vector<std::shared_ptr<arrow::ArrayData>>> Relocate(
       const std::vector<std::shared_ptr<arrow::ArrayData>>& arrays,
       const std::vector<std::string>& field_names);

@@ -13,9 +13,9 @@
 namespace sheaf::client {
 namespace {
 
-// Sessions whose store is gone but whose pool buffers are not: Arrow's buffers hold bare pointers to
-// their pool. Never destroyed at exit, when such buffers may still be in statics: the daemon sees the
-// process end and takes everything back.
+// Sessions whose store is gone but whose pool buffers are not: Arrow's buffers hold bare
+// pointers to their pool. Never destroyed at exit, when such buffers may still be in
+// statics: the daemon sees the process end and takes everything back.
 struct Lingering {
   std::mutex mutex;
   std::vector<std::shared_ptr<Session>> sessions;
@@ -38,7 +38,6 @@ void SweepLingering() {
   });
 }
 
-
 arrow::Result<NodeId> ChosenNode(const ConnectOptions& options) {
   if (options.node) return NodeId{*options.node};
   const char* text = std::getenv("SHEAF_NODE");
@@ -55,7 +54,9 @@ arrow::Result<region::ClusterConfig> LoadCluster(const std::string& name) {
   auto config = region::ClusterConfig::Load(region::ClusterFilePath(name));
   if (config.status().IsKeyError()) {
     return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kDisconnected,
-                      "no cluster '" + name + "' runs on this host; start it with: sheaf --cluster " + name + " up");
+                      "no cluster '" + name +
+                          "' runs on this host; start it with: sheaf --cluster " + name +
+                          " up");
   }
   return config;
 }
@@ -65,7 +66,8 @@ arrow::Result<region::ClusterConfig> LoadCluster(const std::string& name) {
 arrow::Result<std::shared_ptr<Session>> Session::Connect(const ConnectOptions& options) {
   SweepLingering();
   ARROW_ASSIGN_OR_RAISE(NodeId node, ChosenNode(options));
-  ARROW_ASSIGN_OR_RAISE(region::ClusterConfig config, LoadCluster(ResolveClusterName(options.cluster)));
+  ARROW_ASSIGN_OR_RAISE(region::ClusterConfig config,
+                        LoadCluster(ResolveClusterName(options.cluster)));
   if (node.value >= config.nodes) {
     return arrow::Status::Invalid("cluster '", config.name, "' has nodes 0 to ",
                                   config.nodes - 1, ", asked for node ", node.value);
@@ -75,7 +77,8 @@ arrow::Result<std::shared_ptr<Session>> Session::Connect(const ConnectOptions& o
   return session;
 }
 
-arrow::Status Session::Attach(const region::ClusterConfig& config, NodeId node, bool relocate) {
+arrow::Status Session::Attach(const region::ClusterConfig& config, NodeId node,
+                              bool relocate) {
   process_id_ = platform::CurrentProcessId();
   ARROW_ASSIGN_OR_RAISE(daemon_, DaemonChannel::Connect(config.socket_path(node)));
   ARROW_ASSIGN_OR_RAISE(
@@ -85,8 +88,8 @@ arrow::Status Session::Attach(const region::ClusterConfig& config, NodeId node, 
   ARROW_RETURN_NOT_OK(SayHello());
   cells_ = std::make_unique<lease::CellTable>(&region_->own_segment(), lease_pages_,
                                               [this] { return RequestLeasePage(); });
-  pool_ = std::make_unique<alloc::RegionMemoryPool>(
-      static_cast<alloc::ExtentSource*>(this));
+  pool_ =
+      std::make_unique<alloc::RegionMemoryPool>(static_cast<alloc::ExtentSource*>(this));
   return arrow::Status::OK();
 }
 
@@ -94,18 +97,18 @@ arrow::Status Session::SayHello() {
   ARROW_ASSIGN_OR_RAISE(platform::UniqueFd pidfd, platform::OpenPidFd(process_id_));
   const int fds[] = {pidfd.get()};
   ARROW_ASSIGN_OR_RAISE(std::string program, platform::ExecutablePath());
-  ARROW_ASSIGN_OR_RAISE(
-      Reply reply,
-      daemon_->Call(
-          format::Body::Hello,
-          [&](flatbuffers::FlatBufferBuilder* builder) {
-            return format::CreateHelloDirect(*builder, format::kMessageVersion,
-                                             region_->config().cluster_id, process_id_,
-                                             program.c_str())
-                .Union();
-          },
-          fds));
-  ARROW_ASSIGN_OR_RAISE(const auto* welcome, format::BodyAs<format::Welcome>(reply.message()));
+  ARROW_ASSIGN_OR_RAISE(Reply reply, daemon_->Call(
+                                         format::Body::Hello,
+                                         [&](flatbuffers::FlatBufferBuilder* builder) {
+                                           return format::CreateHelloDirect(
+                                                      *builder, format::kMessageVersion,
+                                                      region_->config().cluster_id,
+                                                      process_id_, program.c_str())
+                                               .Union();
+                                         },
+                                         fds));
+  ARROW_ASSIGN_OR_RAISE(const auto* welcome,
+                        format::BodyAs<format::Welcome>(reply.message()));
   id_ = welcome->session();
   incarnation_ = welcome->incarnation();
   if (welcome->session_lock_path() == nullptr) {
@@ -115,9 +118,11 @@ arrow::Status Session::SayHello() {
                         platform::FileLock::Acquire(welcome->session_lock_path()->str()));
   lock_.emplace(std::move(lock));
   const auto& header = region_->own_segment().header();
-  for (uint32_t i = 0; welcome->lease_pages() != nullptr && i < welcome->lease_pages()->size(); ++i) {
+  for (uint32_t i = 0;
+       welcome->lease_pages() != nullptr && i < welcome->lease_pages()->size(); ++i) {
     const uint32_t page = welcome->lease_pages()->Get(i);
-    if (page >= header.lease_pages_max) return arrow::Status::Invalid("lease page ", page);
+    if (page >= header.lease_pages_max)
+      return arrow::Status::Invalid("lease page ", page);
     lease_pages_.push_back(page);
   }
   return arrow::Status::OK();
@@ -131,9 +136,10 @@ Session::~Session() {
   }
   pool_.reset();  // returns its extents
   if (daemon_ != nullptr && id_ != 0) {
-    // An error means that the daemon is gone or will see this process end: nothing to do about it.
-    static_cast<void>(daemon_->Call(
-        format::Body::Goodbye, [](flatbuffers::FlatBufferBuilder* builder) {
+    // An error means that the daemon is gone or will see this process end: nothing to do
+    // about it.
+    static_cast<void>(
+        daemon_->Call(format::Body::Goodbye, [](flatbuffers::FlatBufferBuilder* builder) {
           return format::CreateGoodbye(*builder).Union();
         }));
   }
@@ -156,11 +162,12 @@ arrow::Status Session::CheckProcess() const {
 }
 
 arrow::Result<uint32_t> Session::RequestLeasePage() {
-  ARROW_ASSIGN_OR_RAISE(Reply reply, daemon_->Call(format::Body::LeasePageRequest,
-                                                   [](flatbuffers::FlatBufferBuilder* builder) {
-                                                     return format::CreateLeasePageRequest(*builder)
-                                                         .Union();
-                                                   }));
+  ARROW_ASSIGN_OR_RAISE(
+      Reply reply,
+      daemon_->Call(format::Body::LeasePageRequest,
+                    [](flatbuffers::FlatBufferBuilder* builder) {
+                      return format::CreateLeasePageRequest(*builder).Union();
+                    }));
   ARROW_ASSIGN_OR_RAISE(const auto* body,
                         format::BodyAs<format::LeasePageReply>(reply.message()));
   if (body->page() >= region_->own_segment().header().lease_pages_max) {
@@ -171,23 +178,27 @@ arrow::Result<uint32_t> Session::RequestLeasePage() {
 
 arrow::Result<alloc::Extent> Session::Acquire(uint64_t size_bytes) {
   ARROW_ASSIGN_OR_RAISE(
-      Reply reply, daemon_->Call(format::Body::GrantRequest,
-                                 [&](flatbuffers::FlatBufferBuilder* builder) {
-                                   return format::CreateGrantRequest(*builder, size_bytes).Union();
-                                 }));
-  ARROW_ASSIGN_OR_RAISE(const auto* grant, format::BodyAs<format::GrantReply>(reply.message()));
+      Reply reply,
+      daemon_->Call(format::Body::GrantRequest,
+                    [&](flatbuffers::FlatBufferBuilder* builder) {
+                      return format::CreateGrantRequest(*builder, size_bytes).Union();
+                    }));
+  ARROW_ASSIGN_OR_RAISE(const auto* grant,
+                        format::BodyAs<format::GrantReply>(reply.message()));
   const region::Part& data = region_->own_segment().data();
   if (grant->incarnation() != incarnation_ || grant->size_bytes() < size_bytes ||
       grant->size_bytes() > data.size_bytes() ||
       grant->offset() > data.size_bytes() - grant->size_bytes()) {
     return arrow::Status::Invalid("grant of ", grant->offset(), "+", grant->size_bytes(),
-                                  " bytes, incarnation ", grant->incarnation(), ", for a request of ",
-                                  size_bytes, " bytes, incarnation ", incarnation_);
+                                  " bytes, incarnation ", grant->incarnation(),
+                                  ", for a request of ", size_bytes,
+                                  " bytes, incarnation ", incarnation_);
   }
   alloc::Extent extent{grant->grant(), grant->generation(), grant->offset(),
                        grant->size_bytes(), data.data() + grant->offset()};
-  ARROW_RETURN_NOT_OK(region_->own_segment().data().SetWritable(extent.offset, extent.size_bytes,
-                                                               /*writable=*/true));
+  ARROW_RETURN_NOT_OK(region_->own_segment().data().SetWritable(extent.offset,
+                                                                extent.size_bytes,
+                                                                /*writable=*/true));
   data.cache()->Invalidate(extent.data, extent.size_bytes);  // P2
   return extent;
 }
@@ -195,7 +206,8 @@ arrow::Result<alloc::Extent> Session::Acquire(uint64_t size_bytes) {
 arrow::Status Session::Return(const alloc::Extent& extent) {
   region::Part& data = region_->own_segment().data();
   data.cache()->Settle(extent.data, extent.size_bytes);  // L10: before it can be free
-  ARROW_RETURN_NOT_OK(data.SetWritable(extent.offset, extent.size_bytes, /*writable=*/false));
+  ARROW_RETURN_NOT_OK(
+      data.SetWritable(extent.offset, extent.size_bytes, /*writable=*/false));
   const format::GrantKey key(extent.grant, 0, extent.generation);
   return daemon_
       ->Call(format::Body::ReturnRequest,

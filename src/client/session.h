@@ -23,15 +23,18 @@
 
 namespace sheaf::client {
 
-/// \brief Everything that outlives a `Store` as long as a table or pool buffer of it lives. Held by
-/// the store and by each lease; a store that is dropped while pool buffers live hands it to
-/// `Linger`. Thread-safe. Its destructor says goodbye to the daemon, which takes back all else.
-class Session : public std::enable_shared_from_this<Session>, private alloc::ExtentSource {
+/// \brief Everything that outlives a `Store` as long as a table or pool buffer of it
+/// lives. Held by the store and by each lease; a store that is dropped while pool buffers
+/// live hands it to `Linger`. Thread-safe. Its destructor says goodbye to the daemon,
+/// which takes back all else.
+class Session : public std::enable_shared_from_this<Session>,
+                private alloc::ExtentSource {
  public:
   static arrow::Result<std::shared_ptr<Session>> Connect(const ConnectOptions& options);
   ~Session() override;
 
-  /// \brief Keep `session` alive until its pool is empty; called when its store is dropped.
+  /// \brief Keep `session` alive until its pool is empty; called when its store is
+  /// dropped.
   static void Linger(std::shared_ptr<Session> session);
 
   /// \brief Invalid in a forked child: its connection and cells belong to the parent.
@@ -63,7 +66,8 @@ class Session : public std::enable_shared_from_this<Session>, private alloc::Ext
   std::vector<uint32_t> lease_pages_;
   std::shared_ptr<region::Region> region_;
   std::unique_ptr<DaemonChannel> daemon_;
-  std::optional<platform::FileLock> lock_;  ///< Tells the daemon that a forked child may live (D1).
+  std::optional<platform::FileLock>
+      lock_;  ///< Tells the daemon that a forked child may live (D1).
   std::unique_ptr<NodeNotes> notes_;
   std::unique_ptr<lease::CellTable> cells_;
   LeaseTable leases_;

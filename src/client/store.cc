@@ -36,8 +36,10 @@ arrow::Result<std::vector<int>> ColumnIndices(const arrow::Schema& schema,
     const auto found = schema.GetAllFieldIndices(name);
     if (found.empty()) {
       std::string known;
-      for (const auto& field : schema.fields()) known += (known.empty() ? "" : ", ") + field->name();
-      return arrow::Status::KeyError("no column is named '", name, "'; there are: ", known);
+      for (const auto& field : schema.fields())
+        known += (known.empty() ? "" : ", ") + field->name();
+      return arrow::Status::KeyError("no column is named '", name,
+                                     "'; there are: ", known);
     }
     if (found.size() > 1) {
       return arrow::Status::Invalid(found.size(), " columns are named '", name, "'");
@@ -47,8 +49,8 @@ arrow::Result<std::vector<int>> ColumnIndices(const arrow::Schema& schema,
   return indices;
 }
 
-arrow::Result<std::shared_ptr<arrow::Table>> Validated(std::shared_ptr<arrow::Table> table,
-                                                       Validation validate) {
+arrow::Result<std::shared_ptr<arrow::Table>> Validated(
+    std::shared_ptr<arrow::Table> table, Validation validate) {
   if (validate == Validation::kFull) ARROW_RETURN_NOT_OK(table->ValidateFull());
   return table;
 }
@@ -88,7 +90,8 @@ arrow::Result<Line> LoadNodeLine(const region::Segment& segment, format::NodeLin
     segment.control().cache()->Invalidate(line, format::kLineBytes);
     if (auto opened = format::OpenLine<Line>(platform::LoadLine(line))) return *opened;
   }
-  return arrow::Status::IOError("node ", segment.id().value, " left a torn line in its control part");
+  return arrow::Status::IOError("node ", segment.id().value,
+                                " left a torn line in its control part");
 }
 
 }  // namespace
@@ -98,7 +101,8 @@ class Store::Impl {
   explicit Impl(std::shared_ptr<Session> connected) : session(std::move(connected)) {}
   ~Impl() { Session::Linger(std::move(session)); }
 
-  arrow::Result<PutReceipt> Put(const arrow::Table& table, const PublishOptions& options) {
+  arrow::Result<PutReceipt> Put(const arrow::Table& table,
+                                const PublishOptions& options) {
     Publisher publisher(session, table.schema());
     ARROW_RETURN_NOT_OK(publisher.SetTable(table));
     return publisher.Finish(options);
@@ -253,7 +257,8 @@ arrow::Result<std::shared_ptr<arrow::Table>> Store::Open(const Handle& handle,
   ARROW_ASSIGN_OR_RAISE(auto open, OpenObject::Open(impl_->session, handle.object));
   const int64_t rows = open.descriptor().num_rows();
   const int64_t length = handle.num_rows < 0 ? rows - handle.row_offset : handle.num_rows;
-  if (handle.row_offset < 0 || handle.row_offset > rows || length > rows - handle.row_offset) {
+  if (handle.row_offset < 0 || handle.row_offset > rows ||
+      length > rows - handle.row_offset) {
     return arrow::Status::Invalid("handle names rows ", handle.row_offset, "+", length,
                                   " of a table of ", rows, " rows");
   }
@@ -269,7 +274,8 @@ arrow::Result<std::shared_ptr<arrow::Table>> Store::Open(const Handle& handle,
     }
   }
   ARROW_ASSIGN_OR_RAISE(auto table, open.ToTable(columns));
-  if (handle.row_offset != 0 || length != rows) table = table->Slice(handle.row_offset, length);
+  if (handle.row_offset != 0 || length != rows)
+    table = table->Slice(handle.row_offset, length);
   return Validated(std::move(table), validate);
 }
 
@@ -299,10 +305,12 @@ arrow::Result<std::vector<NodeInfo>> Store::Nodes() {
     node.coherence = region::ToString(region.config().coherence);
     node.size_bytes = region.config().segment_size_bytes;
     if (const region::Segment* segment = region.segment({id})) {
-      ARROW_ASSIGN_OR_RAISE(const auto line, LoadNodeLine<format::IncarnationLine>(
-                                                 *segment, format::NodeLine::kIncarnation));
-      ARROW_ASSIGN_OR_RAISE(const auto statistics, LoadNodeLine<format::StatisticsLine>(
-                                                       *segment, format::NodeLine::kStatistics));
+      ARROW_ASSIGN_OR_RAISE(const auto line,
+                            LoadNodeLine<format::IncarnationLine>(
+                                *segment, format::NodeLine::kIncarnation));
+      ARROW_ASSIGN_OR_RAISE(
+          const auto statistics,
+          LoadNodeLine<format::StatisticsLine>(*segment, format::NodeLine::kStatistics));
       if (line.state == static_cast<uint32_t>(format::NodeState::kUp)) node.state = "up";
       node.incarnation = line.incarnation;
       node.page_bytes = statistics.backing_page_bytes;
@@ -318,7 +326,9 @@ arrow::Result<std::vector<NodeInfo>> Store::Nodes() {
 }
 
 uint32_t Store::node() const { return impl_->session->region().node().value; }
-uint64_t Store::cluster_id() const { return impl_->session->region().config().cluster_id; }
+uint64_t Store::cluster_id() const {
+  return impl_->session->region().config().cluster_id;
+}
 
 class TableWriter::Impl {
  public:
@@ -340,19 +350,20 @@ arrow::Result<std::unique_ptr<TableWriter>> Store::NewWriter(
     const std::string& name, std::shared_ptr<arrow::Schema> schema,
     const PutOptions& options) {
   ARROW_RETURN_NOT_OK(impl_->CheckPut(name, options));
-  return std::unique_ptr<TableWriter>(
-      new TableWriter(std::make_unique<TableWriter::Impl>(
-          impl_, std::move(schema), PublishOptions{name, options, /*keep=*/false})));
+  return std::unique_ptr<TableWriter>(new TableWriter(std::make_unique<TableWriter::Impl>(
+      impl_, std::move(schema), PublishOptions{name, options, /*keep=*/false})));
 }
 
 arrow::Status TableWriter::Append(const arrow::RecordBatch& batch) {
-  if (impl_->publisher == nullptr) return arrow::Status::Invalid("this writer was sealed");
+  if (impl_->publisher == nullptr)
+    return arrow::Status::Invalid("this writer was sealed");
   ARROW_RETURN_NOT_OK(impl_->store->session->CheckProcess());
   return impl_->publisher->Append(batch);
 }
 
 arrow::Result<PutReceipt> TableWriter::Seal() {
-  if (impl_->publisher == nullptr) return arrow::Status::Invalid("this writer was sealed");
+  if (impl_->publisher == nullptr)
+    return arrow::Status::Invalid("this writer was sealed");
   auto receipt = impl_->publisher->Finish(impl_->options);
   impl_->publisher.reset();
   return receipt;
