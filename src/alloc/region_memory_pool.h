@@ -1,4 +1,5 @@
-// An arrow::MemoryPool over extents of the region, so that any builder, reader or kernel builds in shared memory.
+// An arrow::MemoryPool over extents of the region, so that any builder, reader or kernel
+// builds in shared memory.
 
 #pragma once
 
@@ -9,73 +10,82 @@
 #include <vector>
 
 #include <arrow/memory_pool.h>
-#include <arrow/result.h>
+#include <arrow/status.h>
 
-#include "alloc/range_map.h"
+#include "alloc/extent_source.h"
+#include "alloc/range.h"
 
 namespace sheaf::alloc {
 
-/// \brief A coarse extent that this session may write: `id` and `generation` name the grant.
-struct Extent {
-  uint32_t grant = 0;
-  uint64_t generation = 0;
-  uint64_t offset = 0;      ///< In the home segment's data part.
-  uint64_t size_bytes = 0;
-  uint8_t* data = nullptr;  ///< Mapped writable in this process.
-};
-
-/// \brief Where a pool gets its extents: a session with a home daemon, or a test's arena.
-/// Called by the pool with its lock held, from any thread.
-class ExtentSource {
- public:
-  virtual ~ExtentSource() = default;
-  /// \brief One extent of at least `size_bytes`, writable, invalidated (P2). OutOfMemory as RangeMap.
-  virtual arrow::Result<Extent> Acquire(uint64_t size_bytes) = 0;
-  /// \brief Give a grant back; none of its unsealed bytes is in use. Flushed by the source.
-  virtual arrow::Status Return(const Extent& extent) = 0;
-};
-
-/// \brief Divides extents in granules. Thread-safe; outlives every buffer built from it, because
-/// Arrow's pool buffers free themselves into it (the session keeps it alive until then).
-/// Satisfies what Arrow expects of a pool (FACTS: shrink in place, size 0 gives a non-null aligned
-/// address inside the region, Reallocate grows in place when it can).
-/// Invariant POOL-1: no granule holds bytes of two allocations. POOL-2: a sealed granule is never
+/// \brief Divides extents in granules. Thread-safe; outlives every buffer built from it,
+/// because Arrow's pool buffers free themselves into it (the session keeps it alive until
+/// then). Satisfies what Arrow expects of a pool: shrinks in place, grows in place when
+/// it can, size 0 gives a non-null aligned address inside the region, statistics count as
+/// Arrow's own pools do.
+///
+/// An extent out of which something was sealed is given back as soon as no live
+/// allocation is in it (what its source sealed stays with the objects; until then its
+/// writer may read those bytes as its own); one never sealed is kept for reuse. Nothing
+/// about the pool is stored in the extents. How they are divided: GranuleRuns. Invariant
+/// POOL-1: no granule holds bytes of two allocations. POOL-2: a sealed granule is never
 /// handed out again.
 class RegionMemoryPool : public arrow::MemoryPool {
  public:
   struct Options {
     uint64_t retained_bytes_max = uint64_t{64} << 20;  ///< Free bytes kept for reuse.
-    uint64_t growth_bytes_max = uint64_t{16} << 20;    ///< Largest extent asked for ahead of need.
+    /// Largest extent asked for ahead of need. Extents grow with what is held, so that it
+    /// doubles.
+    uint64_t growth_bytes_max = uint64_t{16} << 20;
   };
+
+  /// Addresses are multiples of 64 at least, and of any power of two up to this if asked
+  /// for.
+  static constexpr int64_t kAlignmentMax = 4096;
 
   explicit RegionMemoryPool(ExtentSource* source);
   RegionMemoryPool(ExtentSource* source, const Options& options);
-  ~RegionMemoryPool() override;  ///< Returns all extents.
+  /// \brief Returns all extents, but for those that hold live allocations: their bytes
+  /// may still be written, so they go with the session.
+  ~RegionMemoryPool() override;
 
+  using arrow::MemoryPool::Allocate;
+  using arrow::MemoryPool::Free;
+  using arrow::MemoryPool::Reallocate;
+
+  /// \brief Invalid for a negative size or an alignment that is no power of two or too
+  /// large; OutOfMemory with the source's reason. Nothing changes then; the same holds
+  /// for Reallocate.
   arrow::Status Allocate(int64_t size, int64_t alignment, uint8_t** out) override;
   arrow::Status Reallocate(int64_t old_size, int64_t new_size, int64_t alignment,
                            uint8_t** ptr) override;
+  /// \brief `buffer` and `size` must be those of a live allocation: the process ends
+  /// otherwise.
   void Free(uint8_t* buffer, int64_t size, int64_t alignment) override;
+  void ReleaseUnused() override { ReturnUnused(false); }
   int64_t bytes_allocated() const override;
   int64_t max_memory() const override;
   int64_t total_bytes_allocated() const override;
   int64_t num_allocations() const override;
   std::string backend_name() const override { return "sheaf"; }
 
-  /// \brief The extent (grant) that holds `[address, address + size)`, if an open one of this pool
-  /// does and the bytes are not sealed yet.
+  /// \brief The extent (grant) that holds `[address, address + size)`, if an open one of
+  /// this pool does and the bytes are not sealed yet.
   std::optional<Extent> FindOpen(const void* address, uint64_t size_bytes) const;
 
-  /// \brief These granule-aligned ranges (offsets in the home segment) now belong to a sealed
-  /// object: Free will not reuse them, Reallocate of them copies.
+  /// \brief True if the bytes lie in an extent of this pool, sealed or not. While an
+  /// allocation there is live this stays so.
+  bool Owns(const void* address, uint64_t size_bytes) const;
+
+  /// \brief These granule-aligned ranges (offsets in the home segment) now belong to a
+  /// sealed object: Free will not reuse them, Reallocate of them copies. What lies in no
+  /// extent of this pool is ignored.
   void MarkSealed(const std::vector<Range>& ranges);
 
-  /// An extent out of which something was sealed is given back as soon as no live allocation is in it
-  /// (what its source sealed stays with the objects); one never sealed is kept for reuse.
-
-  /// \brief Give back every extent that holds no live allocation, beyond what is retained when
-  /// `keep_retained`. Returns bytes given back.
+  /// \brief Give back every extent that holds no live allocation, beyond what is retained
+  /// when `keep_retained`. Returns bytes given back.
   uint64_t ReturnUnused(bool keep_retained);
+
+  uint64_t held_bytes() const;  ///< Of all extents: a snapshot.
 
  private:
   class Impl;
