@@ -95,9 +95,11 @@ arrow::Result<TypePtr> MakeUnion(std::string_view format, arrow::FieldVector chi
     codes.push_back(code);
     rest.remove_prefix(std::min(comma + 1, rest.size()));
   }
-  return arrow::UnionType::Make(
-      children, codes,
-      format.starts_with("+ud:") ? arrow::UnionMode::DENSE : arrow::UnionMode::SPARSE);
+  // Not `UnionType::Make`, which checks nothing.
+  if (format.starts_with("+ud:")) {
+    return arrow::DenseUnionType::Make(std::move(children), std::move(codes));
+  }
+  return arrow::SparseUnionType::Make(std::move(children), std::move(codes));
 }
 
 arrow::Result<TypePtr> MakeMap(const std::shared_ptr<arrow::Field>& entries,
