@@ -2,6 +2,8 @@
 
 #if defined(__x86_64__)
 
+#  include "platform/cache_x86.h"
+
 #  include <cpuid.h>
 #  include <immintrin.h>
 
@@ -13,7 +15,7 @@
 namespace sheaf::platform {
 namespace {
 
-/// Of all x86-64 CPUs that can flush; CPUID tells it, and DetectInstructions compares.
+/// Of all x86-64 CPUs so far; the choice below compares it with what CPUID tells.
 constexpr size_t kLineBytes = 64;
 
 void* Mutable(const uint8_t* line) { return const_cast<uint8_t*>(line); }
@@ -82,52 +84,47 @@ void StreamSse2(uint8_t* destination, const uint8_t* source, size_t size_bytes) 
   _mm_sfence();
 }
 
-/// CPUID leaves 1 and 7, as far as caches are concerned.
-struct CpuidBits {
-  bool clflush = false;
-  bool clflushopt = false;
-  bool clwb = false;
-  size_t line_bytes = 0;
-};
+}  // namespace
 
-CpuidBits ReadCpuid() {
-  CpuidBits bits;
+X86Features DetectX86Features() {
+  X86Features features;
   unsigned eax = 0;
   unsigned ebx = 0;
   unsigned ecx = 0;
   unsigned edx = 0;
   if (__get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0) {
-    bits.clflush = (edx >> 19 & 1) != 0;
-    bits.line_bytes = (ebx >> 8 & 0xff) * 8;
+    features.clflush = (edx >> 19 & 1) != 0;
+    features.line_bytes = (ebx >> 8 & 0xff) * 8;
   }
   if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0) {
-    bits.clflushopt = (ebx >> 23 & 1) != 0;
-    bits.clwb = (ebx >> 24 & 1) != 0;
+    features.clflushopt = (ebx >> 23 & 1) != 0;
+    features.clwb = (ebx >> 24 & 1) != 0;
   }
-  return bits;
+  // These also ask whether the operating system saves the registers.
+  features.avx2 = __builtin_cpu_supports("avx2") != 0;
+  features.avx512f = __builtin_cpu_supports("avx512f") != 0;
+  return features;
 }
 
-}  // namespace
-
-InstructionSet DetectInstructions() {
+InstructionSet ChooseX86Instructions(const X86Features& features) {
   InstructionSet set;
   set.fence = Mfence;
   set.stream = StreamSse2;
-  // These also ask whether the operating system saves the registers.
-  if (__builtin_cpu_supports("avx2") != 0) set.stream = StreamAvx2;
-  if (__builtin_cpu_supports("avx512f") != 0) set.stream = StreamAvx512;
-  const CpuidBits cpuid = ReadCpuid();
-  if (!cpuid.clflush || cpuid.line_bytes != kLineBytes) return set;
+  if (features.avx2) set.stream = StreamAvx2;
+  if (features.avx512f) set.stream = StreamAvx512;
+  if (!features.clflush || features.line_bytes != kLineBytes) return set;
   set.line_bytes = kLineBytes;
-  set.flush = cpuid.clflushopt ? Clflushopt : Clflush;
-  set.write_back = cpuid.clwb ? Clwb : set.flush;
-  if (cpuid.clflushopt) {
-    set.names = cpuid.clwb ? "clflushopt, clwb, mfence" : "clflushopt, mfence";
+  set.flush = features.clflushopt ? Clflushopt : Clflush;
+  set.write_back = features.clwb ? Clwb : set.flush;
+  if (features.clflushopt) {
+    set.names = features.clwb ? "clflushopt, clwb, mfence" : "clflushopt, mfence";
   } else {
-    set.names = cpuid.clwb ? "clflush, clwb, mfence" : "clflush, mfence";
+    set.names = features.clwb ? "clflush, clwb, mfence" : "clflush, mfence";
   }
   return set;
 }
+
+InstructionSet DetectInstructions() { return ChooseX86Instructions(DetectX86Features()); }
 
 }  // namespace sheaf::platform
 
