@@ -1,0 +1,151 @@
+#include "region/cluster_config.h"
+
+#include <cstdlib>
+#include <fstream>
+#include <string>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "region/test_cluster.h"
+#include "testing/arrow_test.h"
+
+namespace sheaf::region {
+namespace {
+
+using ::testing::HasSubstr;
+
+std::string ErrorOf(const std::string& toml) {
+  const auto config = ClusterConfig::FromToml(toml, "c.toml");
+  EXPECT_TRUE(config.status().IsInvalid()) << toml;
+  return config.status().message();
+}
+
+TEST(ClusterConfig, TomlRoundTripKeepsEveryValue) {
+  ClusterConfig config;
+  config.name = "a-b_c.d";
+  config.cluster_id = 0xFEDCBA9876543210;
+  config.backend = Backend::kSim;
+  config.sim = {.chaos = true, .posted = true, .seed = ~uint64_t{0}, .line_bytes = 128};
+  config.posted_delay_us = 17;
+  config.base_address = 0x300000000000;
+  config.nodes = 3;
+  config.nodes_max = 5;
+  config.memory_folder = "/dev/shm/\"quoted\" \\ ü";
+  config.runtime_folder = "/run/x";
+  config.segment_size_bytes = uint64_t{6} << 20;
+  config.slots_max = 7;
+  config.lease_pages_max = 9;
+  config.records_size_bytes = 12288;
+  config.prealloc = true;
+  config.huge_pages = false;
+  config.ApplyDefaults();
+  EXPECT_EQ(config.coherence, Coherence::kSoftware);
+  EXPECT_EQ(config.settle_class, platform::SettleClass::kPosted);
+  ASSERT_OK(config.Validate());
+  ASSERT_OK_AND_ASSIGN(const ClusterConfig read,
+                       ClusterConfig::FromToml(config.ToToml(), "c.toml"));
+  EXPECT_EQ(read, config) << config.ToToml();
+}
+
+TEST(ClusterConfig, EmptyFileGivesDefaults) {
+  ASSERT_OK_AND_ASSIGN(const ClusterConfig config, ClusterConfig::FromToml("", "c.toml"));
+  EXPECT_EQ(config.name, "default");
+  EXPECT_EQ(config.memory_folder, DefaultMemoryFolder("default"));
+  EXPECT_EQ(config.runtime_folder, RuntimeRoot() + "/default");
+  EXPECT_EQ(config.posted_delay_us, 1000);
+}
+
+TEST(ClusterConfig, SizesAreTextOrIntegers) {
+  ASSERT_OK_AND_ASSIGN(
+      ClusterConfig config,
+      ClusterConfig::FromToml("segment_size = '64 MiB'\nrecords_size = 8192", "c"));
+  EXPECT_EQ(config.segment_size_bytes, uint64_t{64} << 20);
+  EXPECT_EQ(config.records_size_bytes, 8192);
+}
+
+TEST(ClusterConfig, ErrorsNameFileLineAndKey) {
+  EXPECT_THAT(ErrorOf("\nnodez = 2"), HasSubstr("c.toml:2: nodez: is not a known key"));
+  EXPECT_THAT(ErrorOf("[sim]\n\nfoo = 1"), HasSubstr("c.toml:3: sim.foo"));
+  EXPECT_THAT(ErrorOf("name = 3"), HasSubstr("c.toml:1: name: must be a string"));
+  EXPECT_THAT(ErrorOf("nodes = '2'"), HasSubstr("nodes: must be an integer"));
+  EXPECT_THAT(ErrorOf("nodes = -1"), HasSubstr("nodes: must be an integer in 0 .. "));
+  EXPECT_THAT(ErrorOf("prealloc = 1"), HasSubstr("prealloc: must be true or false"));
+  EXPECT_THAT(ErrorOf("sim = 1"), HasSubstr("sim: must be a table"));
+  EXPECT_THAT(ErrorOf("backend = 'gpu'"), HasSubstr("'gpu' is none of shm, file, sim"));
+  EXPECT_THAT(ErrorOf("segment_size = '4 GB'"), HasSubstr("'4 GB' is not a size"));
+  EXPECT_THAT(ErrorOf("segment_size = -4"), HasSubstr("segment_size: must be"));
+  EXPECT_THAT(ErrorOf("\nname = "), HasSubstr("c.toml:2: "));
+}
+
+TEST(ClusterConfig, ValuesOutOfRangeNameLineAndKey) {
+  EXPECT_THAT(ErrorOf("\nnodes = 65"),
+              HasSubstr("c.toml:2: nodes: 65 is not in 1 .. 64"));
+  EXPECT_THAT(ErrorOf("nodes_max = 4097"), HasSubstr("nodes_max: 4097"));
+  EXPECT_THAT(ErrorOf("segment_size = '3MiB'"), HasSubstr("multiple of 2MiB"));
+  EXPECT_THAT(ErrorOf("segment_size = 0"), HasSubstr("segment_size"));
+  EXPECT_THAT(ErrorOf("records_size = 100"), HasSubstr("records_size"));
+  EXPECT_THAT(ErrorOf("slots_max = 0"), HasSubstr("slots_max"));
+  EXPECT_THAT(ErrorOf("posted_delay_us = -1"), HasSubstr("posted_delay_us"));
+  EXPECT_THAT(ErrorOf("base_address = 4097"), HasSubstr("base_address"));
+  EXPECT_THAT(ErrorOf("base_address = '0x7FFFFFE00000'"), HasSubstr("base_address"));
+  EXPECT_THAT(ErrorOf("name = ''"), HasSubstr("name"));
+  EXPECT_THAT(ErrorOf("name = 'a/b'"), HasSubstr("name"));
+  EXPECT_THAT(ErrorOf("name = '..'"), HasSubstr("name"));
+  EXPECT_THAT(ErrorOf("memory_folder = 'here'"), HasSubstr("absolute"));
+  EXPECT_THAT(ErrorOf("backend = 'file'"), HasSubstr("memory_folder"));
+  EXPECT_THAT(ErrorOf("\n[sim]\nline_bytes = 32"), HasSubstr("c.toml:3: sim.line_bytes"));
+}
+
+TEST(ClusterConfig, SocketPathsThatDoNotFitAreRefused) {
+  const std::string folder = "/tmp/" + std::string(91, 'x');
+  EXPECT_THAT(ErrorOf("runtime_folder = '" + folder + "'"),
+              HasSubstr("SHEAF_RUNTIME_DIR"));
+  ASSERT_OK_AND_ASSIGN(
+      const ClusterConfig config,
+      ClusterConfig::FromToml(
+          "nodes_max = 9\nruntime_folder = '" + folder.substr(0, 90) + "'", "c"));
+  EXPECT_LE(config.socket_path(NodeId{8}).size(), 107);
+}
+
+TEST(ClusterConfig, SegmentsLieSideBySide) {
+  ClusterConfig config;
+  EXPECT_EQ(config.segment_base_address(SegmentId{0}), config.base_address);
+  EXPECT_EQ(config.segment_base_address(SegmentId{3}),
+            config.base_address + 3 * config.segment_size_bytes);
+  EXPECT_EQ(config.grants_max(), config.segment_size_bytes >> 16);
+}
+
+TEST(ClusterConfig, LoadOfMissingFileSaysWhatToDo) {
+  const auto config = ClusterConfig::Load("/nonexistent/cluster.toml");
+  ASSERT_RAISES(IOError, config);
+  EXPECT_THAT(config.status().message(), HasSubstr("sheaf up"));
+}
+
+TEST(ClusterConfig, LoadReadsWhatWasWritten) {
+  const TestMemory memory;
+  const ClusterConfig config = memory.Config();
+  const std::string path = memory.Config().memory_folder + ".toml";
+  std::ofstream(path) << config.ToToml();
+  ASSERT_OK_AND_ASSIGN(const ClusterConfig read, ClusterConfig::Load(path));
+  EXPECT_EQ(read, config);
+}
+
+TEST(Size, TextIsReadBackExactly) {
+  for (const uint64_t size : {uint64_t{0}, uint64_t{1}, uint64_t{1023}, uint64_t{1} << 10,
+                              uint64_t{3} << 30, uint64_t{5} << 40, ~uint64_t{0}}) {
+    ASSERT_OK_AND_ASSIGN(const uint64_t read, ParseSize(FormatSize(size)));
+    EXPECT_EQ(read, size);
+  }
+  EXPECT_EQ(FormatSize(uint64_t{4} << 30), "4GiB");
+}
+
+TEST(Size, NonsenseIsRefused) {
+  for (const char* text : {"", "GiB", "-1", "1.5GiB", "4gib", "4GiBs", "99999999999TiB",
+                           "18446744073709551616", "0x10"}) {
+    EXPECT_RAISES(Invalid, ParseSize(text)) << text;
+  }
+}
+
+}  // namespace
+}  // namespace sheaf::region
