@@ -29,9 +29,9 @@ using LocateFn = std::function<arrow::Result<GlobalAddress>(const uint8_t* addre
 
 /// \brief Gives the `Buffer` over `size_bytes` bytes at `address`, of exactly that size;
 /// the codec keeps nothing else. Called once per distinct buffer of a table. For buffers
-/// without bytes, `address` is the start of the segment that the table's first other buffer
-/// lies in (of segment 0 when there is none); the result must still have a non-null,
-/// 64-aligned address.
+/// without bytes, `address` is the start of the segment that the table's first other
+/// buffer lies in (of segment 0 when there is none); the result must still have a
+/// non-null, 64-aligned address.
 using BufferFn = std::function<arrow::Result<std::shared_ptr<arrow::Buffer>>(
     GlobalAddress address, int64_t size_bytes)>;
 
@@ -89,8 +89,8 @@ class Descriptor {
 
   /// \brief Rebuild the table, or the projection to `columns` (indices, in the order
   /// given; all when nothing is given) with buffers from `make_buffer`; a buffer that
-  /// several arrays share is made once. Fails only if `make_buffer` does or if an index is
-  /// out of range.
+  /// several arrays share is made once. Fails only if `make_buffer` does or if an index
+  /// is out of range.
   arrow::Result<std::shared_ptr<arrow::Table>> ToTable(
       const BufferFn& make_buffer,
       const std::optional<std::vector<int>>& columns = std::nullopt) const;

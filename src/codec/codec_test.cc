@@ -28,8 +28,8 @@ namespace sheaf::codec {
 namespace {
 
 using arrow::field;
-using ::testing::HasSubstr;
 using testing::AreIdentical;
+using ::testing::HasSubstr;
 using testing::NamedTable;
 using testing::Nulls;
 
@@ -86,7 +86,8 @@ TEST_F(Codec, DecodedTableCanBeDescribedAgain) {
 
 TEST_F(Codec, SharedBuffersAreLocatedAndMadeOnce) {
   const auto words = arrow::MakeArray(Data(arrow::utf8(), 100));
-  const auto schema = arrow::schema({field("a", arrow::utf8()), field("b", arrow::utf8())});
+  const auto schema =
+      arrow::schema({field("a", arrow::utf8()), field("b", arrow::utf8())});
   const TablePtr table = arena_.CopyIn(*arrow::Table::Make(schema, {words, words}));
   std::map<std::pair<const uint8_t*, int64_t>, int> located;
   ASSERT_OK_AND_ASSIGN(const auto bytes,
@@ -114,8 +115,8 @@ TEST_F(Codec, SharedBuffersAreLocatedAndMadeOnce) {
 }
 
 TEST_F(Codec, NullCountsAreKeptKnownAndUnknown) {
-  const auto type = arrow::struct_({field("known", arrow::int8()),
-                                    field("unknown", arrow::int8())});
+  const auto type =
+      arrow::struct_({field("known", arrow::int8()), field("unknown", arrow::int8())});
   auto data = Data(type, 100);
   for (auto& child : data->child_data) child = Data(arrow::int8(), 100);
   data->child_data[1]->SetNullCount(arrow::kUnknownNullCount);
@@ -266,8 +267,8 @@ TEST_F(Codec, ErrorOfMakeBufferEndsDecoding) {
 
 TEST_F(Codec, ArrayOfAnotherTypeThanItsFieldIsRefused) {
   const TablePtr table = OneColumn(Data(arrow::int32(), 10));
-  const TablePtr wrong = arrow::Table::Make(
-      arrow::schema({field("x", arrow::float32())}), table->columns(), 10);
+  const TablePtr wrong = arrow::Table::Make(arrow::schema({field("x", arrow::float32())}),
+                                            table->columns(), 10);
   EXPECT_RAISES(Invalid, Encode(*wrong, Locate()));
 }
 
@@ -277,8 +278,8 @@ TEST_F(Codec, MalformedArraysAreRefusedBeforeTheyAreShared) {
   auto chunk = table->column(0)->chunk(0)->data()->Copy();
   chunk->length = 101;
   const TablePtr too_long = arrow::Table::Make(
-      table->schema(),
-      {std::make_shared<arrow::ChunkedArray>(arrow::MakeArray(chunk))}, 101);
+      table->schema(), {std::make_shared<arrow::ChunkedArray>(arrow::MakeArray(chunk))},
+      101);
   const auto encoded = Encode(*too_long, Locate());
   ASSERT_RAISES(Invalid, encoded);
   EXPECT_THAT(encoded.status().message(),
@@ -290,7 +291,8 @@ TEST_F(Codec, TooManyTinyChunksAreACapacityError) {
   const auto chunk = arrow::MakeArray(Data(arrow::null(), 1));
   const TablePtr table = arrow::Table::Make(
       arrow::schema({field("x", arrow::null())}),
-      {std::make_shared<arrow::ChunkedArray>(arrow::ArrayVector(kChunks, chunk))}, kChunks);
+      {std::make_shared<arrow::ChunkedArray>(arrow::ArrayVector(kChunks, chunk))},
+      kChunks);
   EXPECT_RAISES(CapacityError, Encode(*table, Locate()));
 }
 
@@ -298,7 +300,8 @@ TEST_F(Codec, HugeMetadataIsACapacityError) {
   const auto schema = arrow::schema(
       {field("x", arrow::null())},
       arrow::key_value_metadata({{"big", std::string(kDescriptorSizeMax, 'x')}}));
-  const TablePtr table = arrow::Table::Make(schema, {arrow::MakeArray(Data(arrow::null(), 1))});
+  const TablePtr table =
+      arrow::Table::Make(schema, {arrow::MakeArray(Data(arrow::null(), 1))});
   EXPECT_RAISES(CapacityError, Encode(*table, Locate()));
 }
 

@@ -1,4 +1,5 @@
-// What of a schema is carried, and what is refused: through whole descriptors, without rows.
+// What of a schema is carried, and what is refused: through whole descriptors, without
+// rows.
 
 #include <limits>
 #include <memory>
@@ -26,8 +27,8 @@ namespace sheaf::codec {
 namespace {
 
 using arrow::field;
-using ::testing::HasSubstr;
 using testing::AreIdentical;
+using ::testing::HasSubstr;
 using testing::TestExtension;
 using testing::TestExtensionRegistration;
 
@@ -81,9 +82,10 @@ class SchemaCodec : public testing::CodecFixture {
     const auto counts = builder.CreateVector(std::vector<uint32_t>(num_columns));
     const auto arrays = builder.CreateVectorOfStructs(std::vector<format::ArrayNode>());
     const auto refs = builder.CreateVector(std::vector<uint32_t>());
-    const auto buffers = builder.CreateVectorOfStructs(std::vector<format::BufferRange>());
-    builder.Finish(format::CreateTableDescriptor(builder, 0, fields, 0, counts, arrays, refs,
-                                                 buffers),
+    const auto buffers =
+        builder.CreateVectorOfStructs(std::vector<format::BufferRange>());
+    builder.Finish(format::CreateTableDescriptor(builder, 0, fields, 0, counts, arrays,
+                                                 refs, buffers),
                    format::TableDescriptorIdentifier());
     const std::string bytes(reinterpret_cast<const char*>(builder.GetBufferPointer()),
                             builder.GetSize());
@@ -107,7 +109,8 @@ TEST_F(SchemaCodec, LayoutAgreesWithArrowsOwn) {
     ASSERT_OK_AND_ASSIGN(const Layout layout, LayoutOf(storage));
     ASSERT_EQ(static_cast<size_t>(layout.buffer_count), expected.buffers.size());
     EXPECT_EQ(layout.variadic, expected.variadic_spec.has_value());
-    EXPECT_EQ(layout.child_count, storage.num_fields() + (expected.has_dictionary ? 1 : 0));
+    EXPECT_EQ(layout.child_count,
+              storage.num_fields() + (expected.has_dictionary ? 1 : 0));
     for (size_t i = 0; i < expected.buffers.size(); ++i) {
       switch (layout.buffers[i].kind) {
         case BufferKind::kValidity:
@@ -150,8 +153,9 @@ TEST_F(SchemaCodec, UnknownTypeNamesItsColumn) {
 }
 
 TEST_F(SchemaCodec, ExtensionOfAnExtensionNamesItsColumn) {
-  const auto encoded = Encode(
-      *WithoutChunks({field("x", TestExtension(TestExtension(arrow::int8())))}), Locate());
+  const auto encoded =
+      Encode(*WithoutChunks({field("x", TestExtension(TestExtension(arrow::int8())))}),
+             Locate());
   ASSERT_RAISES(NotImplemented, encoded);
   EXPECT_THAT(encoded.status().message(), HasSubstr("column 0 'x'"));
 }
@@ -204,9 +208,9 @@ TEST_F(SchemaCodec, ExtensionUnknownToTheReaderIsStorageAndMetadata) {
 }
 
 TEST_F(SchemaCodec, ExtensionComesBackAfterAReaderThatDidNotKnowIt) {
-  const TablePtr table = WithoutChunks(
-      {field("a", TestExtension(arrow::int8()), true,
-             arrow::key_value_metadata({{"own", "kept"}}))});
+  const TablePtr table =
+      WithoutChunks({field("a", TestExtension(arrow::int8()), true,
+                           arrow::key_value_metadata({{"own", "kept"}}))});
   TablePtr between;
   {
     const TestExtensionRegistration unknown(false);
@@ -255,8 +259,8 @@ TEST_F(SchemaCodec, ChildrenMustFitTheFormat) {
 
 TEST_F(SchemaCodec, MalformedFormatsAreRefused) {
   for (const std::string format :
-       {"", "+", "+q", "+w", "+w:", "+w:-1", "+w:1x", "+w:99999999999", "+ud:128", "+ud:x",
-        "+us", "?", "w:", "w:-3", "d:0,1", "d:39,1", "d:5", "tsx:", "ii"}) {
+       {"", "+", "+q", "+w", "+w:", "+w:-1", "+w:1x", "+w:99999999999", "+ud:128",
+        "+ud:x", "+us", "?", "w:", "w:-3", "d:0,1", "d:39,1", "d:5", "tsx:", "ii"}) {
     SCOPED_TRACE(format);
     EXPECT_FALSE(Decode({{format, 2, format.starts_with("+") ? 1U : 0U}, {"i"}}).ok());
   }
@@ -275,7 +279,8 @@ TEST_F(SchemaCodec, TextThatIsUsedTwiceCannotBlowUp) {
   const auto format = builder.CreateString("n");
   const auto name = builder.CreateString(std::string(10'000, 'x'));
   const auto node = format::CreateFieldNode(builder, format, name);
-  const auto fields = builder.CreateVector(std::vector(100, flatbuffers::Offset<format::FieldNode>(node)));
+  const auto fields = builder.CreateVector(
+      std::vector(100, flatbuffers::Offset<format::FieldNode>(node)));
   const auto counts = builder.CreateVector(std::vector<uint32_t>(100));
   const auto arrays = builder.CreateVectorOfStructs(std::vector<format::ArrayNode>());
   const auto refs = builder.CreateVector(std::vector<uint32_t>());

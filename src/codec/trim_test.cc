@@ -34,8 +34,8 @@ std::vector<NamedTable> LateSlices() {
   std::vector<NamedTable> slices;
   for (const NamedTable& named : testing::AllTypesTables({.num_rows = 2000})) {
     for (const int64_t begin : {3, 511, 512, 513, 1024, 1601}) {
-      slices.push_back({named.name + "/from_" + std::to_string(begin),
-                        named.table->Slice(begin, 77)});
+      slices.push_back(
+          {named.name + "/from_" + std::to_string(begin), named.table->Slice(begin, 77)});
     }
     slices.push_back({named.name + "/no_rows", named.table->Slice(1300, 0)});
     slices.push_back({named.name + "/whole", named.table});
@@ -116,9 +116,9 @@ TEST_F(TrimArray, CutsOffsetsButNotWhatTheyPointInto) {
 }
 
 TEST_F(TrimArray, CutsChildrenOfStructsAndFixedSizeLists) {
-  const auto type = arrow::struct_(
-      {arrow::field("a", arrow::int64()),
-       arrow::field("b", arrow::fixed_size_list(arrow::int16(), 3))});
+  const auto type =
+      arrow::struct_({arrow::field("a", arrow::int64()),
+                      arrow::field("b", arrow::fixed_size_list(arrow::int16(), 3))});
   const ArrayDataPtr trimmed = Trim(Slice(type, 1024, 10));
   EXPECT_EQ(trimmed->child_data[0]->length, 10);
   EXPECT_LT(BytesOf(*trimmed), 12'000);  // Children may start up to 511 elements early.
