@@ -11,3 +11,6 @@ if(sources)
     sheaf_bench PRIVATE sheaf_testing ${rooms} Arrow::compute Arrow::acero Arrow::parquet
                         Arrow::flight benchmark::benchmark_main)
 endif()
+if(TARGET sheaf_bench AND TARGET sheafd)
+  add_dependencies(sheaf_bench sheafd)  # started by those that need a cluster
+endif()
