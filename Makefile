@@ -4,7 +4,7 @@ JOBS ?= $(shell nproc)
 BASE ?= origin/main
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test check format asan tsan clang bench bench-smoke coverage model \
+.PHONY: help demo build test check fix asan tsan clang bench bench-smoke coverage model \
         setup-build setup-test setup-check clean
 
 help:
@@ -16,7 +16,7 @@ help:
 	@echo
 	@echo "  make check        format, layers, file sizes, and clang-tidy on files that differ"
 	@echo "                    from $(BASE) (BASE=<commit>; BASE=all for every file)"
-	@echo "  make format       let clang-format rewrite the sources"
+	@echo "  make fix          mend #include lists and format, then check (BASE as above)"
 	@echo "  make asan         all tests under address and undefined-behaviour sanitizers"
 	@echo "  make tsan         in-process tests under thread sanitizer"
 	@echo "  make clang        build with clang 19 (thread-safety analysis) and test"
@@ -54,8 +54,8 @@ asan tsan clang: setup-check
 check: setup-check
 	@tools/check.sh $(BASE)
 
-format: setup-check
-	@git ls-files '*.h' '*.cc' '*.cpp' | xargs clang-format-19 -i
+fix: setup-check
+	@tools/check.sh --fix $(BASE)
 
 bench: setup-build
 	$(call configure_and_build,bench)

@@ -14,7 +14,8 @@ target_link_libraries(sheaf_test_main PUBLIC sheaf_build Arrow::compute GTest::g
 function(sheaf_define_binaries target)
   target_include_directories(${target} PRIVATE "${PROJECT_SOURCE_DIR}")
   target_compile_definitions(
-    ${target} PRIVATE SHEAF_TEST_DATA_DIR="${PROJECT_SOURCE_DIR}/tests/data")
+    ${target} PRIVATE SHEAF_TEST_DATA_DIR="${PROJECT_SOURCE_DIR}/tests/data"
+                      SHEAF_EXAMPLES_DIR="${PROJECT_BINARY_DIR}/examples")
   if(TARGET sheaf_cli)
     add_dependencies(${target} sheaf_cli)
     target_compile_definitions(${target} PRIVATE SHEAF_BINARY="$<TARGET_FILE:sheaf_cli>")
