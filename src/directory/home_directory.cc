@@ -14,6 +14,7 @@
 
 #include "base/check.h"
 #include "base/math.h"
+#include "base/plant.h"
 #include "directory/directory.h"
 #include "directory/record_limits.h"
 #include "directory/shared_bytes.h"
@@ -128,7 +129,7 @@ void HomeDirectory::Impl::StoreRecord(uint64_t offset, const arrow::Buffer& byte
   uint64_t* target = segment_->ControlLine(segment_->layout().records + offset);
   const auto size = CheckedCast<size_t>(bytes.size());
   StoreBytes(target, {bytes.data(), size});
-  segment_->control().cache()->Settle(target, size);
+  if (!Planted("no-flush-record")) segment_->control().cache()->Settle(target, size);
 }
 
 uint64_t HomeDirectory::Impl::NextGeneration(const format::Slot& slot) const {

@@ -20,7 +20,8 @@
 namespace sheaf::directory {
 namespace {
 
-constexpr size_t kDescriptorAlignment = 64;
+/// As much as any scalar of a descriptor (FlatBuffers too) needs.
+constexpr size_t kDescriptorAlignment = 16;
 
 arrow::Status CheckCounts(const Record& record) {
   if (record.num_rows < 0 || record.num_columns < 0 || record.num_chunks < 0 ||

@@ -1,17 +1,20 @@
-// Leases: cells in the reader's own node's segment that keep a home from reclaiming an object (PROTOCOL.md L3, L5, O1-O6, G1).
+// Leases: cells in the reader's own node's segment that keep a home from reclaiming an
+// object (PROTOCOL.md L3, L5, O1-O6, G1).
 
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <unordered_set>
 #include <vector>
 
 #include <arrow/result.h>
 #include <arrow/status.h>
 
+#include "format/layout.h"
+#include "platform/cache.h"
+#include "region/control_line.h"
 #include "region/region.h"
 #include "sheaf/types.h"
 
@@ -23,18 +26,32 @@ struct Cell {
   uint32_t index = 0;
 };
 
+/// Words of a page: 0 is the high-water mark of its cells (exclusive), 1 the session;
+/// cells follow the header line.
+constexpr uint32_t kPageMarkWord = 0;
+constexpr uint32_t kPageSessionWord = 1;
+constexpr uint32_t kPageHeaderWords = format::kLineBytes / sizeof(uint64_t);
+
 /// \brief The cells of one session. Single writer process; thread-safe inside it.
-/// Invariant LEASE-1: only cells below the page's high-water mark are ever non-zero, and the mark
-/// is in memory before the first cell above the old mark is.
+/// Invariant LEASE-1: only cells below the page's high-water mark are ever non-zero, and
+/// the mark has left this node (class B: is in memory) before the first cell above the
+/// old mark is stored.
 class CellTable {
  public:
-  /// Asks the node's daemon for one more active page; returns its number.
+  /// Asks the node's daemon for one more active page; returns its number. Called by one
+  /// thread at a time, while no lock is held that `Clear` needs.
   using MorePagesFn = std::function<arrow::Result<uint32_t>()>;
 
-  CellTable(region::Segment* own_segment, std::vector<uint32_t> pages, MorePagesFn more_pages);
+  /// `pages` are active pages of this session, all of their cells clear. `settle_class`
+  /// is the cluster's; the default is right for every class, but waits D in each `Write`
+  /// of class C.
+  CellTable(region::Segment* own_segment, std::vector<uint32_t> pages,
+            MorePagesFn more_pages,
+            platform::SettleClass settle_class = platform::SettleClass::kOrdered);
 
-  /// \brief Write a lease of `object` in a free cell (lowest first), flush, fence (class B: settle):
-  /// steps O1 "store own cell, FLUSH, FENCE". CapacityError if no page is to be had.
+  /// \brief Write a lease of `object` in a free cell (lowest first), flush, fence (class
+  /// B: settle): steps O1 "store own cell, FLUSH, FENCE". The error of `more_pages` if no
+  /// page is to be had.
   arrow::Result<Cell> Write(const ObjectId& object);
 
   /// \brief O6: clear and flush (no fence). The cell may be reused at once.
@@ -47,19 +64,29 @@ class CellTable {
   std::shared_ptr<Impl> impl_;
 };
 
-/// \brief Daemon side: hand pages of the own segment to sessions (L5). Single process.
+/// \brief Daemon side: hand pages of the own segment to sessions (L5). One per daemon,
+/// single-threaded. Writes `IncarnationLine::lease_pages_used`.
 class PageTable {
  public:
+  /// \brief Adopt the pages that are active in `own_segment`, which must outlive this
+  /// object.
   explicit PageTable(region::Segment* own_segment);
-  /// \brief Activate a cleared page for `session`: allocated, zeroed, flushed; then its word.
-  /// CapacityError if all `lease_pages_max` are in use.
+  /// \brief Activate a cleared page for `session` (1 to 2^63 - 1): allocated, zeroed,
+  /// flushed; then its word. CapacityError if all `lease_pages_max` are in use,
+  /// OutOfMemory if the page's memory is not there.
   arrow::Result<uint32_t> Activate(uint64_t session);
   /// \brief Clear all cells of `session`, flush, fence, and deactivate its pages (D2).
   void Release(uint64_t session);
   /// \brief O6: flush all active pages (the sweep).
   void FlushPages();
+  /// \brief Sessions that hold pages: after a restart, those to attach again or to
+  /// release.
+  std::vector<uint64_t> Sessions() const;
 
  private:
+  uint64_t* Word(uint32_t page) const;
+  void ClearCells(uint32_t page, uint64_t session);
+
   region::Segment* segment_;
   std::vector<uint64_t> sessions_;  ///< [lease_pages_max], 0 = free
 };
@@ -67,11 +94,16 @@ class PageTable {
 /// \brief The set of leases that some node holds on objects of one home, as packed cells.
 using LeasedSet = std::unordered_set<uint64_t>;
 
-/// \brief G1: LOAD! page tables and active cells of every segment; the cells whose home is `home`.
-/// Called after GRACE. IOError if some segment cannot be read (then nothing may be reclaimed).
+/// \brief G1: LOAD! page tables and active cells of every segment; the cells whose home
+/// is `home`. Called after GRACE and after Region::AttachMissing: a segment that does not
+/// exist yet holds no lease on what was Retired before. IOError if some segment cannot be
+/// read (then nothing may be reclaimed).
 arrow::Result<LeasedSet> ScanLeases(const region::Region& region, SegmentId home);
+arrow::Result<LeasedSet> ScanLeases(const region::SegmentList& segments, SegmentId home);
 
 /// \brief Number of cells in the cluster that lease `object` (for display; a snapshot).
 arrow::Result<uint32_t> CountLeases(const region::Region& region, const ObjectId& object);
+arrow::Result<uint32_t> CountLeases(const region::SegmentList& segments,
+                                    const ObjectId& object);
 
 }  // namespace sheaf::lease

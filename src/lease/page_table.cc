@@ -1,0 +1,105 @@
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
+
+#include "base/check.h"
+#include "base/math.h"
+#include "format/layout.h"
+#include "lease/lease.h"
+#include "platform/cache.h"
+#include "platform/shared_word.h"
+#include "region/control_line.h"
+#include "region/region.h"
+
+namespace sheaf::lease {
+namespace {
+
+constexpr uint32_t kPageWords = format::kLeasePageBytes / sizeof(uint64_t);
+
+}  // namespace
+
+PageTable::PageTable(region::Segment* own_segment)
+    : segment_(own_segment), sessions_(own_segment->header().lease_pages_max) {
+  const auto marks = region::ReadIncarnation(*segment_);
+  const uint64_t used = marks.ok() ? marks->lease_pages_used : sessions_.size();
+  if (used == 0) return;
+  segment_->control().cache()->Invalidate(Word(0), used * sizeof(uint64_t));
+  for (uint32_t page = 0; page < used; ++page) {
+    const uint64_t word = platform::SharedWord(Word(page)).LoadAcquire();
+    if ((word & format::kLeasePageActive) != 0) {
+      sessions_[page] = word & ~format::kLeasePageActive;
+    }
+  }
+}
+
+uint64_t* PageTable::Word(uint32_t page) const {
+  return segment_->ControlLine(segment_->layout().page_table) + page;
+}
+
+arrow::Result<uint32_t> PageTable::Activate(uint64_t session) {
+  SHEAF_CHECK(session != 0 && (session & format::kLeasePageActive) == 0);
+  const auto free = std::ranges::find(sessions_, uint64_t{0});
+  if (free == sessions_.end()) {
+    return arrow::Status::CapacityError("all ", sessions_.size(),
+                                        " lease pages of segment ", segment_->id().value,
+                                        " are in use");
+  }
+  const auto page = CheckedCast<uint32_t>(free - sessions_.begin());
+  ARROW_RETURN_NOT_OK(segment_->leases().Allocate(page * format::kLeasePageBytes,
+                                                  format::kLeasePageBytes));
+  ClearCells(page, session);
+  segment_->leases().cache()->Settle(segment_->LeasePage(page), format::kLeasePageBytes);
+  region::UpdateIncarnation(segment_, [page](format::IncarnationLine* line) {
+    line->lease_pages_used = std::max<uint64_t>(line->lease_pages_used, page + 1);
+  });
+  region::StoreControlWord(segment_, Word(page), format::kLeasePageActive | session);
+  *free = session;
+  return page;
+}
+
+/// Whoever clears owns the page: its session is not yet told of it, or dead.
+void PageTable::ClearCells(uint32_t page, uint64_t session) {
+  uint64_t* words = segment_->LeasePage(page);
+  for (uint32_t i = 0; i < kPageWords; ++i) {
+    platform::SharedWord(words + i).StoreRelease(i == kPageSessionWord ? session : 0);
+  }
+}
+
+void PageTable::Release(uint64_t session) {
+  platform::CacheControl* cache = segment_->leases().cache();
+  for (uint32_t page = 0; page < sessions_.size(); ++page) {
+    if (sessions_[page] != session) continue;
+    ClearCells(page, 0);
+    cache->Flush(segment_->LeasePage(page), format::kLeasePageBytes);
+    cache->Fence();
+    region::StoreControlWord(segment_, Word(page), 0);
+    sessions_[page] = 0;
+  }
+}
+
+void PageTable::FlushPages() {
+  platform::CacheControl* cache = segment_->leases().cache();
+  for (uint32_t page = 0; page < sessions_.size(); ++page) {
+    if (sessions_[page] == 0) continue;
+    uint64_t* words = segment_->LeasePage(page);
+    const uint64_t mark = platform::SharedWord(words + kPageMarkWord).LoadAcquire();
+    const uint64_t used =
+        kPageHeaderWords + std::min<uint64_t>(mark, format::kLeaseCellsPerPage);
+    cache->Flush(words, used * sizeof(uint64_t));
+  }
+  cache->Fence();
+}
+
+std::vector<uint64_t> PageTable::Sessions() const {
+  std::vector<uint64_t> sessions(sessions_);
+  std::ranges::sort(sessions);
+  const auto repeated = std::ranges::unique(sessions);
+  sessions.erase(repeated.begin(), repeated.end());
+  std::erase(sessions, uint64_t{0});
+  return sessions;
+}
+
+}  // namespace sheaf::lease
