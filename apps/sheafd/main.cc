@@ -1,0 +1,91 @@
+// sheafd: the daemon of one node. `sheaf up` starts it; by hand it is good for looking
+// at.
+
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <iostream>
+#include <string>
+
+#include <CLI/CLI.hpp>
+#include <arrow/status.h>
+
+#include "daemon/log.h"
+#include "daemon/server.h"
+#include "region/cluster_config.h"
+
+namespace {
+
+struct Arguments {
+  std::string cluster_file;
+  uint32_t node = 0;
+  bool foreground = false;
+  std::string log_level = "info";
+  int ready_fd = -1;
+};
+
+// Two descriptors a session: the usual soft limit of 1024 is soon reached.
+void RaiseDescriptorLimit() {
+  struct rlimit limit = {};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+arrow::Status SayReady(int fd) {
+  if (fd < 0) return arrow::Status::OK();
+  constexpr char kReady[] = "ready\n";
+  constexpr ssize_t kSize = sizeof(kReady) - 1;
+  if (::write(fd, kReady, kSize) != kSize) {
+    return arrow::Status::IOError("cannot write to --ready-fd ", fd);
+  }
+  ::close(fd);
+  return arrow::Status::OK();
+}
+
+arrow::Status Serve(const Arguments& arguments) {
+  ARROW_ASSIGN_OR_RAISE(const auto level,
+                        sheaf::daemon::ParseLogLevel(arguments.log_level));
+  sheaf::daemon::SetLogLevel(level);
+  if (!arguments.foreground) std::signal(SIGHUP, SIG_IGN);
+  RaiseDescriptorLimit();
+  sheaf::daemon::ServerOptions options;
+  ARROW_ASSIGN_OR_RAISE(options.config,
+                        sheaf::region::ClusterConfig::Load(arguments.cluster_file));
+  options.node = {arguments.node};
+  ARROW_ASSIGN_OR_RAISE(auto server, sheaf::daemon::Server::Start(options));
+  server->StopOnSignals(/*hang_up=*/arguments.foreground);
+  ARROW_RETURN_NOT_OK(SayReady(arguments.ready_fd));
+  return server->Run();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Arguments arguments;
+  CLI::App app(
+      "The Sheaf daemon of one node: home of its share of the cluster's memory.\n"
+      "Started by `sheaf up`; ends on SIGTERM or SIGINT and removes what it made.",
+      "sheafd");
+  app.set_version_flag("--version", SHEAF_VERSION);
+  app.add_option("--cluster-file", arguments.cluster_file, "The cluster's TOML file")
+      ->required();
+  app.add_option("--node", arguments.node, "Number of the node whose daemon this is")
+      ->required();
+  app.add_flag("--foreground", arguments.foreground,
+               "End with the terminal, too (SIGHUP); otherwise that is ignored");
+  app.add_option("--log-level", arguments.log_level, "debug, info, warning, error or off")
+      ->capture_default_str();
+  app.add_option("--ready-fd", arguments.ready_fd,
+                 "Descriptor that gets the line \"ready\" once clients can connect");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  const arrow::Status status = Serve(arguments);
+  if (status.ok()) return 0;
+  std::cerr << "sheafd: " << status.message() << '\n';
+  return 1;
+}

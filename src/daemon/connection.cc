@@ -1,0 +1,126 @@
+#include "daemon/connection.h"
+
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "base/math.h"
+#include "sheaf/status.h"
+
+namespace sheaf::daemon {
+namespace {
+
+/// Frames of one peer that are handled before the others have their turn.
+constexpr int kFramesPerTurn = 16;
+
+}  // namespace
+
+Connection::Ptr Connection::Start(EventLoop* loop, platform::UniqueFd socket,
+                                  Handlers handlers) {
+  Ptr connection(new Connection(loop, std::move(socket), std::move(handlers)));
+  connection->AwaitFrames();
+  return connection;
+}
+
+Connection::Connection(EventLoop* loop, platform::UniqueFd socket, Handlers handlers)
+    : socket_(std::move(socket)),
+      watch_(loop->Watch(socket_.get())),
+      handlers_(std::move(handlers)) {}
+
+Connection::~Connection() = default;
+
+void Connection::SetHandlers(Handlers handlers) {
+  if (!closed()) handlers_ = std::move(handlers);
+}
+
+void Connection::AwaitFrames() {
+  watch_->WhenReadable([this] { ReadFrames(); });
+}
+
+void Connection::ReadFrames() {
+  const auto self = shared_from_this();  // a handler may drop the last other owner
+  for (int i = 0; i < kFramesPerTurn; ++i) {
+    auto frame = reader_.Next(socket_.get());
+    if (!frame.ok()) return Fail(frame.status());
+    if (!frame->has_value()) break;
+    if (closing_) continue;
+    // A copy: a handler that closes the connection must not destroy itself while it runs.
+    const auto on_frame = handlers_.on_frame;
+    on_frame(self, std::move(**frame));
+    if (closed()) return;
+  }
+  AwaitFrames();
+}
+
+void Connection::Send(std::vector<uint8_t> payload) {
+  if (closed() || closing_) return;
+  platform::FrameHeader header;
+  header.payload_size_bytes = CheckedCast<uint32_t>(payload.size());
+  std::vector<uint8_t> frame(sizeof(header) + payload.size());
+  std::memcpy(frame.data(), &header, sizeof(header));
+  std::memcpy(frame.data() + sizeof(header), payload.data(), payload.size());
+  unsent_bytes_ += frame.size();
+  unsent_.push_back(std::move(frame));
+  if (!awaits_writable_) WriteSome();
+  if (unsent_bytes_ > kUnsentBytesMax) {
+    Fail(arrow::Status::CapacityError("the peer left ", unsent_bytes_,
+                                      " bytes unread, at most ", kUnsentBytesMax));
+  }
+}
+
+void Connection::CloseAfterSending() {
+  closing_ = true;
+  if (unsent_.empty()) Close();
+}
+
+void Connection::Close() {
+  watch_.reset();
+  socket_ = platform::UniqueFd();
+  unsent_.clear();
+  unsent_bytes_ = 0;
+  handlers_ = {};
+}
+
+void Connection::Fail(const arrow::Status& reason) {
+  const auto self = shared_from_this();
+  const auto on_closed = handlers_.on_closed;
+  Close();
+  if (on_closed) on_closed(self, reason);
+}
+
+// Sends until the queue is empty or the peer takes no more.
+arrow::Status Connection::TrySend() {
+  while (!unsent_.empty()) {
+    const std::vector<uint8_t>& frame = unsent_.front();
+    const ssize_t size =
+        ::send(socket_.get(), frame.data() + front_sent_bytes_,
+               frame.size() - front_sent_bytes_, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (size < 0) {
+      if (errno == EINTR) continue;
+      if (errno == EAGAIN) return arrow::Status::OK();
+      return platform::OsError("cannot send to", "a socket");
+    }
+    front_sent_bytes_ += static_cast<size_t>(size);
+    unsent_bytes_ -= static_cast<size_t>(size);
+    if (front_sent_bytes_ < frame.size()) continue;
+    unsent_.pop_front();
+    front_sent_bytes_ = 0;
+  }
+  return arrow::Status::OK();
+}
+
+void Connection::WriteSome() {
+  const auto self = shared_from_this();
+  awaits_writable_ = false;
+  if (const arrow::Status status = TrySend(); !status.ok()) return Fail(status);
+  if (!unsent_.empty()) {
+    awaits_writable_ = true;
+    watch_->WhenWritable([this] { WriteSome(); });
+  } else if (closing_) {
+    Close();
+  }
+}
+
+}  // namespace sheaf::daemon

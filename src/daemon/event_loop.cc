@@ -1,0 +1,106 @@
+#include "daemon/event_loop.h"
+
+#include <atomic>
+#include <csignal>
+#include <optional>
+#include <utility>
+
+#include <asio/io_context.hpp>
+#include <asio/posix/stream_descriptor.hpp>
+#include <asio/post.hpp>
+#include <asio/signal_set.hpp>
+#include <asio/steady_timer.hpp>
+
+#include "platform/process.h"
+
+namespace sheaf::daemon {
+
+class FdWatch::Impl {
+ public:
+  Impl(asio::io_context* context, int fd) : descriptor(*context, fd) {}
+  ~Impl() { descriptor.release(); }  // Not ours to close.
+
+  asio::posix::stream_descriptor descriptor;
+};
+
+FdWatch::FdWatch(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
+FdWatch::~FdWatch() = default;
+
+namespace {
+
+// A handler may be queued already when its watch goes: `alive` tells.
+template <typename ImplType>
+void Wait(const std::shared_ptr<ImplType>& impl,
+          asio::posix::stream_descriptor::wait_type type, std::function<void()> action) {
+  impl->descriptor.async_wait(
+      type, [alive = std::weak_ptr<ImplType>(impl),
+             action = std::move(action)](const asio::error_code& error) {
+        if (!error && !alive.expired()) action();
+      });
+}
+
+}  // namespace
+
+void FdWatch::WhenReadable(std::function<void()> action) {
+  Wait(impl_, asio::posix::stream_descriptor::wait_read, std::move(action));
+}
+
+void FdWatch::WhenWritable(std::function<void()> action) {
+  Wait(impl_, asio::posix::stream_descriptor::wait_write, std::move(action));
+}
+
+class EventLoop::Impl {
+ public:
+  void AwaitSignal(const std::function<void(int)>& action) {
+    signals->async_wait([this, action](const asio::error_code& error, int number) {
+      if (error) return;
+      action(number);
+      AwaitSignal(action);
+    });
+  }
+
+  asio::io_context context{1};
+  std::optional<asio::signal_set> signals;
+  std::atomic<bool> stopped = false;
+};
+
+EventLoop::EventLoop() : impl_(std::make_unique<Impl>()) {}
+EventLoop::~EventLoop() = default;
+
+void EventLoop::Run(const std::function<void()>& after_turn) {
+  const auto work = asio::make_work_guard(impl_->context);
+  // pairs with the release in Stop
+  while (!impl_->stopped.load(std::memory_order_acquire)) {
+    impl_->context.run_one();
+    impl_->context.poll();
+    after_turn();
+  }
+}
+
+void EventLoop::Stop() {
+  impl_->stopped.store(true, std::memory_order_release);  // pairs with the acquire in Run
+  asio::post(impl_->context, [] {});
+}
+
+void EventLoop::OnSignals(const std::vector<int>& signals,
+                          std::function<void(int)> action) {
+  impl_->signals.emplace(impl_->context);
+  for (const int number : signals) impl_->signals->add(number);
+  impl_->AwaitSignal(action);
+}
+
+std::unique_ptr<FdWatch> EventLoop::Watch(int fd) {
+  auto impl = std::make_shared<FdWatch::Impl>(&impl_->context, fd);
+  return std::unique_ptr<FdWatch>(new FdWatch(std::move(impl)));
+}
+
+std::chrono::nanoseconds EventLoop::Now() const { return platform::BootTime(); }
+
+void EventLoop::After(std::chrono::nanoseconds delay, std::function<void()> action) {
+  auto timer = std::make_shared<asio::steady_timer>(impl_->context, delay);
+  timer->async_wait([timer, action = std::move(action)](const asio::error_code& error) {
+    if (!error) action();
+  });
+}
+
+}  // namespace sheaf::daemon

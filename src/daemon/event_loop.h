@@ -1,0 +1,55 @@
+// The daemon's only thread: timers, readiness of descriptors, signals.
+
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "daemon/scheduler.h"
+
+namespace sheaf::daemon {
+
+/// \brief Says when a descriptor is ready. One reader and one writer each; each call arms
+/// once. Borrows the descriptor, which must outlive it. After destruction nothing is
+/// called any more.
+class FdWatch {
+ public:
+  ~FdWatch();
+  void WhenReadable(std::function<void()> action);
+  void WhenWritable(std::function<void()> action);
+
+ private:
+  friend class EventLoop;
+  class Impl;
+  explicit FdWatch(std::shared_ptr<Impl> impl);
+  std::shared_ptr<Impl> impl_;
+};
+
+/// \brief Wraps Asio, which no other file of the daemon sees. All calls from the loop's
+/// thread, except `Stop`. Outlives every watch and connection on it.
+class EventLoop : public Scheduler {
+ public:
+  EventLoop();
+  ~EventLoop() override;
+
+  /// \brief Handle events until `Stop`; `after_turn` is called whenever the events that
+  /// were ready have been handled.
+  void Run(const std::function<void()>& after_turn);
+  void Stop();  ///< Any thread; not a signal handler.
+
+  /// \brief Call `action` with the number of any of `signals` that arrives from now on.
+  void OnSignals(const std::vector<int>& signals, std::function<void(int)> action);
+
+  std::unique_ptr<FdWatch> Watch(int fd);
+
+  std::chrono::nanoseconds Now() const override;
+  void After(std::chrono::nanoseconds delay, std::function<void()> action) override;
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace sheaf::daemon

@@ -1,0 +1,70 @@
+#include "daemon/foreign_leases.h"
+
+#include <string>
+#include <utility>
+
+#include "base/check.h"
+#include "sheaf/status.h"
+
+namespace sheaf::daemon {
+
+arrow::Status StaleObject(const ObjectId& object, const char* why) {
+  return MakeStatus(arrow::StatusCode::Invalid, ErrorReason::kStaleGeneration,
+                    "object " + std::to_string(object.segment.value) + ":" +
+                        std::to_string(object.slot) + " generation " +
+                        std::to_string(object.generation) + " " + why);
+}
+
+ForeignLeases::ForeignLeases(const region::Region* region, lease::PageTable* pages,
+                             uint64_t home_session)
+    : region_(region), cells_(&region->own_segment(), {}, [pages, home_session] {
+        return pages->Activate(home_session);
+      }) {}
+
+arrow::Result<std::shared_ptr<const directory::Record>> ForeignLeases::Acquire(
+    const ObjectId& object) {
+  const region::Segment* segment = region_->segment(object.segment);
+  if (segment == nullptr || object.slot >= segment->header().slots_max) {
+    return StaleObject(object, "does not exist");
+  }
+  auto found = leases_.find(object);
+  const bool is_new = found == leases_.end();
+  if (is_new) {
+    Lease lease;
+    ARROW_ASSIGN_OR_RAISE(lease.cell, cells_.Write(object));
+    found = leases_.emplace(object, std::move(lease)).first;
+  }
+  if (const arrow::Status status = Check(object, &found->second); !status.ok()) {
+    if (is_new) {
+      cells_.Clear(found->second.cell);
+      leases_.erase(found);
+    }
+    return status;
+  }
+  ++found->second.references;
+  return found->second.record;
+}
+
+// The second read of the slot, after the cell was written: only what it says counts (O2).
+arrow::Status ForeignLeases::Check(const ObjectId& object, Lease* lease) const {
+  const region::Segment& segment = *region_->segment(object.segment);
+  ARROW_ASSIGN_OR_RAISE(const format::Slot slot,
+                        directory::ReadSlot(segment, object.slot));
+  if (slot.generation != object.generation || !directory::IsReadable(slot)) {
+    return StaleObject(object, "is gone or not published");
+  }
+  if (lease->record != nullptr) return arrow::Status::OK();
+  ARROW_ASSIGN_OR_RAISE(directory::Record record, directory::ReadRecord(segment, slot));
+  lease->record = std::make_shared<const directory::Record>(std::move(record));
+  return arrow::Status::OK();
+}
+
+void ForeignLeases::Release(const ObjectId& object) {
+  const auto found = leases_.find(object);
+  SHEAF_CHECK(found != leases_.end());
+  if (--found->second.references > 0) return;
+  cells_.Clear(found->second.cell);
+  leases_.erase(found);
+}
+
+}  // namespace sheaf::daemon

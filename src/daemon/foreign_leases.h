@@ -1,0 +1,53 @@
+// The home's own leases on objects of other homes whose bytes its objects refer to
+// (PROTOCOL.md O4).
+
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
+
+#include "directory/directory.h"
+#include "lease/lease.h"
+#include "region/region.h"
+#include "sheaf/types.h"
+
+namespace sheaf::daemon {
+
+/// \brief One cell for each leased object, however many of our objects refer to it. The
+/// region and the page table outlive it. Single-threaded.
+class ForeignLeases {
+ public:
+  /// `home_session` owns the pages that the cells lie in.
+  ForeignLeases(const region::Region* region, lease::PageTable* pages,
+                uint64_t home_session);
+
+  /// \brief Lease `object` (O1, O2) and read its record: copied and verified. Stale if it
+  /// is not readable now, also where it is leased already; nothing is held then.
+  arrow::Result<std::shared_ptr<const directory::Record>> Acquire(const ObjectId& object);
+
+  /// \brief End one `Acquire` of `object`.
+  void Release(const ObjectId& object);
+
+  size_t num_leased() const { return leases_.size(); }
+
+ private:
+  struct Lease {
+    lease::Cell cell;
+    uint32_t references = 0;
+    std::shared_ptr<const directory::Record> record;
+  };
+  arrow::Status Check(const ObjectId& object, Lease* lease) const;
+
+  const region::Region* region_;
+  lease::CellTable cells_;
+  std::map<ObjectId, Lease> leases_;
+};
+
+/// \brief Invalid with reason stale generation.
+arrow::Status StaleObject(const ObjectId& object, const char* why);
+
+}  // namespace sheaf::daemon

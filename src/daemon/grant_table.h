@@ -1,0 +1,79 @@
+// Which session may write which extent: the grant lines of the own segment (PROTOCOL.md
+// L2, L10, P1).
+
+#pragma once
+
+#include <cstdint>
+#include <set>
+#include <vector>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
+
+#include "alloc/range_map.h"
+#include "region/region.h"
+#include "sheaf/types.h"
+
+namespace sheaf::daemon {
+
+/// \brief Names one grant, for ever: its line is reused, the generation never is.
+struct GrantId {
+  uint32_t grant = 0;
+  uint64_t generation = 0;
+  auto operator<=>(const GrantId&) const = default;
+};
+
+struct GrantOwner {
+  NodeId node;
+  uint64_t incarnation = 0;
+  uint64_t session = 0;
+  auto operator<=>(const GrantOwner&) const = default;
+};
+
+/// \brief The lines and the home's own copy of them. One per daemon, single-threaded.
+/// Invariant GRANT-1: a line is in memory as Owned before anyone is told of the grant,
+/// and as Free before its extent can be granted again.
+class GrantTable {
+ public:
+  struct Entry {
+    uint64_t generation =
+        0;  ///< Of the current owner, or of the last one; 0 before the first.
+    bool owned = false;
+    GrantOwner owner;
+    alloc::Range extent;
+  };
+
+  explicit GrantTable(region::Segment* own_segment);
+
+  /// \brief The line that `Own` may use next: the lowest free one. CapacityError if there
+  /// is none. Changes nothing.
+  arrow::Result<uint32_t> NextFree() const;
+
+  /// \brief Free -> Owned with the next generation, settled.
+  arrow::Result<GrantId> Own(uint32_t grant, const GrantOwner& owner,
+                             const alloc::Range& extent);
+
+  /// \brief Owned -> Free, settled. Stale if `id` is not owned.
+  arrow::Status Free(const GrantId& id);
+
+  /// \brief The entry behind `id` if it is owned; Invalid with reason stale generation if
+  /// not.
+  arrow::Result<Entry> Find(const GrantId& id) const;
+
+  /// \brief What `grant` is now; a free entry for a line that was never used.
+  Entry Get(uint32_t grant) const;
+
+  uint32_t num_owned() const { return num_owned_; }
+
+ private:
+  void Store(uint32_t grant, const Entry& entry);
+  arrow::Status EnsureMemory(uint32_t grant);
+
+  region::Segment* segment_;
+  std::vector<Entry> entries_;    ///< Up to the highest line ever used.
+  std::set<uint32_t> free_;       ///< Of `entries_`, those that may be used again.
+  uint64_t allocated_bytes_ = 0;  ///< Of the grant lines, from their start.
+  uint32_t num_owned_ = 0;
+};
+
+}  // namespace sheaf::daemon

@@ -1,0 +1,175 @@
+#include "daemon/home.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "daemon/log.h"
+#include "format/layout.h"
+
+namespace sheaf::daemon {
+namespace {
+
+GrantOwner OwnerOf(const region::Region& region, uint64_t incarnation) {
+  return {region.node(), incarnation, 0};
+}
+
+/// Sessions of one incarnation have ids from here on; the first is the home itself.
+uint64_t HomeSession(uint64_t incarnation) { return incarnation << 32; }
+
+}  // namespace
+
+std::chrono::nanoseconds GraceOf(const region::ClusterConfig& config) {
+  const bool coherent = config.backend != region::Backend::kSim &&
+                        config.coherence == region::Coherence::kCoherent;
+  if (coherent || config.settle_class != platform::SettleClass::kPosted) {
+    return std::chrono::nanoseconds(0);
+  }
+  return 2 * std::chrono::microseconds(config.posted_delay_us);
+}
+
+arrow::Result<std::unique_ptr<Home>> Home::Make(region::Region* region,
+                                                const Scheduler* clock,
+                                                uint64_t incarnation) {
+  std::unique_ptr<Home> home(new Home(region, clock, incarnation));
+  if (region->config().prealloc) ARROW_RETURN_NOT_OK(home->space_.WarmAll());
+  return home;
+}
+
+Home::Home(region::Region* region, const Scheduler* clock, uint64_t incarnation)
+    : region_(region),
+      clock_(clock),
+      incarnation_(incarnation),
+      last_session_(HomeSession(incarnation)),
+      space_(&region->own_segment(), OwnerOf(*region, incarnation)),
+      directory_(&region->own_segment()),
+      pages_(&region->own_segment()),
+      foreign_(region, &pages_, HomeSession(incarnation)) {}
+
+arrow::Status Home::CheckSession(uint64_t session) const {
+  if (sessions_.contains(session)) return arrow::Status::OK();
+  return arrow::Status::Invalid("no session ", session);
+}
+
+arrow::Result<Home::NewSession> Home::OpenSession() {
+  NewSession session{++last_session_, {}};
+  for (int i = 0; i < kFirstLeasePages; ++i) {
+    const auto page = pages_.Activate(session.id);
+    if (!page.ok()) {
+      pages_.Release(session.id);
+      return page.status();
+    }
+    session.lease_pages.push_back(*page);
+  }
+  sessions_.insert(session.id);
+  return session;
+}
+
+arrow::Status Home::EndSession(uint64_t session) {
+  ARROW_RETURN_NOT_OK(CheckSession(session));
+  sessions_.erase(session);
+  pages_.Release(session);
+  arrow::Status status = space_.ReturnAll(session);
+  for (const ObjectId& object : directory_.UnnamedOf(session)) {
+    status &= MarkRetired(object);
+  }
+  return status;
+}
+
+arrow::Result<uint32_t> Home::AddLeasePage(uint64_t session) {
+  ARROW_RETURN_NOT_OK(CheckSession(session));
+  return pages_.Activate(session);
+}
+
+arrow::Result<Granted> Home::Grant(uint64_t session, uint64_t size_bytes) {
+  ARROW_RETURN_NOT_OK(CheckSession(session));
+  return space_.Grant(session, size_bytes);
+}
+
+arrow::Status Home::Return(uint64_t session, const GrantId& id) {
+  ARROW_RETURN_NOT_OK(CheckSession(session));
+  return space_.Return(session, id);
+}
+
+arrow::Status Home::Retire(const ObjectId& object, const std::string& name) {
+  ARROW_ASSIGN_OR_RAISE(const format::Slot slot, directory_.GetSlot(object));
+  ARROW_ASSIGN_OR_RAISE(const auto record, directory_.GetRecord(object));
+  if (record->name != name) {
+    return arrow::Status::Invalid("the object is named '", record->name, "', not '", name,
+                                  "'");
+  }
+  if (slot.state == static_cast<uint8_t>(format::LineState::kRetired)) {
+    return arrow::Status::OK();
+  }
+  return MarkRetired(object);
+}
+
+arrow::Status Home::MarkRetired(const ObjectId& object) {
+  ARROW_RETURN_NOT_OK(directory_.Retire(object));
+  retired_[object] = clock_->Now() + GraceOf(region_->config());  // from the flush on
+  return arrow::Status::OK();
+}
+
+arrow::Status Home::SetKept(const ObjectId& object, bool kept) {
+  ARROW_ASSIGN_OR_RAISE(const format::Slot slot, directory_.GetSlot(object));
+  if (slot.state != static_cast<uint8_t>(format::LineState::kSealed)) {
+    return StaleObject(object, "is not an unnamed live object");
+  }
+  if ((slot.flags & format::kSlotNamed) != 0) {
+    return arrow::Status::Invalid("a named object is kept until it is removed");
+  }
+  return directory_.SetKept(object, kept);
+}
+
+std::chrono::nanoseconds Home::grace_end() const {
+  std::chrono::nanoseconds end{0};
+  for (const auto& [object, grace_end] : retired_) end = std::max(end, grace_end);
+  return end;
+}
+
+arrow::Result<size_t> Home::Reclaim() {
+  const auto now = clock_->Now();
+  std::vector<ObjectId> ready;
+  for (const auto& [object, grace_end] : retired_) {
+    if (grace_end <= now) ready.push_back(object);
+  }
+  if (ready.empty()) return 0;
+  // A node that came up a moment ago may hold leases: its segment was there before them.
+  ARROW_RETURN_NOT_OK(region_->AttachMissing());
+  ARROW_ASSIGN_OR_RAISE(const lease::LeasedSet leased,
+                        lease::ScanLeases(*region_, segment()));
+  size_t freed = 0;
+  for (const ObjectId& object : ready) {
+    const uint64_t cell =
+        format::PackLeaseCell(segment().value, object.slot, object.generation);
+    if (leased.contains(cell)) continue;
+    ARROW_RETURN_NOT_OK(Free(object));
+    ++freed;
+  }
+  return freed;
+}
+
+// Free in memory first; then its bytes may be granted, and what it referred to may go.
+arrow::Status Home::Free(const ObjectId& object) {
+  ARROW_ASSIGN_OR_RAISE(const directory::Record record, directory_.Free(object));
+  retired_.erase(object);
+  std::vector<alloc::Range> ranges;
+  for (const GlobalRange& range : record.own_ranges) {
+    ranges.push_back({range.begin.offset, range.size_bytes});
+  }
+  space_.ranges().DropReference(ranges);
+  for (const ObjectId& reference : record.references) foreign_.Release(reference);
+  return arrow::Status::OK();
+}
+
+Statistics Home::statistics() const {
+  const alloc::RangeMap& ranges = space_.ranges();
+  Statistics statistics;
+  statistics.free_bytes = ranges.free_bytes();
+  statistics.used_bytes = ranges.size_bytes() - ranges.free_bytes();
+  statistics.largest_free_bytes = ranges.largest_free_bytes();
+  statistics.sessions = static_cast<uint32_t>(sessions_.size());
+  statistics.objects = directory_.num_objects();
+  return statistics;
+}
+
+}  // namespace sheaf::daemon

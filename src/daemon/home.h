@@ -1,0 +1,127 @@
+// The home of one segment: its grants, objects, sessions and leases. No messages, no
+// timers.
+
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
+#include <arrow/type_fwd.h>
+
+#include "codec/codec.h"
+#include "daemon/foreign_leases.h"
+#include "daemon/node_lines.h"
+#include "daemon/parent_set.h"
+#include "daemon/scheduler.h"
+#include "daemon/space.h"
+#include "directory/directory.h"
+#include "lease/lease.h"
+#include "region/region.h"
+#include "sheaf/types.h"
+
+namespace sheaf::daemon {
+
+/// \brief Lease pages that a new session begins with.
+constexpr int kFirstLeasePages = 2;
+
+/// \brief What a session asks to be sealed; all of it input.
+struct SealInput {
+  std::shared_ptr<arrow::Buffer> descriptor;
+  std::string name;  ///< Empty: unnamed.
+  bool keep = false;
+  std::vector<ObjectId> parents;
+  int64_t now_unix_ns = 0;
+};
+
+/// \brief All state of one home, changed by one thread. What it is told is checked
+/// against what it wrote itself (PROTOCOL.md L11); a call that fails has changed nothing.
+/// `region` and `clock` outlive it. Invariant HOME-1: every byte of a Sealed, Bound or
+/// Retired object has a reference in the range map, or lies in an object of another home
+/// on which this home holds a lease.
+class Home {
+ public:
+  /// \brief The home of `region`'s own segment, freshly formatted, in `incarnation`.
+  static arrow::Result<std::unique_ptr<Home>> Make(region::Region* region,
+                                                   const Scheduler* clock,
+                                                   uint64_t incarnation);
+
+  // Sessions. Ids rise, also over incarnations.
+  struct NewSession {
+    uint64_t id = 0;
+    std::vector<uint32_t> lease_pages;
+  };
+  arrow::Result<NewSession> OpenSession();
+  /// \brief Everything that `session` held comes back: open ranges (settled, D3), lease
+  /// pages (D2), unnamed objects that are not kept.
+  arrow::Status EndSession(uint64_t session);
+  arrow::Result<uint32_t> AddLeasePage(uint64_t session);
+
+  // Grants.
+  arrow::Result<Granted> Grant(uint64_t session, uint64_t size_bytes);
+  arrow::Status Return(uint64_t session, const GrantId& id);
+
+  // Objects of this home.
+  /// \brief Free -> Sealed, after every guard of PROTOCOL.md section 4 and O4. Invalid
+  /// with reason stale generation if a byte is neither in a grant of `session` nor in a
+  /// live parent.
+  arrow::Result<ObjectId> Seal(uint64_t session, const SealInput& input);
+  /// \brief -> Retired, settled; OK if it is already. Invalid unless `name` is the
+  /// object's (empty if it has none); stale if it is gone. Any session may do it.
+  arrow::Status Retire(const ObjectId& object, const std::string& name);
+  /// \brief Let an unnamed object outlive its session, or no more. Invalid if it is
+  /// named.
+  arrow::Status SetKept(const ObjectId& object, bool kept);
+  directory::HomeDirectory& directory() { return directory_; }
+
+  // Reclaim (G1).
+  /// \brief Free every Retired object past its GRACE that no cell names. One scan serves
+  /// all. Returns how many were freed; IOError, and none is, if some segment cannot be
+  /// read.
+  arrow::Result<size_t> Reclaim();
+  size_t num_retired() const { return retired_.size(); }
+  /// \brief When every object that is Retired now is past its GRACE.
+  std::chrono::nanoseconds grace_end() const;
+  void FlushLeasePages() { pages_.FlushPages(); }  ///< O6
+
+  Statistics statistics() const;
+  uint64_t incarnation() const { return incarnation_; }
+  SegmentId segment() const { return region_->own_segment().id(); }
+  const Space& space() const { return space_; }
+  size_t num_foreign_leases() const { return foreign_.num_leased(); }
+
+ private:
+  Home(region::Region* region, const Scheduler* clock, uint64_t incarnation);
+  arrow::Status CheckSession(uint64_t session) const;
+  arrow::Result<std::shared_ptr<const codec::Descriptor>> Verify(
+      const SealInput& input) const;
+  arrow::Status CheckOwnRanges(uint64_t session,
+                               const std::vector<alloc::Range>& granules,
+                               ParentSet* parents);
+  arrow::Result<std::set<ObjectId>> CoverForeign(const std::vector<GlobalRange>& ranges,
+                                                 ParentSet* parents);
+  arrow::Status MarkRetired(const ObjectId& object);
+  arrow::Status Free(const ObjectId& object);
+
+  region::Region* region_;
+  const Scheduler* clock_;
+  uint64_t incarnation_;
+  uint64_t last_session_;
+  std::set<uint64_t> sessions_;
+  Space space_;
+  directory::HomeDirectory directory_;
+  lease::PageTable pages_;
+  ForeignLeases foreign_;
+  std::map<ObjectId, std::chrono::nanoseconds> retired_;  ///< End of GRACE.
+};
+
+/// \brief GRACE of the home on this memory: 0, or 2D in class C (PROTOCOL.md section 1).
+std::chrono::nanoseconds GraceOf(const region::ClusterConfig& config);
+
+}  // namespace sheaf::daemon

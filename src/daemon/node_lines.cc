@@ -1,0 +1,49 @@
+#include "daemon/node_lines.h"
+
+#include "base/math.h"
+#include "platform/process.h"
+#include "platform/shared_word.h"
+#include "region/control_line.h"
+
+namespace sheaf::daemon {
+
+uint64_t NodeLines::BeginIncarnation() {
+  uint64_t incarnation = 0;
+  region::UpdateIncarnation(segment_, [&](format::IncarnationLine* line) {
+    incarnation = ++line->incarnation;
+    line->state = static_cast<uint32_t>(format::NodeState::kUp);
+    line->daemon_process_id = CheckedCast<uint32_t>(platform::CurrentProcessId());
+  });
+  return incarnation;
+}
+
+void NodeLines::SayDown() {
+  region::UpdateIncarnation(segment_, [](format::IncarnationLine* line) {
+    line->state = static_cast<uint32_t>(format::NodeState::kDown);
+    line->daemon_process_id = 0;
+  });
+}
+
+void NodeLines::Beat() {
+  uint64_t* word = segment_->NodeLine(format::NodeLine::kHeartbeat);
+  platform::CacheControl* cache = segment_->control().cache();
+  platform::SharedWord(word).StoreRelease(++beats_);  // pairs with each home's samples
+  cache->Flush(word, sizeof(uint64_t));
+  cache->Fence();
+}
+
+void NodeLines::Publish(const Statistics& statistics) {
+  if (published_ == statistics) return;
+  published_ = statistics;
+  format::StatisticsLine line{};
+  line.used_bytes = statistics.used_bytes;
+  line.free_bytes = statistics.free_bytes;
+  line.largest_free_bytes = statistics.largest_free_bytes;
+  line.sessions = statistics.sessions;
+  line.objects = statistics.objects;
+  line.backing_page_bytes = statistics.backing_page_bytes;
+  region::StoreControlLine(segment_, segment_->NodeLine(format::NodeLine::kStatistics),
+                           line, region::kBusyLine, region::Arrival::kFlushed);
+}
+
+}  // namespace sheaf::daemon

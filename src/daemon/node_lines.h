@@ -1,0 +1,44 @@
+// What a daemon says about itself in its own control part (PROTOCOL.md L4).
+
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "format/layout.h"
+#include "region/region.h"
+
+namespace sheaf::daemon {
+
+/// \brief Numbers of a home at one moment.
+struct Statistics {
+  uint64_t used_bytes = 0;
+  uint64_t free_bytes = 0;
+  uint64_t largest_free_bytes = 0;
+  uint32_t sessions = 0;
+  uint32_t objects = 0;
+  uint64_t backing_page_bytes = 0;
+  bool operator==(const Statistics&) const = default;
+};
+
+/// \brief Writes the own node's lines. One per daemon, single-threaded.
+class NodeLines {
+ public:
+  explicit NodeLines(region::Segment* own_segment) : segment_(own_segment) {}
+
+  /// \brief Begin the next incarnation: stored + 1, state up, settled. Returns it (F9).
+  uint64_t BeginIncarnation();
+  void SayDown();  ///< State down, settled: a clean end.
+
+  void Beat();  ///< One heartbeat, flushed.
+
+  /// \brief Flushed if it differs from what was written last.
+  void Publish(const Statistics& statistics);
+
+ private:
+  region::Segment* segment_;
+  uint64_t beats_ = 0;
+  std::optional<Statistics> published_;
+};
+
+}  // namespace sheaf::daemon

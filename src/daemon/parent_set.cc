@@ -1,0 +1,78 @@
+#include "daemon/parent_set.h"
+
+#include <string>
+
+#include "format/layout.h"
+#include "sheaf/status.h"
+
+namespace sheaf::daemon {
+
+ParentSet::~ParentSet() {
+  for (const ObjectId& object : leased_) leases_->Release(object);
+}
+
+arrow::Status ParentSet::Add(const ObjectId& object) {
+  if (members_.contains(object)) return arrow::Status::OK();
+  if (object.segment == own_) {
+    ARROW_ASSIGN_OR_RAISE(members_[object], FindOwn(object));
+    return arrow::Status::OK();
+  }
+  ARROW_ASSIGN_OR_RAISE(auto record, leases_->Acquire(object));
+  members_.emplace(object, std::move(record));
+  leased_.insert(object);
+  return arrow::Status::OK();
+}
+
+arrow::Result<std::shared_ptr<const directory::Record>> ParentSet::FindOwn(
+    const ObjectId& id) const {
+  const auto slot = directory_->GetSlot(id);
+  const bool live =
+      slot.ok() && (slot->state == static_cast<uint8_t>(format::LineState::kSealed) ||
+                    slot->state == static_cast<uint8_t>(format::LineState::kBound));
+  if (!live) return StaleObject(id, "is gone");
+  return directory_->GetRecord(id);
+}
+
+arrow::Result<std::set<ObjectId>> ParentSet::Cover(
+    SegmentId segment, const std::vector<alloc::Range>& needed) {
+  Coverage coverage = daemon::Cover(needed, PiecesIn(segment));
+  if (!coverage.complete) {
+    ARROW_RETURN_NOT_OK(AddReferencesIn(segment));
+    coverage = daemon::Cover(needed, PiecesIn(segment));
+  }
+  if (coverage.complete) return coverage.owners;
+  return MakeStatus(
+      arrow::StatusCode::Invalid, ErrorReason::kStaleGeneration,
+      "byte " + std::to_string(segment.value) + ":" +
+          std::to_string(coverage.uncovered_offset) +
+          " is neither in a grant of this session nor in a live parent object");
+}
+
+std::vector<Piece> ParentSet::PiecesIn(SegmentId segment) const {
+  std::vector<Piece> pieces;
+  for (const auto& [object, record] : members_) {
+    if (object.segment != segment) continue;
+    for (const GlobalRange& range : record->own_ranges) {
+      pieces.push_back({{range.begin.offset, range.size_bytes}, object});
+    }
+  }
+  return pieces;
+}
+
+// References are flattened: one level is all there is (O4).
+arrow::Status ParentSet::AddReferencesIn(SegmentId segment) {
+  std::set<ObjectId> references;
+  for (const auto& [object, record] : members_) {
+    for (const ObjectId& reference : record->references) {
+      if (reference.segment == segment) references.insert(reference);
+    }
+  }
+  for (const ObjectId& reference : references) ARROW_RETURN_NOT_OK(Add(reference));
+  return arrow::Status::OK();
+}
+
+void ParentSet::KeepLeases(const std::set<ObjectId>& objects) {
+  for (const ObjectId& object : objects) leased_.erase(object);
+}
+
+}  // namespace sheaf::daemon

@@ -1,0 +1,169 @@
+#include "daemon/publisher.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include "daemon/log.h"
+#include "region/control_line.h"
+#include "sheaf/status.h"
+
+namespace sheaf::daemon {
+namespace {
+
+constexpr std::chrono::milliseconds kEpochReadRetryPeriod{50};
+
+}  // namespace
+
+arrow::Result<uint64_t> HighestCatalogEpoch(const region::Region& region) {
+  uint64_t highest = 0;
+  for (uint32_t k = 0; k < region.num_segments(); ++k) {
+    const region::Segment* segment = region.segment({k});
+    if (segment == nullptr) {
+      return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kNodeLost,
+                        "the memory of node " + std::to_string(k) + " cannot be read");
+    }
+    const format::LineWords line = region::LoadControlLine(
+        *segment, segment->NodeLine(format::NodeLine::kCatalogEpoch));
+    highest = std::max(highest, line[0]);
+  }
+  return highest;
+}
+
+struct Publisher::Attempt {
+  Request request;  ///< Without the descriptor once it is sealed.
+  Done done;
+  ObjectId object;
+  directory::Version version;
+  int binds = 0;
+  std::chrono::nanoseconds deadline{0};  ///< Of the epoch check.
+};
+
+Publisher::Publisher(const region::Region* region, Home* home, CatalogClient* catalog,
+                     HomeClient* homes, Scheduler* scheduler)
+    : region_(region),
+      home_(home),
+      catalog_(catalog),
+      homes_(homes),
+      scheduler_(scheduler) {}
+
+// Refuses early, and cheaply, what the leader would refuse too. It alone decides.
+arrow::Status Publisher::CheckName(const Request& request) const {
+  const std::string& name = request.input.name;
+  ARROW_RETURN_NOT_OK(directory::ValidateName(name));
+  const auto found = directory::Lookup(*region_, name);
+  if (!found.ok()) return arrow::Status::OK();
+  if (found->has_value() && !request.replace) {
+    return arrow::Status::AlreadyExists("a table named '", name, "' exists");
+  }
+  const uint32_t current = found->has_value() ? (*found)->version.sequence : 0;
+  if (request.expected_version != 0 && request.expected_version != current) {
+    return MakeStatus(arrow::StatusCode::Invalid, ErrorReason::kVersionMismatch,
+                      "table '" + name + "' has version " + std::to_string(current) +
+                          ", expected " + std::to_string(request.expected_version));
+  }
+  return arrow::Status::OK();
+}
+
+void Publisher::Publish(const Request& request, Done done) {
+  const bool named = !request.input.name.empty();
+  if (named) {
+    if (const arrow::Status status = CheckName(request); !status.ok())
+      return done(status);
+  }
+  const auto object = home_->Seal(request.session, request.input);
+  if (!object.ok()) return done(object.status());
+  if (!named) return done(Published{*object, 0});
+  auto attempt = std::make_shared<Attempt>();
+  attempt->request = request;
+  attempt->request.input.descriptor.reset();
+  attempt->done = std::move(done);
+  attempt->object = *object;
+  attempt->deadline = scheduler_->Now() + kEpochReadDeadline;
+  Bind(attempt);
+}
+
+void Publisher::Bind(const AttemptPtr& attempt) {
+  if (++attempt->binds > kBindsMax) {
+    return Fail(attempt,
+                arrow::Status::IOError("the catalog's leader changes too often"));
+  }
+  CatalogClient::Bind bind{
+      attempt->request.input.name, attempt->object, attempt->request.replace, {}};
+  if (attempt->request.expected_version != 0) {
+    bind.expected_sequence = attempt->request.expected_version;
+  }
+  catalog_->RequestBind(
+      bind, [this, attempt](const arrow::Result<directory::Version>& granted) {
+        if (!granted.ok()) return Fail(attempt, granted.status());
+        OnGranted(attempt, *granted);
+      });
+}
+
+void Publisher::OnGranted(const AttemptPtr& attempt, directory::Version version) {
+  attempt->version = version;
+  const arrow::Status status =
+      home_->directory().SetVersion(attempt->object, version.epoch, version.sequence);
+  if (!status.ok()) return Fail(attempt, status);
+  CheckEpochs(attempt);
+}
+
+// After the version is settled, not before: a leader that claims later sees it (C5).
+void Publisher::CheckEpochs(const AttemptPtr& attempt) {
+  const auto highest = HighestCatalogEpoch(*region_);
+  if (!highest.ok()) {
+    if (scheduler_->Now() > attempt->deadline) return Fail(attempt, highest.status());
+    scheduler_->After(kEpochReadRetryPeriod,
+                      [this, attempt, alive = std::weak_ptr<bool>(alive_)] {
+                        if (!alive.expired()) CheckEpochs(attempt);
+                      });
+    return;
+  }
+  if (*highest > attempt->version.epoch) return Bind(attempt);
+  MakeVisible(attempt);
+}
+
+void Publisher::MakeVisible(const AttemptPtr& attempt) {
+  const arrow::Status status = home_->directory().Bind(attempt->object);
+  if (!status.ok()) return Fail(attempt, status);
+  catalog_->Commit(
+      attempt->request.input.name, attempt->object, attempt->version,
+      [this, attempt](const arrow::Result<std::vector<ObjectId>>& superseded) {
+        if (!superseded.ok()) return Fail(attempt, superseded.status());
+        RetireSuperseded(attempt, *superseded);
+      });
+}
+
+// Only then is the publish done: one that stayed Bound would come back when its successor
+// goes. If its home cannot be reached the new version is visible all the same, and the
+// error says why it is not done.
+void Publisher::RetireSuperseded(const AttemptPtr& attempt,
+                                 const std::vector<ObjectId>& superseded) {
+  struct Round {
+    size_t unanswered;
+    arrow::Status status;
+  };
+  const auto round = std::make_shared<Round>(Round{superseded.size(), {}});
+  const auto finish = [attempt, round] {
+    if (!round->status.ok()) return attempt->done(round->status);
+    attempt->done(Published{attempt->object, attempt->version.sequence});
+  };
+  if (superseded.empty()) return finish();
+  for (const ObjectId& object : superseded) {
+    homes_->Retire(object, attempt->request.input.name,
+                   [round, finish](const arrow::Status& status) {
+                     // One that is gone already needs no more.
+                     if (!IsStaleGeneration(status)) round->status &= status;
+                     if (--round->unanswered == 0) finish();
+                   });
+  }
+}
+
+void Publisher::Fail(const AttemptPtr& attempt, const arrow::Status& status) {
+  homes_->Retire(
+      attempt->object, attempt->request.input.name,
+      [](const arrow::Status& retired) { LogIfError("cannot undo a publish", retired); });
+  attempt->done(status);
+}
+
+}  // namespace sheaf::daemon

@@ -1,0 +1,74 @@
+// From a seal request to a table that everybody sees (PROTOCOL.md C4-C6, C9).
+
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+
+#include <arrow/result.h>
+
+#include "daemon/catalog_client.h"
+#include "daemon/home.h"
+#include "daemon/home_client.h"
+#include "daemon/scheduler.h"
+#include "region/region.h"
+#include "sheaf/types.h"
+
+namespace sheaf::daemon {
+
+/// Leaders that may follow one another while one table is published.
+constexpr int kBindsMax = 8;
+/// How long a publish waits for a node whose epoch line cannot be read (C5: it is
+/// blocked).
+constexpr std::chrono::seconds kEpochReadDeadline{5};
+
+/// \brief Runs the steps of all publishes of this home; each may wait for other nodes.
+/// Whatever fails is undone: the object is retired and its name free. All it is given
+/// outlives it.
+class Publisher {
+ public:
+  struct Request {
+    uint64_t session = 0;
+    SealInput input;
+    bool replace = false;
+    uint32_t expected_version = 0;  ///< 0: any.
+  };
+  struct Published {
+    ObjectId object;
+    uint32_t version = 0;  ///< 0 when unnamed.
+  };
+  using Done = std::function<void(const arrow::Result<Published>&)>;
+
+  Publisher(const region::Region* region, Home* home, CatalogClient* catalog,
+            HomeClient* homes, Scheduler* scheduler);
+
+  /// \brief Calls `done` once, maybe before this returns.
+  void Publish(const Request& request, Done done);
+
+ private:
+  struct Attempt;
+  using AttemptPtr = std::shared_ptr<Attempt>;
+  arrow::Status CheckName(const Request& request) const;
+  void Bind(const AttemptPtr& attempt);
+  void OnGranted(const AttemptPtr& attempt, directory::Version version);
+  void CheckEpochs(const AttemptPtr& attempt);
+  void MakeVisible(const AttemptPtr& attempt);
+  void RetireSuperseded(const AttemptPtr& attempt,
+                        const std::vector<ObjectId>& superseded);
+  void Fail(const AttemptPtr& attempt, const arrow::Status& status);
+
+  const region::Region* region_;
+  Home* home_;
+  CatalogClient* catalog_;
+  HomeClient* homes_;
+  Scheduler* scheduler_;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+/// \brief The highest catalog epoch that any node claimed: LOAD! of every line (C5).
+/// IOError with reason node lost if one cannot be read.
+arrow::Result<uint64_t> HighestCatalogEpoch(const region::Region& region);
+
+}  // namespace sheaf::daemon

@@ -1,0 +1,90 @@
+#include "daemon/reclaimer.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "daemon/log.h"
+
+namespace sheaf::daemon {
+
+Reclaimer::Reclaimer(const region::Region* region, Home* home, Transport* transport,
+                     Scheduler* scheduler)
+    : region_(region), home_(home), transport_(transport), scheduler_(scheduler) {}
+
+void Reclaimer::Kick() {
+  period_ = kReclaimPeriodMin;
+  if (home_->num_retired() == 0) return;
+  // A timer that is due sooner stays: many kicks must not push the scan ahead of them.
+  if (!due_ || *due_ > scheduler_->Now() + period_) Arm(period_);
+}
+
+void Reclaimer::Arm(std::chrono::nanoseconds delay) {
+  due_ = scheduler_->Now() + delay;
+  scheduler_->After(delay,
+                    [this, number = ++armed_, alive = std::weak_ptr<bool>(alive_)] {
+                      if (!alive.expired() && number == armed_) OnTimer();
+                    });
+}
+
+void Reclaimer::OnTimer() {
+  due_.reset();
+  const auto freed = home_->Reclaim();
+  LogIfError("cannot scan for leases", freed.status());
+  if (home_->num_retired() == 0) return;
+  // Closed leases may lie in the readers' caches; their nodes flush them at once when
+  // asked (O6).
+  AskPeersToFlush([] {});
+  Arm(period_);
+  period_ = std::min<std::chrono::nanoseconds>(2 * period_, kReclaimPeriodMax);
+}
+
+void Reclaimer::ReclaimNow(std::function<void()> done) {
+  AskPeersToFlush([this, done = std::move(done), alive = std::weak_ptr<bool>(alive_)] {
+    if (!alive.expired()) ScanAfterGrace(done);
+  });
+}
+
+void Reclaimer::ScanAfterGrace(const std::function<void()>& done) {
+  const auto wait = home_->grace_end() - scheduler_->Now();
+  if (wait > std::chrono::nanoseconds(0)) {
+    scheduler_->After(wait, [this, done, alive = std::weak_ptr<bool>(alive_)] {
+      if (!alive.expired()) ScanAfterGrace(done);
+    });
+    return;
+  }
+  LogIfError("cannot scan for leases", home_->Reclaim().status());
+  done();
+}
+
+// Calls `done` when all have answered or the wait is over. Coherent memory needs no
+// flush.
+void Reclaimer::AskPeersToFlush(const std::function<void()>& done) {
+  region::Segment& own = region_->own_segment();
+  home_->FlushLeasePages();
+  if (own.leases().cache()->coherent()) return done();
+  struct Round {
+    size_t unanswered = 1;  // the wait below
+    bool over = false;
+  };
+  const auto round = std::make_shared<Round>();
+  const auto finish = [round, done] {
+    if (std::exchange(round->over, true)) return;
+    done();
+  };
+  for (uint32_t k = 0; k < region_->num_segments(); ++k) {
+    if (SegmentId{k} == own.id() || region_->segment({k}) == nullptr) continue;
+    ++round->unanswered;
+    flatbuffers::FlatBufferBuilder builder;
+    const auto body = format::CreateFlushPagesRequest(builder).Union();
+    transport_->Request({k},
+                        format::FinishRequest(&builder, transport_->NextRequestId(),
+                                              format::Body::FlushPagesRequest, body),
+                        [round, finish](const arrow::Result<const format::Message*>&) {
+                          if (--round->unanswered == 1) finish();
+                        });
+  }
+  if (round->unanswered == 1) return finish();
+  scheduler_->After(kFlushPagesWait, finish);
+}
+
+}  // namespace sheaf::daemon

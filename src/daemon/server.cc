@@ -1,0 +1,261 @@
+#include "daemon/server.h"
+
+#include <chrono>
+#include <csignal>
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "daemon/catalog_client.h"
+#include "daemon/event_loop.h"
+#include "daemon/home.h"
+#include "daemon/home_client.h"
+#include "daemon/log.h"
+#include "daemon/membership.h"
+#include "daemon/node_lines.h"
+#include "daemon/publisher.h"
+#include "daemon/reclaimer.h"
+#include "daemon/session_server.h"
+#include "daemon/session_service.h"
+#include "daemon/unix_transport.h"
+#include "directory/catalog.h"
+#include "platform/file.h"
+#include "region/region.h"
+
+namespace sheaf::daemon {
+namespace {
+
+// PROTOCOL.md L13.
+constexpr std::chrono::milliseconds kHeartbeatPeriod{100};
+constexpr std::chrono::milliseconds kMembershipPeriod{50};
+constexpr std::chrono::seconds kSweepPeriod{1};
+/// Page size that is shown where the system does not tell.
+constexpr uint64_t kBasePageBytes = 4096;
+
+}  // namespace
+
+class Server::Impl {
+ public:
+  explicit Impl(const ServerOptions& options) : options_(options) {}
+  ~Impl() { LogIfError("shutdown", Close()); }
+
+  arrow::Status Start();
+  arrow::Status Run();
+  arrow::Status Close();
+  void StopOnSignals(bool hang_up);
+  void Stop() { loop_.Stop(); }
+
+ private:
+  arrow::Status Lock();
+  arrow::Status OpenSegment();
+  arrow::Status StartServices();
+  void StartTimers();
+  void Every(std::chrono::nanoseconds period, const std::function<void()>& action);
+  void OnNodeMessage(NodeId from, const format::Message& message, const ReplyFn& reply);
+  arrow::Status LeadCatalog();
+  void RetireLosers();
+  void PublishStatistics();
+
+  const region::ClusterConfig& config() const { return options_.config; }
+
+  // In order of construction: what is below uses what is above.
+  ServerOptions options_;
+  EventLoop loop_;
+  std::optional<platform::FileLock> lock_;
+  bool has_segment_ = false;
+  std::shared_ptr<region::Region> region_;
+  std::optional<NodeLines> lines_;
+  std::unique_ptr<Home> home_;
+  std::unique_ptr<directory::CatalogLeader> leader_;  ///< Null on all nodes but one.
+  std::optional<Membership> membership_;
+  std::optional<UnixTransport> transport_;
+  std::optional<CatalogClient> catalog_;
+  std::optional<Reclaimer> reclaimer_;
+  std::optional<HomeClient> homes_;
+  std::optional<Publisher> publisher_;
+  std::optional<SessionService> service_;
+  std::optional<SessionServer> sessions_;
+  uint64_t backing_page_bytes_ = 0;
+};
+
+arrow::Status Server::Impl::Start() {
+  ARROW_RETURN_NOT_OK(config().Validate());
+  if (options_.node.value >= config().nodes) {
+    return arrow::Status::Invalid("node ", options_.node.value,
+                                  " of a cluster with nodes 0 to ", config().nodes - 1);
+  }
+  ARROW_RETURN_NOT_OK(Lock());
+  ARROW_RETURN_NOT_OK(OpenSegment());
+  ARROW_RETURN_NOT_OK(StartServices());
+  StartTimers();
+  PublishStatistics();
+  return sessions_->Listen();
+}
+
+arrow::Status Server::Impl::Lock() {
+  ARROW_RETURN_NOT_OK(platform::MakePrivateFolder(config().runtime_folder));
+  auto lock = platform::FileLock::Acquire(config().lock_path(options_.node));
+  if (lock.status().IsAlreadyExists()) {
+    return arrow::Status::AlreadyExists("a daemon of node ", options_.node.value,
+                                        " runs already: ", lock.status().message());
+  }
+  ARROW_RETURN_NOT_OK(lock.status());
+  lock_.emplace(std::move(*lock));
+  return arrow::Status::OK();
+}
+
+arrow::Status Server::Impl::OpenSegment() {
+  const NodeId node = options_.node;
+  std::error_code ignored;
+  if (std::filesystem::exists(config().segment_folder({node.value}), ignored)) {
+    Log(LogLevel::kWarning, "taking over the segment that a crash left in ",
+        config().segment_folder({node.value}));
+  }
+  if (std::filesystem::exists(config().socket_path(node), ignored)) {
+    Log(LogLevel::kWarning, "taking over the socket that a crash left at ",
+        config().socket_path(node));
+  }
+  ARROW_RETURN_NOT_OK(region::FormatSegment(config(), node));
+  has_segment_ = true;
+  ARROW_ASSIGN_OR_RAISE(
+      region_, region::Region::Attach(config(), {.node = node,
+                                                 .role = region::Role::kDaemon,
+                                                 .relocate = options_.relocate}));
+  return arrow::Status::OK();
+}
+
+arrow::Status Server::Impl::StartServices() {
+  lines_.emplace(&region_->own_segment());
+  const uint64_t incarnation = lines_->BeginIncarnation();
+  ARROW_ASSIGN_OR_RAISE(home_, Home::Make(region_.get(), &loop_, incarnation));
+  ARROW_RETURN_NOT_OK(LeadCatalog());
+  membership_.emplace(region_.get());
+  transport_.emplace(&loop_, config(), options_.node, incarnation);
+  catalog_.emplace(leader_.get(), &*transport_);
+  reclaimer_.emplace(region_.get(), home_.get(), &*transport_, &loop_);
+  homes_.emplace(region_.get(), home_.get(), &*catalog_, &*reclaimer_, &*transport_);
+  publisher_.emplace(region_.get(), home_.get(), &*catalog_, &*homes_, &loop_);
+  service_.emplace(home_.get(), &*homes_, &*publisher_, &*reclaimer_);
+  transport_->Serve(
+      [this](NodeId from, const format::Message& message, const ReplyFn& reply) {
+        OnNodeMessage(from, message, reply);
+      });
+  sessions_.emplace(
+      config(), options_.node,
+      SessionServer::Parts{&loop_, home_.get(), &*service_, &*reclaimer_, &*transport_},
+      [this] { Stop(); });
+  RetireLosers();
+  Log(LogLevel::kInfo, "node ", options_.node.value, " of cluster '", config().name,
+      "' is up, incarnation ", incarnation);
+  return arrow::Status::OK();
+}
+
+arrow::Status Server::Impl::LeadCatalog() {
+  if (options_.node != kLeaderNode) return arrow::Status::OK();
+  ARROW_RETURN_NOT_OK(region_->AttachMissing());
+  ARROW_ASSIGN_OR_RAISE(leader_, directory::CatalogLeader::Claim(
+                                     region_.get(), &home_->directory(), kLeaderEpoch));
+  for (const std::string& problem : leader_->problems()) {
+    Log(LogLevel::kWarning, "the catalog leaves out: ", problem);
+  }
+  return arrow::Status::OK();
+}
+
+// What a crash in the middle of a replace left bound beside its successor (C9).
+void Server::Impl::RetireLosers() {
+  if (leader_ == nullptr) return;
+  for (const ObjectId& loser : leader_->losers()) {
+    const region::Segment& segment = *region_->segment(loser.segment);
+    const auto slot = directory::ReadSlot(segment, loser.slot);
+    if (!slot.ok()) continue;
+    const auto record = directory::ReadRecord(segment, *slot);
+    if (!record.ok()) continue;
+    homes_->Retire(loser, record->name, [](const arrow::Status& status) {
+      LogIfError("cannot retire an old version", status);
+    });
+  }
+}
+
+void Server::Impl::StartTimers() {
+  Every(kHeartbeatPeriod, [this] { lines_->Beat(); });
+  Every(kMembershipPeriod, [this] { membership_->Update(); });
+  Every(kSweepPeriod, [this] { home_->FlushLeasePages(); });
+}
+
+void Server::Impl::Every(std::chrono::nanoseconds period,
+                         const std::function<void()>& action) {
+  action();
+  loop_.After(period, [this, period, action] { Every(period, action); });
+}
+
+void Server::Impl::OnNodeMessage(NodeId from, const format::Message& message,
+                                 const ReplyFn& reply) {
+  // It speaks of objects in its segment, which may have come a moment ago.
+  if (region_->segment({from.value}) == nullptr) membership_->Update();
+  if (catalog_->Handle(message, reply) || homes_->Handle(message, reply)) return;
+  if (message.body_type() == format::Body::FlushPagesRequest) {
+    home_->FlushLeasePages();
+    return reply(format::MakeOutcomeReply(message.request_id(), arrow::Status::OK()));
+  }
+  reply(format::MakeOutcomeReply(
+      message.request_id(),
+      arrow::Status::Invalid("a daemon may not send ",
+                             format::EnumNameBody(message.body_type()))));
+}
+
+void Server::Impl::PublishStatistics() {
+  Statistics statistics = home_->statistics();
+  // Slow to find out, and tells nothing before memory is there.
+  if (backing_page_bytes_ == 0 && home_->space().warm_bytes() > 0) {
+    backing_page_bytes_ =
+        platform::BackingPageSize(region_->own_segment().data().data()).ValueOr(0);
+    if (backing_page_bytes_ == 0) backing_page_bytes_ = kBasePageBytes;
+  }
+  statistics.backing_page_bytes =
+      backing_page_bytes_ == 0 ? kBasePageBytes : backing_page_bytes_;
+  lines_->Publish(statistics);
+}
+
+arrow::Status Server::Impl::Run() {
+  loop_.Run([this] { PublishStatistics(); });
+  Log(LogLevel::kInfo, "node ", options_.node.value, " ends");
+  return Close();
+}
+
+void Server::Impl::StopOnSignals(bool hang_up) {
+  std::vector<int> signals = {SIGTERM, SIGINT};
+  if (hang_up) signals.push_back(SIGHUP);
+  loop_.OnSignals(signals, [this](int number) {
+    Log(LogLevel::kInfo, "signal ", number);
+    Stop();
+  });
+}
+
+// The lock goes last: whoever gets it finds nothing of ours.
+arrow::Status Server::Impl::Close() {
+  if (!lock_.has_value()) return arrow::Status::OK();
+  if (sessions_.has_value()) sessions_->Close();
+  if (lines_.has_value()) lines_->SayDown();
+  arrow::Status status;
+  if (has_segment_) status &= region::RemoveSegment(config(), options_.node);
+  status &= platform::RemoveAll(config().lock_path(options_.node));
+  lock_.reset();
+  return status;
+}
+
+arrow::Result<std::unique_ptr<Server>> Server::Start(const ServerOptions& options) {
+  auto impl = std::make_unique<Impl>(options);
+  ARROW_RETURN_NOT_OK(impl->Start());
+  return std::unique_ptr<Server>(new Server(std::move(impl)));
+}
+
+Server::Server(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Server::~Server() = default;
+void Server::StopOnSignals(bool hang_up) { impl_->StopOnSignals(hang_up); }
+arrow::Status Server::Run() { return impl_->Run(); }
+void Server::Stop() { impl_->Stop(); }
+
+}  // namespace sheaf::daemon

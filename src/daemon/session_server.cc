@@ -1,0 +1,337 @@
+#include "daemon/session_server.h"
+
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <utility>
+#include <vector>
+
+#include "daemon/log.h"
+#include "daemon/peer_process.h"
+#include "daemon/reply_cache.h"
+#include "format/message.h"
+#include "platform/file.h"
+#include "platform/unix_socket.h"
+
+namespace sheaf::daemon {
+namespace {
+
+/// Connections that have not said who they are. More wait in the listener's backlog.
+constexpr size_t kGuestsMax = 1024;
+constexpr std::chrono::seconds kGreetingDeadline{10};
+constexpr std::chrono::milliseconds kAcceptRetryPeriod{100};
+/// How often the lock of a session whose process ended, but whose forked child lives, is
+/// looked at.
+constexpr std::chrono::milliseconds kLockPollPeriod{100};
+
+}  // namespace
+
+struct SessionServer::Session {
+  Home::NewSession home_session;
+  int process_id = 0;
+  Connection::Ptr connection;  ///< Null once the socket is closed.
+  platform::UniqueFd pidfd;
+  std::unique_ptr<FdWatch> death_watch;  // Before pidfd closes.
+  ReplyCache replies;
+};
+
+SessionServer::SessionServer(const region::ClusterConfig& config, NodeId node,
+                             const Parts& parts, std::function<void()> on_shutdown)
+    : config_(config),
+      node_(node),
+      parts_(parts),
+      on_shutdown_(std::move(on_shutdown)),
+      lock_folder_(config.runtime_folder + "/node" + std::to_string(node.value) +
+                   ".sessions") {}
+
+SessionServer::~SessionServer() { Close(); }
+
+std::string SessionServer::LockPath(uint64_t session) const {
+  return lock_folder_ + "/" + std::to_string(session) + ".lock";
+}
+
+arrow::Status SessionServer::Listen() {
+  ARROW_RETURN_NOT_OK(platform::RemoveAll(lock_folder_));  // Of a crash.
+  ARROW_RETURN_NOT_OK(platform::MakePrivateFolder(lock_folder_));
+  ARROW_ASSIGN_OR_RAISE(listener_, platform::ListenUnix(config_.socket_path(node_)));
+  listener_watch_ = parts_.loop->Watch(listener_.get());
+  AwaitGuests();
+  return arrow::Status::OK();
+}
+
+void SessionServer::Close() {
+  if (!listener_.valid()) return;
+  listener_watch_.reset();
+  LogIfError("cannot remove the socket", platform::RemoveAll(config_.socket_path(node_)));
+  listener_ = platform::UniqueFd();
+  for (const Connection::Ptr& guest : guests_) guest->Close();
+  guests_.clear();
+  for (auto& [id, session] : sessions_) {
+    if (session->connection != nullptr) session->connection->Close();
+  }
+  sessions_.clear();
+  LogIfError("cannot remove session locks", platform::RemoveAll(lock_folder_));
+}
+
+void SessionServer::AwaitGuests() {
+  listener_watch_->WhenReadable([this] { Accept(); });
+}
+
+void SessionServer::Accept() {
+  while (guests_.size() < kGuestsMax) {
+    const int fd =
+        ::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd >= 0) {
+      Welcome(platform::UniqueFd(fd));
+      continue;
+    }
+    if (errno == EINTR || errno == ECONNABORTED) continue;
+    if (errno == EAGAIN) return AwaitGuests();
+    LogIfError("accept",
+               platform::OsError("cannot accept at", config_.socket_path(node_)));
+    break;
+  }
+  // Out of descriptors or of patience with guests that say nothing: later.
+  parts_.loop->After(kAcceptRetryPeriod, [this, alive = std::weak_ptr<bool>(alive_)] {
+    if (!alive.expired() && listener_.valid()) Accept();
+  });
+}
+
+void SessionServer::Welcome(platform::UniqueFd socket) {
+  if (const auto peer = CheckPeer(socket.get()); !peer.ok()) {
+    return Log(LogLevel::kWarning, "refused: ", peer.status().message());
+  }
+  const auto guest =
+      Connection::Start(parts_.loop, std::move(socket),
+                        {[this](const Connection::Ptr& from, platform::Frame frame) {
+                           OnGuestFrame(from, std::move(frame));
+                         },
+                         [this](const Connection::Ptr& from, const arrow::Status&) {
+                           guests_.erase(from);
+                         }});
+  guests_.insert(guest);
+  parts_.loop->After(kGreetingDeadline, [this, late = std::weak_ptr<Connection>(guest),
+                                         alive = std::weak_ptr<bool>(alive_)] {
+    const auto silent = late.lock();
+    if (alive.expired() || silent == nullptr || guests_.erase(silent) == 0) return;
+    silent->Close();
+  });
+}
+
+// What cannot be understood is answered, if it says to whom, and ends the connection:
+// nobody knows what else is wrong on the other side.
+void SessionServer::Refuse(const Connection::Ptr& connection, uint64_t request_id,
+                           const arrow::Status& status) {
+  Log(LogLevel::kWarning, "a peer was refused: ", status.ToString());
+  if (request_id != 0) connection->Send(format::MakeOutcomeReply(request_id, status));
+  connection->CloseAfterSending();
+}
+
+void SessionServer::OnGuestFrame(const Connection::Ptr& guest, platform::Frame frame) {
+  guests_.erase(guest);
+  const auto message = format::ParseMessage(frame.payload);
+  if (!message.ok()) return Refuse(guest, 0, message.status());
+  const arrow::Status status = Greet(guest, **message, std::move(frame.fds));
+  if (!status.ok()) Refuse(guest, (*message)->request_id(), status);
+}
+
+arrow::Status SessionServer::Greet(const Connection::Ptr& guest,
+                                   const format::Message& message,
+                                   std::vector<platform::UniqueFd> fds) {
+  switch (message.body_type()) {
+    case format::Body::Hello:
+      return StartSession(guest, message, std::move(fds));
+    case format::Body::NodeHello:
+      return StartPeer(guest, message);
+    case format::Body::ShutdownRequest:
+      Shutdown(guest, message.request_id());
+      return arrow::Status::OK();
+    default:
+      return arrow::Status::Invalid("a connection begins with a greeting, not with ",
+                                    format::EnumNameBody(message.body_type()));
+  }
+}
+
+arrow::Status SessionServer::StartPeer(const Connection::Ptr& guest,
+                                       const format::Message& message) {
+  ARROW_ASSIGN_OR_RAISE(const NodeId node, parts_.transport->CheckHello(message));
+  guest->SetHandlers(
+      {[this, node](const Connection::Ptr& from, const platform::Frame& frame) {
+         OnPeerFrame(node, from, frame);
+       },
+       [this](const Connection::Ptr& from, const arrow::Status&) {
+         peers_.erase(from);
+       }});
+  peers_.insert(guest);
+  guest->Send(parts_.transport->MakeHelloReply(message.request_id()));
+  return arrow::Status::OK();
+}
+
+void SessionServer::OnPeerFrame(NodeId node, const Connection::Ptr& connection,
+                                const platform::Frame& frame) {
+  const auto message = format::ParseMessage(frame.payload);
+  if (!message.ok() || (*message)->is_reply()) {
+    peers_.erase(connection);
+    return Refuse(connection, 0,
+                  message.ok() ? arrow::Status::Invalid("a reply from a peer that asks")
+                               : message.status());
+  }
+  parts_.transport->Deliver(
+      node, **message,
+      [to = std::weak_ptr<Connection>(connection)](std::vector<uint8_t> reply) {
+        if (const auto open = to.lock()) open->Send(std::move(reply));
+      });
+}
+
+arrow::Status SessionServer::CheckHello(const format::Hello& hello) const {
+  if (hello.protocol_version() != format::kMessageVersion) {
+    return arrow::Status::Invalid("this client speaks version ", hello.protocol_version(),
+                                  ", the daemon of node ", node_.value, " ",
+                                  format::kMessageVersion,
+                                  ": use programs of one version of Sheaf");
+  }
+  if (hello.cluster_id() != config_.cluster_id) {
+    return arrow::Status::Invalid(
+        "this client looks for another cluster, which ran here before");
+  }
+  return arrow::Status::OK();
+}
+
+arrow::Status SessionServer::StartSession(const Connection::Ptr& guest,
+                                          const format::Message& message,
+                                          std::vector<platform::UniqueFd> fds) {
+  const auto& hello = *message.body_as<format::Hello>();
+  ARROW_RETURN_NOT_OK(CheckHello(hello));
+  if (fds.size() != 1) {
+    return arrow::Status::Invalid("greeting with ", fds.size(),
+                                  " descriptors, expected one pidfd");
+  }
+  ARROW_ASSIGN_OR_RAISE(const platform::PeerCredentials peer, CheckPeer(guest->fd()));
+  ARROW_RETURN_NOT_OK(CheckPidFd(fds[0], peer.process_id));
+
+  auto session = std::make_unique<Session>();
+  ARROW_ASSIGN_OR_RAISE(session->home_session, parts_.home->OpenSession());
+  const uint64_t id = session->home_session.id;
+  session->process_id = peer.process_id;
+  session->connection = guest;
+  session->pidfd = std::move(fds[0]);
+  session->death_watch = parts_.loop->Watch(session->pidfd.get());
+  session->death_watch->WhenReadable([this, id] { OnProcessEnded(id); });
+  guest->SetHandlers(
+      {[this, id](const Connection::Ptr& from, const platform::Frame& frame) {
+         OnSessionFrame(id, from, frame);
+       },
+       [this, id](const Connection::Ptr&, const arrow::Status& reason) {
+         OnSessionClosed(id, reason);
+       }});
+  Log(LogLevel::kDebug, "session ", id, " of process ", peer.process_id, " begins");
+  const std::vector<uint8_t> welcome =
+      MakeWelcome(message.request_id(), session->home_session);
+  sessions_.emplace(id, std::move(session));
+  guest->Send(welcome);
+  return arrow::Status::OK();
+}
+
+std::vector<uint8_t> SessionServer::MakeWelcome(uint64_t request_id,
+                                                const Home::NewSession& session) const {
+  flatbuffers::FlatBufferBuilder builder;
+  const auto body = format::CreateWelcomeDirect(
+      builder, session.id, node_.value, parts_.home->incarnation(), &session.lease_pages,
+      LockPath(session.id).c_str());
+  return format::FinishReply(&builder, request_id, format::Body::Welcome, body.Union());
+}
+
+void SessionServer::OnSessionFrame(uint64_t id, const Connection::Ptr& connection,
+                                   const platform::Frame& frame) {
+  const auto message = format::ParseMessage(frame.payload);
+  arrow::Status status = message.status();
+  if (status.ok()) status = OnRequest(id, connection, **message);
+  if (status.ok()) return;
+  // The process may still read and write what it holds: only its end gives that back.
+  if (const auto found = sessions_.find(id); found != sessions_.end()) {
+    found->second->connection.reset();
+  }
+  Refuse(connection, message.ok() ? (*message)->request_id() : 0, status);
+}
+
+arrow::Status SessionServer::OnRequest(uint64_t id, const Connection::Ptr& connection,
+                                       const format::Message& message) {
+  if (message.is_reply()) return arrow::Status::Invalid("a reply from a session");
+  const uint64_t request_id = message.request_id();
+  if (message.body_type() == format::Body::ShutdownRequest) {
+    Shutdown(connection, request_id);
+    return arrow::Status::OK();
+  }
+  if (message.body_type() == format::Body::Goodbye) {
+    connection->Send(format::MakeOutcomeReply(request_id, End(id, "said goodbye")));
+    connection->CloseAfterSending();
+    return arrow::Status::OK();
+  }
+  ReplyCache& replies = sessions_.at(id)->replies;
+  switch (replies.Begin(request_id)) {
+    case ReplyCache::Seen::kAnswered:
+      connection->Send(*replies.Find(request_id));
+      return arrow::Status::OK();
+    case ReplyCache::Seen::kUnderWay:
+      return arrow::Status::OK();
+    case ReplyCache::Seen::kNew:
+      break;
+  }
+  return parts_.service->Handle(
+      id, message,
+      [this, id, request_id,
+       alive = std::weak_ptr<bool>(alive_)](std::vector<uint8_t> reply) {
+        if (!alive.expired()) Answer(id, request_id, std::move(reply));
+      });
+}
+
+void SessionServer::Answer(uint64_t id, uint64_t request_id, std::vector<uint8_t> reply) {
+  const auto found = sessions_.find(id);
+  if (found == sessions_.end()) return;  // Ended meanwhile.
+  found->second->replies.Answer(request_id, reply);
+  if (const auto connection = found->second->connection)
+    connection->Send(std::move(reply));
+}
+
+// The process may live on, and with it what it reads and writes (D1).
+void SessionServer::OnSessionClosed(uint64_t id, const arrow::Status& reason) {
+  const auto found = sessions_.find(id);
+  if (found == sessions_.end()) return;
+  found->second->connection.reset();
+  Log(LogLevel::kDebug, "session ", id, " of process ", found->second->process_id,
+      " is not connected any more: ", reason.message());
+}
+
+void SessionServer::OnProcessEnded(uint64_t id) {
+  if (!sessions_.contains(id)) return;
+  const auto held = platform::FileLock::IsHeld(LockPath(id));
+  LogIfError("session lock", held.status());
+  if (held.ok() && !*held) {
+    LogIfError("cannot end a session", End(id, "ended"));
+    return;
+  }
+  // A forked child inherited the lock, and may read.
+  parts_.loop->After(kLockPollPeriod, [this, id, alive = std::weak_ptr<bool>(alive_)] {
+    if (!alive.expired()) OnProcessEnded(id);
+  });
+}
+
+arrow::Status SessionServer::End(uint64_t id, const char* why) {
+  const auto found = sessions_.find(id);
+  const std::unique_ptr<Session> session = std::move(found->second);
+  sessions_.erase(found);
+  Log(LogLevel::kDebug, "session ", id, " of process ", session->process_id, " ", why);
+  const arrow::Status status = parts_.home->EndSession(id);
+  parts_.reclaimer->Kick();
+  LogIfError("cannot remove a session lock", platform::RemoveAll(LockPath(id)));
+  return status;
+}
+
+void SessionServer::Shutdown(const Connection::Ptr& connection, uint64_t request_id) {
+  connection->Send(format::MakeOutcomeReply(request_id, arrow::Status::OK()));
+  on_shutdown_();
+}
+
+}  // namespace sheaf::daemon

@@ -1,0 +1,93 @@
+// Sessions over sockets: greeting, requests, goodbye and death.
+
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+
+#include <arrow/status.h>
+
+#include "daemon/connection.h"
+#include "daemon/event_loop.h"
+#include "daemon/home.h"
+#include "daemon/reclaimer.h"
+#include "daemon/session_service.h"
+#include "daemon/unix_transport.h"
+#include "region/cluster_config.h"
+#include "sheaf/types.h"
+
+namespace sheaf::daemon {
+
+/// \brief Listens at the node's socket, for sessions of this host and for other daemons.
+/// A session ends when it says goodbye, or when its process has ended and nobody holds
+/// its lock any more; a closed socket alone ends nothing (PROTOCOL.md D1). All it is
+/// given outlives it.
+class SessionServer {
+ public:
+  struct Parts {
+    EventLoop* loop;
+    Home* home;
+    SessionService* service;
+    Reclaimer* reclaimer;
+    UnixTransport* transport;
+  };
+  SessionServer(const region::ClusterConfig& config, NodeId node, const Parts& parts,
+                std::function<void()> on_shutdown);
+  ~SessionServer();
+
+  /// \brief From now on clients can connect. AlreadyExists if somebody else listens
+  /// there.
+  arrow::Status Listen();
+
+  /// \brief Refuse new connections and close all; remove the socket and the sessions'
+  /// locks.
+  void Close();
+
+ private:
+  struct Session;
+
+  void AwaitGuests();
+  void Accept();
+  void Welcome(platform::UniqueFd socket);
+  void OnGuestFrame(const Connection::Ptr& guest, platform::Frame frame);
+  arrow::Status Greet(const Connection::Ptr& guest, const format::Message& message,
+                      std::vector<platform::UniqueFd> fds);
+  arrow::Status StartPeer(const Connection::Ptr& guest, const format::Message& message);
+  arrow::Status StartSession(const Connection::Ptr& guest, const format::Message& message,
+                             std::vector<platform::UniqueFd> fds);
+  arrow::Status CheckHello(const format::Hello& hello) const;
+  std::vector<uint8_t> MakeWelcome(uint64_t request_id,
+                                   const Home::NewSession& session) const;
+  void OnSessionFrame(uint64_t id, const Connection::Ptr& connection,
+                      const platform::Frame& frame);
+  arrow::Status OnRequest(uint64_t id, const Connection::Ptr& connection,
+                          const format::Message& message);
+  void OnPeerFrame(NodeId node, const Connection::Ptr& connection,
+                   const platform::Frame& frame);
+  void OnProcessEnded(uint64_t id);
+  void Answer(uint64_t id, uint64_t request_id, std::vector<uint8_t> reply);
+  void OnSessionClosed(uint64_t id, const arrow::Status& reason);
+  arrow::Status End(uint64_t id, const char* why);
+  void Refuse(const Connection::Ptr& connection, uint64_t request_id,
+              const arrow::Status& status);
+  void Shutdown(const Connection::Ptr& connection, uint64_t request_id);
+  std::string LockPath(uint64_t session) const;
+
+  region::ClusterConfig config_;
+  NodeId node_;
+  Parts parts_;
+  std::function<void()> on_shutdown_;
+  std::string lock_folder_;
+  platform::UniqueFd listener_;
+  std::unique_ptr<FdWatch> listener_watch_;
+  std::set<Connection::Ptr> guests_;  ///< Have not said who they are.
+  std::set<Connection::Ptr> peers_;   ///< Other daemons, who ask us.
+  std::map<uint64_t, std::unique_ptr<Session>> sessions_;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+}  // namespace sheaf::daemon

@@ -1,0 +1,179 @@
+#include "daemon/session_service.h"
+
+#include <chrono>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include <arrow/buffer.h>
+
+#include "base/math.h"
+
+namespace sheaf::daemon {
+namespace {
+
+using format::Body;
+
+int64_t NowUnixNs() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+// A copy of its own: the message goes when it is handled, and the codec wants it aligned.
+arrow::Result<std::shared_ptr<arrow::Buffer>> CopyBytes(
+    const flatbuffers::Vector<uint8_t>& bytes) {
+  ARROW_ASSIGN_OR_RAISE(auto copy,
+                        arrow::AllocateBuffer(CheckedCast<int64_t>(bytes.size())));
+  std::memcpy(copy->mutable_data(), bytes.data(), bytes.size());
+  return std::shared_ptr<arrow::Buffer>(std::move(copy));
+}
+
+arrow::Result<Publisher::Request> ReadSealRequest(uint64_t session,
+                                                  const format::SealRequest& body) {
+  if (body.descriptor() == nullptr || body.descriptor()->size() == 0) {
+    return arrow::Status::Invalid("seal request without a descriptor");
+  }
+  if (body.name() != nullptr && body.name()->size() == 0) {
+    return arrow::Status::Invalid("the name is empty");
+  }
+  if (body.descriptor()->size() > codec::kDescriptorSizeMax) {
+    return arrow::Status::CapacityError("descriptor of ", body.descriptor()->size(),
+                                        " bytes, at most ", codec::kDescriptorSizeMax);
+  }
+  Publisher::Request request;
+  request.session = session;
+  request.replace = body.replace();
+  request.expected_version = body.expected_version();
+  request.input.keep = body.keep();
+  request.input.now_unix_ns = NowUnixNs();
+  if (body.name() != nullptr) request.input.name = body.name()->str();
+  if (body.parents() != nullptr) {
+    for (const format::ObjectKey* key : *body.parents()) {
+      request.input.parents.push_back(format::FromKey(*key));
+    }
+  }
+  ARROW_ASSIGN_OR_RAISE(request.input.descriptor, CopyBytes(*body.descriptor()));
+  return request;
+}
+
+std::vector<uint8_t> MakeSealReply(uint64_t id, const Publisher::Published& published) {
+  flatbuffers::FlatBufferBuilder builder;
+  const format::ObjectKey key = format::ToKey(published.object);
+  const auto body = format::CreateSealReply(builder, &key, published.version);
+  return format::FinishReply(&builder, id, Body::SealReply, body.Union());
+}
+
+std::vector<uint8_t> MakeGrantReply(uint64_t id, const Granted& granted,
+                                    uint64_t incarnation) {
+  flatbuffers::FlatBufferBuilder builder;
+  const auto body = format::CreateGrantReply(
+      builder, granted.id.grant, granted.id.generation, incarnation,
+      granted.extent.offset, granted.extent.size_bytes);
+  return format::FinishReply(&builder, id, Body::GrantReply, body.Union());
+}
+
+}  // namespace
+
+SessionService::SessionService(Home* home, HomeClient* homes, Publisher* publisher,
+                               Reclaimer* reclaimer)
+    : home_(home), homes_(homes), publisher_(publisher), reclaimer_(reclaimer) {}
+
+arrow::Status SessionService::Handle(uint64_t session, const format::Message& message,
+                                     const ReplyFn& reply) {
+  const uint64_t id = message.request_id();
+  switch (message.body_type()) {
+    case Body::GrantRequest:
+      Grant(session, id, message.body_as<format::GrantRequest>()->size_bytes(), reply);
+      break;
+    case Body::ReturnRequest:
+      reply(format::MakeOutcomeReply(
+          id, Return(session, *message.body_as<format::ReturnRequest>())));
+      break;
+    case Body::LeasePageRequest:
+      AddLeasePage(session, id, reply);
+      break;
+    case Body::SealRequest:
+      Seal(session, id, *message.body_as<format::SealRequest>(), reply);
+      break;
+    case Body::RetireRequest:
+      Retire(id, *message.body_as<format::RetireRequest>(), reply);
+      break;
+    case Body::KeepRequest:
+      Keep(id, *message.body_as<format::KeepRequest>(), reply);
+      break;
+    default:
+      return arrow::Status::Invalid("a session may not send ",
+                                    format::EnumNameBody(message.body_type()));
+  }
+  return arrow::Status::OK();
+}
+
+void SessionService::Grant(uint64_t session, uint64_t id, uint64_t size_bytes,
+                           const ReplyFn& reply) {
+  const auto answer = [this, id, reply](const arrow::Result<Granted>& granted) {
+    reply(granted.ok() ? MakeGrantReply(id, *granted, home_->incarnation())
+                       : format::MakeOutcomeReply(id, granted.status()));
+  };
+  const auto granted = home_->Grant(session, size_bytes);
+  if (!granted.status().IsOutOfMemory() || home_->num_retired() == 0) {
+    return answer(granted);
+  }
+  reclaimer_->ReclaimNow(
+      [this, session, size_bytes, answer] { answer(home_->Grant(session, size_bytes)); });
+}
+
+arrow::Status SessionService::Return(uint64_t session,
+                                     const format::ReturnRequest& body) {
+  if (body.grants() == nullptr) return arrow::Status::Invalid("return of no grants");
+  arrow::Status status;
+  for (const format::GrantKey* key : *body.grants()) {
+    status &= home_->Return(session, {key->grant(), key->generation()});
+  }
+  return status;
+}
+
+void SessionService::AddLeasePage(uint64_t session, uint64_t id, const ReplyFn& reply) {
+  const auto page = home_->AddLeasePage(session);
+  if (!page.ok()) return reply(format::MakeOutcomeReply(id, page.status()));
+  flatbuffers::FlatBufferBuilder builder;
+  const auto body = format::CreateLeasePageReply(builder, *page);
+  reply(format::FinishReply(&builder, id, Body::LeasePageReply, body.Union()));
+}
+
+void SessionService::Seal(uint64_t session, uint64_t id, const format::SealRequest& body,
+                          const ReplyFn& reply) {
+  const auto request = ReadSealRequest(session, body);
+  if (!request.ok()) return reply(format::MakeOutcomeReply(id, request.status()));
+  publisher_->Publish(
+      *request, [id, reply](const arrow::Result<Publisher::Published>& published) {
+        reply(published.ok() ? MakeSealReply(id, *published)
+                             : format::MakeOutcomeReply(id, published.status()));
+      });
+}
+
+void SessionService::Retire(uint64_t id, const format::RetireRequest& body,
+                            const ReplyFn& reply) {
+  if (body.object() == nullptr) {
+    return reply(
+        format::MakeOutcomeReply(id, arrow::Status::Invalid("retire of nothing")));
+  }
+  homes_->Retire(format::FromKey(*body.object()),
+                 body.name() != nullptr ? body.name()->str() : "",
+                 [id, reply](const arrow::Status& status) {
+                   reply(format::MakeOutcomeReply(id, status));
+                 });
+}
+
+void SessionService::Keep(uint64_t id, const format::KeepRequest& body,
+                          const ReplyFn& reply) {
+  if (body.object() == nullptr) {
+    return reply(format::MakeOutcomeReply(id, arrow::Status::Invalid("keep of nothing")));
+  }
+  homes_->SetKept(format::FromKey(*body.object()), body.keep(),
+                  [id, reply](const arrow::Status& status) {
+                    reply(format::MakeOutcomeReply(id, status));
+                  });
+}
+
+}  // namespace sheaf::daemon

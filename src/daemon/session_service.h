@@ -1,0 +1,44 @@
+// What a session may ask of its daemon.
+
+#pragma once
+
+#include <cstdint>
+#include <functional>
+
+#include "daemon/home.h"
+#include "daemon/home_client.h"
+#include "daemon/publisher.h"
+#include "daemon/reclaimer.h"
+#include "daemon/transport.h"
+#include "format/message.h"
+
+namespace sheaf::daemon {
+
+/// \brief Answers the requests of all sessions. Messages are verified FlatBuffers; what
+/// they say is input. All it is given outlives it.
+class SessionService {
+ public:
+  SessionService(Home* home, HomeClient* homes, Publisher* publisher,
+                 Reclaimer* reclaimer);
+
+  /// \brief Answer `message` of `session`, maybe later. Invalid, and nothing is answered,
+  /// if it is no request that a session may send.
+  arrow::Status Handle(uint64_t session, const format::Message& message,
+                       const ReplyFn& reply);
+
+ private:
+  void Grant(uint64_t session, uint64_t id, uint64_t size_bytes, const ReplyFn& reply);
+  arrow::Status Return(uint64_t session, const format::ReturnRequest& body);
+  void AddLeasePage(uint64_t session, uint64_t id, const ReplyFn& reply);
+  void Seal(uint64_t session, uint64_t id, const format::SealRequest& body,
+            const ReplyFn& reply);
+  void Retire(uint64_t id, const format::RetireRequest& body, const ReplyFn& reply);
+  void Keep(uint64_t id, const format::KeepRequest& body, const ReplyFn& reply);
+
+  Home* home_;
+  HomeClient* homes_;
+  Publisher* publisher_;
+  Reclaimer* reclaimer_;
+};
+
+}  // namespace sheaf::daemon

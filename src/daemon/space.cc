@@ -1,0 +1,79 @@
+#include "daemon/space.h"
+
+#include "base/check.h"
+#include "format/layout.h"
+#include "platform/cache.h"
+
+namespace sheaf::daemon {
+
+Space::Space(region::Segment* own_segment, const GrantOwner& node)
+    : segment_(own_segment),
+      node_(node),
+      ranges_(own_segment->data().size_bytes()),
+      grants_(own_segment),
+      warm_(&own_segment->data()) {}
+
+arrow::Result<Granted> Space::Grant(uint64_t session, uint64_t size_bytes) {
+  if (size_bytes == 0) return arrow::Status::Invalid("grant of 0 bytes");
+  ARROW_ASSIGN_OR_RAISE(const uint32_t grant, grants_.NextFree());
+  ARROW_ASSIGN_OR_RAISE(const alloc::Range extent, ranges_.Grant(size_bytes, grant));
+  auto id = Record(grant, session, extent);
+  if (!id.ok()) {
+    ranges_.Return(grant);
+    return id.status();
+  }
+  of_session_[session].insert(grant);
+  return Granted{*id, extent};
+}
+
+arrow::Result<GrantId> Space::Record(uint32_t grant, uint64_t session,
+                                     const alloc::Range& extent) {
+  ARROW_RETURN_NOT_OK(warm_.Warm(extent));
+  GrantOwner owner = node_;
+  owner.session = session;
+  return grants_.Own(grant, owner, extent);
+}
+
+bool Space::Holds(uint64_t session, uint32_t grant) const {
+  const auto held = of_session_.find(session);
+  return held != of_session_.end() && held->second.contains(grant);
+}
+
+arrow::Status Space::Return(uint64_t session, const GrantId& id) {
+  ARROW_ASSIGN_OR_RAISE(const GrantTable::Entry entry, grants_.Find(id));
+  if (!Holds(session, id.grant)) {
+    return arrow::Status::Invalid("grant ", id.grant, " belongs to session ",
+                                  entry.owner.session, ", not to ", session);
+  }
+  ARROW_RETURN_NOT_OK(
+      grants_.Free(id));  // in memory before the extent can be granted again
+  ranges_.Return(id.grant);
+  const auto held = of_session_.find(session);
+  held->second.erase(id.grant);
+  if (held->second.empty()) of_session_.erase(held);
+  return arrow::Status::OK();
+}
+
+arrow::Status Space::ReturnAll(uint64_t session) {
+  const auto held = of_session_.find(session);
+  if (held == of_session_.end()) return arrow::Status::OK();
+  const std::set<uint32_t> grants = held->second;
+  for (const uint32_t grant : grants) {
+    SettleOpenRanges(grant);
+    ARROW_RETURN_NOT_OK(Return(session, {grant, grants_.Get(grant).generation}));
+  }
+  return arrow::Status::OK();
+}
+
+// One settle for all between the first and the last open byte: in class C each costs D.
+void Space::SettleOpenRanges(uint32_t grant) {
+  const std::vector<alloc::Range> open = ranges_.OpenRanges(grant);
+  if (open.empty()) return;
+  const region::Part& data = segment_->data();
+  data.cache()->Settle(data.data() + open.front().offset,
+                       open.back().end() - open.front().offset);
+}
+
+arrow::Status Space::WarmAll() { return warm_.Warm({0, segment_->data().size_bytes()}); }
+
+}  // namespace sheaf::daemon

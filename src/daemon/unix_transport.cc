@@ -1,0 +1,178 @@
+#include "daemon/unix_transport.h"
+
+#include <string>
+#include <utility>
+
+#include "base/check.h"
+#include "daemon/log.h"
+#include "platform/process.h"
+#include "platform/unix_socket.h"
+#include "sheaf/status.h"
+
+namespace sheaf::daemon {
+namespace {
+
+constexpr uint64_t kHelloId = 0;  // ids of requests begin with 1
+constexpr std::chrono::milliseconds kConnectRetryPeriod{20};
+
+arrow::Status NodeLost(NodeId node, const std::string& why) {
+  return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kNodeLost,
+                    "node " + std::to_string(node.value) + " " + why);
+}
+
+}  // namespace
+
+UnixTransport::UnixTransport(EventLoop* loop, const region::ClusterConfig& config,
+                             NodeId self, uint64_t incarnation)
+    : loop_(loop), config_(config), self_(self), incarnation_(incarnation) {}
+
+UnixTransport::~UnixTransport() {
+  for (auto& [node, peer] : peers_) {
+    if (peer.connection != nullptr) peer.connection->Close();
+  }
+}
+
+void UnixTransport::Request(NodeId node, std::vector<uint8_t> message,
+                            ReplyCallback done) {
+  SHEAF_CHECK(node != self_);
+  const uint64_t id = format::GetMessage(message.data())->request_id();
+  Peer& peer = peers_[node];
+  if (peer.pending.size() >= kRequestsMax) {
+    loop_->After(std::chrono::nanoseconds(0), [node, done = std::move(done)] {
+      done(NodeLost(node, "has too many requests unanswered"));
+    });
+    return;
+  }
+  if (peer.greeted) peer.connection->Send(message);
+  peer.pending[id] = {std::move(message), std::move(done)};
+  if (!peer.greeted) ConnectAfter(node, std::chrono::nanoseconds(0));
+  loop_->After(kRequestDeadline, [this, node, id, alive = std::weak_ptr<bool>(alive_)] {
+    if (!alive.expired()) Complete(node, id, NodeLost(node, "does not answer"));
+  });
+}
+
+// Never from inside Request: a connection may fail at once, and calls back then.
+void UnixTransport::ConnectAfter(NodeId node, std::chrono::nanoseconds delay) {
+  Peer& peer = peers_[node];
+  if (peer.retry_armed || peer.connection != nullptr || peer.pending.empty()) return;
+  peer.retry_armed = true;
+  loop_->After(delay, [this, node, alive = std::weak_ptr<bool>(alive_)] {
+    if (alive.expired()) return;
+    peers_[node].retry_armed = false;
+    Connect(node);
+  });
+}
+
+void UnixTransport::Connect(NodeId node) {
+  Peer& peer = peers_[node];
+  if (peer.connection != nullptr || peer.pending.empty()) return;
+  auto socket = platform::ConnectUnix(config_.socket_path(node));
+  if (socket.ok()) {
+    const auto credentials = platform::GetPeerCredentials(socket->get());
+    if (credentials.ok() && credentials->user_id != platform::CurrentUserId()) {
+      Log(LogLevel::kWarning, "the daemon of node ", node.value, " runs as another user");
+      socket = arrow::Status::IOError("another user's");
+    }
+  }
+  if (!socket.ok()) return ConnectAfter(node, kConnectRetryPeriod);
+  peer.greeted = false;
+  peer.connection = Connection::Start(
+      loop_, std::move(*socket),
+      {[this, node](const Connection::Ptr&, const platform::Frame& frame) {
+         OnFrame(node, frame);
+       },
+       [this, node](const Connection::Ptr&, const arrow::Status& reason) {
+         Lose(node, reason);
+       }});
+  peer.connection->Send(MakeHello());
+}
+
+std::vector<uint8_t> UnixTransport::MakeHello() const {
+  flatbuffers::FlatBufferBuilder builder;
+  const auto hello = format::CreateNodeHello(
+      builder, format::kMessageVersion, config_.cluster_id, self_.value, incarnation_);
+  return format::FinishRequest(&builder, kHelloId, format::Body::NodeHello,
+                               hello.Union());
+}
+
+std::vector<uint8_t> UnixTransport::MakeHelloReply(uint64_t request_id) const {
+  flatbuffers::FlatBufferBuilder builder;
+  const auto hello = format::CreateNodeHello(
+      builder, format::kMessageVersion, config_.cluster_id, self_.value, incarnation_);
+  return format::FinishReply(&builder, request_id, format::Body::NodeHello,
+                             hello.Union());
+}
+
+arrow::Result<NodeId> UnixTransport::CheckHello(const format::Message& message) const {
+  ARROW_ASSIGN_OR_RAISE(const auto* hello, format::BodyAs<format::NodeHello>(message));
+  if (hello->protocol_version() != format::kMessageVersion) {
+    return arrow::Status::Invalid("peer speaks version ", hello->protocol_version(),
+                                  ", this daemon ", format::kMessageVersion);
+  }
+  if (hello->cluster_id() != config_.cluster_id) {
+    return arrow::Status::Invalid("peer belongs to another cluster");
+  }
+  if (hello->node() >= config_.nodes || hello->node() == self_.value) {
+    return arrow::Status::Invalid("peer says it is node ", hello->node());
+  }
+  return NodeId{hello->node()};
+}
+
+void UnixTransport::Deliver(NodeId from, const format::Message& message,
+                            const ReplyFn& reply) {
+  if (handler_) return handler_(from, message, reply);
+  reply(format::MakeOutcomeReply(message.request_id(),
+                                 NodeLost(self_, "is not ready yet")));
+}
+
+arrow::Status UnixTransport::CheckGreeting(NodeId node,
+                                           const format::Message& reply) const {
+  ARROW_RETURN_NOT_OK(format::ToStatus(reply));
+  ARROW_ASSIGN_OR_RAISE(const NodeId answered, CheckHello(reply));
+  if (answered == node) return arrow::Status::OK();
+  return arrow::Status::Invalid("node ", answered.value,
+                                " answers at the socket of node ", node.value);
+}
+
+void UnixTransport::OnFrame(NodeId node, const platform::Frame& frame) {
+  Peer& peer = peers_[node];
+  const auto reply = format::ParseMessage(frame.payload);
+  if (!reply.ok() || !(*reply)->is_reply()) {
+    peer.connection->Close();
+    return Lose(node, reply.ok() ? arrow::Status::Invalid("a request on this side")
+                                 : reply.status());
+  }
+  if (peer.greeted) return Complete(node, (*reply)->request_id(), reply);
+  if (const arrow::Status status = CheckGreeting(node, **reply); !status.ok()) {
+    peer.connection->Close();
+    return Lose(node, status);
+  }
+  peer.greeted = true;
+  const auto connection = peer.connection;
+  for (const auto& [id, pending] : peer.pending) connection->Send(pending.message);
+}
+
+void UnixTransport::Complete(NodeId node, uint64_t request_id,
+                             const arrow::Result<const format::Message*>& reply) {
+  Peer& peer = peers_[node];
+  const auto found = peer.pending.find(request_id);
+  if (found == peer.pending.end()) return;  // Answered before, or given up.
+  const ReplyCallback done = std::move(found->second.done);
+  peer.pending.erase(found);
+  if (!reply.ok()) return done(reply.status());
+  if (const arrow::Status status = format::ToStatus(**reply); !status.ok()) {
+    return done(status);
+  }
+  done(reply);
+}
+
+// What is unanswered is sent again over the next connection, until its deadline.
+void UnixTransport::Lose(NodeId node, const arrow::Status& reason) {
+  Log(LogLevel::kInfo, "connection to node ", node.value, " lost: ", reason.ToString());
+  Peer& peer = peers_[node];
+  peer.connection.reset();
+  peer.greeted = false;
+  ConnectAfter(node, kConnectRetryPeriod);
+}
+
+}  // namespace sheaf::daemon

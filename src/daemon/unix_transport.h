@@ -1,0 +1,75 @@
+// Transport between the daemons of one host: UNIX sockets.
+
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "daemon/connection.h"
+#include "daemon/event_loop.h"
+#include "daemon/transport.h"
+#include "format/message.h"
+#include "region/cluster_config.h"
+#include "sheaf/types.h"
+
+namespace sheaf::daemon {
+
+/// A request that is not answered by then fails with reason node lost.
+constexpr std::chrono::seconds kRequestDeadline{10};
+/// Requests to one peer that may be under way; more fail at once.
+constexpr size_t kRequestsMax = 1024;
+
+/// \brief One connection to each peer, made when the first request needs it and again
+/// when it was lost; all that is unanswered is then sent once more. Connections that
+/// peers make to us come in through `Adopt`. The loop outlives it.
+class UnixTransport : public Transport {
+ public:
+  UnixTransport(EventLoop* loop, const region::ClusterConfig& config, NodeId self,
+                uint64_t incarnation);
+  ~UnixTransport() override;
+
+  void Request(NodeId node, std::vector<uint8_t> message, ReplyCallback done) override;
+  void Serve(Handler handler) override { handler_ = std::move(handler); }
+
+  /// \brief Check a peer's greeting, which came over a connection of our own user's.
+  /// Returns the peer; Invalid says what does not fit.
+  arrow::Result<NodeId> CheckHello(const format::Message& message) const;
+  /// \brief The reply to a greeting that fits.
+  std::vector<uint8_t> MakeHelloReply(uint64_t request_id) const;
+  /// \brief A request that `from` sent over a connection of its own.
+  void Deliver(NodeId from, const format::Message& message, const ReplyFn& reply);
+
+ private:
+  struct Pending {
+    std::vector<uint8_t> message;
+    ReplyCallback done;
+  };
+  struct Peer {
+    std::shared_ptr<Connection> connection;  ///< Null while there is none.
+    bool greeted = false;
+    bool retry_armed = false;
+    std::map<uint64_t, Pending> pending;  ///< By request id.
+  };
+
+  void Connect(NodeId node);
+  void ConnectAfter(NodeId node, std::chrono::nanoseconds delay);
+  void OnFrame(NodeId node, const platform::Frame& frame);
+  arrow::Status CheckGreeting(NodeId node, const format::Message& reply) const;
+  void Complete(NodeId node, uint64_t request_id,
+                const arrow::Result<const format::Message*>& reply);
+  void Lose(NodeId node, const arrow::Status& reason);
+  std::vector<uint8_t> MakeHello() const;
+
+  EventLoop* loop_;
+  region::ClusterConfig config_;
+  NodeId self_;
+  uint64_t incarnation_;
+  Handler handler_;
+  std::map<NodeId, Peer> peers_;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+}  // namespace sheaf::daemon
