@@ -16,10 +16,6 @@ namespace {
 using format::ControlLayout;
 using format::SegmentHeader;
 
-/// Enough of the control part to hold the header.
-constexpr uint64_t kPeekBytes = 4096;
-static_assert(sizeof(SegmentHeader) <= kPeekBytes);
-
 arrow::Result<uint64_t> SizeOf(const std::string& path) {
   ARROW_ASSIGN_OR_RAISE(const platform::UniqueFd fd,
                         platform::OpenFile(path, platform::Access::kRead));
@@ -27,9 +23,10 @@ arrow::Result<uint64_t> SizeOf(const std::string& path) {
 }
 
 arrow::Result<SegmentHeader> ReadHeader(const ClusterConfig& config,
-                                        const AttachOptions& options, SegmentId id) {
+                                        const AttachOptions& options, SegmentId id,
+                                        uint64_t file_size) {
   ARROW_ASSIGN_OR_RAISE(const auto part,
-                        OpenPart(config, options, id, PartKind::kControl, kPeekBytes));
+                        OpenPart(config, options, id, PartKind::kControl, file_size));
   part->cache()->Invalidate(part->data(), sizeof(SegmentHeader));
   SegmentHeader header;
   std::memcpy(&header, part->data(), sizeof(header));
@@ -56,8 +53,9 @@ arrow::Result<std::unique_ptr<Segment>> AttachSegment(const ClusterConfig& confi
   const auto size = SizeOf(PartPath(config, id, PartKind::kControl));
   if (size.status().IsKeyError()) return nullptr;
   ARROW_RETURN_NOT_OK(size.status());
-  if (*size < kPeekBytes) return nullptr;
-  ARROW_ASSIGN_OR_RAISE(const SegmentHeader header, ReadHeader(config, options, id));
+  if (*size < sizeof(SegmentHeader)) return nullptr;
+  ARROW_ASSIGN_OR_RAISE(const SegmentHeader header,
+                        ReadHeader(config, options, id, *size));
   if (Inspect(header) == HeaderState::kBlank) return nullptr;
   ARROW_RETURN_NOT_OK(CheckHeader(header, config, id));
   ARROW_ASSIGN_OR_RAISE(auto control, OpenChecked(config, options, id, PartKind::kControl,

@@ -1,0 +1,278 @@
+#include "region/sim_memory.h"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstring>
+#include <utility>
+
+#include "base/check.h"
+#include "base/math.h"
+#include "platform/process.h"
+#include "platform/shared_word.h"
+
+namespace sheaf::region {
+namespace {
+
+using platform::Access;
+using platform::Mapping;
+using platform::SharedWord;
+
+constexpr uint64_t kPageBytes = 4096;
+/// The lock is given up after so many bytes, for others that wait for single lines.
+constexpr uint64_t kBytesPerLock = uint64_t{64} << 10;
+/// A line that other threads store to all the time is taken as it is after so many looks.
+constexpr int kSnapshotReadsMax = 100;
+/// Chance events after one call, at most.
+constexpr uint64_t kChaosStepsMax = 4;
+
+/// SimNode::intent: bit 0 says which, the rest is the line + 1.
+constexpr uint64_t kIntentWriteBack = 1;
+uint64_t IntentOf(uint64_t line, bool write_back) {
+  return (line + 1) << 1 | (write_back ? kIntentWriteBack : 0);
+}
+
+uint64_t NowNs() { return static_cast<uint64_t>(platform::BootTime().count()); }
+
+/// SplitMix64: the next of a sequence that `state` stands in.
+uint64_t NextRandom(uint64_t* state) {
+  uint64_t z = (*state += 0x9E3779B97F4A7C15);
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
+  return z ^ (z >> 31);
+}
+
+/// Bytes that somebody stored since the word was `shadow`, all others from `truth`.
+uint64_t MergeBytes(uint64_t image, uint64_t shadow, uint64_t truth) {
+  uint64_t merged = 0;
+  for (int shift = 0; shift < 64; shift += 8) {
+    const uint64_t mask = uint64_t{0xFF} << shift;
+    merged |= ((image ^ shadow) & mask) != 0 ? image & mask : truth & mask;
+  }
+  return merged;
+}
+
+/// The words of a line at one instant, although others may be storing to it: a line is
+/// written back as a unit (PROTOCOL.md HW3).
+SimLine Snapshot(const uint64_t* line, uint64_t word_count) {
+  const auto load = [&] {
+    SimLine words{};
+    for (uint64_t i = 0; i < word_count; ++i)
+      words[i] = SharedWord(line + i).LoadAcquire();
+    return words;
+  };
+  SimLine words = load();
+  for (int i = 0; i < kSnapshotReadsMax; ++i) {
+    const SimLine again = load();
+    if (again == words) break;
+    words = again;
+  }
+  return words;
+}
+
+arrow::Result<Mapping> MapWritable(const std::string& path, uint64_t size_bytes) {
+  ARROW_ASSIGN_OR_RAISE(const auto fd, platform::OpenFile(path, Access::kReadWrite));
+  return Mapping::Map(fd.get(), size_bytes, Access::kReadWrite);
+}
+
+}  // namespace
+
+SimFiles SimFilesOf(const std::string& truth, uint32_t num_nodes) {
+  SimFiles files{truth, truth + ".state", {}, {}};
+  for (uint32_t i = 0; i < num_nodes; ++i) {
+    files.images.push_back(truth + ".image" + std::to_string(i));
+    files.shadows.push_back(truth + ".shadow" + std::to_string(i));
+  }
+  return files;
+}
+
+SimMemory::SimMemory(SimState state, const ClusterConfig& config, SegmentId segment,
+                     NodeId node)
+    : state_(std::move(state)),
+      node_(node.value),
+      options_(config.sim),
+      delay_ns_(static_cast<uint64_t>(config.posted_delay_us) * 1000),
+      chaos_seed_(config.sim.seed),
+      words_per_line_(config.sim.line_bytes / sizeof(uint64_t)) {
+  // Nodes and segments have histories of their own.
+  chaos_seed_ = NextRandom(&chaos_seed_) ^ (uint64_t{segment.value} << 32 | node.value);
+}
+
+arrow::Result<SimMemory> SimMemory::Open(const SimFiles& files,
+                                         const ClusterConfig& config, SegmentId segment,
+                                         NodeId node, uint64_t size_bytes) {
+  ARROW_ASSIGN_OR_RAISE(SimState state, SimState::Open(files.state));
+  if (node.value >= state.num_nodes() || node.value >= files.images.size()) {
+    return arrow::Status::Invalid(files.state, ": made for ", state.num_nodes(),
+                                  " nodes, there is no node ", node.value,
+                                  ": restart its node");
+  }
+  SimMemory memory(std::move(state), config, segment, node);
+  ARROW_ASSIGN_OR_RAISE(memory.image_, MapWritable(files.images[node.value], size_bytes));
+  ARROW_ASSIGN_OR_RAISE(memory.shadow_,
+                        MapWritable(files.shadows[node.value], size_bytes));
+  ARROW_ASSIGN_OR_RAISE(memory.truth_, MapWritable(files.truth, size_bytes));
+  memory.num_lines_ = size_bytes / memory.line_bytes();
+  return memory;
+}
+
+uint64_t* SimMemory::ImageLine(uint64_t line) const {
+  return reinterpret_cast<uint64_t*>(image_.data() + line * line_bytes());
+}
+
+uint64_t* SimMemory::ShadowLine(uint64_t line) const {
+  return reinterpret_cast<uint64_t*>(shadow_.data() + line * line_bytes());
+}
+
+const uint64_t* SimMemory::TruthLine(uint64_t line) const {
+  return reinterpret_cast<const uint64_t*>(truth_.data() + line * line_bytes());
+}
+
+SimPosted SimMemory::PostedOf(uint32_t node) const {
+  return {&state_.node(node), truth_.data(), line_bytes(),
+          options_.posted ? kSimPostedMax : 1};
+}
+
+void SimMemory::Flush(uint64_t offset, uint64_t size_bytes) {
+  if (size_bytes == 0) return;
+  const uint64_t first = offset / line_bytes();
+  const uint64_t end = (offset + size_bytes - 1) / line_bytes() + 1;
+  SHEAF_CHECK(end <= num_lines_);
+  const uint64_t step = kBytesPerLock / line_bytes();
+  for (uint64_t line = first; line < end; line += step) {
+    const SimState::Guard guard(state_);
+    CatchUp(guard);
+    FlushLines(line, std::min(step, end - line));
+    if (line + step < end || !options_.chaos) continue;
+    self().recent[self().recent_count++ % kSimRecentMax] = {first, end - first};
+    CauseChaos();
+  }
+}
+
+void SimMemory::Drain() {
+  if (!options_.posted) return;
+  const SimState::Guard guard(state_);
+  CatchUp(guard);
+  PostedOf(node_).ArriveAll();
+}
+
+void SimMemory::Fence() {
+  if (!options_.chaos) return;
+  const SimState::Guard guard(state_);
+  CatchUp(guard);
+  CauseChaos();
+}
+
+/// What must be in the truth by now is there, and no line of this node is half-way.
+void SimMemory::CatchUp(const SimState::Guard& guard) {
+  const uint64_t now_ns = options_.posted ? NowNs() : 0;
+  for (uint32_t node = 0; node < state_.num_nodes(); ++node) {
+    if (guard.previous_holder_died()) {
+      PostedOf(node).ArriveAll();  // Early, as they may: the truth has no torn line now.
+    } else if (options_.posted && now_ns >= delay_ns_) {
+      PostedOf(node).ArriveUntil(now_ns - delay_ns_);
+    }
+  }
+  if (self().intent != 0) Recover();
+}
+
+/// A process of this node died while it moved a line. Moves it again.
+void SimMemory::Recover() {
+  const uint64_t line = (self().intent >> 1) - 1;
+  SHEAF_CHECK(line < num_lines_);
+  if ((self().intent & kIntentWriteBack) != 0) {
+    // Before Post: the line stays dirty. After it: it arrived. Either way the image is
+    // newer than the truth, where they differ.
+    for (uint64_t i = 0; i < words_per_line_; ++i)
+      ShadowLine(line)[i] = TruthLine(line)[i];
+  } else {
+    Fetch(line);
+  }
+  SharedWord(&self().intent).StoreRelease(0);
+}
+
+/// True if image, shadow and truth are equal, as most clean lines are.
+bool SimMemory::IsQuiet(uint64_t first_line, uint64_t line_count) const {
+  const uint64_t size_bytes = line_count * line_bytes();
+  return std::memcmp(ImageLine(first_line), ShadowLine(first_line), size_bytes) == 0 &&
+         std::memcmp(TruthLine(first_line), ShadowLine(first_line), size_bytes) == 0;
+}
+
+void SimMemory::FlushLines(uint64_t first_line, uint64_t line_count) {
+  const uint64_t end = first_line + line_count;
+  const uint64_t step = kPageBytes / line_bytes();
+  for (uint64_t block = first_line; block < end; block += step) {
+    const uint64_t count = std::min(step, end - block);
+    if (IsQuiet(block, count)) continue;
+    for (uint64_t i = 0; i < count; ++i) FlushLine(block + i);
+  }
+}
+
+void SimMemory::FlushLine(uint64_t line) {
+  const SimLine words = Snapshot(ImageLine(line), words_per_line_);
+  const uint64_t* shadow = ShadowLine(line);
+  if (!std::equal(shadow, shadow + words_per_line_, words.begin())) {
+    WriteBack(line, words);
+  } else if (std::memcmp(TruthLine(line), shadow, line_bytes()) != 0 &&
+             !PostedOf(node_).Holds(line)) {
+    // A node's load does not pass its own posted write to that line.
+    Fetch(line);
+  }
+}
+
+void SimMemory::WriteBack(uint64_t line, const SimLine& words) {
+  SharedWord(&self().intent).StoreRelease(IntentOf(line, true));
+  SimPosted posted = PostedOf(node_);
+  posted.Post(line, words, options_.posted ? NowNs() : 0);
+  if (!options_.posted) posted.ArriveAll();
+  // Not the image: whoever stored to it meanwhile has made the line dirty again.
+  std::copy_n(words.begin(), words_per_line_, ShadowLine(line));
+  SharedWord(&self().intent).StoreRelease(0);
+}
+
+void SimMemory::Fetch(uint64_t line) {
+  SharedWord(&self().intent).StoreRelease(IntentOf(line, false));
+  // Word 0 last: it is what tells whether the others are to be believed (PROTOCOL.md L2,
+  // L7), and a reader in this node may be looking.
+  for (uint64_t i = words_per_line_; i-- > 0;) {
+    FetchWord(ImageLine(line) + i, ShadowLine(line) + i, TruthLine(line)[i]);
+  }
+  SharedWord(&self().intent).StoreRelease(0);
+}
+
+void SimMemory::FetchWord(uint64_t* image, uint64_t* shadow, uint64_t truth) {
+  if (*shadow == truth) return;
+  std::atomic_ref<uint64_t> word(*image);
+  uint64_t found = *shadow;
+  // Ends after two rounds, unless other threads store to this very word all the time.
+  while (!word.compare_exchange_weak(found, MergeBytes(found, *shadow, truth))) {
+  }
+  SharedWord(shadow).StoreRelease(truth);
+}
+
+/// What caches may do at any time: write a dirty line back, drop and fetch a clean one,
+/// let a posted one arrive. Follows from seed, segment, node and how many calls there
+/// were.
+void SimMemory::CauseChaos() {
+  uint64_t random = chaos_seed_ + 0x9E3779B97F4A7C15 * ++self().operations;
+  const uint64_t steps = NextRandom(&random) % (kChaosStepsMax + 1);
+  for (uint64_t i = 0; i < steps && self().recent_count > 0; ++i) {
+    FlushLine(PickLine(NextRandom(&random)));
+  }
+  if (options_.posted && NextRandom(&random) % 2 == 0) {
+    PostedOf(node_).ArriveAny(NextRandom(&random));
+  }
+}
+
+/// A line of the pages that a recent range touches: memory that exists.
+uint64_t SimMemory::PickLine(uint64_t random) const {
+  const uint64_t count = std::min(self().recent_count, kSimRecentMax);
+  const SimRange& range = self().recent[random % count];
+  const uint64_t lines_per_page = kPageBytes / line_bytes();
+  const uint64_t begin = RoundDown(range.first_line, lines_per_page);
+  const uint64_t end = RoundUp(range.first_line + range.line_count, lines_per_page);
+  const uint64_t pick = random / kSimRecentMax;
+  return std::min(begin + pick % (end - begin), num_lines_ - 1);
+}
+
+}  // namespace sheaf::region
