@@ -214,17 +214,20 @@ void HomeDirectory::Impl::TakeOver(uint32_t index, Adopted adopted) {
 /// The index of this node's last life stays until a new claim replaces it: readers use
 /// it.
 void HomeDirectory::Impl::AdoptIndexTable() {
-  const auto header = region::ReadControlLine<format::IndexHeaderLine>(
-      *segment_, segment_->NodeLine(format::NodeLine::kIndexHeader));
-  if (!header || header->epoch == 0 ||
-      header->capacity_entries >
-          segment_->header().records_size_bytes / format::kLineBytes) {
+  uint64_t* line = segment_->NodeLine(format::NodeLine::kIndexHeader);
+  const auto header = region::ReadControlLine<format::IndexHeaderLine>(*segment_, line);
+  if (header && header->epoch == 0) return;
+  const uint64_t entries_max = segment_->header().records_size_bytes / format::kLineBytes;
+  if (header && header->capacity_entries <= entries_max &&
+      records_
+          .Reserve(header->table_offset, header->capacity_entries * format::kLineBytes)
+          .ok()) {
     return;
   }
-  // A cache over the slots: if it cannot be kept, look-ups wait for the next claim.
-  const arrow::Status ignored = records_.Reserve(
-      header->table_offset, header->capacity_entries * format::kLineBytes);
-  if (!ignored.ok()) problems_.push_back("index: " + ignored.message());
+  // A cache over the slots: look-ups wait for the next claim.
+  problems_.push_back("the catalog's index was damaged and is given up");
+  region::StoreControlLine(segment_, line, format::IndexHeaderLine{}, region::kBusyLine,
+                           region::Arrival::kSettled);
 }
 
 }  // namespace sheaf::directory

@@ -3,8 +3,9 @@
 
 #pragma once
 
+#include <compare>
 #include <cstdint>
-#include <map>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -14,6 +15,7 @@
 #include <arrow/status.h>
 
 #include "directory/directory.h"
+#include "region/control_line.h"
 #include "region/region.h"
 #include "sheaf/types.h"
 
@@ -33,45 +35,72 @@ struct Found {
 
 /// \brief Find `name` one-sided: index of the highest epoch, then the slot (C7). Nothing
 /// if absent. Names with equal hashes are told apart by the record's full name. Any
-/// process; reads only.
+/// process; reads only. IOError with reason node lost while there is no complete index
+/// (no node has claimed the catalog, or one is about to), or if the name leads to a
+/// segment that is not attached: try again later.
 arrow::Result<std::optional<Found>> Lookup(const region::Region& region,
-                                           const std::string& name);
+                                           const std::string& name,
+                                           HashFn hash = format::HashName);
+arrow::Result<std::optional<Found>> Lookup(const region::SegmentList& segments,
+                                           const std::string& name,
+                                           HashFn hash = format::HashName);
 
 /// \brief Every bound name with its object, by scanning slots one-sided (truth, not the
-/// index).
+/// index). Sorted by name, of several versions the highest. Objects that go meanwhile, or
+/// whose slot or record cannot be read, are left out.
 struct Listed {
   Found found;
   Record record;
 };
 arrow::Result<std::vector<Listed>> List(const region::Region& region);
+arrow::Result<std::vector<Listed>> List(const region::SegmentList& segments);
 
 /// \brief The leader's side. One per leader daemon, single-threaded. The index lies in
-/// the leader's own record area.
+/// the leader's own record area. Invariant CATALOG-1: an entry leads to the bound object
+/// of its name with the highest version, or while there is none to one that is about to
+/// be bound. Entries are hints: the slot decides. Invariant CATALOG-2: versions of a name
+/// rise within the epoch, also over its removal.
 class CatalogLeader {
  public:
   /// \brief Claim `epoch` and build the index by scanning the slots of all segments (C1,
-  /// C2).
-  static arrow::Result<std::unique_ptr<CatalogLeader>> Claim(const region::Region* region,
-                                                             HomeDirectory* home,
-                                                             uint32_t epoch);
+  /// C2); call Region::AttachMissing before. Invalid if `epoch` is not above every epoch
+  /// claimed so far; IOError if some slot cannot be read (it might hold any name).
+  static arrow::Result<std::unique_ptr<CatalogLeader>> Claim(
+      const region::Region* region, HomeDirectory* home, uint32_t epoch,
+      HashFn hash = format::HashName);
+  /// The segments there are now, for each use anew.
+  using SegmentsFn = std::function<region::SegmentList()>;
+  static arrow::Result<std::unique_ptr<CatalogLeader>> Claim(
+      SegmentsFn segments, HomeDirectory* home, uint32_t epoch,
+      HashFn hash = format::HashName);
   ~CatalogLeader();
+
+  /// \brief Bound objects that Claim found besides one of a higher version of the same
+  /// name: to be retired by their homes.
+  std::vector<ObjectId> losers() const;
+  /// \brief What Claim had to leave out because its record cannot be read.
+  std::vector<std::string> problems() const;
 
   struct BindRequest {
     std::string name;
     ObjectId object;
     bool replace = false;
-    std::optional<uint32_t>
-        expected_sequence;  ///< Replace only this version (compare and swap).
+    /// Replace only this version (compare and swap).
+    std::optional<uint32_t> expected_sequence = std::nullopt;
   };
-  /// \brief C3, C9: reserve the name, or the next version of it, for `request.object`.
-  /// Idempotent. AlreadyExists if the name is bound to a live object and `replace` is not
-  /// set; Invalid with reason version mismatch if `expected_sequence` is not current.
+  /// \brief C3, C9: reserve the name, or the next version of it, for `request.object`,
+  /// which is sealed. Idempotent. AlreadyExists if the name is bound to a live object and
+  /// `replace` is not set; Invalid with reason version mismatch if `expected_sequence` is
+  /// not current, or another replace is under way that might make it so. IOError if a
+  /// slot that decides cannot be read.
   arrow::Result<Version> Bind(const BindRequest& request);
 
   /// \brief The object is Bound in its slot: switch the index entry to it if its version
-  /// is the highest. Returns the objects that are superseded and must now be retired by
-  /// their homes (the previous one; or `object` itself if a higher version was committed
-  /// before). Idempotent.
+  /// is the highest (settled). Returns the objects that are superseded and must now be
+  /// retired by their homes (the previous one; or `object` itself if a higher version was
+  /// committed before), also those of earlier commits that are not yet. Idempotent. The
+  /// publish is done when they are Retired: a superseded object that stays Bound would
+  /// come back after the removal of its successor.
   arrow::Result<std::vector<ObjectId>> Commit(const std::string& name,
                                               const ObjectId& object, Version version);
 

@@ -154,7 +154,8 @@ struct IndexHeaderLine {
   uint64_t epoch;             ///< For which it was built; 0 none.
   uint64_t table_offset;      ///< From the start of the record area.
   uint64_t capacity_entries;  ///< A power of two.
-  uint64_t reserved[4];
+  uint64_t build;             ///< Rises with each table of the epoch: a place may be used again.
+  uint64_t reserved[3];
   uint64_t checksum;
 };
 static_assert(sizeof(IndexHeaderLine) == kLineBytes);

@@ -1,0 +1,121 @@
+// A leader's claim: its epoch first, then every slot of every segment (PROTOCOL.md C1,
+// C2).
+
+#include <algorithm>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
+
+#include "directory/catalog.h"
+#include "directory/catalog_leader.h"
+#include "directory/directory.h"
+#include "directory/slot_reader.h"
+#include "format/layout.h"
+#include "region/control_line.h"
+#include "region/region.h"
+#include "sheaf/types.h"
+
+namespace sheaf::directory {
+namespace {
+
+using format::LineState;
+
+/// Reads of an object whose slot changes while its record is read: states only go
+/// forward, three times at most, until the slot holds another object.
+constexpr int kObjectReads = 16;
+
+bool MayHoldName(const format::Slot& slot) {
+  if ((slot.flags & format::kSlotNamed) == 0) return false;
+  if (StateOf(slot) == LineState::kBound) return true;
+  // Sealed with a version: granted by a leader, and its publisher may be past its check
+  // (C5).
+  return StateOf(slot) == LineState::kSealed && slot.version_epoch != 0;
+}
+
+}  // namespace
+
+arrow::Status CatalogLeader::Impl::Claim() {
+  ARROW_RETURN_NOT_OK(CheckEpoch());
+  index_.Deactivate();
+  region::Segment* own = home_->own_segment();
+  // Settled before the first slot is loaded: a publisher that this scan misses sees the
+  // epoch.
+  region::StoreControlWord(own, own->NodeLine(format::NodeLine::kCatalogEpoch), epoch_);
+  for (const region::Segment* segment : segments_()) {
+    if (segment != nullptr) ARROW_RETURN_NOT_OK(ScanSegment(*segment));
+  }
+  for (auto& [name, state] : names_) ChooseTarget(&state);
+  return Rebuild();
+}
+
+arrow::Status CatalogLeader::Impl::CheckEpoch() const {
+  uint64_t highest = 0;
+  for (const region::Segment* segment : segments_()) {
+    if (segment == nullptr) continue;
+    const uint64_t epoch = region::LoadControlLine(
+        *segment, segment->NodeLine(format::NodeLine::kCatalogEpoch))[0];
+    highest = std::max(highest, epoch);
+  }
+  if (epoch_ > highest) return arrow::Status::OK();
+  return arrow::Status::Invalid("catalog epoch ", epoch_, " is not above ", highest,
+                                ", which was claimed before");
+}
+
+arrow::Status CatalogLeader::Impl::ScanSegment(const region::Segment& segment) {
+  return ScanSlots(
+      segment,
+      [&](uint32_t index, const format::Slot& slot) {
+        return AdoptObject(segment, index, slot);
+      },
+      [](uint32_t, const arrow::Status& status) { return status; });
+}
+
+arrow::Status CatalogLeader::Impl::AdoptObject(const region::Segment& segment,
+                                               uint32_t index, format::Slot slot) {
+  for (int reads = 0; MayHoldName(slot); ++reads) {
+    const auto record = ReadRecord(segment, slot);
+    ARROW_ASSIGN_OR_RAISE(const format::Slot again, ReadSlot(segment, index));
+    if (record.ok() && again.generation == slot.generation) {
+      const ObjectId id{segment.id(), index, slot.generation};
+      const bool is_bound = StateOf(again) == LineState::kBound;
+      if (!MayHoldName(again)) return arrow::Status::OK();  // Retired meanwhile.
+      names_[record->name].pending.push_back(
+          {id, {again.version_epoch, again.version_sequence}, is_bound});
+      return arrow::Status::OK();
+    }
+    if (again.checksum == slot.checksum || reads == kObjectReads) {
+      // Nobody can open it, by whatever name.
+      problems_.push_back("object in slot " + std::to_string(segment.id().value) + ":" +
+                          std::to_string(index) + ": " + record.status().message());
+      return arrow::Status::OK();
+    }
+    slot = again;
+  }
+  return arrow::Status::OK();
+}
+
+/// C2: of several bound objects the highest version wins. One that is only sealed does
+/// not hide a bound one; its publisher asks again, or commits.
+void CatalogLeader::Impl::ChooseTarget(Name* name) {
+  std::ranges::sort(name->pending, [](const Binding& a, const Binding& b) {
+    return std::pair(a.is_bound, a.version) > std::pair(b.is_bound, b.version);
+  });
+  for (const Binding& binding : name->pending) {
+    name->last_sequence = std::max(name->last_sequence, binding.version.sequence);
+  }
+  if (name->pending.empty()) return;
+  name->target = name->pending.front();
+  name->pending.erase(name->pending.begin());
+  std::erase_if(name->pending, [&](const Binding& binding) {
+    if (!binding.is_bound) return false;
+    losers_.push_back(binding.object);
+    name->superseded.push_back(binding.object);
+    return true;
+  });
+}
+
+}  // namespace sheaf::directory
