@@ -190,7 +190,7 @@ TEST_P(CacheConformance, StoresBesideAFlushAreKept) {
 /// Two processes, one on each node, answer each other through lines that each alone
 /// writes.
 TEST_P(CacheConformance, TwoProcessesTalkThroughSingleWriterLines) {
-  constexpr uint64_t kRounds = 500;
+  constexpr uint64_t kRounds = 200;
   const int status = ExitStatusOfChild([&] {
     auto region = Region::Attach(config_, {NodeId{1}, Role::kClient});
     if (!region.ok()) return 2;
@@ -204,6 +204,7 @@ TEST_P(CacheConformance, TwoProcessesTalkThroughSingleWriterLines) {
         SharedWord(own0.SlotLine(1)).StoreFenced(i);
         own0.control().cache()->Settle(own0.SlotLine(1), 8);
         do {
+          std::this_thread::yield();
           other0.leases().cache()->Invalidate(other0.LeasePage(0), 8);
         } while (SharedWord(other0.LeasePage(0)).LoadAcquire() != i);
       }
@@ -211,6 +212,7 @@ TEST_P(CacheConformance, TwoProcessesTalkThroughSingleWriterLines) {
     }
     for (uint64_t i = 1; i <= kRounds; ++i) {
       do {
+        std::this_thread::yield();
         other.control().cache()->Invalidate(other.SlotLine(1), 8);
       } while (SharedWord(other.SlotLine(1)).LoadAcquire() != i);
       SharedWord(own.LeasePage(0)).StoreFenced(i);

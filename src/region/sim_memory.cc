@@ -23,8 +23,12 @@ constexpr uint64_t kPageBytes = 4096;
 constexpr uint64_t kBytesPerLock = uint64_t{64} << 10;
 /// A line that other threads store to all the time is taken as it is after so many looks.
 constexpr int kSnapshotReadsMax = 100;
-/// Chance events after one call, at most.
-constexpr uint64_t kChaosStepsMax = 4;
+/// One call in so many has chance events (a power of two), and then 1 .. kChaosStepsMax.
+constexpr uint64_t kChaosPeriod = 4;
+constexpr uint64_t kChaosStepsMax = 8;
+/// Ranges up to this size are looked at without the lock first: who polls a line must not
+/// keep its writer from the lock.
+constexpr uint64_t kLooksFirstBytesMax = 4096;
 
 /// SimNode::intent: bit 0 says which, the rest is the line + 1.
 constexpr uint64_t kIntentWriteBack = 1;
@@ -68,6 +72,11 @@ SimLine Snapshot(const uint64_t* line, uint64_t word_count) {
     words = again;
   }
   return words;
+}
+
+/// Word by word, for those who look without the lock.
+void StoreWords(uint64_t* to, const uint64_t* from, uint64_t count) {
+  for (uint64_t i = 0; i < count; ++i) SharedWord(to + i).StoreRelease(from[i]);
 }
 
 arrow::Result<Mapping> MapWritable(const std::string& path, uint64_t size_bytes) {
@@ -138,15 +147,19 @@ void SimMemory::Flush(uint64_t offset, uint64_t size_bytes) {
   const uint64_t first = offset / line_bytes();
   const uint64_t end = (offset + size_bytes - 1) / line_bytes() + 1;
   SHEAF_CHECK(end <= num_lines_);
+  const uint64_t chance = NextChance();
+  if (chance == 0 && LooksQuiet(first, end - first)) return;
   const uint64_t step = kBytesPerLock / line_bytes();
   for (uint64_t line = first; line < end; line += step) {
     const SimState::Guard guard(state_);
     CatchUp(guard);
     FlushLines(line, std::min(step, end - line));
-    if (line + step < end || !options_.chaos) continue;
-    self().recent[self().recent_count++ % kSimRecentMax] = {first, end - first};
-    CauseChaos();
   }
+  if (chance == 0) return;
+  const SimState::Guard guard(state_);
+  CatchUp(guard);
+  self().recent[self().recent_count++ % kSimRecentMax] = {first, end - first};
+  CauseChaos(chance);
 }
 
 void SimMemory::Drain() {
@@ -157,10 +170,11 @@ void SimMemory::Drain() {
 }
 
 void SimMemory::Fence() {
-  if (!options_.chaos) return;
+  const uint64_t chance = NextChance();
+  if (chance == 0) return;
   const SimState::Guard guard(state_);
   CatchUp(guard);
-  CauseChaos();
+  CauseChaos(chance);
 }
 
 /// What must be in the truth by now is there, and no line of this node is half-way.
@@ -189,6 +203,24 @@ void SimMemory::Recover() {
     Fetch(line);
   }
   SharedWord(&self().intent).StoreRelease(0);
+}
+
+/// True if a flush of these lines has nothing to do: they are clean and no newer truth is
+/// there or due. Each word is looked at once: as if it had been dropped at that moment.
+bool SimMemory::LooksQuiet(uint64_t first_line, uint64_t line_count) const {
+  if (line_count * line_bytes() > kLooksFirstBytesMax) return false;
+  for (uint32_t node = 0; options_.posted && node < state_.num_nodes(); ++node) {
+    if (!PostedOf(node).LooksEmpty()) return false;
+  }
+  uint64_t* const image = ImageLine(first_line);
+  uint64_t* const shadow = ShadowLine(first_line);
+  const uint64_t* const truth = TruthLine(first_line);
+  for (uint64_t i = 0; i < line_count * words_per_line_; ++i) {
+    const uint64_t word = SharedWord(shadow + i).LoadAcquire();
+    if (SharedWord(image + i).LoadAcquire() != word) return false;
+    if (SharedWord(truth + i).LoadAcquire() != word) return false;
+  }
+  return SharedWord(&self().intent).LoadAcquire() == 0;
 }
 
 /// True if image, shadow and truth are equal, as most clean lines are.
@@ -226,7 +258,7 @@ void SimMemory::WriteBack(uint64_t line, const SimLine& words) {
   posted.Post(line, words, options_.posted ? NowNs() : 0);
   if (!options_.posted) posted.ArriveAll();
   // Not the image: whoever stored to it meanwhile has made the line dirty again.
-  std::copy_n(words.begin(), words_per_line_, ShadowLine(line));
+  StoreWords(ShadowLine(line), words.data(), words_per_line_);
   SharedWord(&self().intent).StoreRelease(0);
 }
 
@@ -250,12 +282,19 @@ void SimMemory::FetchWord(uint64_t* image, uint64_t* shadow, uint64_t truth) {
   SharedWord(shadow).StoreRelease(truth);
 }
 
+/// 0, or from what the chance events of this call follow: seed, segment, node and how
+/// many calls there were.
+uint64_t SimMemory::NextChance() {
+  if (!options_.chaos) return 0;
+  std::atomic_ref<uint64_t> operations(self().operations);
+  uint64_t random = chaos_seed_ + 0x9E3779B97F4A7C15 * operations.fetch_add(1);
+  return NextRandom(&random) % kChaosPeriod == 0 ? random : 0;
+}
+
 /// What caches may do at any time: write a dirty line back, drop and fetch a clean one,
-/// let a posted one arrive. Follows from seed, segment, node and how many calls there
-/// were.
-void SimMemory::CauseChaos() {
-  uint64_t random = chaos_seed_ + 0x9E3779B97F4A7C15 * ++self().operations;
-  const uint64_t steps = NextRandom(&random) % (kChaosStepsMax + 1);
+/// let a posted one arrive.
+void SimMemory::CauseChaos(uint64_t random) {
+  const uint64_t steps = 1 + NextRandom(&random) % kChaosStepsMax;
   for (uint64_t i = 0; i < steps && self().recent_count > 0; ++i) {
     FlushLine(PickLine(NextRandom(&random)));
   }

@@ -72,13 +72,15 @@ class SimMemory {
 
   void CatchUp(const SimState::Guard& guard);
   void Recover();
+  bool LooksQuiet(uint64_t first_line, uint64_t line_count) const;
   bool IsQuiet(uint64_t first_line, uint64_t line_count) const;
   void FlushLines(uint64_t first_line, uint64_t line_count);
   void FlushLine(uint64_t line);
   void WriteBack(uint64_t line, const SimLine& words);
   void Fetch(uint64_t line);
   void FetchWord(uint64_t* image, uint64_t* shadow, uint64_t truth);
-  void CauseChaos();
+  uint64_t NextChance();
+  void CauseChaos(uint64_t random);
   uint64_t PickLine(uint64_t random) const;
 
   SimState state_;

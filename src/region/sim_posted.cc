@@ -16,6 +16,11 @@ void SimPosted::Post(uint64_t line, const SimLine& words, uint64_t now_ns) {
   SharedWord(&node_->posted_tail).StoreRelease(node_->posted_tail + 1);
 }
 
+bool SimPosted::LooksEmpty() const {
+  return SharedWord(&node_->posted_head).LoadAcquire() ==
+         SharedWord(&node_->posted_tail).LoadAcquire();
+}
+
 bool SimPosted::Holds(uint64_t line) const {
   for (uint64_t i = node_->posted_head; i != node_->posted_tail; ++i) {
     const SimPostedLine& entry = Entry(i);

@@ -23,6 +23,9 @@ class SimPosted {
   /// \brief The line leaves the node. When there is no room the oldest arrives early.
   void Post(uint64_t line, const SimLine& words, uint64_t now_ns);
 
+  /// True if nothing is under way. Needs no lock: it may be old news at once.
+  bool LooksEmpty() const;
+
   /// True if the node's last value of `line` is still under way.
   bool Holds(uint64_t line) const;
 
