@@ -4,7 +4,7 @@ JOBS ?= $(shell nproc)
 BASE ?= origin/main
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test check fix asan tsan clang bench bench-smoke coverage model \
+.PHONY: help demo build test check fix asan tsan clang bench bench-smoke fuzz coverage model \
         setup-build setup-test setup-check clean
 
 help:
@@ -22,7 +22,8 @@ help:
 	@echo "  make clang        build with clang 19 (thread-safety analysis) and test"
 	@echo "  make bench        run the benchmarks; JSON in build/bench/  (FILTER=<regex>)"
 	@echo "  make bench-smoke  run each benchmark once, tiny, to see that it works"
-	@echo "  make coverage     lines that the tests execute: build/coverage/lines.txt"
+	@echo "  make fuzz         let libFuzzer try each decoder for SECONDS (60) each"
+	@echo "  make coverage     lines that the tests execute, file by file"
 	@echo "  make model        check the protocol's models (about 2 minutes)"
 	@echo "  make clean        remove build/ (the set-up in .deps/ stays)"
 	@echo
@@ -61,15 +62,20 @@ bench: setup-build
 	$(call configure_and_build,bench)
 	@build/bench/bin/sheaf_bench --benchmark_filter='$(or $(FILTER),.)' \
 	  --benchmark_out=build/bench/bench.json --benchmark_out_format=json
+	@tools/bench_ratios.py build/bench/bench.json
 
 bench-smoke: setup-build
 	$(call configure_and_build,bench)
 	@SHEAF_BENCH_SMOKE=1 build/bench/bin/sheaf_bench --benchmark_min_time=0.001
 
+fuzz: setup-check
+	$(call configure_and_build,fuzz)
+	@tools/fuzz.sh $(or $(SECONDS),60)
+
 coverage: setup-test
 	$(call configure_and_build,coverage)
 	@ctest --preset coverage -j $(JOBS)
-	@tools/coverage.sh build/coverage
+	@tools/coverage.py build/coverage
 
 model:
 	@docs/model/run.sh quick

@@ -1,6 +1,7 @@
 # How every target of the project is compiled. Linked by all of them as sheaf_build.
 
 set(SHEAF_SANITIZE "" CACHE STRING "Sanitizers: empty, 'address,undefined' or 'thread'")
+option(SHEAF_FUZZ "Build fuzz targets with libFuzzer (clang)" OFF)
 option(SHEAF_COVERAGE "Count executed lines" OFF)
 
 set(CMAKE_CXX_STANDARD 20)
@@ -34,6 +35,11 @@ if(SHEAF_SANITIZE)
   # Arrow is not instrumented. The options live in each program and not in the environment,
   # so daemons that a test starts have them too.
   add_library(sheaf_sanitizer_options OBJECT "${CMAKE_CURRENT_LIST_DIR}/sanitizer_options.cc")
+endif()
+if(SHEAF_FUZZ)
+  # Coverage feedback everywhere; the fuzz targets alone link the driver.
+  target_compile_options(sheaf_build INTERFACE -fsanitize=fuzzer-no-link)
+  target_link_options(sheaf_build INTERFACE -fsanitize=fuzzer-no-link)
 endif()
 if(SHEAF_COVERAGE)
   target_compile_options(sheaf_build INTERFACE --coverage)

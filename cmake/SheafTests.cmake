@@ -91,10 +91,19 @@ endfunction()
 set(tools "${PROJECT_SOURCE_DIR}/tools")
 sheaf_add_tool_test(check_layers ${SHEAF_PYTHON3} ${tools}/check_layers.py)
 sheaf_add_tool_test(check_layers_test ${SHEAF_PYTHON3} ${tools}/check_layers_test.py)
+sheaf_add_tool_test(cross_smoke ${tools}/cross_smoke.sh)
+set_tests_properties(tools.cross_smoke PROPERTIES SKIP_RETURN_CODE 77)
 sheaf_add_tool_test(check_budget ${SHEAF_PYTHON3} ${tools}/check_budget.py)
 # Cache instructions of other CPUs, in qemu; skipped without cross compilers.
 sheaf_add_tool_test(cross_smoke ${tools}/cross_smoke.sh)
 set_tests_properties(tools.cross_smoke PROPERTIES SKIP_RETURN_CODE 77)
+
+# One pass over every benchmark at its smallest, so that none rots.
+if(TARGET sheaf_bench)
+  add_test(NAME bench_smoke COMMAND sheaf_bench --benchmark_min_time=0.001)
+  set_tests_properties(bench_smoke PROPERTIES LABELS tools TIMEOUT 600 ENVIRONMENT
+                                              "SHEAF_BENCH_SMOKE=1")
+endif()
 
 # The installed package, seen from outside. Not under sanitizers: a user's build has none.
 if(NOT SHEAF_SANITIZE)

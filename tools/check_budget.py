@@ -11,7 +11,7 @@ import pathlib
 import sys
 
 BUDGET = {".h": 200, ".cc": 500, ".cpp": 500}
-FOLDERS = ("include", "src", "apps", "examples", "tests", "benchmarks")
+FOLDERS = ("include", "src", "apps", "examples", "tests", "benchmarks", "fuzz")
 
 
 def read_exceptions(text):

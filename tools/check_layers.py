@@ -6,7 +6,7 @@ The rooms of src/ and what each may include stand in cmake/rooms.txt. The other 
   apps/            public headers, their own folder and every room but `testing`
   examples/        public headers and libraries only, as a user's program
   tests/           everything; tests/install_consumer/ what examples may
-  benchmarks/      everything
+  benchmarks/, fuzz/    everything
 Own code is included from the roots src/ and include/ ("platform/cache.h", "sheaf/store.h"),
 apps, tests and benchmarks from the project's root ("tests/cluster.h").
 
@@ -26,6 +26,8 @@ IMPURE = re.compile(
     r"random|fstream|iostream|filesystem|"
     r"(sys|linux|netinet)/.*|unistd\.h|pthread\.h|fcntl\.h|time\.h|ctime|signal\.h)$"
 )
+# A test, or a header for the tests beside it (test_x.h).
+TEST_FILE = re.compile(r"(_test\.cc|_benchmark\.cc|/test_\w+\.h)$")
 PURE = ("format", "codec", "directory", "lease")
 
 
@@ -72,18 +74,21 @@ def check_include(source, quote, path, rooms):
         return f"starts at the project's root: leave out {target}/"
     if quote == "<" and parts[0] != "examples":
         return "a header of the project: write \"...\""
-    if parts[0] in ("tests", "benchmarks") or target == "public":
+    if parts[0] in ("tests", "benchmarks", "fuzz") or target == "public":
         return None
+    is_test = bool(TEST_FILE.search(source))
+    if TEST_FILE.search(path) and not is_test and parts[1] != "testing":
+        return "only tests may include what is for tests"
     if parts[0] in ("include", "examples"):
         return "only public headers (sheaf/...) are allowed here"
     if parts[0] == "apps":
         allowed = set(rooms) - {"testing"} | {"apps"}
-        if parts[-1].endswith(("_test.cc", "_benchmark.cc")):
+        if is_test:
             allowed.add("testing")
         return None if target in allowed else f"apps may not include {target}/"
     room = parts[1]
     allowed = rooms[room] | {room}
-    if parts[-1].endswith("_test.cc"):
+    if is_test:
         allowed = allowed | {"testing"}
     return None if target in allowed else f"room {room} may not include {target}/"
 
@@ -92,7 +97,7 @@ def check_library(parts, path):
     """Why a file at `parts` may not include the library header `path`; None if it may."""
     if parts[0] == "include" and "/" in path and not path.startswith("arrow/"):
         return "public headers may include only Arrow, each other and the standard library"
-    is_pure = parts[0] == "src" and parts[1] in PURE and not parts[-1].endswith("_test.cc")
+    is_pure = parts[0] == "src" and parts[1] in PURE and not TEST_FILE.search("/".join(parts))
     if is_pure and IMPURE.match(path):
         return f"room {parts[1]} is pure: no OS, thread, clock or I/O"
     return None
@@ -102,7 +107,7 @@ def check_tree(root):
     """One line per bad include below `root`."""
     rooms = read_rooms((root / "cmake/rooms.txt").read_text())
     problems = []
-    for folder in ("include", "src", "apps", "examples", "tests", "benchmarks"):
+    for folder in ("include", "src", "apps", "examples", "tests", "benchmarks", "fuzz"):
         for pattern in SOURCES:
             for file in sorted((root / folder).rglob(pattern)):
                 source = file.relative_to(root).as_posix()

@@ -37,6 +37,9 @@ class CheckIncludeTest(unittest.TestCase):
     def test_only_tests_see_testing(self):
         self.allowed("src/codec/a_test.cc", '"testing/b.h"')
         self.allowed("src/testing/a.cc", '"testing/b.h"')
+        self.allowed("src/codec/test_a.h", '"testing/b.h"')
+        self.allowed("src/codec/a_test.cc", '"codec/test_a.h"')
+        self.refused("src/codec/a.cc", '"codec/test_a.h"')
         self.refused("src/codec/a.cc", '"testing/b.h"')
         self.refused("apps/sheaf/main.cc", '"testing/b.h"')
 

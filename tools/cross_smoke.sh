@@ -18,7 +18,7 @@ smoke() {
     fi
   done
   "$2" -std=c++20 -O2 -Wall -Wextra -Wconversion -Wshadow -Werror -static -I"$root/src" \
-    "$root"/tests/cache_smoke.cc "$root"/src/platform/cache_instructions.cc \
+    "$root"/tests/cache_smoke.cc "$root"/src/base/check.cc "$root"/src/platform/cache_instructions.cc \
     "$root"/src/platform/cache_x86.cc "$root"/src/platform/cache_aarch64.cc \
     "$root"/src/platform/cache_power.cc -o "$work/$1"
   printf '%s: ' "$1"

@@ -1,0 +1,25 @@
+# Fuzz targets: fuzz/x_fuzz.cc is built with libFuzzer by preset `fuzz`, and by all others
+# with a main that replays its seeds: fuzz/corpus/x/* and tests/data/x*.
+
+file(GLOB fuzzers CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/fuzz/*_fuzz.cc")
+add_custom_target(fuzzers)
+list(TRANSFORM SHEAF_ROOMS PREPEND sheaf_ OUTPUT_VARIABLE rooms)
+foreach(fuzzer IN LISTS fuzzers)
+  cmake_path(GET fuzzer STEM name)
+  string(REGEX REPLACE "_fuzz$" "" subject "${name}")
+  file(GLOB seeds CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/fuzz/corpus/${subject}/*"
+       "${PROJECT_SOURCE_DIR}/tests/data/${subject}*")
+  list(FILTER seeds EXCLUDE REGEX "\\.(md|txt)$")
+  sheaf_add_executable(${name} "${fuzzer}")
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/fuzz")
+  target_link_libraries(${name} PRIVATE sheaf_testing ${rooms} GTest::gmock)
+  add_dependencies(fuzzers ${name})
+  if(SHEAF_FUZZ)
+    target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+  else()
+    target_sources(${name} PRIVATE "${PROJECT_SOURCE_DIR}/cmake/fuzz_replay.cc")
+    add_test(NAME fuzz.${subject} COMMAND ${name} ${seeds})
+    set_tests_properties(fuzz.${subject} PROPERTIES LABELS inprocess TIMEOUT 300)
+    add_dependencies(inprocess_tests ${name})
+  endif()
+endforeach()
