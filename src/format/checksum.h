@@ -32,8 +32,8 @@ LineWords SealLine(const T& line) {
   return words;
 }
 
-/// \brief The struct in `words`, or nothing if the checksum is wrong (torn, Busy, garbage). A line
-/// of zeroes was never written and is valid: all fields 0.
+/// \brief The struct in `words`, or nothing if the checksum is wrong (torn, Busy,
+/// garbage). A line of zeroes was never written and is valid: all fields 0.
 template <LineStruct T>
 std::optional<T> OpenLine(const LineWords& words) {
   if (words == LineWords{}) return std::bit_cast<T>(words);

@@ -1,5 +1,6 @@
-// What lies where in a segment's control and leases parts: fixed-width little-endian structs that every node of every
-// version 1 cluster agrees on. docs/format.md is normative; a golden file in tests/data/ holds each layout.
+// What lies where in a segment's control and leases parts: fixed-width little-endian
+// structs that every node of every version 1 cluster agrees on. docs/format.md is
+// normative; a golden file in tests/data/ holds each layout.
 
 #pragma once
 
@@ -16,22 +17,26 @@ static_assert(std::endian::native == std::endian::little,
 constexpr uint32_t kFormatVersion = 1;
 constexpr uint64_t kSegmentMagic = 0x4745534641454853;  // "SHEAFSEG"
 
-/// Lines of different writers are at least this far apart (pair prefetch, 128-byte lines; L1).
+/// Lines of different writers are at least this far apart (pair prefetch, 128-byte lines;
+/// L1).
 constexpr uint64_t kWriterSpacing = 256;
 constexpr uint64_t kLineBytes = 64;      ///< Size of a slot, grant, index entry.
 constexpr uint64_t kGranuleBytes = 256;  ///< Unit of division of an extent (L8).
-constexpr uint64_t kExtentBytes = uint64_t{2} << 20;        ///< Usual unit of a grant (L8).
-constexpr uint64_t kSmallExtentBytes = uint64_t{64} << 10;  ///< Unit when memory is low (L8).
+constexpr uint64_t kExtentBytes = uint64_t{2} << 20;  ///< Usual unit of a grant (L8).
+constexpr uint64_t kSmallExtentBytes = uint64_t{64}
+                                       << 10;  ///< Unit when memory is low (L8).
 constexpr uint64_t kLeasePageBytes = 4096;
 constexpr uint64_t kLeaseCellsPerPage = (kLeasePageBytes - kLineBytes) / 8;  ///< 504
 
-/// \brief First 256 bytes of the control part; written once, when the segment is formatted.
+/// \brief First 256 bytes of the control part; written once, when the segment is
+/// formatted.
 struct SegmentHeader {
   uint64_t magic;
   uint32_t version;
-  uint32_t segment;       ///< Also the id of the home node.
-  uint64_t cluster_id;    ///< Random; equal in all segments of a cluster.
-  uint64_t format_epoch;  ///< Rises with each formatting; high half of every generation (L3).
+  uint32_t segment;     ///< Also the id of the home node.
+  uint64_t cluster_id;  ///< Random; equal in all segments of a cluster.
+  uint64_t
+      format_epoch;  ///< Rises with each formatting; high half of every generation (L3).
   uint64_t base_address;  ///< Where processes try to map the data part.
   uint64_t control_size_bytes;
   uint64_t leases_size_bytes;
@@ -50,7 +55,8 @@ struct SegmentHeader {
 static_assert(sizeof(SegmentHeader) == 256 &&
               std::has_unique_object_representations_v<SegmentHeader>);
 
-/// \brief Lines that a node's daemon writes about itself, each `kWriterSpacing` from the next (L4).
+/// \brief Lines that a node's daemon writes about itself, each `kWriterSpacing` from the
+/// next (L4).
 enum class NodeLine : uint32_t {
   kIncarnation = 0,   ///< IncarnationLine
   kHeartbeat = 1,     ///< one word that rises
@@ -66,7 +72,8 @@ struct IncarnationLine {
   uint64_t incarnation;
   uint32_t state;  ///< NodeState
   uint32_t daemon_process_id;
-  uint64_t slots_used;  ///< High-water mark: slots [0, slots_used) may be in use; bounds scans.
+  uint64_t slots_used;  ///< High-water mark: slots [0, slots_used) may be in use; bounds
+                        ///< scans.
   uint64_t lease_pages_used;  ///< High-water mark of the session page table.
   uint64_t reserved[3];
   uint64_t checksum;
@@ -85,7 +92,8 @@ struct StatisticsLine {
 };
 static_assert(sizeof(StatisticsLine) == kLineBytes);
 
-/// \brief State of a slot (objects) or grant line. Busy: an update is under way, read again.
+/// \brief State of a slot (objects) or grant line. Busy: an update is under way, read
+/// again.
 enum class LineState : uint8_t {
   kFree = 0,
   kBusy = 1,
@@ -118,7 +126,8 @@ struct Slot {
 };
 static_assert(sizeof(Slot) == kLineBytes);
 
-/// \brief One extent that one session may write, one line (L2, L10). Written by the home alone.
+/// \brief One extent that one session may write, one line (L2, L10). Written by the home
+/// alone.
 struct Grant {
   uint8_t state;  ///< LineState: kFree, kBusy or kOwned
   uint8_t reserved0[3];
@@ -154,17 +163,18 @@ struct IndexHeaderLine {
   uint64_t epoch;             ///< For which it was built; 0 none.
   uint64_t table_offset;      ///< From the start of the record area.
   uint64_t capacity_entries;  ///< A power of two.
-  uint64_t build;             ///< Rises with each table of the epoch: a place may be used again.
+  uint64_t build;  ///< Rises with each table of the epoch: a place may be used again.
   uint64_t reserved[3];
   uint64_t checksum;
 };
 static_assert(sizeof(IndexHeaderLine) == kLineBytes);
 
-/// \brief Entry of the session page table, one word: bit 63 active, low 63 bits the session (L5).
+/// \brief Entry of the session page table, one word: bit 63 active, low 63 bits the
+/// session (L5).
 constexpr uint64_t kLeasePageActive = uint64_t{1} << 63;
 
-/// \brief A lease cell, one word (L3): home 12 bits, slot 22 bits, low 30 bits of the generation.
-/// 0 is empty (generation 0 does not exist, so no lease packs to 0).
+/// \brief A lease cell, one word (L3): home 12 bits, slot 22 bits, low 30 bits of the
+/// generation. 0 is empty (generation 0 does not exist, so no lease packs to 0).
 constexpr uint64_t PackLeaseCell(uint32_t home, uint32_t slot, uint64_t generation) {
   return (uint64_t{home} & 0xFFF) << 52 | (uint64_t{slot} & 0x3FFFFF) << 30 |
          (generation & 0x3FFFFFFF);
@@ -173,8 +183,9 @@ constexpr uint32_t kNodesMax = 1u << 12;
 constexpr uint32_t kSlotsMax = 1u << 22;
 constexpr uint64_t kGenerationLowMask = 0x3FFFFFFF;
 
-/// \brief First generation of a segment's slots and grants (L3): never reused after a re-format.
-/// The low half starts at 1 and is taken out of use before it would wrap in 30 bits.
+/// \brief First generation of a segment's slots and grants (L3): never reused after a
+/// re-format. The low half starts at 1 and is taken out of use before it would wrap in 30
+/// bits.
 constexpr uint64_t FirstGeneration(uint64_t format_epoch) {
   return (format_epoch << 32) + 1;
 }
@@ -182,7 +193,7 @@ constexpr uint64_t FirstGeneration(uint64_t format_epoch) {
 /// \brief Offsets of the arrays in the control part, in bytes from its start.
 struct ControlLayout {
   uint64_t node_lines;
-  uint64_t admit;       ///< [nodes_max] lines: word 0 = incarnation of that node honoured here
+  uint64_t admit;  ///< [nodes_max] lines: word 0 = incarnation of that node honoured here
   uint64_t page_table;  ///< [lease_pages_max] words
   uint64_t grants;      ///< [grants_max] lines
   uint64_t slots;       ///< [slots_max] lines
@@ -197,7 +208,8 @@ struct ControlLayout {
     ControlLayout layout{};
     layout.node_lines = Page(sizeof(SegmentHeader));
     layout.admit =
-        layout.node_lines + Page(uint64_t{static_cast<uint32_t>(NodeLine::kCount)} * kWriterSpacing);
+        layout.node_lines +
+        Page(uint64_t{static_cast<uint32_t>(NodeLine::kCount)} * kWriterSpacing);
     layout.page_table = layout.admit + Page(uint64_t{nodes_max} * kLineBytes);
     layout.grants = layout.page_table + Page(uint64_t{lease_pages_max} * 8);
     layout.slots = layout.grants + Page(uint64_t{grants_max} * kLineBytes);

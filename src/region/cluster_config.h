@@ -77,6 +77,7 @@ struct ClusterConfig {
   /// keys are errors.
   static arrow::Result<ClusterConfig> FromToml(const std::string& text,
                                                const std::string& file_name);
+  /// \brief FromToml of a file; KeyError if there is none.
   static arrow::Result<ClusterConfig> Load(const std::string& path);
 };
 

@@ -247,8 +247,8 @@ arrow::Result<ClusterConfig> ClusterConfig::FromToml(const std::string& text,
 arrow::Result<ClusterConfig> ClusterConfig::Load(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   if (!file) {
-    return arrow::Status::IOError("cannot read cluster file ", path,
-                                  ": is the cluster up (`sheaf up`)?");
+    return arrow::Status::KeyError("there is no cluster file ", path,
+                                   ": is the cluster up (`sheaf up`)?");
   }
   const std::string text{std::istreambuf_iterator<char>(file), {}};
   if (file.bad()) return arrow::Status::IOError("cannot read cluster file ", path);

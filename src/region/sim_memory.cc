@@ -58,18 +58,12 @@ uint64_t MergeBytes(uint64_t image, uint64_t shadow, uint64_t truth) {
 
 /// The words of a line at one instant, although others may be storing to it: a line is
 /// written back as a unit (PROTOCOL.md HW3).
-SimLine Snapshot(const uint64_t* line, uint64_t word_count) {
-  const auto load = [&] {
-    SimLine words{};
-    for (uint64_t i = 0; i < word_count; ++i)
-      words[i] = SharedWord(line + i).LoadAcquire();
-    return words;
-  };
-  SimLine words = load();
+SimLine Snapshot(const uint64_t* line, uint64_t line_bytes) {
+  SimLine words{};
   for (int i = 0; i < kSnapshotReadsMax; ++i) {
-    const SimLine again = load();
-    if (again == words) break;
-    words = again;
+    std::memcpy(words.data(), line, line_bytes);
+    std::atomic_signal_fence(std::memory_order_seq_cst);  // Look again, really.
+    if (std::memcmp(words.data(), line, line_bytes) == 0) break;
   }
   return words;
 }
@@ -241,9 +235,9 @@ void SimMemory::FlushLines(uint64_t first_line, uint64_t line_count) {
 }
 
 void SimMemory::FlushLine(uint64_t line) {
-  const SimLine words = Snapshot(ImageLine(line), words_per_line_);
+  const SimLine words = Snapshot(ImageLine(line), line_bytes());
   const uint64_t* shadow = ShadowLine(line);
-  if (!std::equal(shadow, shadow + words_per_line_, words.begin())) {
+  if (std::memcmp(words.data(), shadow, line_bytes()) != 0) {
     WriteBack(line, words);
   } else if (std::memcmp(TruthLine(line), shadow, line_bytes()) != 0 &&
              !PostedOf(node_).Holds(line)) {
