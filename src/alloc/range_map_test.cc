@@ -423,8 +423,8 @@ class RangeMapProperty {
 
 TEST(RangeMap, AgreesWithOneEntryPerGranule) {
   RangeMapProperty property(sheaf::testing::TestSeed(),
-                            8 * kUnit + 3 * kSmall + kGranule);
-  for (int step = 0; step < 3000; ++step) {
+                            4 * kUnit + 3 * kSmall + kGranule);
+  for (int step = 0; step < 2000; ++step) {
     SCOPED_TRACE(step);
     ASSERT_NO_FATAL_FAILURE(property.Step());
     ASSERT_NO_FATAL_FAILURE(property.Check());
