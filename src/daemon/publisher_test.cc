@@ -1,0 +1,226 @@
+#include "daemon/publisher.h"
+
+#include "daemon/catalog_client.h"
+#include "daemon/home_client.h"
+#include "daemon/reclaimer.h"
+#include "daemon/test_node.h"
+#include "region/control_line.h"
+#include "sheaf/status.h"
+#include "testing/arrow_test.h"
+
+namespace sheaf::daemon {
+namespace {
+
+using format::Body;
+
+constexpr uint64_t kMiB = uint64_t{1} << 20;
+
+/// Keeps requests until the test answers.
+class FakeTransport : public Transport {
+ public:
+  struct Sent {
+    NodeId node;
+    std::vector<uint8_t> message;
+    ReplyCallback done;
+    const format::Message& Parse() const { return *format::GetMessage(message.data()); }
+  };
+  void Request(NodeId node, std::vector<uint8_t> message, ReplyCallback done) override {
+    sent.push_back({node, std::move(message), std::move(done)});
+  }
+  void Serve(Handler) override {}
+
+  /// \brief The oldest request, which must be of `type`.
+  Sent Take(Body type) {
+    SHEAF_CHECK(!sent.empty());
+    Sent first = std::move(sent.front());
+    sent.erase(sent.begin());
+    EXPECT_EQ(first.Parse().body_type(), type);
+    return first;
+  }
+
+  std::vector<Sent> sent;
+};
+
+// Node 1 publishes; the leader is node 0, which is the test.
+class PublisherTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    nodes_ = MakeNodes(memory_.Config(), &clock_);
+    region_ = nodes_[1].region.get();
+    home_ = nodes_[1].home.get();
+    catalog_ = std::make_unique<CatalogClient>(nullptr, &transport_);
+    reclaimer_ = std::make_unique<Reclaimer>(region_, home_, &transport_, &clock_);
+    homes_ = std::make_unique<HomeClient>(region_, home_, catalog_.get(),
+                                          reclaimer_.get(), &transport_);
+    publisher_ = std::make_unique<Publisher>(region_, home_, catalog_.get(), homes_.get(),
+                                             &clock_);
+    session_ = home_->OpenSession().ValueOrDie().id;
+    grant_ = home_->Grant(session_, kMiB).ValueOrDie();
+  }
+
+  void Publish(const std::string& name, bool replace = false) {
+    Publisher::Request request;
+    request.session = session_;
+    request.replace = replace;
+    request.input.name = name;
+    request.input.descriptor =
+        DescribeRanges(*region_, {{{{1}, grant_.extent.offset}, 4096}});
+    publisher_->Publish(request,
+                        [this](const arrow::Result<Publisher::Published>& result) {
+                          ASSERT_FALSE(result_.has_value()) << "answered twice";
+                          result_ = result;
+                        });
+  }
+
+  void AnswerBind(uint32_t epoch, uint32_t sequence) {
+    const auto request = transport_.Take(Body::BindRequest);
+    flatbuffers::FlatBufferBuilder builder;
+    const auto body = format::CreateBindReply(builder, epoch, sequence);
+    const auto reply = format::FinishReply(&builder, 1, Body::BindReply, body.Union());
+    request.done(format::GetMessage(reply.data()));
+  }
+
+  void AnswerCommit(const std::vector<ObjectId>& superseded) {
+    const auto request = transport_.Take(Body::CommitRequest);
+    std::vector<format::ObjectKey> keys;
+    for (const ObjectId& object : superseded) keys.push_back(format::ToKey(object));
+    flatbuffers::FlatBufferBuilder builder;
+    const auto body = format::CreateCommitReplyDirect(builder, &keys);
+    const auto reply = format::FinishReply(&builder, 1, Body::CommitReply, body.Union());
+    request.done(format::GetMessage(reply.data()));
+  }
+
+  void ClaimEpoch(uint32_t node, uint64_t epoch) {
+    region::Segment& own = nodes_[node].region->own_segment();
+    region::StoreControlWord(&own, own.NodeLine(format::NodeLine::kCatalogEpoch), epoch);
+  }
+
+  std::vector<ObjectId> In(format::LineState state) {
+    return home_->directory().ObjectsIn(state);
+  }
+
+  region::TestMemory memory_;
+  FakeScheduler clock_;
+  std::vector<TestNode> nodes_;
+  FakeTransport transport_;
+  region::Region* region_ = nullptr;
+  Home* home_ = nullptr;
+  std::unique_ptr<CatalogClient> catalog_;
+  std::unique_ptr<Reclaimer> reclaimer_;
+  std::unique_ptr<HomeClient> homes_;
+  std::unique_ptr<Publisher> publisher_;
+  uint64_t session_ = 0;
+  Granted grant_;
+  std::optional<arrow::Result<Publisher::Published>> result_;
+};
+
+TEST_F(PublisherTest, AnUnnamedObjectNeedsNobody) {
+  Publish("");
+  ASSERT_TRUE(result_.has_value());
+  ASSERT_OK(*result_);
+  EXPECT_EQ((*result_)->version, 0);
+  EXPECT_TRUE(transport_.sent.empty());
+}
+
+TEST_F(PublisherTest, TheNameIsGrantedBeforeTheObjectIsBoundAndCommittedAfter) {
+  Publish("taxi");
+  EXPECT_EQ(In(format::LineState::kSealed).size(), 1);
+  AnswerBind(1, 5);
+  EXPECT_EQ(In(format::LineState::kBound).size(), 1);
+  EXPECT_FALSE(result_.has_value());
+  AnswerCommit({});
+  ASSERT_TRUE(result_.has_value());
+  ASSERT_OK(*result_);
+  EXPECT_EQ((*result_)->version, 5);
+  const auto slot = home_->directory().GetSlot((*result_)->object).ValueOrDie();
+  EXPECT_EQ(slot.version_epoch, 1);
+  EXPECT_EQ(slot.version_sequence, 5);
+}
+
+TEST_F(PublisherTest, ADeniedNameUndoesEverything) {
+  Publish("taxi");
+  transport_.Take(Body::BindRequest).done(arrow::Status::AlreadyExists("taken"));
+  ASSERT_TRUE(result_.has_value());
+  ASSERT_RAISES(AlreadyExists, *result_);
+  transport_.Take(Body::UnbindRequest);
+  EXPECT_EQ(In(format::LineState::kRetired).size(), 1);
+  clock_.Advance(kReclaimPeriodMin);
+  EXPECT_EQ(home_->directory().num_objects(), 0);
+  EXPECT_EQ(home_->space().ranges().open_bytes(), grant_.extent.size_bytes);
+}
+
+TEST_F(PublisherTest, AHigherEpochMeansBindingAgain) {
+  Publish("taxi");
+  ClaimEpoch(0, 2);
+  AnswerBind(1, 5);
+  EXPECT_TRUE(In(format::LineState::kBound).empty());
+  AnswerBind(2, 1);
+  AnswerCommit({});
+  ASSERT_OK(*result_);
+  EXPECT_EQ((*result_)->version, 1);
+}
+
+TEST_F(PublisherTest, LeadersThatNeverAgreeEndThePublish) {
+  Publish("taxi");
+  ClaimEpoch(0, 100);
+  for (int i = 0; i < kBindsMax; ++i) AnswerBind(1, 5);
+  ASSERT_TRUE(result_.has_value());
+  ASSERT_RAISES(IOError, *result_);
+  EXPECT_EQ(In(format::LineState::kRetired).size(), 1);
+}
+
+TEST_F(PublisherTest, TheVersionBeforeIsRetiredBeforeTheReply) {
+  Publish("taxi");
+  AnswerBind(1, 1);
+  AnswerCommit({});
+  const ObjectId first = (*result_)->object;
+  result_.reset();
+  Publish("taxi", /*replace=*/true);
+  AnswerBind(1, 2);
+  const ObjectId far{{0}, 3, 9};
+  AnswerCommit({first, far});
+  EXPECT_FALSE(result_.has_value());
+  EXPECT_EQ(In(format::LineState::kRetired), std::vector<ObjectId>{first});
+  transport_.Take(Body::UnbindRequest);
+  const auto retire = transport_.Take(Body::RetireRequest);
+  EXPECT_EQ(retire.node, NodeId{0});
+  EXPECT_EQ(retire.Parse().body_as<format::RetireRequest>()->name()->str(), "taxi");
+  retire.done(nullptr);
+  ASSERT_OK(*result_);
+  EXPECT_EQ((*result_)->version, 2);
+}
+
+TEST_F(PublisherTest, AVersionBeforeThatCannotBeRetiredIsTold) {
+  Publish("taxi", /*replace=*/true);
+  AnswerBind(1, 2);
+  AnswerCommit({{{0}, 3, 9}, {{0}, 4, 9}});
+  transport_.Take(Body::RetireRequest).done(StaleObject({{0}, 3, 9}, "is gone"));
+  transport_.Take(Body::RetireRequest)
+      .done(MakeStatus(arrow::StatusCode::IOError, ErrorReason::kNodeLost, "lost"));
+  ASSERT_TRUE(result_.has_value());
+  EXPECT_TRUE(IsNodeLost(result_->status()));
+}
+
+TEST_F(PublisherTest, RetiredObjectsAreScannedForLessAndLessOften) {
+  ASSERT_OK_AND_ASSIGN(const ObjectId object, home_->Seal(session_, [&] {
+    SealInput input;
+    input.descriptor = DescribeRanges(*region_, {{{{1}, grant_.extent.offset}, 4096}});
+    return input;
+  }()));
+  const uint64_t reader = nodes_[0]->OpenSession().ValueOrDie().id;
+  lease::CellTable cells(&nodes_[0].region->own_segment(), {},
+                         [&] { return nodes_[0]->AddLeasePage(reader); });
+  ASSERT_OK_AND_ASSIGN(const lease::Cell cell, cells.Write(object));
+  homes_->Retire(object, "", [](const arrow::Status& status) { ASSERT_OK(status); });
+  EXPECT_EQ(clock_.num_waiting(), 1);
+  clock_.Advance(std::chrono::seconds(20));
+  EXPECT_EQ(home_->num_retired(), 1);
+  EXPECT_EQ(clock_.num_waiting(), 1);  // However many scans there were.
+  cells.Clear(cell);
+  clock_.Advance(kReclaimPeriodMax);
+  EXPECT_EQ(home_->num_retired(), 0);
+  EXPECT_EQ(clock_.num_waiting(), 0);
+}
+
+}  // namespace
+}  // namespace sheaf::daemon
