@@ -134,6 +134,7 @@ TEST(GoldenLayout, IndexHeaderLine) {
   line.epoch = 0x0102030405060708;
   line.table_offset = 0x1112131415161718;
   line.capacity_entries = 0x2122232425262728;
+  line.build = 0x3132333435363738;
   ExpectGoldenLine("index_header_line", line);
 }
 
