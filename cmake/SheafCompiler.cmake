@@ -16,7 +16,11 @@ set(CMAKE_COMPILE_WARNING_AS_ERROR ON)
 find_program(SHEAF_CCACHE NAMES ccache)
 mark_as_advanced(SHEAF_CCACHE)
 if(SHEAF_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
-  set(CMAKE_CXX_COMPILER_LAUNCHER "${SHEAF_CCACHE}")
+  # Paths below the checkout count as relative, so that a second checkout finds the results
+  # of the first (it may then show debuggers the first one's sources, which are the same).
+  set(CMAKE_CXX_COMPILER_LAUNCHER
+      "${CMAKE_COMMAND}" -E env "CCACHE_BASEDIR=${PROJECT_SOURCE_DIR}" CCACHE_NOHASHDIR=1
+      "${SHEAF_CCACHE}")
 endif()
 
 add_library(sheaf_build INTERFACE)
