@@ -118,7 +118,7 @@ TEST(ClusterConfig, SegmentsLieSideBySide) {
 
 TEST(ClusterConfig, LoadOfMissingFileSaysWhatToDo) {
   const auto config = ClusterConfig::Load("/nonexistent/cluster.toml");
-  ASSERT_RAISES(IOError, config);
+  ASSERT_RAISES(KeyError, config);
   EXPECT_THAT(config.status().message(), HasSubstr("sheaf up"));
 }
 
