@@ -60,10 +60,14 @@ std::string HumanBytes(uint64_t bytes) {
 }
 
 std::string HumanCount(int64_t count) {
-  std::string digits = std::to_string(count);
-  for (size_t i = digits.size(); i > 3 + (count < 0 ? 1U : 0U);)
-    digits.insert(i -= 3, " ");
-  return digits;
+  const std::string digits = std::to_string(count);
+  const size_t first = digits.find_first_of("0123456789");
+  std::string text;
+  for (size_t i = 0; i < digits.size(); ++i) {
+    if (i > first && (digits.size() - i) % 3 == 0) text += ' ';
+    text += digits[i];
+  }
+  return text;
 }
 
 std::string HumanSeconds(double seconds) {
