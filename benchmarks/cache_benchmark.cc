@@ -36,7 +36,10 @@ namespace {
 
 constexpr size_t kHugePageBytes = size_t{2} << 20;
 
-bool IsSmoke() { return std::getenv("SHEAF_BENCH_SMOKE") != nullptr; }
+// Nothing here changes the environment.
+bool IsSmoke() {
+  return std::getenv("SHEAF_BENCH_SMOKE") != nullptr;  // NOLINT(concurrency-mt-unsafe)
+}
 
 // Far larger than any last-level cache here (32 MiB).
 size_t LargeBytes() { return IsSmoke() ? size_t{4} << 20 : size_t{512} << 20; }
@@ -48,8 +51,8 @@ class Memory {
     reserved_ = ::mmap(nullptr, reserved_bytes_, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     SHEAF_CHECK(reserved_ != MAP_FAILED);
-    data_ = reinterpret_cast<uint8_t*>(
-        RoundUp(reinterpret_cast<uint64_t>(reserved_), kHugePageBytes));
+    const auto begin = reinterpret_cast<uintptr_t>(reserved_);
+    data_ = static_cast<uint8_t*>(reserved_) + (RoundUp(begin, kHugePageBytes) - begin);
     ::madvise(data_, LargeBytes(), MADV_HUGEPAGE);
     std::memset(data_, 1, LargeBytes());
   }
@@ -66,12 +69,12 @@ class Memory {
 
 // One pair for all benchmarks: touching half a GiB takes longer than measuring.
 uint8_t* Source() {
-  static const Memory memory;
-  return memory.data();
+  static const Memory kMemory;
+  return kMemory.data();
 }
 uint8_t* Destination() {
-  static const Memory memory;
-  return memory.data();
+  static const Memory kMemory;
+  return kMemory.data();
 }
 
 size_t SizeOf(const benchmark::State& state) {
@@ -114,16 +117,16 @@ void Load(const uint8_t* begin, size_t size_bytes) {
   benchmark::DoNotOptimize(sum);
 }
 
-template <Lines kLines>
+template <Lines State>
 void Flush(benchmark::State& state) {
   const auto control = SoftwareControl(state);
   if (control == nullptr) return;
   uint8_t* begin = Destination();
   const size_t size_bytes = SizeOf(state);
   const auto prepare = [&] {
-    if (kLines == Lines::kEmpty) control->Invalidate(begin, size_bytes);
-    if (kLines == Lines::kClean) Load(begin, size_bytes);
-    if (kLines == Lines::kDirty) std::memset(begin, 2, size_bytes);
+    if (State == Lines::kEmpty) control->Invalidate(begin, size_bytes);
+    if (State == Lines::kClean) Load(begin, size_bytes);
+    if (State == Lines::kDirty) std::memset(begin, 2, size_bytes);
     control->Fence();
   };
   Measure(state, prepare, [&] {
@@ -180,7 +183,7 @@ void BareStreamingLoop(uint8_t* to, const uint8_t* from, size_t size_bytes) {
 using CopyFunction = void(uint8_t* to, const uint8_t* from, size_t size_bytes);
 
 // The destination's lines are in no cache, as in a fresh grant.
-template <CopyFunction* kCopy>
+template <CopyFunction* Copy>
 void CopyToCold(benchmark::State& state) {
   const size_t size_bytes = SizeOf(state);
   if (!CanFlushLines()) return state.SkipWithError("this CPU cannot flush");
@@ -188,19 +191,19 @@ void CopyToCold(benchmark::State& state) {
     FlushLines(Destination(), size_bytes);
     FullFence();
   };
-  Measure(state, prepare, [&] { kCopy(Destination(), Source(), size_bytes); });
+  Measure(state, prepare, [&] { Copy(Destination(), Source(), size_bytes); });
   SHEAF_CHECK(std::memcmp(Destination(), Source(), size_bytes) == 0);
 }
 
 // What a put pays on software-coherent memory.
-template <CopyFunction* kCopy>
+template <CopyFunction* Copy>
 void CopyAndSettle(benchmark::State& state) {
   const auto control = SoftwareControl(state);
   if (control == nullptr) return;
   const size_t size_bytes = SizeOf(state);
   const auto prepare = [&] { control->Invalidate(Destination(), size_bytes); };
   Measure(state, prepare, [&] {
-    kCopy(Destination(), Source(), size_bytes);
+    Copy(Destination(), Source(), size_bytes);
     control->Settle(Destination(), size_bytes);
   });
 }

@@ -1,24 +1,23 @@
 #include "platform/cache.h"
 
-#include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
 
 #include "platform/cache_instructions.h"
 #include "platform/process.h"
+#include "platform/sanitizer.h"
 
 namespace sheaf::platform {
 namespace {
 
-#if defined(__SANITIZE_THREAD__)
-#  define SHEAF_THREAD_SANITIZER 1
-#elif defined(__has_feature)
-#  if __has_feature(thread_sanitizer)
-#    define SHEAF_THREAD_SANITIZER 1
-#  endif
-#endif
-
-#if defined(SHEAF_THREAD_SANITIZER)
+#if SHEAF_THREAD_SANITIZER
 /// Thread sanitizer knows neither fences nor instructions, but read-modify-writes of one
 /// word: of two threads that fence, the later sees what the earlier did before.
 void TellThreadSanitizer() {
@@ -31,7 +30,7 @@ void TellThreadSanitizer() {}
 
 /// Orders stores before later loads between nodes that hardware keeps coherent.
 void CoherentFence() {
-#if defined(SHEAF_THREAD_SANITIZER)
+#if SHEAF_THREAD_SANITIZER
   TellThreadSanitizer();
 #elif defined(__x86_64__)
   std::atomic_thread_fence(std::memory_order_seq_cst);  // A locked operation, a few ns.

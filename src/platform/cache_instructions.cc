@@ -1,12 +1,14 @@
 #include "platform/cache_instructions.h"
 
+#include <setjmp.h>
 #include <signal.h>
 
-#include <algorithm>
 #include <array>
-#include <csetjmp>
+#include <cstdint>
 #include <cstring>
 #include <numeric>
+
+#include "base/check.h"
 
 namespace sheaf::platform {
 namespace {
@@ -25,7 +27,9 @@ thread_local sigjmp_buf* illegal_instruction_exit = nullptr;
 void OnIllegalInstruction(int signal_number) {
   if (illegal_instruction_exit != nullptr) siglongjmp(*illegal_instruction_exit, 1);
   // Not ours: returning repeats it, and now it ends the process.
-  ::signal(signal_number, SIG_DFL);
+  struct sigaction by_default = {};
+  by_default.sa_handler = SIG_DFL;
+  ::sigaction(signal_number, &by_default, nullptr);
 }
 
 /// Catches SIGILL while it lives.
@@ -94,14 +98,14 @@ bool SelfTest(const InstructionSet& set) {
 }
 
 const InstructionSet& NativeInstructions() {
-  static const InstructionSet native = [] {
+  static const InstructionSet kNative = [] {
     const InstructionSet detected = DetectInstructions();
     if (SelfTest(detected)) return detected;
     InstructionSet none;
     none.stream = CopyThroughCaches;
     return none;
   }();
-  return native;
+  return kNative;
 }
 
 bool CanFlushLines() { return NativeInstructions().flush != nullptr; }
@@ -111,6 +115,7 @@ size_t CacheLineBytes() { return NativeInstructions().line_bytes; }
 void FlushLines(const void* address, size_t size_bytes) {
   if (size_bytes == 0) return;
   const InstructionSet& native = NativeInstructions();
+  SHEAF_CHECK(native.flush != nullptr);
   native.flush(LineBegin(address, native.line_bytes),
                static_cast<const uint8_t*>(address) + size_bytes);
 }
@@ -118,11 +123,16 @@ void FlushLines(const void* address, size_t size_bytes) {
 void WriteBackLines(const void* address, size_t size_bytes) {
   if (size_bytes == 0) return;
   const InstructionSet& native = NativeInstructions();
+  SHEAF_CHECK(native.write_back != nullptr);
   native.write_back(LineBegin(address, native.line_bytes),
                     static_cast<const uint8_t*>(address) + size_bytes);
 }
 
-void FullFence() { NativeInstructions().fence(); }
+void FullFence() {
+  const InstructionSet& native = NativeInstructions();
+  SHEAF_CHECK(native.fence != nullptr);
+  native.fence();
+}
 
 void StreamingCopy(void* destination, const void* source, size_t size_bytes) {
   auto* to = static_cast<uint8_t*>(destination);

@@ -1,13 +1,12 @@
 #include "platform/cache.h"
 
 #include <signal.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <atomic>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <functional>
@@ -24,6 +23,7 @@
 #include "platform/cache_instructions.h"
 #include "platform/file.h"
 #include "platform/process.h"
+#include "platform/sanitizer.h"
 #include "platform/store_load_litmus.h"
 #include "platform/test_folder.h"
 #include "testing/arrow_test.h"
@@ -158,17 +158,7 @@ TEST_F(MappedCacheTest, LastByteOfAMappingIsARange) {
 
 // ---- That flushing takes effect: a load after it is slow
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kSanitized = true;
-#elif defined(__has_feature)
-#  if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-constexpr bool kSanitized = true;
-#  else
-constexpr bool kSanitized = false;
-#  endif
-#else
-constexpr bool kSanitized = false;
-#endif
+constexpr bool kSanitized = SHEAF_ADDRESS_SANITIZER != 0 || SHEAF_THREAD_SANITIZER != 0;
 
 /// An emulated CPU (qemu without KVM) takes flushes for no-operations.
 bool IsEmulated() {

@@ -94,7 +94,7 @@ X86Features DetectX86Features() {
   unsigned edx = 0;
   if (__get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0) {
     features.clflush = (edx >> 19 & 1) != 0;
-    features.line_bytes = (ebx >> 8 & 0xff) * 8;
+    features.line_bytes = size_t{ebx >> 8 & 0xff} * 8;
   }
   if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0) {
     features.clflushopt = (ebx >> 23 & 1) != 0;

@@ -8,9 +8,15 @@
 
 #include <cerrno>
 #include <charconv>
+#include <cstdint>
 #include <cstdio>
 #include <filesystem>
+#include <string>
 #include <system_error>
+#include <utility>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
 
 #include "base/math.h"
 

@@ -3,11 +3,16 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdint>
 #include <string>
 #include <utility>
 
+#include <arrow/result.h>
+#include <arrow/status.h>
+
 #include "base/math.h"
 #include "platform/file.h"
+#include "platform/sanitizer.h"
 
 namespace sheaf::platform {
 namespace {
@@ -26,21 +31,11 @@ constexpr int kInterruptedRetriesMax = 64;
 #endif
 
 // Thread sanitizer aborts when a fixed address lies in its shadow, and low ones do.
-#if defined(__SANITIZE_THREAD__)
-constexpr bool kAddressHintsWork = false;
-#elif defined(__has_feature)
-#  if __has_feature(thread_sanitizer)
-constexpr bool kAddressHintsWork = false;
-#  else
-constexpr bool kAddressHintsWork = true;
-#  endif
-#else
-constexpr bool kAddressHintsWork = true;
-#endif
+constexpr bool kAddressHintsWork = SHEAF_THREAD_SANITIZER == 0;
 
 uint64_t PageBytes() {
-  static const auto bytes = CheckedCast<uint64_t>(::sysconf(_SC_PAGESIZE));
-  return bytes;
+  static const auto kBytes = CheckedCast<uint64_t>(::sysconf(_SC_PAGESIZE));
+  return kBytes;
 }
 
 int Protection(Access access) {
@@ -53,6 +48,7 @@ std::string RangeText(uint64_t offset, uint64_t size_bytes) {
 
 /// The file at exactly `wanted_address`, or null.
 void* MapAtWanted(int fd, uint64_t size_bytes, int protection, uint64_t wanted_address) {
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): the address comes from a configuration
   void* wanted = reinterpret_cast<void*>(wanted_address);
   void* got =
       ::mmap(wanted, size_bytes, protection, MAP_SHARED | MAP_FIXED_NOREPLACE, fd, 0);
@@ -65,25 +61,25 @@ void* MapAtWanted(int fd, uint64_t size_bytes, int protection, uint64_t wanted_a
 /// The file at any address that is a multiple of kMappingAlignment, or MAP_FAILED with
 /// errno.
 void* MapAnywhere(int fd, uint64_t size_bytes, int protection) {
-  const uint64_t reserved_bytes = size_bytes + kMappingAlignment;
+  const uint64_t reserved_bytes = RoundUp(size_bytes, PageBytes()) + kMappingAlignment;
   void* reserved = ::mmap(nullptr, reserved_bytes, PROT_NONE,
                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (reserved == MAP_FAILED) return MAP_FAILED;
-  const auto begin = reinterpret_cast<uint64_t>(reserved);
-  const uint64_t aligned = RoundUp(begin, kMappingAlignment);
+  const auto begin = reinterpret_cast<uintptr_t>(reserved);
+  const uint64_t head_bytes = RoundUp(begin, kMappingAlignment) - begin;
+  uint8_t* aligned = static_cast<uint8_t*>(reserved) + head_bytes;
   // MAP_FIXED replaces only what was reserved above.
-  void* mapped = ::mmap(reinterpret_cast<void*>(aligned), size_bytes, protection,
-                        MAP_SHARED | MAP_FIXED, fd, 0);
+  void* mapped = ::mmap(aligned, size_bytes, protection, MAP_SHARED | MAP_FIXED, fd, 0);
   if (mapped == MAP_FAILED) {
     const int error_number = errno;
     ::munmap(reserved, reserved_bytes);
     errno = error_number;
     return MAP_FAILED;
   }
-  if (aligned > begin) ::munmap(reserved, aligned - begin);
-  const uint64_t end = RoundUp(aligned + size_bytes, PageBytes());
-  const uint64_t reserved_end = begin + RoundUp(reserved_bytes, PageBytes());
-  if (end < reserved_end) ::munmap(reinterpret_cast<void*>(end), reserved_end - end);
+  if (head_bytes > 0) ::munmap(reserved, head_bytes);
+  const uint64_t tail_bytes = kMappingAlignment - head_bytes;
+  uint8_t* tail = aligned + (reserved_bytes - kMappingAlignment);
+  if (tail_bytes > 0) ::munmap(tail, tail_bytes);
   return mapped;
 }
 

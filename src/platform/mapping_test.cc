@@ -1,6 +1,6 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
-#include <sys/mman.h>
+#include <signal.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -8,11 +8,10 @@
 
 #include <array>
 #include <cerrno>
-#include <csignal>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <fstream>
-#include <memory>
 #include <string>
 #include <utility>
 
@@ -20,6 +19,7 @@
 
 #include "base/math.h"
 #include "platform/file.h"
+#include "platform/sanitizer.h"
 #include "platform/test_folder.h"
 #include "testing/arrow_test.h"
 
@@ -29,37 +29,7 @@ namespace {
 constexpr uint64_t kMiB = uint64_t{1} << 20;
 constexpr uint64_t kBaseAddress = 0x200000000000;  // PROTOCOL.md L13
 
-#if defined(__SANITIZE_THREAD__)
-constexpr bool kFixedAddressesWork = false;
-#elif defined(__has_feature)
-#  if __has_feature(thread_sanitizer)
-constexpr bool kFixedAddressesWork = false;
-#  else
-constexpr bool kFixedAddressesWork = true;
-#  endif
-#else
-constexpr bool kFixedAddressesWork = true;
-#endif
-
-/// A tmpfs of a few MiB, so that tests can fill it. Only root may mount.
-class SmallTmpfs {
- public:
-  static std::unique_ptr<SmallTmpfs> Mount(uint64_t size_bytes) {
-    auto tmpfs = std::make_unique<SmallTmpfs>();
-    if (!MountHugeTmpfs(tmpfs->folder_.path(), size_bytes).ok()) return nullptr;
-    return tmpfs;
-  }
-  ~SmallTmpfs() { EXPECT_TRUE(Unmount(folder_.path()).ok()); }
-  const TestFolder& folder() const { return folder_; }
-  uint64_t free_bytes() const { return FileSystemFreeBytes(folder_.path()).ValueOr(0); }
-
- private:
-  TestFolder folder_;
-};
-
-#define MOUNT_OR_SKIP(name, size_bytes)            \
-  const auto name = SmallTmpfs::Mount(size_bytes); \
-  if (name == nullptr) GTEST_SKIP() << "may not mount a tmpfs here"
+constexpr bool kFixedAddressesWork = SHEAF_THREAD_SANITIZER == 0;
 
 /// Runs `body` in a forked child: true if it returned true and no signal ended it.
 template <typename Body>
@@ -76,8 +46,10 @@ template <typename Body>
 int SignalInChild(Body body) {
   const pid_t child = ::fork();
   if (child == 0) {
-    ::signal(SIGSEGV, SIG_DFL);  // Sanitizers would report and exit instead.
-    ::signal(SIGBUS, SIG_DFL);
+    struct sigaction by_default = {};  // Sanitizers would report and exit instead.
+    by_default.sa_handler = SIG_DFL;
+    ::sigaction(SIGSEGV, &by_default, nullptr);
+    ::sigaction(SIGBUS, &by_default, nullptr);
     body();
     ::_exit(0);
   }
@@ -269,25 +241,40 @@ TEST_F(MappingTest, OldKernelSaysNotImplementedAndFallocateDoesIt) {
   }));
 }
 
-TEST(FullTmpfs, AllocateFileRangeFailsAndKeepsNothing) {
-  MOUNT_OR_SKIP(tmpfs, 4 * kMiB);
-  ASSERT_OK_AND_ASSIGN(const UniqueFd fd,
-                       CreateFile(tmpfs->folder().File("segment"), 64 * kMiB));
+/// A tmpfs of a few MiB, so that tests can fill it. Only root may mount.
+class TmpfsTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const arrow::Status status = MountHugeTmpfs(folder_.path(), 8 * kMiB);
+    if (!status.ok()) GTEST_SKIP() << status.message();
+  }
+  void TearDown() override { EXPECT_OK(Unmount(folder_.path())); }
+
+  UniqueFd NewFile(const std::string& name) {
+    auto fd = CreateFile(folder_.File(name), 64 * kMiB);
+    EXPECT_OK(fd);
+    return std::move(fd).ValueOrDie();
+  }
+  uint64_t free_bytes() const { return FileSystemFreeBytes(folder_.path()).ValueOr(0); }
+
+ private:
+  TestFolder folder_;
+};
+
+TEST_F(TmpfsTest, AllocateFileRangeFailsAndKeepsNothing) {
+  const UniqueFd fd = NewFile("segment");
   ASSERT_OK(AllocateFileRange(fd.get(), 0, kMiB));
-  const uint64_t free_bytes = tmpfs->free_bytes();
+  const uint64_t free_before = free_bytes();
   EXPECT_TRUE(AllocateFileRange(fd.get(), 0, 16 * kMiB).IsOutOfMemory());
-  EXPECT_EQ(tmpfs->free_bytes(), free_bytes);
+  EXPECT_EQ(free_bytes(), free_before);
 }
 
-TEST(FullTmpfs, AllocatedRangeNeverRaisesSigbusLater) {
-  MOUNT_OR_SKIP(tmpfs, 4 * kMiB);
-  ASSERT_OK_AND_ASSIGN(const UniqueFd fd,
-                       CreateFile(tmpfs->folder().File("segment"), 64 * kMiB));
+TEST_F(TmpfsTest, AllocatedRangeNeverRaisesSigbusLater) {
+  const UniqueFd fd = NewFile("segment");
   ASSERT_OK(AllocateFileRange(fd.get(), 0, 2 * kMiB));
-  ASSERT_OK_AND_ASSIGN(const UniqueFd other,
-                       CreateFile(tmpfs->folder().File("other"), 64 * kMiB));
-  ASSERT_OK(AllocateFileRange(other.get(), 0, tmpfs->free_bytes()));
-  ASSERT_EQ(tmpfs->free_bytes(), 0);
+  const UniqueFd other = NewFile("other");
+  ASSERT_OK(AllocateFileRange(other.get(), 0, free_bytes()));
+  ASSERT_EQ(free_bytes(), 0);
   EXPECT_TRUE(SucceedsInChild([&] {
     auto mapping = Mapping::Map(fd.get(), 64 * kMiB, Access::kReadWrite);
     if (!mapping.ok()) return false;
@@ -302,25 +289,21 @@ TEST(FullTmpfs, AllocatedRangeNeverRaisesSigbusLater) {
       << "the test is void: storing to a hole of the full tmpfs worked";
 }
 
-TEST(FullTmpfs, PopulateWriteFailsAndWhatItTookCanBeFreed) {
-  MOUNT_OR_SKIP(tmpfs, 4 * kMiB);
-  ASSERT_OK_AND_ASSIGN(const UniqueFd fd,
-                       CreateFile(tmpfs->folder().File("segment"), 64 * kMiB));
+TEST_F(TmpfsTest, PopulateWriteFailsAndWhatItTookCanBeFreed) {
+  const UniqueFd fd = NewFile("segment");
   ASSERT_OK_AND_ASSIGN(Mapping mapping,
                        Mapping::Map(fd.get(), 64 * kMiB, Access::kReadWrite));
-  const uint64_t free_bytes = tmpfs->free_bytes();
+  const uint64_t free_before = free_bytes();
   const arrow::Status status = mapping.PopulateWrite(0, 16 * kMiB);
   if (status.IsNotImplemented()) GTEST_SKIP() << status.message();
   EXPECT_TRUE(status.IsOutOfMemory()) << status;
   ASSERT_OK(FreeFileRange(fd.get(), 0, 16 * kMiB));
-  EXPECT_EQ(tmpfs->free_bytes(), free_bytes);
+  EXPECT_EQ(free_bytes(), free_before);
   ASSERT_OK(mapping.PopulateWrite(0, kMiB));
 }
 
-TEST(HugeTmpfs, AdvisedMappingGetsHugePages) {
-  MOUNT_OR_SKIP(tmpfs, 16 * kMiB);
-  ASSERT_OK_AND_ASSIGN(const UniqueFd fd,
-                       CreateFile(tmpfs->folder().File("segment"), 8 * kMiB));
+TEST_F(TmpfsTest, AdvisedMappingGetsHugePages) {
+  const UniqueFd fd = NewFile("segment");
   ASSERT_OK_AND_ASSIGN(Mapping mapping,
                        Mapping::Map(fd.get(), 8 * kMiB, Access::kReadWrite));
   mapping.AdviseHugePages();

@@ -1,15 +1,17 @@
 #include <fcntl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <cerrno>
+#include <cstdint>
 #include <cstdio>
 #include <fstream>
 #include <sstream>
 #include <string>
 
-#include "base/math.h"
+#include <arrow/result.h>
+#include <arrow/status.h>
+
 #include "platform/file.h"
 
 namespace sheaf::platform {

@@ -6,15 +6,22 @@
 #include <sys/random.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <climits>
-#include <ctime>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
 
 #include "base/check.h"
-#include "base/math.h"
+#include "platform/file.h"
 
 namespace sheaf::platform {
 namespace {
@@ -50,12 +57,15 @@ void WriteAll(int fd, const void* data, size_t size_bytes) {
 
 /// Signals that the parent blocks or ignores must not stay so: exec hands them on.
 void ResetSignals() {
+  struct sigaction by_default = {};
+  by_default.sa_handler = SIG_DFL;
   for (int signal_number = 1; signal_number < NSIG; ++signal_number) {
-    ::signal(signal_number, SIG_DFL);  // Fails harmlessly for SIGKILL and SIGSTOP.
+    ::sigaction(signal_number, &by_default,
+                nullptr);  // Harmless where it fails: SIGKILL.
   }
   sigset_t none;
   ::sigemptyset(&none);
-  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  ::pthread_sigmask(SIG_SETMASK, &none, nullptr);
 }
 
 /// Becomes `argv[0]`, or reports why not. A pipe of the parent that stayed open here
@@ -129,6 +139,7 @@ arrow::Result<int> SpawnDetached(const std::vector<std::string>& arguments,
                                  const std::string& log_path) {
   if (arguments.empty()) return arrow::Status::Invalid("no program to start");
   std::vector<char*> argv;
+  argv.reserve(arguments.size() + 1);
   for (const std::string& argument : arguments) {
     argv.push_back(const_cast<char*>(argument.c_str()));
   }

@@ -2,19 +2,22 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
 #include <chrono>
-#include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
 #include <string>
 
+#include <arrow/result.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -137,13 +140,16 @@ TEST_F(SpawnTest, SignalsAreAsAtStart) {
   sigset_t before;
   ::sigemptyset(&blocked);
   ::sigaddset(&blocked, SIGTERM);
-  ASSERT_EQ(::sigprocmask(SIG_BLOCK, &blocked, &before), 0);
-  auto* handler_before = ::signal(SIGHUP, SIG_IGN);
+  ASSERT_EQ(::pthread_sigmask(SIG_BLOCK, &blocked, &before), 0);
+  struct sigaction ignore = {};
+  ignore.sa_handler = SIG_IGN;
+  struct sigaction action_before = {};
+  ASSERT_EQ(::sigaction(SIGHUP, &ignore, &action_before), 0);
   ASSERT_OK_AND_ASSIGN(
       const int pid,
       SpawnShell("while read line; do echo \"$line\"; done < /proc/$$/status"));
-  ::signal(SIGHUP, handler_before);
-  ASSERT_EQ(::sigprocmask(SIG_SETMASK, &before, nullptr), 0);
+  ASSERT_EQ(::sigaction(SIGHUP, &action_before, nullptr), 0);
+  ASSERT_EQ(::pthread_sigmask(SIG_SETMASK, &before, nullptr), 0);
   ASSERT_OK_AND_ASSIGN(const UniqueFd pidfd, OpenPidFd(pid));
   ASSERT_EQ(::write(MeetAtGate().get(), "\n", 1), 1);
   WaitForExit(pidfd);

@@ -1,6 +1,7 @@
 #include "platform/shared_word.h"
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <thread>
 

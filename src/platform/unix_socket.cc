@@ -10,10 +10,20 @@
 #include <array>
 #include <bit>
 #include <cerrno>
+#include <chrono>
 #include <climits>
+#include <cstdint>
 #include <cstring>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
 
 #include "base/math.h"
+#include "platform/file.h"
 #include "sheaf/status.h"
 
 namespace sheaf::platform {
