@@ -1,17 +1,21 @@
 #include "codec/check.h"
 
+#include <cstddef>
+#include <cstdint>
 #include <limits>
 #include <optional>
+#include <span>
 #include <string>
-#include <utility>
+#include <vector>
 
 #include <arrow/result.h>
 #include <arrow/status.h>
 #include <arrow/type.h>
-#include <arrow/util/checked_cast.h>
 
 #include "base/math.h"
+#include "codec/codec.h"
 #include "codec/layout.h"
+#include "sheaf/types.h"
 
 namespace sheaf::codec {
 

@@ -1,10 +1,10 @@
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <numeric>
 #include <optional>
 #include <span>
-#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -27,6 +27,7 @@
 #include "codec/layout.h"
 #include "codec/schema_codec.h"
 #include "format/descriptor_generated.h"
+#include "sheaf/types.h"
 
 namespace sheaf::codec {
 
@@ -116,9 +117,9 @@ std::vector<GlobalRange> Merge(std::vector<GlobalRange> ranges) {
 
 /// Rebuilds arrays from a tree that `CheckArrays` passed, whence the depth of the
 /// recursion.
-class ArrayBuilder {
+class ArrayRebuilder {
  public:
-  ArrayBuilder(const ArrayTree& tree, SegmentId home, const BufferFn& make_buffer)
+  ArrayRebuilder(const ArrayTree& tree, SegmentId home, const BufferFn& make_buffer)
       : tree_(tree), home_(home), make_buffer_(make_buffer), made_(tree.buffers.size()) {}
 
   arrow::Result<std::shared_ptr<arrow::ChunkedArray>> Column(
@@ -285,7 +286,7 @@ arrow::Result<std::shared_ptr<arrow::Table>> Descriptor::ToTable(
     indices.resize(static_cast<size_t>(num_columns()));
     std::iota(indices.begin(), indices.end(), 0);
   }
-  ArrayBuilder builder(impl_->tree, impl_->home(), make_buffer);
+  ArrayRebuilder builder(impl_->tree, impl_->home(), make_buffer);
   arrow::FieldVector fields;
   arrow::ChunkedArrayVector arrays;
   for (const int index : indices) {

@@ -1,6 +1,8 @@
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -20,6 +22,7 @@
 #include "codec/layout.h"
 #include "codec/schema_codec.h"
 #include "format/descriptor_generated.h"
+#include "sheaf/types.h"
 
 namespace sheaf::codec {
 

@@ -1,9 +1,11 @@
 #include "codec/layout.h"
 
+#include <cstdint>
 #include <limits>
-#include <memory>
+#include <optional>
 
 #include <arrow/extension_type.h>
+#include <arrow/result.h>
 #include <arrow/status.h>
 #include <arrow/type.h>
 #include <arrow/util/checked_cast.h>
@@ -150,6 +152,7 @@ arrow::Result<Layout> LayoutWithoutChildren(const arrow::DataType& storage) {
 }  // namespace
 
 const arrow::DataType& StorageOf(const arrow::DataType& type) {
+  // NOLINTNEXTLINE(bugprone-return-const-ref-from-parameter): types live in schemas
   if (type.id() != Type::EXTENSION) return type;
   return *checked_cast<const arrow::ExtensionType&>(type).storage_type();
 }

@@ -1,9 +1,11 @@
 #include <algorithm>
 #include <charconv>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -86,7 +88,8 @@ arrow::Result<TypePtr> ImportLeaf(const flatbuffers::String& format) {
                                 imported.status().message(), ")");
 }
 
-arrow::Result<TypePtr> MakeUnion(std::string_view format, arrow::FieldVector children) {
+arrow::Result<TypePtr> MakeUnion(std::string_view format,
+                                 const arrow::FieldVector& children) {
   std::vector<int8_t> codes;
   std::string_view rest = format.substr(4);
   while (!rest.empty()) {
@@ -97,9 +100,9 @@ arrow::Result<TypePtr> MakeUnion(std::string_view format, arrow::FieldVector chi
   }
   // Not `UnionType::Make`, which checks nothing.
   if (format.starts_with("+ud:")) {
-    return arrow::DenseUnionType::Make(std::move(children), std::move(codes));
+    return arrow::DenseUnionType::Make(children, codes);
   }
-  return arrow::SparseUnionType::Make(std::move(children), std::move(codes));
+  return arrow::SparseUnionType::Make(children, codes);
 }
 
 arrow::Result<TypePtr> MakeMap(const std::shared_ptr<arrow::Field>& entries,
@@ -129,7 +132,7 @@ arrow::Result<TypePtr> MakeNested(std::string_view format, bool keys_sorted,
                                   arrow::FieldVector children) {
   if (format == "+s") return arrow::struct_(std::move(children));
   if (format.starts_with("+us:") || format.starts_with("+ud:")) {
-    return MakeUnion(format, std::move(children));
+    return MakeUnion(format, children);
   }
   if (format == "+r") {
     ARROW_RETURN_NOT_OK(CheckChildCount(format, children.size(), 2));
@@ -226,7 +229,7 @@ arrow::Result<TypePtr> ResolveExtension(
   // Came through a process that did not know it. If it does not fit, it stays what it is.
   const std::string name = (*metadata)->Get(kExtensionNameKey).ValueOr("");
   const std::string data = (*metadata)->Get(kExtensionDataKey).ValueOr("");
-  const TypePtr type = MakeExtension(storage, name, data).ValueOr(nullptr);
+  TypePtr type = MakeExtension(storage, name, data).ValueOr(nullptr);
   if (type == nullptr) return storage;
   ARROW_RETURN_NOT_OK((*metadata)->Delete(kExtensionNameKey));
   if ((*metadata)->Contains(kExtensionDataKey)) {
