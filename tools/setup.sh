@@ -78,7 +78,7 @@ install_python_packages() {
   local pip=(.deps/venv/bin/python -m pip install -q --disable-pip-version-check --retries 5)
   echo "setup: ${python_packages[*]} ${python_packages_alone[*]} into .deps/venv"
   "${pip[@]}" "${python_packages[@]}"
-  "${pip[@]}" --no-deps "${python_packages_alone[@]}"
+  "${pip[@]}" --no-deps --use-pep517 "${python_packages_alone[@]}"
 }
 
 if command -v apt-get >/dev/null; then
