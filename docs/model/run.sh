@@ -4,7 +4,7 @@
 # Exit status 0 = all as expected. Nothing is written into the source tree.
 #   ./run.sh ci               the most telling cases, under a minute on one core
 #   ./run.sh [quick]          about 4 minutes on one core, up to 2 GiB
-#   ./run.sh full             adds the large ones (about 20 minutes, up to 10 GiB)
+#   ./run.sh full             adds the large ones (about half an hour, up to 10 GiB)
 #   ./run.sh quick replace    only the cases whose command contains the word
 #   ./run.sh trace lease_q0_n2 fence bug=grantinc     one run, with its counterexample
 # BUILD=<folder> keeps the binaries there; otherwise they go to a temporary folder and are
