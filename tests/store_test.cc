@@ -18,6 +18,7 @@
 #include <arrow/table.h>
 #include <gtest/gtest.h>
 
+#include "base/check.h"
 #include "sheaf/status.h"
 #include "testing/arrow_test.h"
 #include "testing/eventually.h"
@@ -40,8 +41,8 @@ std::shared_ptr<Table> MakeTable(int64_t rows, int64_t first = 0,
   arrow::Int64Builder ids(pool);
   arrow::StringBuilder names(pool);
   for (int64_t i = 0; i < rows; ++i) {
-    ids.Append(first + i).Abort();
-    names.Append("name " + std::to_string(first + i)).Abort();
+    SHEAF_CHECK(ids.Append(first + i).ok());
+    SHEAF_CHECK(names.Append("name " + std::to_string(first + i)).ok());
   }
   return Table::Make(arrow::schema({arrow::field("id", arrow::int64()),
                                     arrow::field("name", arrow::utf8())}),

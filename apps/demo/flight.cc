@@ -41,7 +41,9 @@ class FlightServer::Impl {
 };
 
 FlightServer::FlightServer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
-FlightServer::~FlightServer() { impl_->server.Shutdown().Warn(); }
+FlightServer::~FlightServer() {
+  if (const arrow::Status status = impl_->server.Shutdown(); !status.ok()) status.Warn();
+}
 int FlightServer::port() const { return impl_->server.port(); }
 
 arrow::Result<std::unique_ptr<FlightServer>> FlightServer::Start(

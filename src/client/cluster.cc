@@ -94,20 +94,28 @@ arrow::Result<std::string> FindDaemon(const std::string& wanted) {
       " nor in PATH; name it in the environment variable SHEAFD");
 }
 
-arrow::Result<ClusterConfig> MakeConfig(const std::string& name,
-                                        const ClusterOptions& options) {
-  ClusterConfig config;
-  if (!options.config_file.empty()) {
-    auto text = ReadFile(options.config_file);
-    if (!text.ok()) {
-      return arrow::Status::IOError("cannot read the configuration ",
-                                    options.config_file);
-    }
-    ARROW_ASSIGN_OR_RAISE(config, ClusterConfig::FromToml(*text, options.config_file));
+// What the file says, if there is one; where it says nothing, `defaults`.
+arrow::Result<ClusterConfig> ReadConfig(const std::string& file, ClusterConfig defaults) {
+  if (file.empty()) return defaults;
+  auto text = ReadFile(file);
+  if (!text.ok()) return arrow::Status::IOError("cannot read the configuration ", file);
+  return ClusterConfig::FromToml(*text, file, std::move(defaults));
+}
+
+// Options win over the file, the file over the environment's cluster name.
+arrow::Result<ClusterConfig> MakeConfig(const ClusterOptions& options) {
+  ClusterConfig defaults;
+  defaults.name = ResolveClusterName(options.name);
+  if (options.folder)
+    defaults.memory_folder = *options.folder + "/sheaf-" + defaults.name;
+  ARROW_ASSIGN_OR_RAISE(ClusterConfig config, ReadConfig(options.config_file, defaults));
+  if (!options.name.empty() && config.name != options.name) {
+    return arrow::Status::Invalid(options.config_file, " describes cluster '",
+                                  config.name, "', asked for '", options.name, "'");
   }
-  config.name = name;
   config.cluster_id = platform::RandomBits();
-  config.runtime_folder = region::RuntimeRoot() + "/" + name;
+  config.runtime_folder = region::RuntimeRoot() + "/" + config.name;
+  if (options.folder) config.memory_folder = *options.folder + "/sheaf-" + config.name;
   if (options.nodes) config.nodes = *options.nodes;
   if (options.size_bytes) {
     config.segment_size_bytes = RoundUp(*options.size_bytes, format::kExtentBytes);
@@ -119,14 +127,7 @@ arrow::Result<ClusterConfig> MakeConfig(const std::string& name,
     ARROW_ASSIGN_OR_RAISE(config.coherence, region::ParseCoherence(*options.coherence));
   }
   if (options.prealloc) config.prealloc = true;
-  if (options.folder) {
-    config.memory_folder = *options.folder + "/sheaf-" + name;
-  } else if (config.memory_folder.empty()) {
-    if (config.backend == region::Backend::kFile) {
-      return arrow::Status::Invalid("backend file needs a folder for the memory's files");
-    }
-    config.memory_folder = region::DefaultMemoryFolder(name);
-  }
+  config.ApplyDefaults();
   ARROW_RETURN_NOT_OK(config.Validate());
   return config;
 }
@@ -231,9 +232,9 @@ std::string ResolveClusterName(const std::string& name) {
 
 arrow::Result<ClusterStatus> StartCluster(const ClusterOptions& options) {
   const Deadline deadline = platform::BootTime() + options.timeout;
-  const std::string name = ResolveClusterName(options.name);
   ARROW_ASSIGN_OR_RAISE(const std::string daemon, FindDaemon(options.daemon_path));
-  ARROW_ASSIGN_OR_RAISE(const ClusterConfig config, MakeConfig(name, options));
+  ARROW_ASSIGN_OR_RAISE(const ClusterConfig config, MakeConfig(options));
+  const std::string& name = config.name;
   ARROW_ASSIGN_OR_RAISE(auto lock, LockControl(name, deadline));
 
   if (auto old = ClusterConfig::Load(region::ClusterFilePath(name)); old.ok()) {

@@ -37,30 +37,64 @@ ObjectLease::~ObjectLease() {
   session_->cells().Clear(cell_);
 }
 
+namespace {
+
+// O1, O2: write the cell, then read the slot; only that read decides. A caller that
+// brings a generation needs no first look.
+template <typename IsAcceptable>
+arrow::Result<std::shared_ptr<ObjectLease>> WriteAndCheck(
+    const std::shared_ptr<Session>& session, const ObjectId& object,
+    IsAcceptable is_acceptable) {
+  const region::Segment* segment = session->region().segment(object.segment);
+  if (segment == nullptr || object.slot >= segment->header().slots_max) {
+    return Stale(object);
+  }
+  ARROW_ASSIGN_OR_RAISE(lease::Cell cell, session->cells().Write(object));
+  const auto slot = directory::ReadSlot(*segment, object.slot);
+  if (slot.ok() && is_acceptable(*slot)) {
+    return std::make_shared<ObjectLease>(session, object, cell, *slot);
+  }
+  session->cells().Clear(cell);
+  ARROW_RETURN_NOT_OK(slot.status());
+  return Stale(object);
+}
+
+}  // namespace
+
 arrow::Result<std::shared_ptr<ObjectLease>> LeaseTable::Take(
     const std::shared_ptr<Session>& session, const ObjectId& object) {
-  {
-    std::lock_guard lock(mutex_);
-    if (auto found = by_object_.find(object); found != by_object_.end()) {
-      if (auto lease = found->second.lock()) return lease;
-    }
-  }
-  region::Segment* segment = session->region().segment(object.segment);
-  if (segment == nullptr || object.slot >= segment->header().slots_max)
-    return Stale(object);
-  ARROW_ASSIGN_OR_RAISE(lease::Cell cell, session->cells().Write(object));
-  // From here on only the re-check decides (O2); a caller that brings a generation needs
-  // no first look (O1).
-  auto slot = directory::ReadSlot(*segment, object.slot);
-  const bool holds = slot.ok() && (Names(*slot, object) || Planted("no-lease-recheck"));
-  if (!holds) {
-    session->cells().Clear(cell);
-    ARROW_RETURN_NOT_OK(slot.status());
-    return Stale(object);
-  }
-  auto lease = std::make_shared<ObjectLease>(session, object, cell, *slot);
+  if (auto held = FindHeld(object)) return held;
+  ARROW_ASSIGN_OR_RAISE(auto lease,
+                        WriteAndCheck(session, object, [&](const format::Slot& slot) {
+                          return Names(slot, object) || Planted("no-lease-recheck");
+                        }));
+  return Keep(std::move(lease));
+}
+
+arrow::Result<std::shared_ptr<ObjectLease>> LeaseTable::TakeReference(
+    const std::shared_ptr<Session>& session, const ObjectId& object) {
+  if (auto held = FindHeld(object)) return held;
+  ARROW_ASSIGN_OR_RAISE(
+      auto lease, WriteAndCheck(session, object, [&](const format::Slot& slot) {
+        return slot.generation == object.generation &&
+               (directory::IsReadable(slot) ||
+                slot.state == static_cast<uint8_t>(format::LineState::kRetired));
+      }));
+  // The grace of a retired object may be over: the cell must be in memory before the
+  // lease that keeps the object now can end.
+  session->cells().Settle(lease->cell_);
+  return Keep(std::move(lease));
+}
+
+std::shared_ptr<ObjectLease> LeaseTable::FindHeld(const ObjectId& object) const {
   std::lock_guard lock(mutex_);
-  by_object_[object] = lease;
+  const auto found = by_object_.find(object);
+  return found == by_object_.end() ? nullptr : found->second.lock();
+}
+
+std::shared_ptr<ObjectLease> LeaseTable::Keep(std::shared_ptr<ObjectLease> lease) {
+  std::lock_guard lock(mutex_);
+  by_object_[lease->object()] = lease;
   return lease;
 }
 

@@ -54,6 +54,12 @@ class LeaseTable {
   arrow::Result<std::shared_ptr<ObjectLease>> Take(
       const std::shared_ptr<Session>& session, const ObjectId& object);
 
+  /// \brief Lease an object that another object, leased by the caller, refers to (O4).
+  /// Its home may have retired it since: the referring object's home keeps it from being
+  /// freed.
+  arrow::Result<std::shared_ptr<ObjectLease>> TakeReference(
+      const std::shared_ptr<Session>& session, const ObjectId& object);
+
   /// \brief Remember what `lease` covers, and the leases on other objects that it needs.
   /// Once per lease; later calls with the same lease do nothing.
   void Register(const std::shared_ptr<ObjectLease>& lease,
@@ -65,6 +71,8 @@ class LeaseTable {
 
  private:
   friend class ObjectLease;
+  std::shared_ptr<ObjectLease> FindHeld(const ObjectId& object) const;
+  std::shared_ptr<ObjectLease> Keep(std::shared_ptr<ObjectLease> lease);
   void Forget(const ObjectLease& lease);
 
   using ByBegin =

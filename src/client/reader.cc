@@ -44,7 +44,8 @@ arrow::Result<OpenObject> OpenObject::Open(const std::shared_ptr<Session>& sessi
   ARROW_ASSIGN_OR_RAISE(open.record_, directory::ReadRecord(home, open.lease_->slot()));
   std::vector<std::shared_ptr<ObjectLease>> references;
   for (const ObjectId& reference : open.record_.references) {
-    ARROW_ASSIGN_OR_RAISE(auto lease, session->leases().Take(session, reference));
+    ARROW_ASSIGN_OR_RAISE(auto lease,
+                          session->leases().TakeReference(session, reference));
     references.push_back(std::move(lease));
   }
   ARROW_ASSIGN_OR_RAISE(

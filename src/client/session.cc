@@ -86,8 +86,9 @@ arrow::Status Session::Attach(const region::ClusterConfig& config, NodeId node,
   ARROW_ASSIGN_OR_RAISE(notes_, NodeNotes::Open(config.runtime_folder + "/node" +
                                                 std::to_string(node.value) + ".notes"));
   ARROW_RETURN_NOT_OK(SayHello());
-  cells_ = std::make_unique<lease::CellTable>(&region_->own_segment(), lease_pages_,
-                                              [this] { return RequestLeasePage(); });
+  cells_ = std::make_unique<lease::CellTable>(
+      &region_->own_segment(), lease_pages_, [this] { return RequestLeasePage(); },
+      config.settle_class);
   pool_ =
       std::make_unique<alloc::RegionMemoryPool>(static_cast<alloc::ExtentSource*>(this));
   return arrow::Status::OK();

@@ -50,7 +50,10 @@ arrow::Status ForeignLeases::Check(const ObjectId& object, Lease* lease) const {
   const region::Segment& segment = *region_->segment(object.segment);
   ARROW_ASSIGN_OR_RAISE(const format::Slot slot,
                         directory::ReadSlot(segment, object.slot));
-  if (slot.generation != object.generation || !directory::IsReadable(slot)) {
+  // A parent may be retired while its reader publishes a slice of it: that reader's cell
+  // keeps it until our own, which CellTable settles, is in memory.
+  const bool pinned = slot.state == static_cast<uint8_t>(format::LineState::kRetired);
+  if (slot.generation != object.generation || !(directory::IsReadable(slot) || pinned)) {
     return StaleObject(object, "is gone or not published");
   }
   if (lease->record != nullptr) return arrow::Status::OK();

@@ -131,6 +131,11 @@ arrow::Result<Cell> CellTable::Write(const ObjectId& object) {
   return *cell;
 }
 
+void CellTable::Settle(const Cell& cell) {
+  const uint64_t* word = impl_->WordOf(cell);
+  impl_->segment->leases().cache()->Settle(word, sizeof(*word));
+}
+
 void CellTable::Clear(const Cell& cell) {
   uint64_t* word = impl_->WordOf(cell);
   SHEAF_CHECK(platform::SharedWord(word).LoadAcquire() != 0);

@@ -54,6 +54,9 @@ class CellTable {
   /// page is to be had.
   arrow::Result<Cell> Write(const ObjectId& object);
 
+  /// \brief Wait until a written cell is in memory, whatever the settle class.
+  void Settle(const Cell& cell);
+
   /// \brief O6: clear and flush (no fence). The cell may be reused at once.
   void Clear(const Cell& cell);
 

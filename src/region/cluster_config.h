@@ -75,6 +75,10 @@ struct ClusterConfig {
   std::string ToToml() const;
   /// \brief Parse, apply defaults and validate. Invalid names file, line and key; unknown
   /// keys are errors.
+  /// `defaults` has what the text does not say.
+  static arrow::Result<ClusterConfig> FromToml(const std::string& text,
+                                               const std::string& file_name,
+                                               ClusterConfig defaults);
   static arrow::Result<ClusterConfig> FromToml(const std::string& text,
                                                const std::string& file_name);
   /// \brief FromToml of a file; KeyError if there is none.

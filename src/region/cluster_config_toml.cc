@@ -230,12 +230,18 @@ std::string ClusterConfig::ToToml() const {
 
 arrow::Result<ClusterConfig> ClusterConfig::FromToml(const std::string& text,
                                                      const std::string& file_name) {
+  return FromToml(text, file_name, ClusterConfig());
+}
+
+arrow::Result<ClusterConfig> ClusterConfig::FromToml(const std::string& text,
+                                                     const std::string& file_name,
+                                                     ClusterConfig defaults) {
   const toml::parse_result parsed = toml::parse(text, file_name);
   if (!parsed) {
     return arrow::Status::Invalid(file_name, ":", parsed.error().source().begin.line,
                                   ": ", parsed.error().description());
   }
-  ClusterConfig config;
+  ClusterConfig config = std::move(defaults);
   TableReader reader(parsed.table(), file_name, "");
   ARROW_RETURN_NOT_OK(ReadCluster(&reader, file_name, &config));
   config.ApplyDefaults();
