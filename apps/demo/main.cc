@@ -63,11 +63,11 @@ arrow::Result<Json> Read(const std::string& cluster, const Source& source,
                          int flight_port) {
   ARROW_ASSIGN_OR_RAISE(auto store, Store::Connect({cluster, 1}));
   const arrow::MemoryPool& pool = *arrow::default_memory_pool();
-  const int64_t allocated_before = pool.total_bytes_allocated();
+  const int64_t private_before = pool.bytes_allocated();
   const auto start = platform::BootTime();
   ARROW_ASSIGN_OR_RAISE(auto table, store->Get(source.name));
   const Nanoseconds open = platform::BootTime() - start;
-  const int64_t copied = pool.total_bytes_allocated() - allocated_before;
+  const int64_t copied = pool.bytes_allocated() - private_before;
 
   const auto query_start = platform::BootTime();
   ARROW_ASSIGN_OR_RAISE(auto answer, RunQuery(source.name, table));
