@@ -5,6 +5,7 @@
 #include <set>
 #include <utility>
 
+#include "alloc/range.h"
 #include "base/check.h"
 #include "base/math.h"
 #include "format/layout.h"

@@ -235,6 +235,7 @@ RunId GranuleRuns::LiveRunAt(const void* address) const {
 
 std::vector<HeldExtent*> GranuleRuns::Extents() const {
   std::vector<HeldExtent*> extents;
+  extents.reserve(by_address_.size());
   for (const auto& [address, held] : by_address_) extents.push_back(held.get());
   return extents;
 }

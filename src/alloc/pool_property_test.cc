@@ -287,6 +287,7 @@ TEST(RegionMemoryPoolProperty, EveryByteIsKeptWithSeveralThreads) {
   RegionMemoryPool pool(&arena,
                         {.retained_bytes_max = 4 << 20, .growth_bytes_max = 8 << 20});
   std::vector<std::thread> threads;
+  threads.reserve(4);
   for (uint64_t i = 0; i < 4; ++i) {
     threads.emplace_back([&, i] {
       PoolUser user(seed + i, &arena, &pool);

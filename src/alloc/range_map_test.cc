@@ -439,8 +439,10 @@ TEST(RangeMap, HoldsManyRuns) {
   RangeMap map(RoundUp(2 * kObjects * kGranule, kUnit));
   GrantOrDie(map, map.size_bytes(), 1);
   std::vector<Range> every_second;
-  for (uint64_t i = 0; i < kObjects; ++i)
+  every_second.reserve(kObjects);
+  for (uint64_t i = 0; i < kObjects; ++i) {
     every_second.push_back({2 * i * kGranule, kGranule});
+  }
   ASSERT_TRUE(map.AddReference(every_second).ok());
   EXPECT_EQ(map.Return(1).size(), kObjects);
   EXPECT_EQ(map.free_bytes(), map.size_bytes() - kObjects * kGranule);
