@@ -34,6 +34,7 @@ ObjectLease::~ObjectLease() {
   if (!session_->CheckProcess().ok())
     return;  // a forked child's copy: the cell is the parent's
   session_->leases().Forget(*this);
+  references_.clear();  // what an object refers to is let go before the object (O4)
   session_->cells().Clear(cell_);
 }
 
