@@ -33,9 +33,9 @@ void RunVariants(Bytes bytes) {
   for (size_t i = 0; i < bytes.size(); i += step) {
     Run(bytes, i);
     for (const uint8_t change : {0x01, 0x80, 0xff}) {
-      bytes[i] ^= change;
+      bytes[i] = static_cast<uint8_t>(bytes[i] ^ change);
       Run(bytes, bytes.size());
-      bytes[i] ^= change;
+      bytes[i] = static_cast<uint8_t>(bytes[i] ^ change);
     }
   }
 }
