@@ -32,7 +32,7 @@ void RunVariants(Bytes bytes) {
   const size_t step = bytes.size() / kVariantsMax + 1;
   for (size_t i = 0; i < bytes.size(); i += step) {
     Run(bytes, i);
-    for (const uint8_t change : {0x01, 0x80, 0xff}) {
+    for (const uint8_t change : {uint8_t{0x01}, uint8_t{0x80}, uint8_t{0xff}}) {
       bytes[i] = static_cast<uint8_t>(bytes[i] ^ change);
       Run(bytes, bytes.size());
       bytes[i] = static_cast<uint8_t>(bytes[i] ^ change);
