@@ -9,6 +9,8 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "format/lease_cell.h"  // IWYU pragma: export
+
 namespace sheaf::format {
 
 static_assert(std::endian::native == std::endian::little,
@@ -17,26 +19,22 @@ static_assert(std::endian::native == std::endian::little,
 constexpr uint32_t kFormatVersion = 1;
 constexpr uint64_t kSegmentMagic = 0x4745534641454853;  // "SHEAFSEG"
 
-/// Lines of different writers are at least this far apart (pair prefetch, 128-byte lines;
-/// L1).
+/// Lines of different writers lie so far apart (pair prefetch, 128-byte lines; L1).
 constexpr uint64_t kWriterSpacing = 256;
 constexpr uint64_t kLineBytes = 64;      ///< Size of a slot, grant, index entry.
 constexpr uint64_t kGranuleBytes = 256;  ///< Unit of division of an extent (L8).
 constexpr uint64_t kExtentBytes = uint64_t{2} << 20;  ///< Usual unit of a grant (L8).
-constexpr uint64_t kSmallExtentBytes = uint64_t{64}
-                                       << 10;  ///< Unit when memory is low (L8).
+constexpr uint64_t kSmallExtentBytes = 65536;         ///< When memory is low (L8).
 constexpr uint64_t kLeasePageBytes = 4096;
 constexpr uint64_t kLeaseCellsPerPage = (kLeasePageBytes - kLineBytes) / 8;  ///< 504
 
-/// \brief First 256 bytes of the control part; written once, when the segment is
-/// formatted.
+/// \brief First 256 bytes of the control part; written once, when it is formatted.
 struct SegmentHeader {
   uint64_t magic;
   uint32_t version;
-  uint32_t segment;     ///< Also the id of the home node.
-  uint64_t cluster_id;  ///< Random; equal in all segments of a cluster.
-  uint64_t
-      format_epoch;  ///< Rises with each formatting; high half of every generation (L3).
+  uint32_t segment;       ///< Also the id of the home node.
+  uint64_t cluster_id;    ///< Random; equal in all segments of a cluster.
+  uint64_t format_epoch;  ///< Rises with each formatting; high half of generations (L3).
   uint64_t base_address;  ///< Where processes try to map the data part.
   uint64_t control_size_bytes;
   uint64_t leases_size_bytes;
@@ -168,27 +166,6 @@ struct IndexHeaderLine {
   uint64_t checksum;
 };
 static_assert(sizeof(IndexHeaderLine) == kLineBytes);
-
-/// \brief Entry of the session page table, one word: bit 63 active, low 63 bits the
-/// session (L5).
-constexpr uint64_t kLeasePageActive = uint64_t{1} << 63;
-
-/// \brief A lease cell, one word (L3): home 12 bits, slot 22 bits, low 30 bits of the
-/// generation. 0 is empty (generation 0 does not exist, so no lease packs to 0).
-constexpr uint64_t PackLeaseCell(uint32_t home, uint32_t slot, uint64_t generation) {
-  return (uint64_t{home} & 0xFFF) << 52 | (uint64_t{slot} & 0x3FFFFF) << 30 |
-         (generation & 0x3FFFFFFF);
-}
-constexpr uint32_t kNodesMax = 1u << 12;
-constexpr uint32_t kSlotsMax = 1u << 22;
-constexpr uint64_t kGenerationLowMask = 0x3FFFFFFF;
-
-/// \brief First generation of a segment's slots and grants (L3): never reused after a
-/// re-format. The low half starts at 1 and is taken out of use before it would wrap in 30
-/// bits.
-constexpr uint64_t FirstGeneration(uint64_t format_epoch) {
-  return (format_epoch << 32) + 1;
-}
 
 /// \brief Offsets of the arrays in the control part, in bytes from its start.
 struct ControlLayout {
