@@ -25,7 +25,8 @@ Connection::Ptr Connection::Start(EventLoop* loop, platform::UniqueFd socket,
 }
 
 Connection::Connection(EventLoop* loop, platform::UniqueFd socket, Handlers handlers)
-    : socket_(std::move(socket)),
+    : loop_(loop),
+      socket_(std::move(socket)),
       watch_(loop->Watch(socket_.get())),
       handlers_(std::move(handlers)) {}
 
@@ -63,11 +64,22 @@ void Connection::Send(std::vector<uint8_t> payload) {
   std::memcpy(frame.data() + sizeof(header), payload.data(), payload.size());
   unsent_bytes_ += frame.size();
   unsent_.push_back(std::move(frame));
-  if (!awaits_writable_) WriteSome();
-  if (unsent_bytes_ > kUnsentBytesMax) {
-    Fail(arrow::Status::CapacityError("the peer left ", unsent_bytes_,
-                                      " bytes unread, at most ", kUnsentBytesMax));
-  }
+  WriteLater();
+  if (unsent_bytes_ <= kUnsentBytesMax) return;
+  closing_ = true;
+  loop_->AtTurnEnd([self = shared_from_this()] {
+    self->Fail(arrow::Status::CapacityError("the peer left more than ", kUnsentBytesMax,
+                                            " bytes unread"));
+  });
+}
+
+// Keeps the connection alive until then, also one that is closing and that nobody owns
+// any more.
+void Connection::WriteLater() {
+  if (std::exchange(write_armed_, true)) return;
+  loop_->AtTurnEnd([self = shared_from_this()] {
+    if (!self->closed()) self->WriteSome();
+  });
 }
 
 void Connection::CloseAfterSending() {
@@ -113,10 +125,10 @@ arrow::Status Connection::TrySend() {
 
 void Connection::WriteSome() {
   const auto self = shared_from_this();
-  awaits_writable_ = false;
+  write_armed_ = false;
   if (const arrow::Status status = TrySend(); !status.ok()) return Fail(status);
   if (!unsent_.empty()) {
-    awaits_writable_ = true;
+    write_armed_ = true;
     watch_->WhenWritable([this] { WriteSome(); });
   } else if (closing_) {
     Close();

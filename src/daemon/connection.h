@@ -52,10 +52,12 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Connection(EventLoop* loop, platform::UniqueFd socket, Handlers handlers);
   void AwaitFrames();
   void ReadFrames();
+  void WriteLater();
   void WriteSome();
   arrow::Status TrySend();
   void Fail(const arrow::Status& reason);
 
+  EventLoop* loop_;
   platform::UniqueFd socket_;
   std::unique_ptr<FdWatch> watch_;
   Handlers handlers_;
@@ -63,7 +65,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::deque<std::vector<uint8_t>> unsent_;  ///< Headers included.
   size_t front_sent_bytes_ = 0;
   size_t unsent_bytes_ = 0;
-  bool awaits_writable_ = false;
+  bool write_armed_ = false;  ///< At the end of this turn, or when the peer takes more.
   bool closing_ = false;
 };
 

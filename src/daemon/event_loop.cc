@@ -49,6 +49,9 @@ void FdWatch::WhenWritable(std::function<void()> action) {
   Wait(impl_, asio::posix::stream_descriptor::wait_write, std::move(action));
 }
 
+/// Handlers of one turn: replies wait for its end.
+constexpr int kHandlersPerTurn = 64;
+
 class EventLoop::Impl {
  public:
   void AwaitSignal(const std::function<void(int)>& action) {
@@ -62,6 +65,7 @@ class EventLoop::Impl {
   asio::io_context context{1};
   std::optional<asio::signal_set> signals;
   std::atomic<bool> stopped = false;
+  std::vector<std::function<void()>> at_turn_end;
 };
 
 EventLoop::EventLoop() : impl_(std::make_unique<Impl>()) {}
@@ -72,9 +76,15 @@ void EventLoop::Run(const std::function<void()>& after_turn) {
   // pairs with the release in Stop
   while (!impl_->stopped.load(std::memory_order_acquire)) {
     impl_->context.run_one();
-    impl_->context.poll();
+    for (int i = 1; i < kHandlersPerTurn && impl_->context.poll_one() > 0; ++i) {
+    }
     after_turn();
+    for (const auto& action : std::exchange(impl_->at_turn_end, {})) action();
   }
+}
+
+void EventLoop::AtTurnEnd(std::function<void()> action) {
+  impl_->at_turn_end.push_back(std::move(action));
 }
 
 void EventLoop::Stop() {

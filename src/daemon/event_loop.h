@@ -34,9 +34,14 @@ class EventLoop : public Scheduler {
   EventLoop();
   ~EventLoop() override;
 
-  /// \brief Handle events until `Stop`; `after_turn` is called whenever the events that
-  /// were ready have been handled.
+  /// \brief Handle events until `Stop`, in turns of what is ready, and not too much of
+  /// it. After each turn `after_turn` is called, then what `AtTurnEnd` put off.
   void Run(const std::function<void()>& after_turn);
+
+  /// \brief Run `action` when the events of this turn are handled and `after_turn` was
+  /// called: what leaves the process then says no more than what was written before.
+  void AtTurnEnd(std::function<void()> action);
+
   void Stop();  ///< Any thread; not a signal handler.
 
   /// \brief Call `action` with the number of any of `signals` that arrives from now on.

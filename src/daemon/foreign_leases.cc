@@ -46,16 +46,17 @@ arrow::Result<std::shared_ptr<const directory::Record>> ForeignLeases::Acquire(
 }
 
 // The second read of the slot, after the cell was written: only what it says counts (O2).
-arrow::Status ForeignLeases::Check(const ObjectId& object, Lease* lease) const {
+arrow::Status ForeignLeases::Check(const ObjectId& object, Lease* lease) {
   const region::Segment& segment = *region_->segment(object.segment);
   ARROW_ASSIGN_OR_RAISE(const format::Slot slot,
                         directory::ReadSlot(segment, object.slot));
   // A parent may be retired while its reader publishes a slice of it: that reader's cell
-  // keeps it until our own, which CellTable settles, is in memory.
+  // keeps it until our own is in memory.
   const bool pinned = slot.state == static_cast<uint8_t>(format::LineState::kRetired);
   if (slot.generation != object.generation || !(directory::IsReadable(slot) || pinned)) {
     return StaleObject(object, "is gone or not published");
   }
+  if (pinned) cells_.Settle(lease->cell);
   if (lease->record != nullptr) return arrow::Status::OK();
   ARROW_ASSIGN_OR_RAISE(directory::Record record, directory::ReadRecord(segment, slot));
   lease->record = std::make_shared<const directory::Record>(std::move(record));

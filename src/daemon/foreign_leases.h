@@ -40,7 +40,7 @@ class ForeignLeases {
     uint32_t references = 0;
     std::shared_ptr<const directory::Record> record;
   };
-  arrow::Status Check(const ObjectId& object, Lease* lease) const;
+  arrow::Status Check(const ObjectId& object, Lease* lease);
 
   const region::Region* region_;
   lease::CellTable cells_;

@@ -2,7 +2,6 @@
 
 #include <string>
 
-#include "format/layout.h"
 #include "sheaf/status.h"
 
 namespace sheaf::daemon {
@@ -25,14 +24,8 @@ arrow::Status ParentSet::Add(const ObjectId& object) {
 
 arrow::Result<std::shared_ptr<const directory::Record>> ParentSet::FindOwn(
     const ObjectId& id) const {
-  const auto slot = directory_->GetSlot(id);
-  const bool live =
-      slot.ok() &&
-      (slot->state == static_cast<uint8_t>(format::LineState::kSealed) ||
-       slot->state == static_cast<uint8_t>(format::LineState::kBound) ||
-       // Retired, but not freed: its bytes are there as long as we refer to them.
-       slot->state == static_cast<uint8_t>(format::LineState::kRetired));
-  if (!live) return StaleObject(id, "is gone");
+  // Retired, but not freed: its bytes are there as long as we refer to them.
+  if (!directory_->GetSlot(id).ok()) return StaleObject(id, "is gone");
   return directory_->GetRecord(id);
 }
 

@@ -33,13 +33,14 @@ arrow::Result<uint64_t> HighestCatalogEpoch(const region::Region& region) {
 struct Publisher::Attempt {
   Request request;  ///< Without the descriptor once it is sealed.
   Done done;
+  bool replaces = false;  ///< The name was bound before.
   ObjectId object;
   directory::Version version;
   int binds = 0;
   std::chrono::nanoseconds deadline{0};  ///< Of the epoch check.
 };
 
-Publisher::Publisher(const region::Region* region, Home* home, CatalogClient* catalog,
+Publisher::Publisher(region::Region* region, Home* home, CatalogClient* catalog,
                      HomeClient* homes, Scheduler* scheduler)
     : region_(region),
       home_(home),
@@ -48,11 +49,12 @@ Publisher::Publisher(const region::Region* region, Home* home, CatalogClient* ca
       scheduler_(scheduler) {}
 
 // Refuses early, and cheaply, what the leader would refuse too. It alone decides.
-arrow::Status Publisher::CheckName(const Request& request) const {
+// True if the name is bound now.
+arrow::Result<bool> Publisher::CheckName(const Request& request) const {
   const std::string& name = request.input.name;
   ARROW_RETURN_NOT_OK(directory::ValidateName(name));
   const auto found = directory::Lookup(*region_, name);
-  if (!found.ok()) return arrow::Status::OK();
+  if (!found.ok()) return false;
   if (found->has_value() && !request.replace) {
     return arrow::Status::AlreadyExists("a table named '", name, "' exists");
   }
@@ -62,21 +64,20 @@ arrow::Status Publisher::CheckName(const Request& request) const {
                       "table '" + name + "' has version " + std::to_string(current) +
                           ", expected " + std::to_string(request.expected_version));
   }
-  return arrow::Status::OK();
+  return found->has_value();
 }
 
 void Publisher::Publish(const Request& request, Done done) {
   const bool named = !request.input.name.empty();
-  if (named) {
-    if (const arrow::Status status = CheckName(request); !status.ok())
-      return done(status);
-  }
+  const arrow::Result<bool> bound = named ? CheckName(request) : false;
+  if (!bound.ok()) return done(bound.status());
   const auto object = home_->Seal(request.session, request.input);
   if (!object.ok()) return done(object.status());
   if (!named) return done(Published{*object, 0});
   auto attempt = std::make_shared<Attempt>();
   attempt->request = request;
   attempt->request.input.descriptor.reset();
+  attempt->replaces = *bound;
   attempt->done = std::move(done);
   attempt->object = *object;
   attempt->deadline = scheduler_->Now() + kEpochReadDeadline;
@@ -102,15 +103,19 @@ void Publisher::Bind(const AttemptPtr& attempt) {
 
 void Publisher::OnGranted(const AttemptPtr& attempt, directory::Version version) {
   attempt->version = version;
-  const arrow::Status status =
+  arrow::Status status =
       home_->directory().SetVersion(attempt->object, version.epoch, version.sequence);
+  if (status.ok() && attempt->replaces) status = MakeVisible(attempt);
   if (!status.ok()) return Fail(attempt, status);
   CheckEpochs(attempt);
 }
 
-// After the version is settled, not before: a leader that claims later sees it (C5).
+// After the slot is settled, not before: a leader that claims later sees it.
 void Publisher::CheckEpochs(const AttemptPtr& attempt) {
-  const auto highest = HighestCatalogEpoch(*region_);
+  auto highest = HighestCatalogEpoch(*region_);
+  if (!highest.ok() && region_->AttachMissing().ok()) {
+    highest = HighestCatalogEpoch(*region_);
+  }
   if (!highest.ok()) {
     if (scheduler_->Now() > attempt->deadline) return Fail(attempt, highest.status());
     scheduler_->After(kEpochReadRetryPeriod,
@@ -119,13 +124,23 @@ void Publisher::CheckEpochs(const AttemptPtr& attempt) {
                       });
     return;
   }
+  if (attempt->replaces) return Commit(attempt);  // TODO(#4): at the leader of `highest`.
   if (*highest > attempt->version.epoch) return Bind(attempt);
-  MakeVisible(attempt);
+  if (const arrow::Status status = MakeVisible(attempt); !status.ok()) {
+    return Fail(attempt, status);
+  }
+  Commit(attempt);
 }
 
-void Publisher::MakeVisible(const AttemptPtr& attempt) {
-  const arrow::Status status = home_->directory().Bind(attempt->object);
-  if (!status.ok()) return Fail(attempt, status);
+// Bound, settled.
+arrow::Status Publisher::MakeVisible(const AttemptPtr& attempt) {
+  ARROW_RETURN_NOT_OK(home_->directory().Bind(attempt->object));
+  const region::Segment& own = region_->own_segment();
+  own.control().cache()->Settle(own.SlotLine(attempt->object.slot), format::kLineBytes);
+  return arrow::Status::OK();
+}
+
+void Publisher::Commit(const AttemptPtr& attempt) {
   catalog_->Commit(
       attempt->request.input.name, attempt->object, attempt->version,
       [this, attempt](const arrow::Result<std::vector<ObjectId>>& superseded) {

@@ -41,8 +41,8 @@ class Publisher {
   };
   using Done = std::function<void(const arrow::Result<Published>&)>;
 
-  Publisher(const region::Region* region, Home* home, CatalogClient* catalog,
-            HomeClient* homes, Scheduler* scheduler);
+  Publisher(region::Region* region, Home* home, CatalogClient* catalog, HomeClient* homes,
+            Scheduler* scheduler);
 
   /// \brief Calls `done` once, maybe before this returns.
   void Publish(const Request& request, Done done);
@@ -50,16 +50,17 @@ class Publisher {
  private:
   struct Attempt;
   using AttemptPtr = std::shared_ptr<Attempt>;
-  arrow::Status CheckName(const Request& request) const;
+  arrow::Result<bool> CheckName(const Request& request) const;
   void Bind(const AttemptPtr& attempt);
   void OnGranted(const AttemptPtr& attempt, directory::Version version);
   void CheckEpochs(const AttemptPtr& attempt);
-  void MakeVisible(const AttemptPtr& attempt);
+  arrow::Status MakeVisible(const AttemptPtr& attempt);
+  void Commit(const AttemptPtr& attempt);
   void RetireSuperseded(const AttemptPtr& attempt,
                         const std::vector<ObjectId>& superseded);
   void Fail(const AttemptPtr& attempt, const arrow::Status& status);
 
-  const region::Region* region_;
+  region::Region* region_;
   Home* home_;
   CatalogClient* catalog_;
   HomeClient* homes_;

@@ -203,9 +203,13 @@ TEST_F(SessionDeathTest, BetweenARequestAndItsReplyTheTableIsThereOrNot) {
     AwaitTrue([&] { return Sessions() == 0; });
     RawClient client(config_, 0);
     ASSERT_OK(client.Hello());
-    if (const auto found = directory::Lookup(*region_, "taxi").ValueOrDie()) {
-      ASSERT_OK(client.Retire(found->object, "taxi"));
-    }
+    // The publish may go on for a while: it waits for nobody who is dead.
+    AwaitTrue([&] {
+      if (const auto found = directory::Lookup(*region_, "taxi").ValueOrDie()) {
+        EXPECT_OK(client.Retire(found->object, "taxi"));
+      }
+      return ReadStatistics(*region_, 0).objects == 0;
+    });
     ASSERT_OK(client.Goodbye());
     ExpectAllBack();
   }

@@ -264,12 +264,14 @@ arrow::Status SessionServer::OnRequest(uint64_t id, const Connection::Ptr& conne
     Shutdown(connection, request_id);
     return arrow::Status::OK();
   }
+  const auto found = sessions_.find(id);
+  if (found == sessions_.end()) return arrow::Status::Invalid("the session has ended");
   if (message.body_type() == format::Body::Goodbye) {
     connection->Send(format::MakeOutcomeReply(request_id, End(id, "said goodbye")));
     connection->CloseAfterSending();
     return arrow::Status::OK();
   }
-  ReplyCache& replies = sessions_.at(id)->replies;
+  ReplyCache& replies = found->second->replies;
   switch (replies.Begin(request_id)) {
     case ReplyCache::Seen::kAnswered:
       connection->Send(*replies.Find(request_id));
@@ -305,10 +307,12 @@ void SessionServer::OnSessionClosed(uint64_t id, const arrow::Status& reason) {
 }
 
 void SessionServer::OnProcessEnded(uint64_t id) {
-  if (!sessions_.contains(id)) return;
+  const auto found = sessions_.find(id);
+  if (found == sessions_.end()) return;
   const auto held = platform::FileLock::IsHeld(LockPath(id));
   LogIfError("session lock", held.status());
   if (held.ok() && !*held) {
+    if (found->second->connection != nullptr) found->second->connection->Close();
     LogIfError("cannot end a session", End(id, "ended"));
     return;
   }
