@@ -124,9 +124,23 @@ arrow::Result<BatchReader> OpenIpcFile(std::shared_ptr<arrow::io::RandomAccessFi
   return std::make_shared<FunctionReader>(file->schema(), std::move(next));
 }
 
+// A file of anything else would be taken for a message of gigabytes, and memory asked for
+// it.
+arrow::Status CheckIpcStreamStart(arrow::io::RandomAccessFile* input) {
+  constexpr uint32_t kContinuation = 0xFFFFFFFF;
+  std::array<uint32_t, 2> words{};
+  ARROW_ASSIGN_OR_RAISE(const int64_t size, input->GetSize());
+  ARROW_ASSIGN_OR_RAISE(const int64_t got, input->ReadAt(0, sizeof(words), words.data()));
+  // Before Arrow 0.15 a message began with its length.
+  const uint32_t length = words[0] == kContinuation ? words[1] : words[0];
+  if (got == int64_t{sizeof(words)} && length <= size) return arrow::Status::OK();
+  return arrow::Status::Invalid("it does not begin with a message of an Arrow stream");
+}
+
 arrow::Result<BatchReader> OpenIpcStream(
     std::shared_ptr<arrow::io::RandomAccessFile> input, arrow::MemoryPool* pool,
     ProgressFn progress) {
+  ARROW_RETURN_NOT_OK(CheckIpcStreamStart(input.get()));
   ARROW_ASSIGN_OR_RAISE(
       auto stream, arrow::ipc::RecordBatchStreamReader::Open(input, IpcOptions(pool)));
   ARROW_ASSIGN_OR_RAISE(const int64_t size, input->GetSize());

@@ -1,0 +1,271 @@
+// The command line as a user meets it: real processes, exit codes, JSON, and clear
+// errors.
+
+#include <signal.h>
+#include <sys/wait.h>
+
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include <arrow/array.h>
+#include <arrow/builder.h>
+#include <arrow/io/file.h>
+#include <arrow/table.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+#include <parquet/arrow/writer.h>
+
+#include "platform/process.h"
+#include "platform/unix_socket.h"
+#include "testing/arrow_test.h"
+#include "testing/eventually.h"
+
+namespace sheaf::testing {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::HasSubstr;
+using Json = nlohmann::json;
+
+struct Ran {
+  int code = -1;
+  std::string out;  // standard output and standard error
+};
+
+class CommandLine : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::string folder = "/tmp/sheaf-cli-XXXXXX";
+    ASSERT_NE(::mkdtemp(folder.data()), nullptr);
+    folder_ = folder;
+    // The cluster's name is part of a path in /dev/shm that other tests use too.
+    cluster_ = "cli" + std::to_string(platform::RandomBits() % 1'000'000'000);
+    ::setenv("SHEAF_RUNTIME_DIR", (folder_ + "/run").c_str(), 1);
+    ::setenv("SHEAF_CLUSTER", cluster_.c_str(), 1);
+  }
+  void TearDown() override {
+    Sheaf("down");
+    fs::remove_all(folder_);
+    ::unsetenv("SHEAF_RUNTIME_DIR");
+    ::unsetenv("SHEAF_CLUSTER");
+  }
+
+  static Ran Run(const std::string& command) {
+    Ran ran;
+    std::FILE* pipe = ::popen((command + " 2>&1").c_str(), "r");
+    std::array<char, 4096> block;
+    for (size_t size; (size = std::fread(block.data(), 1, block.size(), pipe)) > 0;) {
+      ran.out.append(block.data(), size);
+    }
+    const int status = ::pclose(pipe);
+    ran.code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    return ran;
+  }
+  static Ran Sheaf(const std::string& arguments) {
+    return Run(std::string(SHEAF_BINARY) + " " + arguments);
+  }
+  Json SheafJson(const std::string& arguments) {
+    const Ran ran = Sheaf("--json " + arguments);
+    EXPECT_EQ(ran.code, 0) << ran.out;
+    return Json::parse(ran.out, nullptr, /*allow_exceptions=*/false);
+  }
+  void Up(const std::string& options = "") {
+    const Ran ran = Sheaf("up --size 64MiB " + options);
+    ASSERT_EQ(ran.code, 0) << ran.out;
+  }
+  std::string Path(const std::string& name) const { return folder_ + "/" + name; }
+
+  // `rows` rows of id and name.
+  std::string WriteParquet(const std::string& name, int64_t rows) {
+    arrow::Int64Builder ids;
+    arrow::StringBuilder names;
+    for (int64_t i = 0; i < rows; ++i) {
+      EXPECT_OK(ids.Append(i));
+      EXPECT_OK(names.Append("name " + std::to_string(i)));
+    }
+    const auto table =
+        arrow::Table::Make(arrow::schema({arrow::field("id", arrow::int64()),
+                                          arrow::field("name", arrow::utf8())}),
+                           {ids.Finish().ValueOrDie(), names.Finish().ValueOrDie()});
+    auto file = arrow::io::FileOutputStream::Open(Path(name)).ValueOrDie();
+    EXPECT_OK(parquet::arrow::WriteTable(*table, arrow::default_memory_pool(), file));
+    EXPECT_OK(file->Close());
+    return Path(name);
+  }
+  void WriteText(const std::string& name, const std::string& text) {
+    std::ofstream(Path(name), std::ios::binary) << text;
+  }
+
+  std::string folder_;
+  std::string cluster_;
+};
+
+TEST_F(CommandLine, TheFirstCommandStartsAClusterAndDownEndsIt) {
+  const Ran put = Sheaf("put t " + WriteParquet("t.parquet", 100));
+  EXPECT_EQ(put.code, 0) << put.out;
+  EXPECT_THAT(put.out, HasSubstr("started cluster '" + cluster_ + "'"));
+  EXPECT_EQ(SheafJson("ls").size(), 1U);
+  EXPECT_EQ(Sheaf("down").code, 0);
+  const Ran again = Sheaf("down");
+  EXPECT_EQ(again.code, 1);
+  EXPECT_THAT(again.out, HasSubstr("no cluster '" + cluster_ + "'"));
+}
+
+TEST_F(CommandLine, JsonHasWhatProgramsRelyOn) {
+  Up("--nodes 2");
+  const std::string file = WriteParquet("t.parquet", 1000);
+  const Json put = SheafJson("put t " + file);
+  for (const char* key : {"name", "version", "generation", "rows", "bytes",
+                          "bytes_shared", "bytes_copied", "bytes_flushed", "seconds"}) {
+    EXPECT_TRUE(put.contains(key)) << key;
+  }
+  EXPECT_EQ(put["rows"], 1000);
+  EXPECT_EQ(put["bytes_copied"], 0);
+  EXPECT_EQ(put["bytes_shared"], put["bytes"]);
+  const Json stat = SheafJson("--node 1 stat t");
+  for (const char* key : {"name", "home_node", "version", "generation", "rows", "columns",
+                          "chunks", "bytes", "leases"}) {
+    EXPECT_TRUE(stat.contains(key)) << key;
+  }
+  EXPECT_EQ(stat["home_node"], 0);
+  EXPECT_EQ(stat["generation"], put["generation"]);
+  const Json nodes = SheafJson("nodes");
+  ASSERT_EQ(nodes.size(), 2U);
+  for (const char* key :
+       {"id", "state", "incarnation", "backend", "coherence", "page_size", "size_bytes",
+        "used_bytes", "free_bytes", "sessions"}) {
+    EXPECT_TRUE(nodes[1].contains(key)) << key;
+  }
+  EXPECT_EQ(nodes[1]["state"], "up");
+  const Json head = SheafJson("--node 1 head t -n 2");
+  EXPECT_EQ(head, Json::parse(R"([{"id":0,"name":"name 0"},{"id":1,"name":"name 1"}])"));
+}
+
+TEST_F(CommandLine, EveryFileFormatGoesInUncopiedAndComesOutEqual) {
+  Up();
+  ASSERT_EQ(Sheaf("put t " + WriteParquet("t.parquet", 1000)).code, 0);
+  const Json original = SheafJson("verify t");
+  EXPECT_EQ(original["valid"], true);
+  for (const std::string suffix : {"arrow", "feather", "arrows", "parquet", "csv"}) {
+    const std::string file = Path("copy." + suffix);
+    ASSERT_EQ(Sheaf("get t -o " + file).code, 0) << suffix;
+    const Json put = SheafJson("put " + suffix + " " + file);
+    EXPECT_EQ(put["bytes_copied"], 0) << suffix;
+    EXPECT_EQ(put["rows"], 1000) << suffix;
+    EXPECT_EQ(SheafJson("head " + suffix + " -n 1000"), SheafJson("head t -n 1000"))
+        << suffix;
+  }
+}
+
+TEST_F(CommandLine, ReplaceMakesANewVersionAndRmRemoves) {
+  Up();
+  const std::string file = WriteParquet("t.parquet", 10);
+  EXPECT_EQ(SheafJson("put t " + file)["version"], 1);
+  const Ran taken = Sheaf("put t " + file);
+  EXPECT_EQ(taken.code, 1);
+  EXPECT_THAT(taken.out, HasSubstr("exists"));
+  EXPECT_EQ(SheafJson("put t " + file + " --replace")["version"], 2);
+  EXPECT_EQ(Sheaf("rm t").code, 0);
+  const Ran gone = Sheaf("head t");
+  EXPECT_EQ(gone.code, 1);
+  EXPECT_THAT(gone.out, HasSubstr("no table is named 't'"));
+  EXPECT_EQ(Sheaf("wait t --timeout 0.01").code, 1);
+}
+
+TEST_F(CommandLine, UsageErrorsExitWithTwo) {
+  for (const char* arguments :
+       {"", "put t", "frobnicate", "head t -n -1", "up --backend tape", "--node x ls"}) {
+    EXPECT_EQ(Sheaf(arguments).code, 2) << arguments;
+  }
+  EXPECT_EQ(Sheaf("--help").code, 0);
+  EXPECT_EQ(Sheaf("put --help").code, 0);
+}
+
+TEST_F(CommandLine, BadFilesGetOneClearLine) {
+  Up();
+  const uint64_t free_before = SheafJson("nodes")[0]["free_bytes"];
+  const std::string good = WriteParquet("good.parquet", 1000);
+  fs::copy_file(good, Path("cut.parquet"));
+  fs::resize_file(Path("cut.parquet"), fs::file_size(good) / 2);
+  WriteText("text.parquet", "this is not Parquet at all");
+  WriteText("text.arrow", "this is not Arrow at all");
+  WriteText("text.arrows", "this is not Arrow at all");
+  WriteText("empty.parquet", "");
+  WriteText("t.xlsx", "x");
+  struct Case {
+    const char* file;
+    const char* says;
+  };
+  for (const Case& bad :
+       {Case{"cut.parquet", "as Parquet"}, Case{"text.parquet", "as Parquet"},
+        Case{"text.arrow", "as Arrow IPC file"},
+        Case{"text.arrows", "as Arrow IPC stream"}, Case{"empty.parquet", "as Parquet"},
+        Case{"absent.parquet", "absent.parquet"},
+        Case{"t.xlsx", "suffix must be one of"}}) {
+    const Ran ran = Sheaf("put t " + Path(bad.file));
+    EXPECT_EQ(ran.code, 1) << bad.file;
+    EXPECT_THAT(ran.out, HasSubstr(bad.says)) << bad.file;
+    EXPECT_EQ(std::count(ran.out.begin(), ran.out.end(), '\n'), 1) << ran.out;
+  }
+  EXPECT_EQ(SheafJson("ls").size(), 0U);
+  EXPECT_TRUE(
+      Eventually([&] { return SheafJson("nodes")[0]["free_bytes"] == free_before; }));
+}
+
+TEST_F(CommandLine, AFileLargerThanTheMemorySaysWhatIsNeededAndFree) {
+  Up();
+  const Ran ran = Sheaf("put t " + WriteParquet("large.parquet", 4'000'000));
+  EXPECT_EQ(ran.code, 1);
+  EXPECT_THAT(ran.out, HasSubstr("free"));
+  EXPECT_THAT(ran.out, HasSubstr("largest"));
+  EXPECT_TRUE(Eventually([&] { return SheafJson("nodes")[0]["used_bytes"] == 0; }));
+}
+
+TEST_F(CommandLine, UpRefusesWhatCannotBe) {
+  Up();
+  const Ran twice = Sheaf("up");
+  EXPECT_EQ(twice.code, 1);
+  EXPECT_THAT(twice.out, HasSubstr("is up"));
+  EXPECT_EQ(Sheaf("down").code, 0);
+  WriteText("bad.toml", "nodes = 2\nsegment_sise = \"1GiB\"\n");
+  const Ran typo = Sheaf("up --config " + Path("bad.toml"));
+  EXPECT_EQ(typo.code, 1);
+  EXPECT_THAT(typo.out, HasSubstr("bad.toml:2"));
+  EXPECT_THAT(typo.out, HasSubstr("segment_sise"));
+  const Ran huge = Sheaf("up --prealloc --size 100TiB");
+  EXPECT_EQ(huge.code, 1) << huge.out;
+  EXPECT_FALSE(fs::exists(folder_ + "/run/" + cluster_));
+}
+
+TEST_F(CommandLine, WhatACrashLeftIsTakenOver) {
+  Up("--nodes 2");
+  ASSERT_EQ(Sheaf("put t " + WriteParquet("t.parquet", 100)).code, 0);
+  for (const char* node : {"node0", "node1"}) {
+    const std::string socket = folder_ + "/run/" + cluster_ + "/" + node + ".sock";
+    ASSERT_OK_AND_ASSIGN(auto connection, platform::ConnectUnix(socket));
+    ASSERT_OK_AND_ASSIGN(auto peer, platform::GetPeerCredentials(connection.get()));
+    ASSERT_OK_AND_ASSIGN(auto pidfd, platform::OpenPidFd(peer.process_id));
+    ASSERT_EQ(::kill(peer.process_id, SIGKILL), 0);
+    ASSERT_TRUE(Eventually([&] { return platform::HasExited(pidfd); }));
+  }
+  Up("--nodes 2");
+  EXPECT_EQ(SheafJson("ls").size(), 0U);
+  EXPECT_EQ(Sheaf("put t " + WriteParquet("t2.parquet", 100)).code, 0);
+}
+
+TEST_F(CommandLine, ASecondDaemonOfANodeIsRefused) {
+  Up();
+  const Ran second = Run(std::string(SHEAFD_BINARY) + " --foreground --cluster-file " +
+                         folder_ + "/run/" + cluster_ + "/cluster.toml --node 0");
+  EXPECT_EQ(second.code, 1);
+  EXPECT_THAT(second.out, HasSubstr("process"));
+  EXPECT_EQ(Sheaf("ls").code, 0);
+}
+
+}  // namespace
+}  // namespace sheaf::testing
