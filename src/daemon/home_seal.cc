@@ -43,6 +43,9 @@ arrow::Result<std::shared_ptr<const codec::Descriptor>> Home::Verify(
     return arrow::Status::CapacityError(input.parents.size(), " parents, at most ",
                                         kParentsMax);
   }
+  // A node that came up a moment ago: its tables can be opened, so they can be referred
+  // to.
+  ARROW_RETURN_NOT_OK(region_->AttachMissing());
   return codec::Descriptor::Make(input.descriptor, SizesOf(region_));
 }
 
