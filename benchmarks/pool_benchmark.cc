@@ -8,10 +8,10 @@
 // ns a page (4 KiB); a page fault 250 to 500 ns. Required: within 3x of Arrow's default
 // pool at 64 B and 4 KiB, faster at 1 MiB and more.
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include <arrow/array/array_binary.h>
@@ -63,7 +63,7 @@ void TouchPages(uint8_t* address, int64_t size) {
   }
 }
 
-void BM_AllocateFree(benchmark::State& state, Which which) {
+void PoolAllocateFree(benchmark::State& state, Which which) {
   const PoolUnderTest pool(which);
   const int64_t size = state.range(0);
   for (auto _ : state) {
@@ -74,7 +74,7 @@ void BM_AllocateFree(benchmark::State& state, Which which) {
   SHEAF_CHECK(which == Which::kArrowDefault || pool.get()->bytes_allocated() == 0);
 }
 
-void BM_AllocateTouchFree(benchmark::State& state, Which which) {
+void PoolAllocateTouchFree(benchmark::State& state, Which which) {
   const PoolUnderTest pool(which);
   const int64_t size = state.range(0);
   for (auto _ : state) {
@@ -87,7 +87,7 @@ void BM_AllocateTouchFree(benchmark::State& state, Which which) {
 
 // The same after the pool gave back what was free: private memory to the operating
 // system, the region to its home. So each page is touched for the first time since.
-void BM_AllocateFirstTouchFree(benchmark::State& state, Which which) {
+void PoolAllocateFirstTouchFree(benchmark::State& state, Which which) {
   const PoolUnderTest pool(which);
   const int64_t size = state.range(0);
   for (auto _ : state) {
@@ -103,7 +103,7 @@ void BM_AllocateFirstTouchFree(benchmark::State& state, Which which) {
 
 // Many live at a time, as the columns of a table are: what one allocation leaves is not
 // what the next gets.
-void BM_AllocateTouchFreeMany(benchmark::State& state, Which which) {
+void PoolAllocateTouchFreeMany(benchmark::State& state, Which which) {
   const PoolUnderTest pool(which);
   const int64_t size = state.range(0);
   const auto count = static_cast<size_t>(state.range(1));
@@ -118,10 +118,11 @@ void BM_AllocateTouchFreeMany(benchmark::State& state, Which which) {
   state.SetItemsProcessed(state.iterations() * state.range(1));
 }
 
-void BM_StringBuilder(benchmark::State& state, Which which) {
+void PoolStringBuilder(benchmark::State& state, Which which) {
   const PoolUnderTest pool(which);
   const int64_t num_values = state.range(0);
   std::vector<std::string> values;
+  values.reserve(1000);
   for (int i = 0; i < 1000; ++i) values.push_back("value " + std::to_string(i * 7919));
   for (auto _ : state) {
     arrow::StringBuilder builder(pool.get());
@@ -145,18 +146,19 @@ void Many(benchmark::internal::Benchmark* b) {
   b->Args({64, 10'000})->Args({4096, 1000})->Args({1 << 20, 32})->Args({16 << 20, 4});
 }
 
-BENCHMARK_CAPTURE(BM_AllocateFree, default, Which::kArrowDefault)->Apply(Sizes);
-BENCHMARK_CAPTURE(BM_AllocateFree, region, Which::kRegion)->Apply(Sizes);
-BENCHMARK_CAPTURE(BM_AllocateTouchFree, default, Which::kArrowDefault)
+BENCHMARK_CAPTURE(PoolAllocateFree, default, Which::kArrowDefault)->Apply(Sizes);
+BENCHMARK_CAPTURE(PoolAllocateFree, region, Which::kRegion)->Apply(Sizes);
+BENCHMARK_CAPTURE(PoolAllocateTouchFree, default, Which::kArrowDefault)
     ->Apply(TouchedSizes);
-BENCHMARK_CAPTURE(BM_AllocateTouchFree, region, Which::kRegion)->Apply(TouchedSizes);
-BENCHMARK_CAPTURE(BM_AllocateFirstTouchFree, default, Which::kArrowDefault)
+BENCHMARK_CAPTURE(PoolAllocateTouchFree, region, Which::kRegion)->Apply(TouchedSizes);
+BENCHMARK_CAPTURE(PoolAllocateFirstTouchFree, default, Which::kArrowDefault)
     ->Apply(TouchedSizes);
-BENCHMARK_CAPTURE(BM_AllocateFirstTouchFree, region, Which::kRegion)->Apply(TouchedSizes);
-BENCHMARK_CAPTURE(BM_AllocateTouchFreeMany, default, Which::kArrowDefault)->Apply(Many);
-BENCHMARK_CAPTURE(BM_AllocateTouchFreeMany, region, Which::kRegion)->Apply(Many);
-BENCHMARK_CAPTURE(BM_StringBuilder, default, Which::kArrowDefault)->Arg(1'000'000);
-BENCHMARK_CAPTURE(BM_StringBuilder, region, Which::kRegion)->Arg(1'000'000);
+BENCHMARK_CAPTURE(PoolAllocateFirstTouchFree, region, Which::kRegion)
+    ->Apply(TouchedSizes);
+BENCHMARK_CAPTURE(PoolAllocateTouchFreeMany, default, Which::kArrowDefault)->Apply(Many);
+BENCHMARK_CAPTURE(PoolAllocateTouchFreeMany, region, Which::kRegion)->Apply(Many);
+BENCHMARK_CAPTURE(PoolStringBuilder, default, Which::kArrowDefault)->Arg(1'000'000);
+BENCHMARK_CAPTURE(PoolStringBuilder, region, Which::kRegion)->Arg(1'000'000);
 
 }  // namespace
 }  // namespace sheaf::alloc
