@@ -5,9 +5,12 @@
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
+#include <memory>
+#include <mutex>
 #include <set>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace sheaf {
 namespace {
@@ -21,8 +24,12 @@ const Names* Parse(std::string_view text) {
     if (end > 0) names.emplace(text.substr(0, end));
     text.remove_prefix(std::min(end + 1, text.size()));
   }
+  if (names.empty()) return nullptr;
   // Never freed: another thread may be looking at the set that this one replaces.
-  return names.empty() ? nullptr : new Names(std::move(names));
+  static std::mutex mutex;
+  static auto* kept = new std::vector<std::unique_ptr<const Names>>();
+  const std::lock_guard lock(mutex);
+  return kept->emplace_back(std::make_unique<const Names>(std::move(names))).get();
 }
 
 const Names* FromEnvironment() {

@@ -15,6 +15,7 @@
 #include "directory/record_limits.h"
 #include "format/layout.h"
 #include "format/record_generated.h"
+#include "format/struct_alignment.h"
 #include "sheaf/types.h"
 
 namespace sheaf::directory {
@@ -178,6 +179,10 @@ arrow::Result<Record> DecodeRecord(std::shared_ptr<arrow::Buffer> bytes) {
       (stored->references() != nullptr &&
        stored->references()->size() > kReferencesMax)) {
     return arrow::Status::Invalid("record lists too many ranges or objects");
+  }
+  if (!format::IsAligned(stored->own_ranges()) ||
+      !format::IsAligned(stored->references())) {
+    return arrow::Status::Invalid("record with misaligned structs");
   }
   Record record = Import(*stored, bytes);
   ARROW_RETURN_NOT_OK(CheckRecord(record));

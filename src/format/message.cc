@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "format/struct_alignment.h"
 #include "sheaf/status.h"
 
 namespace sheaf::format {
@@ -22,6 +23,32 @@ uint8_t ReasonCode(const arrow::Status& status) {
     if (HasReason(status, static_cast<ErrorReason>(r))) return static_cast<uint8_t>(r + 1);
   }
   return 0;
+}
+
+// Every struct of a message, wherever its body has one.
+bool AreStructsAligned(const Message& message) {
+  switch (message.body_type()) {
+    case Body::ReturnRequest:
+      return IsAligned(message.body_as_ReturnRequest()->grants());
+    case Body::SealRequest:
+      return IsAligned(message.body_as_SealRequest()->parents());
+    case Body::SealReply:
+      return IsAligned(message.body_as_SealReply()->object());
+    case Body::RetireRequest:
+      return IsAligned(message.body_as_RetireRequest()->object());
+    case Body::KeepRequest:
+      return IsAligned(message.body_as_KeepRequest()->object());
+    case Body::BindRequest:
+      return IsAligned(message.body_as_BindRequest()->object());
+    case Body::CommitRequest:
+      return IsAligned(message.body_as_CommitRequest()->object());
+    case Body::CommitReply:
+      return IsAligned(message.body_as_CommitReply()->superseded());
+    case Body::UnbindRequest:
+      return IsAligned(message.body_as_UnbindRequest()->object());
+    default:
+      return true;  // no structs
+  }
 }
 
 }  // namespace
@@ -58,6 +85,9 @@ arrow::Result<const Message*> ParseMessage(std::span<const uint8_t> payload) {
   }
   const Message* message = GetMessage(payload.data());
   if (message->body() == nullptr) return arrow::Status::Invalid("message without a body");
+  if (!AreStructsAligned(*message)) {
+    return arrow::Status::Invalid("message with misaligned structs");
+  }
   return message;
 }
 
