@@ -17,7 +17,8 @@ bool IsAligned(const Struct* field) {
 /// \brief True if all structs of the vector (or nothing) do.
 template <typename Struct>
 bool IsAligned(const flatbuffers::Vector<const Struct*>* structs) {
-  return structs == nullptr || IsAligned(reinterpret_cast<const Struct*>(structs->Data()));
+  return structs == nullptr || structs->size() == 0 ||
+         IsAligned(reinterpret_cast<const Struct*>(structs->Data()));
 }
 
 }  // namespace sheaf::format
