@@ -129,8 +129,8 @@ Status CheckChildCount(std::string_view format, size_t actual, size_t expected) 
 }
 
 arrow::Result<TypePtr> MakeNested(std::string_view format, bool keys_sorted,
-                                  arrow::FieldVector children) {
-  if (format == "+s") return arrow::struct_(std::move(children));
+                                  const arrow::FieldVector& children) {
+  if (format == "+s") return arrow::struct_(children);
   if (format.starts_with("+us:") || format.starts_with("+ud:")) {
     return MakeUnion(format, children);
   }
@@ -139,15 +139,15 @@ arrow::Result<TypePtr> MakeNested(std::string_view format, bool keys_sorted,
     return MakeRunEndEncoded(children[0]->type(), children[1]->type());
   }
   ARROW_RETURN_NOT_OK(CheckChildCount(format, children.size(), 1));
-  auto& child = children[0];
-  if (format == "+l") return arrow::list(std::move(child));
-  if (format == "+L") return arrow::large_list(std::move(child));
-  if (format == "+vl") return arrow::list_view(std::move(child));
-  if (format == "+vL") return arrow::large_list_view(std::move(child));
+  const auto& child = children[0];
+  if (format == "+l") return arrow::list(child);
+  if (format == "+L") return arrow::large_list(child);
+  if (format == "+vl") return arrow::list_view(child);
+  if (format == "+vL") return arrow::large_list_view(child);
   if (format == "+m") return MakeMap(child, keys_sorted);
   if (format.starts_with("+w:")) {
     ARROW_ASSIGN_OR_RAISE(const auto list_size, ParseInteger<int32_t>(format.substr(3)));
-    return arrow::fixed_size_list(std::move(child), list_size);
+    return arrow::fixed_size_list(child, list_size);
   }
   return Status::NotImplemented("nested type format '", format, "' is not known");
 }

@@ -2,19 +2,25 @@
 
 #include <sys/mman.h>
 
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
-#include <utility>
+#include <iterator>
+#include <memory>
+#include <optional>
 
 #include <arrow/array/array_base.h>
 #include <arrow/array/data.h>
 #include <arrow/array/util.h>
 #include <arrow/buffer.h>
 #include <arrow/chunked_array.h>
+#include <arrow/result.h>
 #include <arrow/status.h>
 #include <arrow/table.h>
 
 #include "base/check.h"
 #include "base/math.h"
+#include "sheaf/types.h"
 
 namespace sheaf::testing {
 

@@ -1,7 +1,10 @@
 #include "testing/random_array.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
 #include <cstring>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -169,7 +172,7 @@ class ArrayMaker {
       uint8_t* view = views->mutable_data() + i * 16;
       std::memcpy(view, &size, 4);
       if (size <= 12) {
-        std::memcpy(view + 4, text.data(), text.size());
+        std::copy(text.begin(), text.end(), view + 4);
         continue;
       }
       const auto index = static_cast<int32_t>(random_.Below(kDataBuffers));

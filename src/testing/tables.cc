@@ -1,8 +1,13 @@
 #include "testing/tables.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <functional>
+#include <iterator>
+#include <memory>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include <arrow/array/array_base.h>
 #include <arrow/array/data.h>
@@ -321,6 +326,7 @@ std::vector<NamedTable> AllTypesTables(const TableOptions& options) {
   const std::vector<NamedType> types = AllTypes();
   TableMaker maker(options);
   std::vector<NamedTable> tables;
+  tables.reserve(types.size() + 5);
   for (const NamedType& named : types) tables.push_back(maker.OfType(named));
   tables.push_back(maker.WithoutColumns());
   tables.push_back(maker.WithOddNames());
