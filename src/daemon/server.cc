@@ -23,6 +23,7 @@
 #include "daemon/unix_transport.h"
 #include "directory/catalog.h"
 #include "platform/file.h"
+#include "platform/shared_word.h"
 #include "region/region.h"
 
 namespace sheaf::daemon {
@@ -57,6 +58,7 @@ class Server::Impl {
   void OnNodeMessage(NodeId from, const format::Message& message, const ReplyFn& reply);
   arrow::Status LeadCatalog();
   void RetireLosers();
+  uint64_t FindBackingPageSize() const;
   void PublishStatistics();
 
   const region::ClusterConfig& config() const { return options_.config; }
@@ -206,13 +208,19 @@ void Server::Impl::OnNodeMessage(NodeId from, const format::Message& message,
                              format::EnumNameBody(message.body_type()))));
 }
 
+// Slow, and tells nothing before memory is there and this process has looked at some of
+// it.
+uint64_t Server::Impl::FindBackingPageSize() const {
+  const uint8_t* warm =
+      region_->own_segment().data().data() + home_->space().warm().first_warm_offset();
+  platform::SharedWord(reinterpret_cast<const uint64_t*>(warm)).LoadAcquire();
+  return platform::BackingPageSize(warm).ValueOr(kBasePageBytes);
+}
+
 void Server::Impl::PublishStatistics() {
   Statistics statistics = home_->statistics();
-  // Slow to find out, and tells nothing before memory is there.
-  if (backing_page_bytes_ == 0 && home_->space().warm_bytes() > 0) {
-    backing_page_bytes_ =
-        platform::BackingPageSize(region_->own_segment().data().data()).ValueOr(0);
-    if (backing_page_bytes_ == 0) backing_page_bytes_ = kBasePageBytes;
+  if (backing_page_bytes_ == 0 && home_->space().warm().warm_bytes() > 0) {
+    backing_page_bytes_ = FindBackingPageSize();
   }
   statistics.backing_page_bytes =
       backing_page_bytes_ == 0 ? kBasePageBytes : backing_page_bytes_;

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <random>
 
+#include "daemon/test_client.h"
 #include "daemon/test_node.h"
 #include "daemon/test_server.h"
 #include "directory/catalog.h"
@@ -363,6 +364,22 @@ TEST_F(ServerTest, AShutdownRequestRemovesEverything) {
   EXPECT_EQ(region::ReadIncarnation(*region_->segment({1})).ValueOrDie().state,
             static_cast<uint32_t>(format::NodeState::kDown));
   ExpectAlive(0);
+}
+
+TEST_F(ServerTest, ARequestWaitsForAPeerThatStarts) {
+  auto client = Connect(0);
+  ASSERT_OK(servers_[1]->Stop());
+  servers_[1].reset();
+  const format::ObjectKey key(1, 0, 77);
+  ASSERT_OK(platform::SendFrame(
+      client->fd(), client->Build(Body::RetireRequest, [&](auto& builder) {
+        return format::CreateRetireRequest(builder, &key).Union();
+      })));
+  ExpectAlive(0);  // It waits without holding up anybody.
+  servers_[1] = std::make_unique<ServerThread>(config_, 1);
+  const arrow::Status status = client->Receive().status();
+  EXPECT_TRUE(IsStaleGeneration(status)) << status.ToString();
+  ASSERT_OK(client->Goodbye());
 }
 
 TEST_F(ServerTest, NodesAreAdmittedAndBeat) {

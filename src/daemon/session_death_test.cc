@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <sstream>
 
+#include "daemon/test_client.h"
 #include "daemon/test_node.h"
 #include "daemon/test_server.h"
 #include "directory/catalog.h"

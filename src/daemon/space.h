@@ -53,7 +53,7 @@ class Space {
   alloc::RangeMap& ranges() { return ranges_; }
   const alloc::RangeMap& ranges() const { return ranges_; }
   uint32_t num_grants() const { return grants_.num_owned(); }
-  uint64_t warm_bytes() const { return warm_.warm_bytes(); }
+  const WarmMemory& warm() const { return warm_; }
 
  private:
   arrow::Result<GrantId> Record(uint32_t grant, uint64_t session,

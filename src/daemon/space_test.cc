@@ -54,7 +54,7 @@ TEST_F(SpaceTest, MemoryIsAllocatedOnceAndStaysWarm) {
     ASSERT_OK(space_->Return(7, grant.id));
   }
   EXPECT_EQ(data_->asked, (std::vector<alloc::Range>{{0, kDataBytes}}));
-  EXPECT_EQ(space_->warm_bytes(), kDataBytes);
+  EXPECT_EQ(space_->warm().warm_bytes(), kDataBytes);
 }
 
 TEST_F(SpaceTest, NoMemoryMeansNoGrantAndNothingChanged) {
