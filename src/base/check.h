@@ -15,7 +15,7 @@ namespace sheaf {
 
 /// On in debug and sanitizer builds; for hot paths.
 #ifdef NDEBUG
-#define SHEAF_DCHECK(claim) ((void)sizeof(!(claim)))
+#  define SHEAF_DCHECK(claim) ((void)sizeof(!(claim)))
 #else
-#define SHEAF_DCHECK(claim) SHEAF_CHECK(claim)
+#  define SHEAF_DCHECK(claim) SHEAF_CHECK(claim)
 #endif

@@ -1,4 +1,5 @@
-// Rounding and checked conversions between the signed sizes of Arrow's API and the unsigned ones of format/.
+// Rounding and checked conversions between the signed sizes of Arrow's API and the
+// unsigned ones of format/.
 
 #pragma once
 
@@ -29,7 +30,8 @@ constexpr To CheckedCast(From value) {
   return static_cast<To>(value);
 }
 
-/// \brief True if [offset, offset + size) lies in [0, limit), without overflow for any input.
+/// \brief True if [offset, offset + size) lies in [0, limit), without overflow for any
+/// input.
 constexpr bool FitsWithin(uint64_t offset, uint64_t size, uint64_t limit) {
   return offset <= limit && size <= limit - offset;
 }

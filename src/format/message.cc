@@ -11,8 +11,8 @@ namespace {
 constexpr uint8_t kReasonMax = static_cast<uint8_t>(ErrorReason::kInterrupted);
 
 std::vector<uint8_t> Finish(flatbuffers::FlatBufferBuilder* builder, uint64_t request_id,
-                            bool is_reply, flatbuffers::Offset<Outcome> outcome, Body type,
-                            flatbuffers::Offset<void> body) {
+                            bool is_reply, flatbuffers::Offset<Outcome> outcome,
+                            Body type, flatbuffers::Offset<void> body) {
   builder->Finish(CreateMessage(*builder, request_id, is_reply, outcome, type, body));
   return {builder->GetBufferPointer(), builder->GetBufferPointer() + builder->GetSize()};
 }
@@ -20,7 +20,8 @@ std::vector<uint8_t> Finish(flatbuffers::FlatBufferBuilder* builder, uint64_t re
 // Reason + 1 of a status that carries one, else 0.
 uint8_t ReasonCode(const arrow::Status& status) {
   for (uint8_t r = 0; r <= kReasonMax; ++r) {
-    if (HasReason(status, static_cast<ErrorReason>(r))) return static_cast<uint8_t>(r + 1);
+    if (HasReason(status, static_cast<ErrorReason>(r)))
+      return static_cast<uint8_t>(r + 1);
   }
   return 0;
 }
@@ -97,12 +98,14 @@ arrow::Status ToStatus(const Message& reply) {
   std::string text = outcome->text() != nullptr ? outcome->text()->str() : "";
   const auto code = static_cast<arrow::StatusCode>(outcome->code());
   if (arrow::Status::CodeAsString(code).starts_with("Unknown status code")) {
-    return arrow::Status::Invalid("reply with status code ", int{outcome->code()}, ": ", text);
+    return arrow::Status::Invalid("reply with status code ", int{outcome->code()}, ": ",
+                                  text);
   }
   if (outcome->reason() == 0 || outcome->reason() > kReasonMax + 1) {
     return {code, std::move(text)};
   }
-  return MakeStatus(code, static_cast<ErrorReason>(outcome->reason() - 1), std::move(text));
+  return MakeStatus(code, static_cast<ErrorReason>(outcome->reason() - 1),
+                    std::move(text));
 }
 
 }  // namespace sheaf::format

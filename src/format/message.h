@@ -38,7 +38,8 @@ std::vector<uint8_t> FinishReply(flatbuffers::FlatBufferBuilder* builder,
 /// \brief The reply that says what went wrong, or (for OK) that there is nothing to say.
 std::vector<uint8_t> MakeOutcomeReply(uint64_t request_id, const arrow::Status& status);
 
-/// \brief Verify a frame's payload and view it; valid as long as `payload` is. Invalid if malformed.
+/// \brief Verify a frame's payload and view it; valid as long as `payload` is. Invalid if
+/// malformed.
 arrow::Result<const Message*> ParseMessage(std::span<const uint8_t> payload);
 
 /// \brief What a reply says: OK, or the status with its reason.

@@ -1,4 +1,5 @@
-// FlatBuffers' verifier does not look at where structs begin; a hostile buffer may misalign them.
+// FlatBuffers' verifier does not look at where structs begin; a hostile buffer may
+// misalign them.
 
 #pragma once
 
