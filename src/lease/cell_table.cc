@@ -123,10 +123,16 @@ arrow::Result<Cell> CellTable::Write(const ObjectId& object) {
     impl_->AddPage(page);
   }
   uint64_t* word = impl_->WordOf(*cell);
+  const uint64_t lease =
+      format::PackLeaseCell(object.segment.value, object.slot, object.generation);
+  if (Planted("no-fence")) {
+    platform::SharedWord(word).StoreRelease(lease);
+    impl_->segment->leases().cache()->Flush(word, sizeof(*word));
+    return *cell;
+  }
   // Fenced: the caller's re-check of the slot comes after it, as the home's scan after
   // Retired.
-  platform::SharedWord(word).StoreFenced(
-      format::PackLeaseCell(object.segment.value, object.slot, object.generation));
+  platform::SharedWord(word).StoreFenced(lease);
   impl_->Publish(word);
   return *cell;
 }

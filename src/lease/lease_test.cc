@@ -10,6 +10,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/plant.h"
 #include "format/layout.h"
 #include "platform/cache.h"
 #include "platform/shared_word.h"
@@ -140,6 +141,19 @@ TEST(CellTable, RaisesTheMarkBeforeTheCellAndFencesAfterIt) {
   EXPECT_THAT(segments.TakeLog(),
               ElementsAre("store cells of page 0", "flush cells of page 0", "fence"));
   cells.Clear(second);  // O6: no fence.
+  EXPECT_THAT(segments.TakeLog(),
+              ElementsAre("store cells of page 0", "flush cells of page 0"));
+}
+
+TEST(CellTable, PlantedFaultLeavesTheFenceOut) {
+  FakeSegments segments({.recording = true});
+  PageTable table(segments[0]);
+  CellTable cells(segments[0], {*table.Activate(kSession)}, PagesOf(&table));
+  ASSERT_OK(cells.Write(Object(1)));
+  segments.TakeLog();
+  SetPlants("no-fence");
+  ASSERT_OK(cells.Write(Object(2)));
+  SetPlants("");
   EXPECT_THAT(segments.TakeLog(),
               ElementsAre("store cells of page 0", "flush cells of page 0"));
 }

@@ -1,0 +1,142 @@
+// Reader and home on coherent memory (PROTOCOL.md section 1): of "store cell, load slot"
+// and "store Retired, load cells" at least one sees the other's store.
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <thread>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "base/plant.h"
+#include "format/layout.h"
+#include "lease/lease.h"
+#include "platform/shared_word.h"
+#include "region/control_line.h"
+#include "sheaf/types.h"
+#include "testing/fake_segments.h"
+
+namespace sheaf::lease {
+namespace {
+
+using format::LineState;
+
+/// Objects of one round; as many cells, in pages 0 to 7.
+constexpr uint32_t kObjects = 4000;
+
+/// Waits for the other thread, which may need this processor.
+template <typename ConditionFn>
+void SpinUntil(ConditionFn condition) {
+  for (int spins = 0; !condition();) {
+    if (++spins % (1 << 22) == 0) std::this_thread::yield();
+  }
+}
+
+/// In each round one thread leases all objects and the other retires them, in opposite
+/// order and without waiting for each other: they cross at one object, and both change it
+/// at once.
+class Race {
+ public:
+  Race()
+      : table_(segments_[1]),
+        cells_(segments_[1], {}, [this] { return table_.Activate(1); }) {}
+
+  /// \brief Objects that both missed the other at, at most of one round.
+  int Run(uint64_t rounds) {
+    std::thread reader([this] { Read(); });
+    int misses = 0;
+    for (uint64_t round = 1; round <= rounds && misses == 0; ++round) {
+      for (uint32_t i = 0; i < kObjects; ++i) SetSlot(LineState::kBound, i, round);
+      prepare_.store(round);
+      SpinUntil([&] { return reader_ready_.load() == round; });
+      // The home's caches hold the cells and the reader's the slots: stores arrive late,
+      // loads are served at once.
+      EXPECT_TRUE(ScanLeases(segments_.list(), {0})->empty());
+      go_.store(round);
+      for (uint32_t i = 0; i < kObjects; ++i) {
+        SetSlot(LineState::kRetired, i, round);
+        sees_cell_[i] = SeesCell(i, round);  // The scan's load of the cell, at once.
+      }
+      SpinUntil([&] { return reader_done_.load() == round; });
+      for (uint32_t i = 0; i < kObjects; ++i) misses += !sees_cell_[i] && has_lease_[i];
+      EXPECT_EQ(ScanLeases(segments_.list(), {0})->size(), kObjects);
+    }
+    prepare_.store(kOver);
+    reader.join();
+    return misses;
+  }
+
+ private:
+  static constexpr uint64_t kOver = ~uint64_t{0};
+
+  void Read() {
+    std::vector<Cell> held;
+    for (uint64_t round = 1;; ++round) {
+      SpinUntil([&] { return prepare_.load() == round || prepare_.load() == kOver; });
+      if (prepare_.load() == kOver) return;
+      for (const Cell& cell : held) cells_.Clear(cell);
+      held.clear();
+      for (uint32_t i = 0; i < kObjects; ++i) EXPECT_TRUE(IsBound({{0}, i, round}));
+      reader_ready_.store(round);
+      SpinUntil([&] { return go_.load() == round; });
+      for (uint32_t i = kObjects; i-- > 0;) {
+        const ObjectId object{{0}, i, round};
+        const Cell cell = *cells_.Write(object);
+        has_lease_[i] = IsBound(object);  // The re-check, at once.
+        held.push_back(cell);
+      }
+      reader_done_.store(round);
+    }
+  }
+
+  void SetSlot(LineState state, uint32_t index, uint64_t generation) {
+    format::Slot slot{};
+    slot.state = static_cast<uint8_t>(state);
+    slot.generation = generation;
+    region::StoreControlLine(segments_[0], segments_[0]->SlotLine(index), slot,
+                             format::kBusyWord, region::Arrival::kSettled);
+  }
+
+  bool IsBound(const ObjectId& object) const {
+    const auto slot = region::ReadControlLine<format::Slot>(
+        *segments_[0], segments_[0]->SlotLine(object.slot));
+    return slot && slot->state == static_cast<uint8_t>(LineState::kBound) &&
+           slot->generation == object.generation;
+  }
+
+  bool SeesCell(uint32_t index, uint64_t generation) const {
+    return platform::SharedWord(CellWord(index)).LoadAcquire() ==
+           format::PackLeaseCell(0, index, generation);
+  }
+
+  /// Cells are filled lowest first, objects taken highest first.
+  uint64_t* CellWord(uint32_t index) const {
+    const uint32_t number = kObjects - 1 - index;
+    return segments_[1]->LeasePage(number / format::kLeaseCellsPerPage) +
+           kPageHeaderWords + number % format::kLeaseCellsPerPage;
+  }
+
+  testing::FakeSegments segments_{{.segments = 2, .slots_max = kObjects}};
+  PageTable table_;
+  CellTable cells_;
+  std::atomic<uint64_t> prepare_ = 0;
+  std::atomic<uint64_t> reader_ready_ = 0;
+  std::atomic<uint64_t> go_ = 0;
+  std::atomic<uint64_t> reader_done_ = 0;
+  std::array<bool, kObjects> sees_cell_{};
+  std::array<bool, kObjects> has_lease_{};  ///< Published by `reader_done_`.
+};
+
+TEST(LeaseRace, ReaderAndHomeNeverMissEachOther) { EXPECT_EQ(Race().Run(100), 0); }
+
+TEST(LeaseRace, WithoutTheFenceTheyDo) {
+  if (std::thread::hardware_concurrency() < 2) GTEST_SKIP() << "needs two processors";
+  SetPlants("no-fence");
+  const int misses = Race().Run(20'000);
+  SetPlants("");
+  EXPECT_GT(misses, 0);
+}
+
+}  // namespace
+}  // namespace sheaf::lease
