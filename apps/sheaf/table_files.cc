@@ -133,7 +133,7 @@ arrow::Status CheckIpcStreamStart(arrow::io::RandomAccessFile* input) {
   ARROW_ASSIGN_OR_RAISE(const int64_t got, input->ReadAt(0, sizeof(words), words.data()));
   // Before Arrow 0.15 a message began with its length.
   const uint32_t length = words[0] == kContinuation ? words[1] : words[0];
-  if (got == int64_t{sizeof(words)} && length <= size) return arrow::Status::OK();
+  if (got == int64_t{sizeof(words)} && length <= size) return input->Seek(0);
   return arrow::Status::Invalid("it does not begin with a message of an Arrow stream");
 }
 
