@@ -1,5 +1,6 @@
 #include "sheaf/handle.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "format/checksum.h"

@@ -1,0 +1,67 @@
+#include "sheaf/handle.h"
+
+#include <string>
+
+#include <gtest/gtest.h>
+
+#include "testing/arrow_test.h"
+
+namespace sheaf {
+namespace {
+
+Handle MakeHandle() {
+  return {.cluster_id = 0x0123456789ABCDEF,
+          .object = {{3}, 77, (uint64_t{5} << 32) + 9},
+          .row_offset = 10,
+          .num_rows = 100};
+}
+
+TEST(Handle, BytesRoundTrip) {
+  const Handle whole = MakeHandle();
+  ASSERT_OK_AND_ASSIGN(const Handle some, whole.Select({2, 0, 2}));
+  ASSERT_OK_AND_ASSIGN(const Handle none, whole.Select({}));
+  for (const Handle& handle : {whole, some, none, Handle{}}) {
+    ASSERT_OK_AND_ASSIGN(const Handle back, Handle::Deserialize(handle.Serialize()));
+    EXPECT_EQ(back, handle);
+  }
+}
+
+TEST(Handle, HasTheSizeThatIsPromised) {
+  EXPECT_EQ(MakeHandle().Serialize().size(), 56U);
+  ASSERT_OK_AND_ASSIGN(const Handle some, MakeHandle().Select({1, 2, 3}));
+  EXPECT_EQ(some.Serialize().size(), 56U + 3 * 4);
+}
+
+TEST(Handle, EveryFlippedBitIsRefused) {
+  ASSERT_OK_AND_ASSIGN(const Handle handle, MakeHandle().Select({1, 2}));
+  const std::string bytes = handle.Serialize();
+  for (size_t bit = 0; bit < bytes.size() * 8; ++bit) {
+    std::string flipped = bytes;
+    flipped[bit / 8] = static_cast<char>(flipped[bit / 8] ^ (1 << (bit % 8)));
+    EXPECT_RAISES(Invalid, Handle::Deserialize(flipped)) << "bit " << bit;
+  }
+}
+
+TEST(Handle, EveryTruncationAndExtensionIsRefused) {
+  const std::string bytes = MakeHandle().Serialize();
+  for (size_t size = 0; size < bytes.size(); ++size) {
+    EXPECT_RAISES(Invalid, Handle::Deserialize(bytes.substr(0, size))) << size;
+  }
+  EXPECT_RAISES(Invalid, Handle::Deserialize(bytes + '\0'));
+}
+
+TEST(Handle, SliceOfASliceCountsFromTheFirst) {
+  const Handle slice = MakeHandle().Slice(5, 50).Slice(2, 1000);
+  EXPECT_EQ(slice.row_offset, 17);
+  EXPECT_EQ(slice.num_rows, 48);
+}
+
+TEST(Handle, SelectOfASelectionIsByPosition) {
+  ASSERT_OK_AND_ASSIGN(const Handle first, MakeHandle().Select({4, 5, 6}));
+  ASSERT_OK_AND_ASSIGN(const Handle second, first.Select({2, 0}));
+  EXPECT_EQ(second.columns, (std::vector<uint32_t>{6, 4}));
+  EXPECT_RAISES(Invalid, first.Select({3}));
+}
+
+}  // namespace
+}  // namespace sheaf
