@@ -3,13 +3,21 @@
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <cstdint>
 #include <cstdlib>
+#include <string>
+#include <string_view>
 #include <system_error>
 #include <utility>
 
+#include <arrow/result.h>
+#include <arrow/status.h>
+
 #include "base/math.h"
 #include "format/layout.h"
+#include "platform/cache.h"
 #include "platform/process.h"
+#include "sheaf/types.h"
 
 namespace sheaf::region {
 namespace {
@@ -122,9 +130,9 @@ std::string EnvironmentOr(const char* name, std::string otherwise) {
   return value != nullptr && *value != '\0' ? std::string(value) : std::move(otherwise);
 }
 
-template <typename Enum, size_t kCount>
+template <typename Enum, size_t Count>
 arrow::Result<Enum> ParseEnum(std::string_view text,
-                              const std::array<Enum, kCount>& values) {
+                              const std::array<Enum, Count>& values) {
   std::string names;
   for (const Enum value : values) {
     if (text == ToString(value)) return value;

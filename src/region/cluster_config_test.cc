@@ -31,7 +31,7 @@ TEST(ClusterConfig, TomlRoundTripKeepsEveryValue) {
   config.base_address = 0x300000000000;
   config.nodes = 3;
   config.nodes_max = 5;
-  config.memory_folder = "/dev/shm/\"quoted\" \\ ü";
+  config.memory_folder = "/dev/shm/\"quoted\" \\ \n\x7F ü";
   config.runtime_folder = "/run/x";
   config.segment_size_bytes = uint64_t{6} << 20;
   config.slots_max = 7;

@@ -1,6 +1,7 @@
 // The cluster file: strict, so that a mistyped key is an error and not a silent default.
 
 #include <fstream>
+#include <ios>
 #include <iterator>
 #include <limits>
 #include <set>
@@ -9,6 +10,14 @@
 #include <utility>
 
 #define TOML_EXCEPTIONS 0
+#include <charconv>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <system_error>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
 #include <toml++/toml.h>
 
 #include "region/cluster_config.h"
@@ -16,9 +25,26 @@
 namespace sheaf::region {
 namespace {
 
+/// A string of TOML's basic kind.
+std::string Quoted(std::string_view value) {
+  std::string text = "\"";
+  for (const char c : value) {
+    if (c == '"' || c == '\\') text += '\\';
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) {
+      constexpr std::string_view kDigits = "0123456789ABCDEF";
+      const auto byte = static_cast<unsigned char>(c);
+      text += std::string("\\u00") + kDigits[byte >> 4] + kDigits[byte & 15];
+    } else {
+      text += c;
+    }
+  }
+  return text + '"';
+}
+
+/// A string too: a TOML integer has 63 bits.
 std::string Hexadecimal(uint64_t value) {
   std::ostringstream text;
-  text << "0x" << std::hex << value;
+  text << "\"0x" << std::hex << value << '"';
   return text.str();
 }
 
@@ -200,31 +226,30 @@ arrow::Status AddPlace(const arrow::Status& status, const toml::table& table,
 }  // namespace
 
 std::string ClusterConfig::ToToml() const {
-  const toml::table table{
-      {"name", name},
-      {"cluster_id", Hexadecimal(cluster_id)},
-      {"backend", ToString(backend)},
-      {"coherence", ToString(coherence)},
-      {"settle_class", ToString(settle_class)},
-      {"posted_delay_us", posted_delay_us},
-      {"base_address", Hexadecimal(base_address)},
-      {"nodes", nodes},
-      {"nodes_max", nodes_max},
-      {"memory_folder", memory_folder},
-      {"runtime_folder", runtime_folder},
-      {"segment_size", FormatSize(segment_size_bytes)},
-      {"slots_max", slots_max},
-      {"lease_pages_max", lease_pages_max},
-      {"records_size", FormatSize(records_size_bytes)},
-      {"prealloc", prealloc},
-      {"huge_pages", huge_pages},
-      {"sim", toml::table{{"chaos", sim.chaos},
-                          {"posted", sim.posted},
-                          {"seed", Hexadecimal(sim.seed)},
-                          {"line_bytes", sim.line_bytes}}},
-  };
   std::ostringstream text;
-  text << table << '\n';
+  text << std::boolalpha;
+  text << "name = " << Quoted(name) << '\n'
+       << "cluster_id = " << Hexadecimal(cluster_id) << '\n'
+       << "backend = " << Quoted(ToString(backend)) << '\n'
+       << "coherence = " << Quoted(ToString(coherence)) << '\n'
+       << "settle_class = " << Quoted(ToString(settle_class)) << '\n'
+       << "posted_delay_us = " << posted_delay_us << '\n'
+       << "base_address = " << Hexadecimal(base_address) << '\n'
+       << "nodes = " << nodes << '\n'
+       << "nodes_max = " << nodes_max << '\n'
+       << "memory_folder = " << Quoted(memory_folder) << '\n'
+       << "runtime_folder = " << Quoted(runtime_folder) << '\n'
+       << "segment_size = " << Quoted(FormatSize(segment_size_bytes)) << '\n'
+       << "slots_max = " << slots_max << '\n'
+       << "lease_pages_max = " << lease_pages_max << '\n'
+       << "records_size = " << Quoted(FormatSize(records_size_bytes)) << '\n'
+       << "prealloc = " << prealloc << '\n'
+       << "huge_pages = " << huge_pages << "\n\n"
+       << "[sim]  # How backend \"sim\" misbehaves.\n"
+       << "chaos = " << sim.chaos << '\n'
+       << "posted = " << sim.posted << '\n'
+       << "seed = " << Hexadecimal(sim.seed) << '\n'
+       << "line_bytes = " << sim.line_bytes << '\n';
   return text.str();
 }
 

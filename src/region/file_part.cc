@@ -1,10 +1,19 @@
 #include "region/file_part.h"
 
 #include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <string>
 #include <utility>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
 
 #include "base/math.h"
 #include "format/layout.h"
+#include "platform/cache.h"
+#include "platform/file.h"
+#include "region/cluster_config.h"
 
 namespace sheaf::region {
 

@@ -1,15 +1,21 @@
 // The folder that holds a cluster's memory on this host.
 
+#include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <limits>
 #include <string>
 #include <system_error>
 
+#include <arrow/result.h>
+#include <arrow/status.h>
+
 #include "base/math.h"
 #include "format/layout.h"
 #include "platform/file.h"
+#include "region/cluster_config.h"
 #include "region/region.h"
+#include "sheaf/types.h"
 
 namespace sheaf::region {
 namespace {

@@ -1,10 +1,19 @@
 #include "region/part_set.h"
 
+#include <cstdint>
+#include <memory>
+#include <string>
 #include <utility>
 
+#include <arrow/result.h>
+#include <arrow/status.h>
+
 #include "platform/file.h"
+#include "region/cluster_config.h"
 #include "region/file_part.h"
+#include "region/region.h"
 #include "region/sim_part.h"
+#include "sheaf/types.h"
 
 namespace sheaf::region {
 namespace {

@@ -1,14 +1,26 @@
 #include "region/region.h"
 
+#include <atomic>
+#include <cstdint>
 #include <cstring>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
 #include <utility>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
 
 #include "base/check.h"
 #include "base/math.h"
 #include "base/plant.h"
+#include "format/layout.h"
 #include "platform/file.h"
+#include "region/cluster_config.h"
 #include "region/part_set.h"
 #include "region/segment_header.h"
+#include "sheaf/types.h"
 
 namespace sheaf::region {
 namespace {

@@ -3,16 +3,23 @@
 
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
+#include <string>
 
-#include "base/check.h"
+#include <arrow/result.h>
+#include <arrow/status.h>
+
+#include "format/layout.h"
 #include "platform/file.h"
 #include "platform/process.h"
 #include "platform/shared_word.h"
+#include "region/cluster_config.h"
 #include "region/file_part.h"
 #include "region/part_set.h"
 #include "region/region.h"
 #include "region/segment_header.h"
+#include "sheaf/types.h"
 
 namespace sheaf::region {
 namespace {
@@ -124,7 +131,7 @@ arrow::Status FormatSegment(const ClusterConfig& incomplete, NodeId node) {
   ARROW_RETURN_NOT_OK(platform::MakePrivateFolder(folder));
   const arrow::Status status = MakeSegment(config, id, epoch);
   if (!status.ok()) {
-    const arrow::Status explained = ExplainFull(status, folder);
+    arrow::Status explained = ExplainFull(status, folder);
     ARROW_RETURN_NOT_OK(platform::RemoveAll(folder));  // Nothing half-made stays.
     return explained;
   }

@@ -4,10 +4,18 @@
 #include <array>
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
+#include <ios>
 #include <sstream>
+#include <string>
+
+#include <arrow/status.h>
 
 #include "format/checksum.h"
+#include "format/layout.h"
 #include "platform/process.h"
+#include "region/cluster_config.h"
+#include "sheaf/types.h"
 
 namespace sheaf::region {
 namespace {

@@ -3,13 +3,23 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <cstring>
+#include <string>
 #include <utility>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
 
 #include "base/check.h"
 #include "base/math.h"
+#include "platform/file.h"
 #include "platform/process.h"
 #include "platform/shared_word.h"
+#include "region/cluster_config.h"
+#include "region/sim_posted.h"
+#include "region/sim_state.h"
+#include "sheaf/types.h"
 
 namespace sheaf::region {
 namespace {

@@ -1,12 +1,23 @@
 #include "region/sim_part.h"
 
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
 #include <utility>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
 
 #include "base/check.h"
 #include "base/math.h"
 #include "platform/cache.h"
 #include "platform/file.h"
+#include "region/file_part.h"
+#include "region/region.h"
 #include "region/sim_memory.h"
+#include "region/sim_state.h"
+#include "sheaf/types.h"
 
 namespace sheaf::region {
 namespace {

@@ -1,6 +1,9 @@
 #include "region/sim_posted.h"
 
+#include <cstdint>
+
 #include "platform/shared_word.h"
+#include "region/sim_state.h"
 
 namespace sheaf::region {
 

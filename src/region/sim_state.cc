@@ -1,11 +1,19 @@
 #include "region/sim_state.h"
 
+#include <pthread.h>
+
 #include <cerrno>
-#include <new>
+#include <cstdint>
+#include <new>  // IWYU pragma: keep
+#include <string>
 #include <utility>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
 
 #include "base/check.h"
 #include "base/math.h"
+#include "platform/file.h"
 
 namespace sheaf::region {
 
