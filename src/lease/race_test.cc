@@ -131,7 +131,13 @@ class Race {
 
 TEST(LeaseRace, ReaderAndHomeNeverMissEachOther) { EXPECT_EQ(Race().Run(100), 0); }
 
+/// A processor keeps a store back for some ten nanoseconds; code that is not optimised
+/// needs longer for the load that should overtake it.
+/// CellTable.PlantedFaultLeavesTheFenceOut runs everywhere.
 TEST(LeaseRace, WithoutTheFenceTheyDo) {
+#ifndef NDEBUG
+  GTEST_SKIP() << "needs optimised code";
+#endif
   if (std::thread::hardware_concurrency() < 2) GTEST_SKIP() << "needs two processors";
   if (SHEAF_THREAD_SANITIZER != 0) {
     GTEST_SKIP() << "thread sanitizer's own work between two accesses leaves no race";
