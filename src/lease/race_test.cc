@@ -10,6 +10,7 @@
 #include <gtest/gtest.h>
 
 #include "base/plant.h"
+#include "format/checksum.h"
 #include "format/layout.h"
 #include "lease/lease.h"
 #include "platform/sanitizer.h"
