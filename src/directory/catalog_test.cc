@@ -446,6 +446,43 @@ TEST(List, ShowsEachNameOnceWithItsHighestVersion) {
   EXPECT_EQ(listed[1].record.num_rows, 1000);
 }
 
+/// A reader that has read where the index lies, and then sleeps while the index moves.
+TEST(Lookup, AnOldTableDoesNotHideANameThatIsThereAllTheTime) {
+  TestCluster cluster(kTwoNodes);
+  ASSERT_OK(cluster.Claim(1));
+  ASSERT_OK(cluster.Publish("x"));
+  const format::IndexHeaderLine header = HeaderOf(&cluster, 0);
+  const region::Segment& segment = *cluster.segments()[0];
+  const uint64_t position = format::HashName("x") & (header.capacity_entries - 1);
+  const uint64_t* entry =
+      segment.ControlLine(segment.layout().records + header.table_offset + position * 64);
+  std::optional<Found> second;
+  cluster.segments().OnNextLoad(entry, [&] {
+    for (int i = 0; i < 40; ++i) ASSERT_OK(cluster.Publish(std::to_string(i)));
+    ASSERT_OK_AND_ASSIGN(second, cluster.Publish("x", 1, /*replace=*/true));
+  });
+  ASSERT_OK_AND_ASSIGN(const auto found, cluster.Find("x"));
+  ASSERT_TRUE(second.has_value());
+  EXPECT_NE(HeaderOf(&cluster, 0).build, header.build);
+  ASSERT_TRUE(found.has_value());
+  EXPECT_EQ(found->object, second->object);
+}
+
+/// The entry leads to a version that is replaced before its slot is read.
+TEST(Lookup, FollowsAReplaceUnderWay) {
+  TestCluster cluster(kTwoNodes);
+  ASSERT_OK(cluster.Claim(1));
+  ASSERT_OK_AND_ASSIGN(const Found first, cluster.Publish("x"));
+  std::optional<Found> second;
+  cluster.segments().OnNextLoad(cluster.segments()[0]->SlotLine(first.object.slot), [&] {
+    ASSERT_OK_AND_ASSIGN(second, cluster.Publish("x", 1, /*replace=*/true));
+    cluster.Reclaim();
+  });
+  ASSERT_OK_AND_ASSIGN(const auto found, cluster.Find("x"));
+  ASSERT_TRUE(second.has_value() && found.has_value());
+  EXPECT_EQ(found->object, second->object);
+}
+
 /// Readers in other threads while the index grows, a name is replaced over and over,
 /// others come and go, and their slots and records are used again.
 TEST(Catalog, ReadersNeverMissANameThatIsThereAllTheTime) {

@@ -99,7 +99,8 @@ class HomeDirectory {
   arrow::Result<ObjectId> Seal(const Record& record, uint8_t flags);
   /// \brief Rewrite version and epoch of a named Sealed slot, settled (C4).
   arrow::Status SetVersion(const ObjectId& id, uint32_t epoch, uint32_t sequence);
-  arrow::Status Bind(const ObjectId& id);  ///< Named: Sealed -> Bound, flushed (C6).
+  arrow::Status Bind(
+      const ObjectId& id);  ///< Named: Sealed -> Bound, settled (C6 flushes).
   arrow::Status SetKept(const ObjectId& id, bool kept);  ///< Unnamed and Sealed; settled.
   arrow::Status Retire(const ObjectId& id);  ///< Sealed/Bound -> Retired, settled.
   /// \brief Retired -> Free g, settled; then record space is free again. Returns the

@@ -24,6 +24,35 @@
 
 namespace sheaf::testing {
 
+/// \brief Coherent memory, where something may happen between an invalidate and the load
+/// that follows it.
+class HookedCache : public platform::CacheControl {
+ public:
+  struct Hook {
+    const void* address = nullptr;
+    std::function<void()> run;
+  };
+  /// `hook` is shared by the caches of all parts, and run once.
+  explicit HookedCache(Hook* hook)
+      : hook_(hook), coherent_(platform::MakeCoherentCacheControl()) {}
+
+  void Flush(const void* /*address*/, size_t /*size_bytes*/) override {}
+  void Fence() override { coherent_->Fence(); }
+  void Invalidate(const void* address, size_t /*size_bytes*/) override {
+    if (hook_->address != nullptr && hook_->address == address) {
+      hook_->address = nullptr;
+      hook_->run();
+    }
+  }
+  void Settle(const void* /*address*/, size_t /*size_bytes*/) override {}
+  bool coherent() const override { return true; }
+  size_t line_bytes() const override { return coherent_->line_bytes(); }
+
+ private:
+  Hook* hook_;
+  std::unique_ptr<platform::CacheControl> coherent_;
+};
+
 struct FakeOptions {
   uint32_t segments = 1;
   uint32_t slots_max = 256;
@@ -52,6 +81,11 @@ class FakeSegments {
   }
   FakePart& leases(uint32_t k) const {
     return static_cast<FakePart&>(segments_[k]->leases());
+  }
+  /// \brief Run `hook` once, when a reader is about to load from `address`. Without
+  /// recording, one thread.
+  void OnNextLoad(const void* address, std::function<void()> hook) {
+    hook_ = {address, std::move(hook)};
   }
   /// What was recorded since the last call.
   std::vector<std::string> TakeLog() { return std::exchange(log_, {}); }
@@ -93,7 +127,7 @@ class FakeSegments {
     if (options_.recording) {
       caches_.push_back(std::make_unique<RecordingCache>(&log_));
     } else {
-      caches_.push_back(platform::MakeCoherentCacheControl());
+      caches_.push_back(std::make_unique<HookedCache>(&hook_));
     }
     return caches_.back().get();
   }
@@ -121,6 +155,7 @@ class FakeSegments {
 
   FakeOptions options_;
   std::vector<std::string> log_;
+  HookedCache::Hook hook_;
   std::vector<std::unique_ptr<platform::CacheControl>> caches_;
   std::vector<std::unique_ptr<region::Segment>> segments_;
 };
