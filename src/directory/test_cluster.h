@@ -16,6 +16,7 @@
 #include "directory/directory.h"
 #include "directory/test_records.h"
 #include "format/layout.h"
+#include "region/control_line.h"
 #include "sheaf/types.h"
 #include "testing/fake_segments.h"
 
@@ -91,6 +92,12 @@ class TestCluster {
 
   arrow::Result<std::optional<Found>> Find(const std::string& name) {
     return Lookup(segments_.list(), name, hash_);
+  }
+
+  format::IndexHeaderLine IndexHeader(uint32_t node) {
+    const region::Segment& segment = *segments_[node];
+    return *region::ReadControlLine<format::IndexHeaderLine>(
+        segment, segment.NodeLine(format::NodeLine::kIndexHeader));
   }
 
   /// \brief Retired objects are freed; nobody leases any.
