@@ -14,7 +14,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <memory>
@@ -22,11 +26,13 @@
 #include <utility>
 #include <vector>
 
-#include <arrow/array.h>
+#include <arrow/array/array_primitive.h>
 #include <arrow/buffer.h>
 #include <arrow/compute/api_aggregate.h>
 #include <arrow/compute/initialize.h>
+#include <arrow/result.h>
 #include <arrow/table.h>
+#include <arrow/type.h>
 #include <benchmark/benchmark.h>
 
 #include "base/check.h"

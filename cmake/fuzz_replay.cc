@@ -1,9 +1,11 @@
 // Runs a fuzz target without libFuzzer: on each file named on the command line, on every
 // prefix of it, and with each byte changed. So that ctest finds a decoder that breaks.
 
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <fstream>
+#include <ios>
 #include <iterator>
 #include <vector>
 

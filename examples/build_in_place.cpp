@@ -1,11 +1,15 @@
 // Builds a table in shared memory with Arrow's own builders, publishes it, and reads it
 // back: not a byte is copied. Needs a running cluster: `sheaf up`, then run this.
 
+#include <cstdint>
 #include <cstdlib>
 #include <iostream>
 #include <memory>
+#include <string>
 
 #include <arrow/builder.h>
+#include <arrow/result.h>
+#include <arrow/status.h>
 #include <arrow/table.h>
 #include <sheaf/sheaf.h>
 

@@ -11,6 +11,8 @@
 #include <string>
 
 #include <arrow/builder.h>
+#include <arrow/result.h>
+#include <arrow/status.h>
 #include <arrow/table.h>
 #include <sheaf/sheaf.h>
 

@@ -1,6 +1,7 @@
 // A table that grows batch by batch and becomes visible whole, and another process' view
 // of versions: who opened version 1 keeps it while version 2 replaces it.
 
+#include <cstdint>
 #include <cstdlib>
 #include <iostream>
 #include <memory>
@@ -8,7 +9,10 @@
 
 #include <arrow/builder.h>
 #include <arrow/record_batch.h>
+#include <arrow/result.h>
+#include <arrow/status.h>
 #include <arrow/table.h>
+#include <arrow/type.h>
 #include <sheaf/sheaf.h>
 
 namespace {

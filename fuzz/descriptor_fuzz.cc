@@ -8,10 +8,10 @@
 
 #include <arrow/buffer.h>
 #include <arrow/result.h>
-#include <arrow/table.h>
 
 #include "base/check.h"
 #include "codec/codec.h"
+#include "sheaf/types.h"
 
 namespace {
 

@@ -2,7 +2,10 @@
 // opened by another process on node 1, is the same table over the same bytes. Then each
 // fault that the suite exists to find is planted, and the suite must find it.
 
+#include <cstddef>
+#include <cstdint>
 #include <fstream>
+#include <ios>
 #include <memory>
 #include <sstream>
 #include <string>
@@ -10,9 +13,10 @@
 #include <utility>
 #include <vector>
 
-#include <arrow/array.h>
-#include <arrow/buffer.h>
+#include <arrow/array/array_base.h>
+#include <arrow/array/data.h>
 #include <arrow/memory_pool.h>
+#include <arrow/result.h>
 #include <arrow/table.h>
 #include <gtest/gtest.h>
 

@@ -1,9 +1,13 @@
 #include "apps/demo/flight.h"
 
+#include <cstdint>
+#include <memory>
 #include <utility>
 
 #include <arrow/flight/client.h>
 #include <arrow/flight/server.h>
+#include <arrow/result.h>
+#include <arrow/status.h>
 #include <arrow/table.h>
 
 #include "platform/process.h"

@@ -6,18 +6,21 @@
 //   the reader: demo --cluster NAME --read TABLE=FILE PORT    opens TABLE on node 1,
 //   queries, compares, reports
 
+#include <stdio.h>
+
 #include <array>
 #include <chrono>
+#include <cstdint>
 #include <cstdio>
 #include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include <CLI/CLI.hpp>
 #include <arrow/compute/initialize.h>
 #include <arrow/memory_pool.h>
-#include <arrow/record_batch.h>
+#include <arrow/result.h>
+#include <arrow/status.h>
 #include <arrow/table.h>
 #include <fmt/format.h>
 

@@ -1,11 +1,15 @@
 #include "apps/demo/queries.h"
 
+#include <cstdint>
+#include <memory>
 #include <utility>
+#include <vector>
 
 #include <arrow/acero/exec_plan.h>
 #include <arrow/acero/options.h>
 #include <arrow/compute/cast.h>
 #include <arrow/compute/expression.h>
+#include <arrow/result.h>
 #include <arrow/scalar.h>
 #include <arrow/table.h>
 

@@ -1,11 +1,17 @@
 #include <cstdio>
+#include <memory>
+#include <string>
 
+#include <arrow/result.h>
+#include <arrow/status.h>
 #include <fmt/format.h>
 
 #include "apps/sheaf/commands.h"
 #include "apps/sheaf/connect.h"
 #include "apps/sheaf/output.h"
+#include "sheaf/cluster.h"
 #include "sheaf/status.h"
+#include "sheaf/store.h"
 
 namespace sheaf::cli {
 namespace {

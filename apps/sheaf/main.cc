@@ -1,14 +1,16 @@
 // The command line: parses, calls, and turns an error into one line and exit code 1.
 
+#include <cstdint>
 #include <cstdio>
 #include <functional>
-#include <iostream>
 #include <string>
 
 #include <CLI/CLI.hpp>
+#include <arrow/status.h>
 #include <fmt/format.h>
 
 #include "apps/sheaf/commands.h"
+#include "sheaf/cluster.h"
 
 namespace sheaf::cli {
 namespace {

@@ -2,10 +2,15 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
+#include <cstdint>
 #include <cstdio>
-#include <utility>
+#include <string>
+#include <vector>
 
 #include <fmt/format.h>
+
+#include "sheaf/store.h"
 
 namespace sheaf::cli {
 namespace {

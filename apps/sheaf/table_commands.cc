@@ -1,11 +1,17 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstdint>
 #include <cstdio>
+#include <string>
+#include <utility>
+#include <vector>
 
-#include <arrow/array.h>
+#include <arrow/result.h>
 #include <arrow/scalar.h>
+#include <arrow/status.h>
 #include <arrow/table.h>
+#include <arrow/type_traits.h>
 #include <fmt/format.h>
 
 #include "apps/sheaf/commands.h"

@@ -1,7 +1,13 @@
 #include "apps/sheaf/table_files.h"
 
+#include <algorithm>
 #include <array>
+#include <cstdint>
 #include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <system_error>
 #include <utility>
 
 #include <arrow/csv/reader.h>
@@ -10,6 +16,8 @@
 #include <arrow/ipc/reader.h>
 #include <arrow/ipc/writer.h>
 #include <arrow/record_batch.h>
+#include <arrow/result.h>
+#include <arrow/status.h>
 #include <arrow/table.h>
 #include <arrow/util/thread_pool.h>
 #include <parquet/arrow/reader.h>

@@ -1,14 +1,17 @@
 // sheafd: the daemon of one node. `sheaf up` starts it; by hand it is good for looking
 // at.
 
+#include <signal.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include <csignal>
+#include <cstdint>
 #include <iostream>
 #include <string>
 
 #include <CLI/CLI.hpp>
+#include <arrow/result.h>
 #include <arrow/status.h>
 
 #include "daemon/log.h"

@@ -9,7 +9,6 @@
 #include <vector>
 
 #include <arrow/memory_pool.h>
-#include <arrow/result.h>
 #include <arrow/status.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,7 +1,11 @@
 #include "sheaf/status.h"
 
 #include <cstring>
+#include <memory>
+#include <string>
 #include <utility>
+
+#include <arrow/status.h>
 
 namespace sheaf {
 namespace {

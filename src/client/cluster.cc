@@ -1,11 +1,21 @@
 #include "sheaf/cluster.h"
 
+#include <chrono>
+#include <cstdint>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <ios>
+#include <iterator>
 #include <ranges>
+#include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
+#include <vector>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
 
 #include "base/math.h"
 #include "client/daemon_channel.h"
@@ -16,6 +26,7 @@
 #include "region/cluster_config.h"
 #include "region/region.h"
 #include "sheaf/status.h"
+#include "sheaf/types.h"
 
 namespace sheaf {
 namespace {

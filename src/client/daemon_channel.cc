@@ -1,7 +1,18 @@
 #include "client/daemon_channel.h"
 
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
 #include <utility>
+#include <vector>
 
+#include <arrow/result.h>
+#include <arrow/status.h>
+
+#include "format/message.h"
+#include "platform/file.h"
 #include "platform/unix_socket.h"
 #include "sheaf/status.h"
 

@@ -1,7 +1,15 @@
 #include "sheaf/handle.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
 
 #include "format/checksum.h"
 

@@ -1,6 +1,9 @@
 #include "sheaf/handle.h"
 
+#include <cstddef>
+#include <cstdint>
 #include <string>
+#include <vector>
 
 #include <gtest/gtest.h>
 

@@ -1,12 +1,24 @@
 #include "client/lease_table.h"
 
 #include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <mutex>
 #include <string>
 #include <utility>
+#include <vector>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
 
 #include "base/plant.h"
 #include "client/session.h"
+#include "directory/directory.h"
+#include "format/layout.h"
+#include "lease/lease.h"
+#include "region/region.h"
 #include "sheaf/status.h"
+#include "sheaf/types.h"
 
 namespace sheaf::client {
 namespace {

@@ -1,9 +1,17 @@
 #include "client/node_notes.h"
 
+#include <cstdint>
+#include <memory>
+#include <string>
 #include <utility>
 
+#include <arrow/result.h>
+#include <arrow/status.h>
+
 #include "format/layout.h"
+#include "platform/file.h"
 #include "platform/shared_word.h"
+#include "sheaf/types.h"
 
 namespace sheaf::client {
 namespace {

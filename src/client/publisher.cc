@@ -1,18 +1,38 @@
 #include "client/publisher.h"
 
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
 #include <utility>
+#include <vector>
 
-#include <arrow/array.h>
+#include <arrow/array/array_base.h>
+#include <arrow/array/util.h>
+#include <arrow/buffer.h>
 #include <arrow/record_batch.h>
+#include <arrow/result.h>
+#include <arrow/status.h>
 #include <arrow/table.h>
+#include <arrow/type.h>
 
+#include "alloc/range.h"
 #include "base/math.h"
 #include "base/plant.h"
+#include "client/daemon_channel.h"
+#include "client/lease_table.h"
 #include "client/reader.h"
+#include "client/session.h"
 #include "codec/codec.h"
+#include "format/layout.h"
 #include "format/message.h"
+#include "platform/cache.h"
 #include "platform/process.h"
+#include "region/region.h"
 #include "sheaf/status.h"
+#include "sheaf/store.h"
+#include "sheaf/types.h"
 
 namespace sheaf::client {
 namespace {

@@ -1,13 +1,27 @@
 #include "client/reader.h"
 
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include <arrow/buffer.h>
+#include <arrow/result.h>
+#include <arrow/status.h>
 #include <arrow/table.h>
 
 #include "base/math.h"
 #include "base/plant.h"
+#include "client/lease_table.h"
+#include "client/session.h"
+#include "codec/codec.h"
+#include "directory/catalog.h"
+#include "directory/directory.h"
+#include "region/region.h"
 #include "sheaf/status.h"
+#include "sheaf/types.h"
 
 namespace sheaf::client {
 namespace {

@@ -1,18 +1,26 @@
 #include "client/relocator.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
 #include <functional>
 #include <map>
+#include <memory>
+#include <string>
 #include <utility>
+#include <vector>
 
-#include <arrow/array.h>
+#include <arrow/array/array_base.h>
 #include <arrow/array/concatenate.h>
 #include <arrow/array/data.h>
+#include <arrow/array/util.h>
 #include <arrow/buffer.h>
+#include <arrow/result.h>
+#include <arrow/status.h>
 #include <arrow/util/byte_size.h>
 
 #include "base/math.h"
+#include "client/session.h"
 #include "codec/codec.h"
 #include "platform/cache.h"
 

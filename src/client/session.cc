@@ -1,14 +1,30 @@
 #include "client/session.h"
 
+#include <cstdint>
 #include <cstdlib>
+#include <memory>
+#include <mutex>
 #include <string>
 #include <utility>
+#include <vector>
 
+#include <arrow/result.h>
+#include <arrow/status.h>
+
+#include "alloc/extent_source.h"
+#include "client/daemon_channel.h"
+#include "client/node_notes.h"
+#include "format/lease_cell.h"
 #include "format/message.h"
+#include "lease/lease.h"
+#include "platform/file.h"
 #include "platform/process.h"
-#include "platform/unix_socket.h"
+#include "region/cluster_config.h"
+#include "region/region.h"
 #include "sheaf/cluster.h"
 #include "sheaf/status.h"
+#include "sheaf/store.h"
+#include "sheaf/types.h"
 
 namespace sheaf::client {
 namespace {

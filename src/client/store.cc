@@ -1,19 +1,33 @@
 #include "sheaf/store.h"
 
 #include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include <arrow/record_batch.h>
+#include <arrow/result.h>
+#include <arrow/status.h>
 #include <arrow/table.h>
+#include <arrow/type.h>
 
 #include "client/publisher.h"
 #include "client/reader.h"
 #include "client/session.h"
 #include "directory/catalog.h"
+#include "directory/directory.h"
 #include "format/checksum.h"
+#include "format/layout.h"
+#include "format/message.h"
 #include "lease/lease.h"
 #include "platform/process.h"
 #include "platform/shared_word.h"
+#include "region/cluster_config.h"
+#include "region/region.h"
 #include "sheaf/status.h"
 
 namespace sheaf {

@@ -1,5 +1,6 @@
 #include "codec/codec.h"
 
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <string>
@@ -19,6 +20,7 @@
 #include <gtest/gtest.h>
 
 #include "format/descriptor_generated.h"
+#include "sheaf/types.h"
 #include "testing/arrow_test.h"
 #include "testing/codec_fixture.h"
 #include "testing/random_array.h"

@@ -5,20 +5,20 @@
 #include <limits>
 #include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include <arrow/array/array_base.h>
 #include <arrow/array/data.h>
 #include <arrow/array/util.h>
 #include <arrow/buffer.h>
-#include <arrow/memory_pool.h>
 #include <arrow/table.h>
 #include <arrow/type.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "codec/codec.h"
 #include "format/descriptor_generated.h"
+#include "sheaf/types.h"
 #include "testing/arrow_test.h"
 #include "testing/codec_fixture.h"
 #include "testing/random_array.h"

@@ -4,9 +4,9 @@
 #include <cstdint>
 #include <cstdlib>
 #include <fstream>
+#include <ios>
 #include <iterator>
 #include <memory>
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -23,6 +23,7 @@
 
 #include "base/math.h"
 #include "codec/codec.h"
+#include "sheaf/types.h"
 #include "testing/arrow_test.h"
 #include "testing/tables.h"
 

@@ -1,12 +1,12 @@
 // Descriptors that someone else wrote, or that lost bits: an error, or a table that stays
 // inside its buffers. Never a crash, never a read outside.
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <limits>
 #include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include <arrow/array/array_base.h>
@@ -14,11 +14,12 @@
 #include <arrow/buffer.h>
 #include <arrow/chunked_array.h>
 #include <arrow/extension_type.h>
-#include <arrow/table.h>
 #include <arrow/type.h>
 #include <arrow/util/checked_cast.h>
 #include <gtest/gtest.h>
 
+#include "codec/codec.h"
+#include "sheaf/types.h"
 #include "testing/arrow_test.h"
 #include "testing/codec_fixture.h"
 #include "testing/random_array.h"

@@ -1,6 +1,8 @@
 // What of a schema is carried, and what is refused: through whole descriptors, without
 // rows.
 
+#include <cstddef>
+#include <cstdint>
 #include <limits>
 #include <memory>
 #include <string>
@@ -9,13 +11,14 @@
 
 #include <arrow/buffer.h>
 #include <arrow/chunked_array.h>
-#include <arrow/extension_type.h>
+#include <arrow/result.h>
 #include <arrow/table.h>
 #include <arrow/type.h>
 #include <arrow/util/key_value_metadata.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "codec/codec.h"
 #include "codec/field_flags.h"
 #include "codec/layout.h"
 #include "format/descriptor_generated.h"

@@ -1,3 +1,5 @@
+#include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
@@ -7,7 +9,6 @@
 #include <arrow/array/util.h>
 #include <arrow/buffer.h>
 #include <arrow/chunked_array.h>
-#include <arrow/table.h>
 #include <arrow/type.h>
 #include <gtest/gtest.h>
 

@@ -1,9 +1,18 @@
 #include "daemon/catalog_client.h"
 
-#include <utility>
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
 
 #include "daemon/log.h"
+#include "daemon/transport.h"
+#include "directory/catalog.h"
+#include "format/message.h"
 #include "sheaf/status.h"
+#include "sheaf/types.h"
 
 namespace sheaf::daemon {
 namespace {

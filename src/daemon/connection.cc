@@ -3,11 +3,17 @@
 #include <sys/socket.h>
 
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
 #include <utility>
+#include <vector>
+
+#include <arrow/status.h>
 
 #include "base/math.h"
-#include "sheaf/status.h"
+#include "daemon/event_loop.h"
+#include "platform/file.h"
+#include "platform/unix_socket.h"
 
 namespace sheaf::daemon {
 namespace {

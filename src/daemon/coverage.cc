@@ -1,9 +1,14 @@
 #include "daemon/coverage.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
 
+#include "alloc/range.h"
 #include "base/math.h"
 #include "format/layout.h"
+#include "sheaf/types.h"
 
 namespace sheaf::daemon {
 

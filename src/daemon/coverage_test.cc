@@ -1,8 +1,13 @@
 #include "daemon/coverage.h"
 
+#include <cstdint>
 #include <random>
+#include <set>
+#include <vector>
 
 #include <gtest/gtest.h>
+
+#include "sheaf/types.h"
 
 namespace sheaf::daemon {
 namespace {

@@ -1,9 +1,13 @@
 #include "daemon/event_loop.h"
 
 #include <atomic>
+#include <chrono>
 #include <csignal>
+#include <functional>
+#include <memory>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include <asio/io_context.hpp>
 #include <asio/posix/stream_descriptor.hpp>

@@ -1,10 +1,20 @@
 #include "daemon/foreign_leases.h"
 
+#include <cstdint>
+#include <memory>
 #include <string>
 #include <utility>
 
+#include <arrow/result.h>
+#include <arrow/status.h>
+
 #include "base/check.h"
+#include "directory/directory.h"
+#include "format/layout.h"
+#include "lease/lease.h"
+#include "region/region.h"
 #include "sheaf/status.h"
+#include "sheaf/types.h"
 
 namespace sheaf::daemon {
 

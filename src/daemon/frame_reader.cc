@@ -3,10 +3,19 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
+#include <optional>
 #include <utility>
+#include <vector>
 
+#include <arrow/result.h>
+#include <arrow/status.h>
+
+#include "platform/file.h"
+#include "platform/unix_socket.h"
 #include "sheaf/status.h"
 
 namespace sheaf::daemon {

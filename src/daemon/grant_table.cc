@@ -1,9 +1,18 @@
 #include "daemon/grant_table.h"
 
+#include <cstdint>
+#include <string>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
+
+#include "alloc/range.h"
 #include "base/check.h"
 #include "base/math.h"
+#include "format/checksum.h"
 #include "format/layout.h"
 #include "region/control_line.h"
+#include "region/region.h"
 #include "sheaf/status.h"
 
 namespace sheaf::daemon {

@@ -1,10 +1,29 @@
 #include "daemon/home.h"
 
 #include <algorithm>
-#include <utility>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
 
-#include "daemon/log.h"
+#include <arrow/result.h>
+#include <arrow/status.h>
+
+#include "alloc/range.h"
+#include "daemon/foreign_leases.h"
+#include "daemon/grant_table.h"
+#include "daemon/node_lines.h"
+#include "daemon/scheduler.h"
+#include "daemon/space.h"
+#include "directory/directory.h"
 #include "format/layout.h"
+#include "lease/lease.h"
+#include "platform/cache.h"
+#include "region/cluster_config.h"
+#include "region/region.h"
+#include "sheaf/types.h"
 
 namespace sheaf::daemon {
 namespace {

@@ -1,6 +1,21 @@
 #include "daemon/home_client.h"
 
+#include <cstdint>
+#include <string>
 #include <utility>
+#include <vector>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
+
+#include "daemon/catalog_client.h"
+#include "daemon/foreign_leases.h"
+#include "daemon/home.h"
+#include "daemon/reclaimer.h"
+#include "daemon/transport.h"
+#include "format/message.h"
+#include "region/region.h"
+#include "sheaf/types.h"
 
 namespace sheaf::daemon {
 

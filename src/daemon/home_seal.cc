@@ -1,13 +1,28 @@
 // Home::Seal: from a request that nothing is known about to an object that all may read.
 
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
 #include <optional>
+#include <set>
 #include <string>
-#include <utility>
+#include <vector>
 
+#include <arrow/result.h>
+#include <arrow/status.h>
+
+#include "alloc/range.h"
+#include "alloc/range_map.h"
+#include "codec/codec.h"
 #include "daemon/coverage.h"
 #include "daemon/home.h"
+#include "daemon/parent_set.h"
+#include "directory/directory.h"
 #include "format/layout.h"
+#include "region/region.h"
 #include "sheaf/status.h"
+#include "sheaf/types.h"
 
 namespace sheaf::daemon {
 namespace {

@@ -1,12 +1,29 @@
 #include "daemon/home.h"
 
+#include <chrono>
+#include <cstdint>
 #include <cstring>
+#include <memory>
 #include <optional>
+#include <utility>
+#include <vector>
 
+#include <arrow/buffer.h>
+#include <arrow/result.h>
+#include <arrow/status.h>
+
+#include "daemon/node_lines.h"
+#include "daemon/space.h"
 #include "daemon/test_node.h"
-#include "format/checksum.h"
+#include "directory/directory.h"
+#include "format/layout.h"
+#include "lease/lease.h"
+#include "platform/cache.h"
+#include "region/cluster_config.h"
 #include "region/control_line.h"
+#include "region/region.h"
 #include "sheaf/status.h"
+#include "sheaf/types.h"
 #include "testing/arrow_test.h"
 
 namespace sheaf::daemon {

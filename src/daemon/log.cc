@@ -1,8 +1,11 @@
 #include "daemon/log.h"
 
 #include <array>
+#include <cstddef>
 #include <memory>
 
+#include <arrow/result.h>
+#include <arrow/status.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 

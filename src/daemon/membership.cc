@@ -1,10 +1,14 @@
 #include "daemon/membership.h"
 
 #include <algorithm>
+#include <cstdint>
+#include <string>
 
 #include "daemon/log.h"
 #include "format/layout.h"
 #include "region/control_line.h"
+#include "region/region.h"
+#include "sheaf/types.h"
 
 namespace sheaf::daemon {
 

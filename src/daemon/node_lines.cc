@@ -1,6 +1,10 @@
 #include "daemon/node_lines.h"
 
+#include <cstdint>
+
 #include "base/math.h"
+#include "format/layout.h"
+#include "platform/cache.h"
 #include "platform/process.h"
 #include "platform/shared_word.h"
 #include "region/control_line.h"

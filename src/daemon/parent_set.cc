@@ -1,8 +1,20 @@
 #include "daemon/parent_set.h"
 
+#include <memory>
+#include <set>
 #include <string>
+#include <utility>
+#include <vector>
 
+#include <arrow/result.h>
+#include <arrow/status.h>
+
+#include "alloc/range.h"
+#include "daemon/coverage.h"
+#include "daemon/foreign_leases.h"
+#include "directory/directory.h"
 #include "sheaf/status.h"
+#include "sheaf/types.h"
 
 namespace sheaf::daemon {
 

@@ -3,7 +3,12 @@
 #include <fstream>
 #include <string>
 
+#include <arrow/result.h>
+#include <arrow/status.h>
+
+#include "platform/file.h"
 #include "platform/process.h"
+#include "platform/unix_socket.h"
 
 namespace sheaf::daemon {
 

@@ -1,12 +1,30 @@
 #include "daemon/publisher.h"
 
 #include <algorithm>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
+#include <arrow/result.h>
+#include <arrow/status.h>
+
+#include "daemon/catalog_client.h"
+#include "daemon/home.h"
+#include "daemon/home_client.h"
 #include "daemon/log.h"
+#include "daemon/scheduler.h"
+#include "directory/catalog.h"
+#include "directory/directory.h"
+#include "format/checksum.h"
+#include "format/layout.h"
 #include "region/control_line.h"
+#include "region/region.h"
 #include "sheaf/status.h"
+#include "sheaf/types.h"
 
 namespace sheaf::daemon {
 namespace {

@@ -1,11 +1,30 @@
 #include "daemon/publisher.h"
 
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
+
+#include "base/check.h"
 #include "daemon/catalog_client.h"
+#include "daemon/foreign_leases.h"
 #include "daemon/home_client.h"
 #include "daemon/reclaimer.h"
 #include "daemon/test_node.h"
+#include "daemon/transport.h"
+#include "format/layout.h"
+#include "format/message.h"
+#include "lease/lease.h"
 #include "region/control_line.h"
+#include "region/region.h"
 #include "sheaf/status.h"
+#include "sheaf/types.h"
 #include "testing/arrow_test.h"
 
 namespace sheaf::daemon {

@@ -1,9 +1,20 @@
 #include "daemon/reclaimer.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
 #include <utility>
 
+#include <arrow/result.h>
+
+#include "daemon/home.h"
 #include "daemon/log.h"
+#include "daemon/scheduler.h"
+#include "daemon/transport.h"
+#include "format/message.h"
+#include "region/region.h"
 
 namespace sheaf::daemon {
 

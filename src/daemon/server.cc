@@ -1,13 +1,21 @@
 #include "daemon/server.h"
 
+#include <signal.h>
+
 #include <chrono>
 #include <csignal>
+#include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
 
 #include "daemon/catalog_client.h"
 #include "daemon/event_loop.h"
@@ -20,11 +28,16 @@
 #include "daemon/reclaimer.h"
 #include "daemon/session_server.h"
 #include "daemon/session_service.h"
+#include "daemon/transport.h"
 #include "daemon/unix_transport.h"
 #include "directory/catalog.h"
+#include "directory/directory.h"
+#include "format/message.h"
 #include "platform/file.h"
 #include "platform/shared_word.h"
+#include "region/cluster_config.h"
 #include "region/region.h"
+#include "sheaf/types.h"
 
 namespace sheaf::daemon {
 namespace {

@@ -2,14 +2,30 @@
 
 #include <sys/socket.h>
 
+#include <cstdint>
 #include <cstring>
 #include <filesystem>
+#include <memory>
+#include <optional>
 #include <random>
+#include <span>
+#include <string>
+#include <vector>
 
+#include <arrow/buffer.h>
+
+#include "base/check.h"
+#include "daemon/log.h"
 #include "daemon/test_client.h"
 #include "daemon/test_node.h"
 #include "daemon/test_server.h"
 #include "directory/catalog.h"
+#include "format/layout.h"
+#include "format/message.h"
+#include "platform/process.h"
+#include "platform/unix_socket.h"
+#include "region/control_line.h"
+#include "region/region.h"
 #include "sheaf/status.h"
 #include "testing/arrow_test.h"
 

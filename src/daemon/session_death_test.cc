@@ -1,19 +1,36 @@
 // Processes that die at the worst moment: everything they held comes back, nothing else
 // does.
 
+#include <signal.h>
+#include <stdlib.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <csignal>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
 #include <filesystem>
+#include <memory>
 #include <sstream>
+#include <string>
+#include <vector>
 
+#include <arrow/buffer.h>
+#include <arrow/result.h>
+#include <arrow/status.h>
+
+#include "daemon/log.h"
 #include "daemon/test_client.h"
 #include "daemon/test_node.h"
 #include "daemon/test_server.h"
 #include "directory/catalog.h"
 #include "lease/lease.h"
+#include "platform/file.h"
+#include "platform/unix_socket.h"
+#include "region/cluster_config.h"
+#include "region/region.h"
+#include "sheaf/types.h"
 #include "testing/arrow_test.h"
 #include "testing/peer.h"
 

@@ -1,19 +1,31 @@
 #include "daemon/session_server.h"
 
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
+#include <arrow/result.h>
+#include <arrow/status.h>
+
+#include "daemon/connection.h"
+#include "daemon/event_loop.h"
+#include "daemon/home.h"
 #include "daemon/log.h"
 #include "daemon/peer_process.h"
 #include "daemon/reply_cache.h"
 #include "format/message.h"
 #include "platform/file.h"
 #include "platform/unix_socket.h"
+#include "region/cluster_config.h"
+#include "sheaf/types.h"
 
 namespace sheaf::daemon {
 namespace {

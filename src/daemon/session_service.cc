@@ -1,13 +1,25 @@
 #include "daemon/session_service.h"
 
 #include <chrono>
+#include <cstdint>
 #include <cstring>
+#include <memory>
 #include <utility>
 #include <vector>
 
 #include <arrow/buffer.h>
+#include <arrow/result.h>
+#include <arrow/status.h>
 
 #include "base/math.h"
+#include "codec/codec.h"
+#include "daemon/home.h"
+#include "daemon/home_client.h"
+#include "daemon/publisher.h"
+#include "daemon/reclaimer.h"
+#include "daemon/space.h"
+#include "daemon/transport.h"
+#include "format/message.h"
 
 namespace sheaf::daemon {
 namespace {

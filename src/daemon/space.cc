@@ -1,8 +1,16 @@
 #include "daemon/space.h"
 
-#include "base/check.h"
-#include "format/layout.h"
+#include <cstdint>
+#include <set>
+#include <vector>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
+
+#include "alloc/range.h"
+#include "daemon/grant_table.h"
 #include "platform/cache.h"
+#include "region/region.h"
 
 namespace sheaf::daemon {
 

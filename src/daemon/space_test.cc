@@ -1,10 +1,20 @@
 #include "daemon/space.h"
 
+#include <cstdint>
 #include <memory>
+#include <utility>
+#include <vector>
 
+#include <arrow/status.h>
+
+#include "alloc/range.h"
+#include "daemon/grant_table.h"
 #include "daemon/warm_memory.h"
 #include "format/layout.h"
+#include "platform/cache.h"
+#include "sheaf/types.h"
 #include "testing/arrow_test.h"
+#include "testing/fake_part.h"
 #include "testing/fake_segments.h"
 
 namespace sheaf::daemon {

@@ -1,13 +1,26 @@
 #include "daemon/unix_transport.h"
 
+#include <chrono>
+#include <cstdint>
+#include <memory>
 #include <string>
 #include <utility>
+#include <vector>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
 
 #include "base/check.h"
+#include "daemon/connection.h"
+#include "daemon/event_loop.h"
 #include "daemon/log.h"
+#include "daemon/transport.h"
+#include "format/message.h"
 #include "platform/process.h"
 #include "platform/unix_socket.h"
+#include "region/cluster_config.h"
 #include "sheaf/status.h"
+#include "sheaf/types.h"
 
 namespace sheaf::daemon {
 namespace {

@@ -1,6 +1,12 @@
 #include "daemon/warm_memory.h"
 
 #include <algorithm>
+#include <cstdint>
+#include <iterator>
+
+#include <arrow/status.h>
+
+#include "alloc/range.h"
 
 namespace sheaf::daemon {
 

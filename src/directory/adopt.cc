@@ -19,6 +19,7 @@
 #include "directory/slot_reader.h"
 #include "format/checksum.h"
 #include "format/layout.h"
+#include "platform/cache.h"
 #include "platform/shared_word.h"
 #include "region/control_line.h"
 #include "region/region.h"

@@ -1,4 +1,5 @@
 #include <bit>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -13,8 +14,6 @@
 #include "format/checksum.h"
 #include "format/layout.h"
 #include "platform/shared_word.h"
-#include "region/control_line.h"
-#include "sheaf/status.h"
 #include "sheaf/types.h"
 #include "testing/arrow_test.h"
 #include "testing/fake_segments.h"

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include <arrow/result.h>
+#include <arrow/status.h>
 #include <gtest/gtest.h>
 
 #include "base/plant.h"
@@ -14,6 +16,7 @@
 #include "directory/directory.h"
 #include "directory/test_records.h"
 #include "format/layout.h"
+#include "platform/cache.h"
 #include "region/cluster_config.h"
 #include "region/region.h"
 #include "region/test_cluster.h"

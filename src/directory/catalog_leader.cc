@@ -1,6 +1,7 @@
 #include "directory/catalog_leader.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <memory>

@@ -1,6 +1,7 @@
 #include "directory/home_directory.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <initializer_list>
 #include <memory>
@@ -16,7 +17,6 @@
 #include "base/math.h"
 #include "base/plant.h"
 #include "directory/directory.h"
-#include "directory/record_limits.h"
 #include "directory/shared_bytes.h"
 #include "directory/slot_reader.h"
 #include "format/checksum.h"

@@ -1,14 +1,16 @@
+#include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <string>
 #include <vector>
 
+#include <arrow/status.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "base/plant.h"
 #include "directory/directory.h"
 #include "directory/test_records.h"
+#include "format/checksum.h"
 #include "format/layout.h"
 #include "region/control_line.h"
 #include "sheaf/status.h"

@@ -2,6 +2,7 @@
 // readers may see (C3 to C9).
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>

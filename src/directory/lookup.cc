@@ -19,7 +19,6 @@
 #include "region/control_line.h"
 #include "region/region.h"
 #include "sheaf/status.h"
-#include "sheaf/types.h"
 
 namespace sheaf::directory {
 namespace {

@@ -1,7 +1,10 @@
 #include "directory/slot_reader.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -19,6 +22,7 @@
 #include "platform/shared_word.h"
 #include "region/control_line.h"
 #include "region/region.h"
+#include "sheaf/types.h"
 
 namespace sheaf::directory {
 namespace {

@@ -1,5 +1,9 @@
 #include "format/checksum.h"
 
+#include <cstdint>
+#include <span>
+#include <string_view>
+
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 

@@ -3,11 +3,12 @@
 
 #include "format/layout.h"
 
-#include <bit>
 #include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <ios>
 #include <iterator>
 #include <string>
 

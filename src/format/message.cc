@@ -1,6 +1,13 @@
 #include "format/message.h"
 
+#include <cstdint>
+#include <span>
 #include <string>
+#include <utility>
+#include <vector>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
 
 #include "format/struct_alignment.h"
 #include "sheaf/status.h"

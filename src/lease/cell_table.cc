@@ -1,4 +1,4 @@
-#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -9,7 +9,6 @@
 #include <vector>
 
 #include <arrow/result.h>
-#include <arrow/status.h>
 
 #include "base/check.h"
 #include "base/math.h"

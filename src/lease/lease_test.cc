@@ -1,8 +1,8 @@
 #include "lease/lease.h"
 
+#include <cstddef>
 #include <cstdint>
 #include <set>
-#include <string>
 #include <thread>
 #include <unordered_set>
 #include <vector>
@@ -13,7 +13,6 @@
 #include "base/plant.h"
 #include "format/layout.h"
 #include "platform/cache.h"
-#include "platform/shared_word.h"
 #include "region/control_line.h"
 #include "sheaf/types.h"
 #include "testing/arrow_test.h"

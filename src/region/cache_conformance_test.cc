@@ -1,6 +1,10 @@
 // What CacheControl promises, on every backend: between two nodes of a region, the first
 // of which is the home of the segment that both look at.
 
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdint>
 #include <cstring>
 #include <memory>
 #include <ostream>
@@ -11,10 +15,11 @@
 
 #include <gtest/gtest.h>
 
-#include "base/math.h"
 #include "platform/shared_word.h"
+#include "region/cluster_config.h"
 #include "region/region.h"
 #include "region/test_cluster.h"
+#include "sheaf/types.h"
 #include "testing/arrow_test.h"
 #include "testing/test_seed.h"
 

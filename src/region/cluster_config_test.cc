@@ -1,5 +1,6 @@
 #include "region/cluster_config.h"
 
+#include <cstdint>
 #include <cstdlib>
 #include <fstream>
 #include <string>
@@ -7,7 +8,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "platform/cache.h"
 #include "region/test_cluster.h"
+#include "sheaf/types.h"
 #include "testing/arrow_test.h"
 
 namespace sheaf::region {

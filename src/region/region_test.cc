@@ -1,9 +1,13 @@
 #include "region/region.h"
 
 #include <signal.h>
+#include <stdlib.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <array>
+#include <cstdint>
+#include <memory>
 #include <optional>
 #include <random>
 #include <string>
@@ -11,10 +15,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "format/layout.h"
 #include "platform/file.h"
-#include "platform/process.h"
-#include "region/segment_header.h"
+#include "region/cluster_config.h"
 #include "region/test_cluster.h"
+#include "sheaf/types.h"
 #include "testing/arrow_test.h"
 #include "testing/test_seed.h"
 

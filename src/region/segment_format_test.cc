@@ -1,16 +1,21 @@
+#include <unistd.h>
+
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
+#include <filesystem>
 #include <string>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "format/checksum.h"
+#include "format/layout.h"
 #include "platform/file.h"
-#include "platform/process.h"
 #include "region/region.h"
 #include "region/segment_header.h"
 #include "region/test_cluster.h"
+#include "sheaf/types.h"
 #include "testing/arrow_test.h"
 
 namespace sheaf::region {

@@ -1,22 +1,30 @@
 #include "region/sim_part.h"
 
+#include <sched.h>
 #include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <cstring>
 #include <memory>
 #include <random>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <gtest/gtest.h>
 
 #include "platform/file.h"
 #include "platform/process.h"
-#include "region/sim_memory.h"
+#include "region/cluster_config.h"
+#include "region/region.h"
+#include "region/sim_state.h"
 #include "region/test_cluster.h"
+#include "sheaf/types.h"
 #include "testing/arrow_test.h"
 #include "testing/test_seed.h"
 

@@ -1,9 +1,9 @@
+#include <cstddef>
 #include <memory>
 #include <string>
 
 #include <arrow/array/array_base.h>
 #include <arrow/array/data.h>
-#include <arrow/buffer.h>
 #include <arrow/chunked_array.h>
 #include <arrow/extension_type.h>
 #include <arrow/table.h>

@@ -9,8 +9,15 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
+#include <string>
 #include <utility>
+#include <vector>
 
+#include <arrow/result.h>
+#include <arrow/status.h>
+
+#include "platform/file.h"
 #include "platform/process.h"
 
 extern char** environ;

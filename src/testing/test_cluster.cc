@@ -1,13 +1,20 @@
 #include "testing/test_cluster.h"
 
+#include <stdlib.h>
+
+#include <cstdint>
 #include <cstdlib>
 #include <fstream>
-#include <utility>
+#include <memory>
+#include <string>
 
-#include "base/plant.h"
+#include <arrow/result.h>
+#include <arrow/status.h>
+
 #include "platform/file.h"
 #include "platform/process.h"
 #include "sheaf/cluster.h"
+#include "sheaf/store.h"
 
 namespace sheaf::testing {
 
