@@ -35,6 +35,7 @@ arrow::Result<std::unique_ptr<TestCluster>> TestCluster::Start(
   start.config_file = config_file;
   start.nodes = options.nodes;
   start.daemon_path = options.daemon_path;
+  if (options.memory_in_folder) start.folder = folder + "/memory";
   ::setenv("SHEAF_PLANT", options.daemon_plants.c_str(), 1);
   const arrow::Status started = StartCluster(start).status();
   ::unsetenv("SHEAF_PLANT");

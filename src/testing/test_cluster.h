@@ -14,9 +14,10 @@ namespace sheaf::testing {
 
 struct TestClusterOptions {
   uint32_t nodes = 2;
-  std::string config_toml;    ///< Keys of the cluster file, such as `backend = "sim"`.
-  std::string daemon_plants;  ///< Faults planted in the daemons (base/plant.h).
-  std::string daemon_path;    ///< sheafd; tests pass SHEAFD_BINARY.
+  std::string config_toml;  ///< Keys of the cluster file, such as `backend = "sim"`.
+  bool memory_in_folder = false;  ///< Its files go to the test's folder: backend "file".
+  std::string daemon_plants;      ///< Faults planted in the daemons (base/plant.h).
+  std::string daemon_path;        ///< sheafd; tests pass SHEAFD_BINARY.
 };
 
 /// \brief Starts daemons in a private runtime folder, which becomes SHEAF_RUNTIME_DIR of
