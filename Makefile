@@ -20,7 +20,8 @@ help:
 	@echo "  make asan         all tests under address and undefined-behaviour sanitizers"
 	@echo "  make tsan         in-process tests under thread sanitizer"
 	@echo "  make clang        build with clang 19 (thread-safety analysis) and test"
-	@echo "  make bench        run the benchmarks; JSON in build/bench/  (FILTER=<regex>)"
+	@echo "  make bench        run the benchmarks; JSON in build/bench/  (FILTER=<regex>,"
+	@echo "                    REPETITIONS=5; tools/bench_ratios.py --save keeps a summary)"
 	@echo "  make bench-smoke  run each benchmark once, tiny, to see that it works"
 	@echo "  make fuzz         let libFuzzer try each decoder for SECONDS (60) each"
 	@echo "  make coverage     lines that the tests execute, file by file"
@@ -61,6 +62,7 @@ fix: setup-check
 bench: setup-build
 	$(call configure_and_build,bench)
 	@build/bench/bin/sheaf_bench --benchmark_filter='$(or $(FILTER),.)' \
+	  --benchmark_repetitions=$(or $(REPETITIONS),5) --benchmark_display_aggregates_only \
 	  --benchmark_out=build/bench/bench.json --benchmark_out_format=json
 	@tools/bench_ratios.py build/bench/bench.json
 

@@ -298,8 +298,52 @@ void OpenAndSumInFreshProcess(benchmark::State& state) {
   Current().reset();
 }
 
+// Cold: the first put of a process that has just connected and built its table.
+void PutBuiltBySizeCold(benchmark::State& state) {
+  Shared();
+  for ([[maybe_unused]] auto _ : state) {
+    state.SetIterationTime(InFreshProcess([&] {
+      auto store = Must(Current()->cluster->Connect(0));
+      const auto table = MakeTable(Limited(state.range(0)), 1, store->memory_pool());
+      const auto start = Clock::now();
+      const PutReceipt receipt = Must(store->Share(*table));
+      const double seconds = SecondsSince(start);
+      SHEAF_CHECK(receipt.bytes_copied == 0);
+      return seconds;
+    }));
+  }
+}
+
+// Cold: the first open of a process that has just connected.
+void OpenBySizeCold(benchmark::State& state) {
+  const auto table =
+      MakeTable(Limited(state.range(0)), 1, Shared().writer->memory_pool());
+  const PutReceipt receipt = Must(Shared().writer->Share(*table));
+  for ([[maybe_unused]] auto _ : state) {
+    state.SetIterationTime(InFreshProcess([&] {
+      auto store = Must(Current()->cluster->Connect(1));
+      const auto start = Clock::now();
+      auto opened = Must(store->Open(receipt.handle));
+      const double seconds = SecondsSince(start);
+      SHEAF_CHECK(opened->num_rows() == table->num_rows());
+      return seconds;
+    }));
+  }
+  SHEAF_CHECK(Shared().writer->Drop(receipt.handle).ok());
+}
+
 BENCHMARK(PutBuiltBySize)->RangeMultiplier(16)->Range(kKiB, 4 * kGiB)->UseManualTime();
 BENCHMARK(OpenBySize)->RangeMultiplier(16)->Range(kKiB, 4 * kGiB)->UseManualTime();
+BENCHMARK(PutBuiltBySizeCold)
+    ->RangeMultiplier(64)
+    ->Range(kKiB, 4 * kGiB)
+    ->Iterations(5)
+    ->UseManualTime();
+BENCHMARK(OpenBySizeCold)
+    ->RangeMultiplier(64)
+    ->Range(kKiB, 4 * kGiB)
+    ->Iterations(5)
+    ->UseManualTime();
 BENCHMARK(PutBuiltByColumns)->RangeMultiplier(10)->Range(1, 1000)->UseManualTime();
 BENCHMARK(OpenByColumns)->RangeMultiplier(10)->Range(1, 1000)->UseManualTime();
 BENCHMARK(BareStreamingCopy)->Arg(64 * kMiB)->Arg(kGiB)->UseManualTime();

@@ -1,85 +1,184 @@
 #!/usr/bin/env python3
 """Ratios within one benchmark run, beside what is asked of them.
 
-usage: tools/bench_ratios.py build/bench/bench.json
+usage: tools/bench_ratios.py build/bench/bench.json [--save docs/benchmarks/NAME.json]
 
-Speeds of different runs or machines do not compare; ratios of one run do. Prints a table and exits
-with 0 whatever it says: it reports, it does not judge.
+Speeds of different runs or machines do not compare; ratios of one run do. Prints a table: the ratio
+of the medians of the repetitions, and the least and largest ratio of any two of them. With --save
+writes that table, the medians and what the machine is. Exits with 0 whatever the ratios are: it
+reports, it does not judge.
 """
 
+import argparse
 import json
-import sys
+import statistics
+import subprocess
+
+NANOSECONDS = {"ns": 1, "us": 1e3, "ms": 1e6, "s": 1e9}
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 
-def load(path):
-    """Real time in nanoseconds of each benchmark: the median where there are repetitions."""
-    scale = {"ns": 1, "us": 1e3, "ms": 1e6, "s": 1e9}
-    times = {}
-    with open(path) as file:
-        for run in json.load(file)["benchmarks"]:
-            name = run.get("run_name", run["name"])
-            if run.get("run_type") == "aggregate" and run.get("aggregate_name") != "median":
+class Times:
+    """Nanoseconds of each benchmark, one for each repetition."""
+
+    def __init__(self, report):
+        self.of = {}
+        for run in report["benchmarks"]:
+            if run.get("run_type") == "aggregate":
                 continue
-            for suffix in ("/manual_time", "/real_time"):
-                name = name.replace(suffix, "")
-            parts = [p for p in name.split("/") if not p.startswith(("iterations:", "repeats:"))]
-            times["/".join(parts)] = run["real_time"] * scale[run["time_unit"]]
-    return times
+            name = run.get("run_name", run["name"])
+            parts = [
+                part
+                for part in name.split("/")
+                if part not in ("manual_time", "real_time")
+                and not part.startswith(("iterations:", "repeats:"))
+            ]
+            nanoseconds = run["real_time"] * NANOSECONDS[run["time_unit"]]
+            self.of.setdefault("/".join(parts), []).append(nanoseconds)
 
+    def median(self, name):
+        return statistics.median(self.of[name])
 
-def spread(times, prefix):
-    """Largest over smallest time of the benchmarks that differ in their argument only."""
-    values = [t for name, t in times.items() if name.startswith(prefix + "/")]
-    return max(values) / min(values) if values else None
+    def ratio(self, numerator, denominator):
+        """(of the medians, least, largest); None if either was not run."""
+        if numerator not in self.of or denominator not in self.of:
+            return None
+        above, below = self.of[numerator], self.of[denominator]
+        return (
+            statistics.median(above) / statistics.median(below),
+            min(above) / max(below),
+            max(above) / min(below),
+        )
 
-
-def over(times, numerator, denominator):
-    if numerator not in times or denominator not in times:
-        return None
-    return times[numerator] / times[denominator]
-
-
-GIB = 1 << 30
+    def slowest_over_fastest(self, family):
+        """Among the benchmarks of `family`, which differ in their argument only."""
+        names = [name for name in self.of if name.startswith(family + "/")]
+        if not names:
+            return None
+        return self.ratio(max(names, key=self.median), min(names, key=self.median))
 
 
 def rows(times):
-    yield "put, 1 KiB to 4 GiB: slowest / fastest", spread(times, "PutBuiltBySize"), "at most 2"
-    yield "open, 1 KiB to 4 GiB: slowest / fastest", spread(times, "OpenBySize"), "at most 2"
-    yield "put, 1 to 1,000 columns: slowest / fastest", spread(times, "PutBuiltByColumns"), ""
-    yield "open, 1 to 1,000 columns: slowest / fastest", spread(times, "OpenByColumns"), ""
-    for size, text in ((64 << 20, "64 MiB"), (GIB, "1 GiB")):
+    """(what, ratio or None, what is asked)"""
+    flat = times.slowest_over_fastest
+    for kind, suffix in (("warm", ""), ("cold", "Cold")):
+        for verb, family in (("put", "PutBuiltBySize"), ("open", "OpenBySize")):
+            yield (
+                f"{verb}, {kind}, 1 KiB to 4 GiB: slowest / fastest",
+                flat(family + suffix),
+                "at most 2",
+            )
+    yield "put, 1 to 1,000 columns: slowest / fastest", flat("PutBuiltByColumns"), ""
+    yield "open, 1 to 1,000 columns: slowest / fastest", flat("OpenByColumns"), ""
+    for size, text in ((64 * MIB, "64 MiB"), (GIB, "1 GiB")):
         yield (
-            f"copying put, speed / bare streaming copy, {text}",
-            over(times, f"BareStreamingCopy/{size}", f"PutCopied/{size}"),
+            f"copying put, speed / bare streaming copy, warm, {text}",
+            times.ratio(f"BareStreamingCopy/{size}", f"PutCopied/{size}"),
             "at least 0.85",
         )
     yield (
         "copying put, cold / warm time, 1 GiB",
-        over(times, f"PutCopiedCold/{GIB}", f"PutCopied/{GIB}"),
+        times.ratio(f"PutCopiedCold/{GIB}", f"PutCopied/{GIB}"),
         "",
     )
     yield (
         "sum over an opened table, speed / private memory, 1 GiB",
-        over(times, f"SumPrivate/{GIB}", f"SumOpened/{GIB}"),
+        times.ratio(f"SumPrivate/{GIB}", f"SumOpened/{GIB}"),
         "at least 0.95",
     )
     yield (
         "open + sum in a fresh process, 4 KiB / huge pages, 1 GiB",
-        over(times, f"OpenAndSumInFreshProcess/{GIB}/0", f"OpenAndSumInFreshProcess/{GIB}/1"),
+        times.ratio(f"OpenAndSumInFreshProcess/{GIB}/0", f"OpenAndSumInFreshProcess/{GIB}/1"),
         "",
     )
-    pools = sorted({name.split("/", 1)[1] for name in times if name.startswith("AllocateFree")})
-    for case in pools:
-        yield f"pool: {case}", times[f"AllocateFree/{case}"], "(ns)"
+    for case, size, text, wanted in (
+        ("AllocateFree", 64, "allocate + free, 64 B", "at most 3"),
+        ("AllocateFree", 4 * KIB, "allocate + free, 4 KiB", "at most 3"),
+        ("AllocateFirstTouchFree", MIB, "allocate + first touch + free, 1 MiB", "below 1"),
+        ("AllocateFirstTouchFree", 16 * MIB, "allocate + first touch + free, 16 MiB", "below 1"),
+        ("AllocateTouchFree", MIB, "allocate + touch + free, 1 MiB", ""),
+        ("StringBuilder", 10**6, "build 1,000,000 strings", ""),
+    ):
+        yield (
+            f"pool, time / Arrow's default pool: {text}",
+            times.ratio(f"Pool{case}/region/{size}", f"Pool{case}/default/{size}"),
+            wanted,
+        )
+
+
+def machine():
+    """Processor, number of cores and kernel, without the machine's name."""
+    with open("/proc/cpuinfo") as file:
+        models = [line.split(":")[1].strip() for line in file if line.startswith("model name")]
+    kernel = subprocess.run(["uname", "-rm"], capture_output=True, text=True, check=True)
+    return {
+        "processor": models[0] if models else "unknown",
+        "cores": len(models),
+        "kernel": kernel.stdout.strip(),
+    }
+
+
+def commit():
+    described = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True
+    )
+    return described.stdout.strip() or "unknown"
+
+
+def save(path, report, times):
+    """The table, the medians and their spread, with where they come from."""
+    counters = {
+        run["run_name"].split("/manual_time")[0]: run["page_bytes"]
+        for run in report["benchmarks"]
+        if "page_bytes" in run
+    }
+    content = {
+        "commit": commit(),
+        "date": report["context"]["date"][:10],
+        "machine": machine(),
+        "caches": report["context"].get("caches", []),
+        "page_bytes": counters,
+        "ratios": [
+            {"what": what, "asked": asked, "median": None, "least": None, "largest": None}
+            if ratio is None
+            else {
+                "what": what,
+                "asked": asked,
+                "median": round(ratio[0], 3),
+                "least": round(ratio[1], 3),
+                "largest": round(ratio[2], 3),
+            }
+            for what, ratio, asked in rows(times)
+        ],
+        "nanoseconds": {
+            name: {
+                "median": round(times.median(name), 1),
+                "least": round(min(values), 1),
+                "largest": round(max(values), 1),
+                "repetitions": len(values),
+            }
+            for name, values in times.of.items()
+        },
+    }
+    with open(path, "w") as file:
+        json.dump(content, file, indent=1)
+        file.write("\n")
 
 
 def main():
-    if len(sys.argv) != 2:
-        sys.exit(__doc__)
-    times = load(sys.argv[1])
-    for what, value, wanted in rows(times):
-        text = "not run" if value is None else f"{value:.2f}"
-        print(f"{what:60} {text:>10}  {wanted}")
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("report", help="what --benchmark_out wrote")
+    parser.add_argument("--save", help="write a summary there, as JSON")
+    arguments = parser.parse_args()
+    with open(arguments.report) as file:
+        report = json.load(file)
+    times = Times(report)
+    for what, ratio, asked in rows(times):
+        text = "not run" if ratio is None else f"{ratio[0]:.2f}"
+        spread = "" if ratio is None else f"({ratio[1]:.2f} to {ratio[2]:.2f})"
+        print(f"{what:66} {text:>8} {spread:18} {asked}")
+    if arguments.save:
+        save(arguments.save, report, times)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -31,6 +32,7 @@ struct Variant {
   region::Backend backend;
   region::Coherence coherence;
   region::SimOptions sim;
+  friend void PrintTo(const Variant& variant, std::ostream* out) { *out << variant.name; }
 };
 
 /// Each node attaches by itself, as its own processes would; node 0 leads.
