@@ -52,7 +52,7 @@ inline format::StatisticsLine ReadStatistics(const region::Region& region,
   const region::Segment& segment = *region.segment({node});
   return region::ReadControlLine<format::StatisticsLine>(
              segment, segment.NodeLine(format::NodeLine::kStatistics))
-      .value();
+      .value();  // NOLINT(bugprone-unchecked-optional-access): a test may end here
 }
 
 }  // namespace sheaf::daemon

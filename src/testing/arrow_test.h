@@ -11,10 +11,10 @@
 
 namespace sheaf::testing {
 
-inline const arrow::Status& StatusOf(const arrow::Status& status) { return status; }
+inline arrow::Status StatusOf(arrow::Status status) { return status; }
 
 template <typename T>
-const arrow::Status& StatusOf(const arrow::Result<T>& result) {
+arrow::Status StatusOf(const arrow::Result<T>& result) {
   return result.status();
 }
 
@@ -46,6 +46,7 @@ inline ::testing::AssertionResult HasCode(const arrow::Status& status,
   EXPECT_TRUE(::sheaf::testing::HasCode(::sheaf::testing::StatusOf(expression), \
                                         ::arrow::StatusCode::code))
 
+// NOLINTBEGIN(bugprone-macro-parentheses): one argument is a declaration
 #define SHEAF_CONCAT_INNER(a, b) a##b
 #define SHEAF_CONCAT(a, b) SHEAF_CONCAT_INNER(a, b)
 #define SHEAF_ASSERT_OK_AND_ASSIGN(result, declaration, expression) \
@@ -57,3 +58,4 @@ inline ::testing::AssertionResult HasCode(const arrow::Status& status,
 #define ASSERT_OK_AND_ASSIGN(declaration, expression)                            \
   SHEAF_ASSERT_OK_AND_ASSIGN(SHEAF_CONCAT(sheaf_result_, __LINE__), declaration, \
                              expression)
+// NOLINTEND(bugprone-macro-parentheses)
