@@ -13,8 +13,20 @@
 #define POST 0
 #endif
 constexpr int kNodes = 2, kPosted = POST, A = 0, B = 1, kGenerations = 2;
-enum Line { SLOT_A, RECORD_A, SLOT_B, DATA_B, CELL_REF, CELL_A, CELL_B, LINES };
+enum Line {
+  SLOT_A,
+  RECORD_A,
+  SLOT_B,
+  DATA_B,
+  CELL_REF,
+  CELL_A,
+  CELL_B,
+  CELL_P,
+  LINES
+};
 // CELL_REF: the lease of daemon A on B's object. CELL_A, CELL_B: those of the reader.
+// CELL_P: of the publisher, a session of node A that opened B's object and asks A to
+// refer to it (option "publisher"; without it requests come from nowhere).
 
 enum SlotState { SEALED, RETIRED, FREE };
 static int SlotValue(int gen, SlotState state) { return 1 + 3 * (gen - 1) + state; }
@@ -26,6 +38,16 @@ static int RecordRef(int v) { return (v - 1) % 2 + 1; }
 static int Scratch(int gen) { return 2 * gen - 1; }
 static int Final(int gen) { return 2 * gen; }
 
+enum StepP {
+  P_IDLE,
+  P_CELL,
+  P_CELL_FLUSH,
+  P_RECHECK,
+  P_HELD,
+  P_ASKED,
+  P_ANSWERED,
+  P_CLEAR_FLUSH
+};
 enum StepA {
   A_IDLE,
   A_CELL,
@@ -49,6 +71,7 @@ enum StepB {
   B_SEALED,
   B_RET_FLUSH,
   B_SCAN_REF,
+  B_SCAN_PUB,
   B_SCAN_READER,
   B_FREE,
   B_FREE_FLUSH,
@@ -81,6 +104,7 @@ struct S : Mem<kNodes, LINES, kPosted> {
   uint8_t astep, agen, aref, await, requests, arestarts;
   uint8_t bstep, bgen, bwait, brestarts;
   uint8_t rstep, rgen, rref, opens, a_first;
+  uint8_t pstep, pref;
   void arrived(int line, int old, int value, int) {
     if (line != DATA_B || value == old) return;
     if ((value + 1) / 2 != bgen + 1)
@@ -96,6 +120,9 @@ static bool hcrash, aoff, reader_first;
 // Variants of the rules.
 static bool
     sealed_only;  // O4 as it was worded: the reader takes its lease on B's object by O2
+static bool publisher;  // requests come from a session that leases B's object meanwhile
+static bool accept_retired;  // O4 as it was worded: A accepts a Retired object that the
+                             // publisher still leases
 static bool reader_none;  // the reader takes no lease on B's object at all
 static bool ignore_ref;  // F8 as it was worded: ALL cells of a node that is certified off
                          // are ignored
@@ -116,6 +143,10 @@ struct Model {
     Out(t, l, a, b, noise);
   }
 
+  static bool MayRefer(int slot, int gen) {
+    return slot && SlotGen(slot) == gen &&
+           (StateOf(slot) == SEALED || (accept_retired && StateOf(slot) == RETIRED));
+  }
   void HomeA() {
     S t = s;
     auto go = [&](StepA next, const char* label) {
@@ -124,11 +155,14 @@ struct Model {
     };
     switch (s.astep) {
       case A_IDLE:
-        if (!s.requests) break;
+        if (!s.requests || (publisher && s.pstep != P_HELD)) break;
         t.requests--;
+        if (publisher) t.pstep = P_ASKED;
         Memory::il(t, A, SLOT_B, [&](S& u, int v) {
-          if (!v || StateOf(v) != SEALED)
+          if (!MayRefer(v, publisher ? s.pref : SlotGen(v))) {
+            if (publisher) u.pstep = P_ANSWERED;
             return Out(u, "A: request is stale, refused", s.agen);
+          }
           u.aref = SlotGen(v);
           u.astep = b_noreflease ? A_REC : A_CELL;
           Out(u, "A: request to refer to B's object", s.agen, u.aref);
@@ -144,8 +178,9 @@ struct Model {
         break;
       case A_RECHECK:
         Memory::il(s, A, SLOT_B, [&](S& u, int v) {
-          bool ok = v == SlotValue(s.aref, SEALED);
+          bool ok = MayRefer(v, s.aref);
           u.astep = ok ? A_REC : A_CLEAR;
+          if (!ok && publisher) u.pstep = P_ANSWERED;
           Out(u, ok ? "A: lease on B's object holds" : "A: re-check fails, refused",
               s.agen, s.aref);
         });
@@ -165,6 +200,7 @@ struct Model {
         go(A_SEAL_FLUSH, "A: slot := Sealed");
         break;
       case A_SEAL_FLUSH:
+        if (s.pstep == P_ASKED) t.pstep = P_ANSWERED;
         if (Memory::flush(t, A, SLOT_A)) go(A_SEALED, "A: flush slot (Sealed)");
         break;
       case A_SEALED:
@@ -293,7 +329,8 @@ struct Model {
     };
     // The cells may be read in any order; both are checked.
     StepB first = reader_first ? B_SCAN_READER : B_SCAN_REF;
-    StepB after_ref = reader_first ? B_FREE : B_SCAN_READER;
+    StepB after_pub = reader_first ? B_FREE : B_SCAN_READER;
+    StepB after_ref = publisher ? B_SCAN_PUB : after_pub;
     StepB after_reader = reader_first ? B_SCAN_REF : B_FREE;
     auto scan = [&](Line cell, StepB next, const char* what) {
       Memory::il(s, B, cell, [&](S& u, int v) {
@@ -321,6 +358,10 @@ struct Model {
           go(after_ref, "B: ignores the cells of A");
         else
           scan(CELL_REF, after_ref, "B: scan, A has no reference");
+        break;
+      case B_SCAN_PUB:
+        if (s.bwait) break;
+        scan(CELL_P, after_pub, "B: scan, the publisher has no lease");
         break;
       case B_SCAN_READER:
         if (s.bwait) break;
@@ -478,8 +519,49 @@ struct Model {
     t.bwait -= t.bwait != 0;
     if (Memory::tick(t, D)) Out(t, "tick");
   }
+  void Publisher() {
+    S t = s;
+    auto go = [&](StepP next, const char* label) {
+      t.pstep = next;
+      Out(t, label, s.pref);
+    };
+    switch (s.pstep) {
+      case P_IDLE:
+        if (!s.requests) break;
+        Memory::il(s, A, SLOT_B, [&](S& u, int v) {
+          if (!v || StateOf(v) != SEALED) return;
+          u.pref = SlotGen(v);
+          u.pstep = P_CELL;
+          Out(u, "publisher: sees B's object Sealed", u.pref);
+        });
+        break;
+      case P_CELL:
+        Memory::store(t, A, CELL_P, s.pref);
+        go(P_CELL_FLUSH, "publisher: stores its cell");
+        break;
+      case P_CELL_FLUSH:
+        if (Memory::flush(t, A, CELL_P)) go(P_RECHECK, "publisher: flush cell");
+        break;
+      case P_RECHECK:
+        Memory::il(s, A, SLOT_B, [&](S& u, int v) {
+          bool ok = v == SlotValue(s.pref, SEALED);
+          u.pstep = ok ? P_HELD : P_ANSWERED;
+          Out(u, ok ? "publisher: lease holds" : "publisher: re-check fails", s.pref);
+        });
+        break;
+      case P_ANSWERED:
+        Memory::store(t, A, CELL_P, 0);
+        t.pref = 0;
+        go(P_CLEAR_FLUSH, "publisher: clears its cell");
+        break;
+      case P_CLEAR_FLUSH:
+        if (Memory::flush(t, A, CELL_P)) go(P_IDLE, "publisher: flush cleared cell");
+        break;
+    }
+  }
   void All() {
     Memory::noise(*this, s);
+    if (publisher) Publisher();
     HomeA();
     HomeB();
     Restarts();
@@ -502,6 +584,8 @@ int main(int argc, char** argv) {
   aoff = a.has("aoff");
   reader_first = a.has("readerfirst");
   sealed_only = a.has("sealedonly");
+  publisher = a.has("publisher");
+  accept_retired = a.has("acceptretired");
   reader_none = a.has("readernone");
   ignore_ref = a.has("ignoreref");
 #define BUG(x) b_##x = a.has("bug=" #x)

@@ -59,6 +59,10 @@ arrow::Result<std::shared_ptr<ObjectLease>> WriteAndCheck(
     const std::shared_ptr<Session>& session, const ObjectId& object,
     IsAcceptable is_acceptable) {
   const region::Segment* segment = session->region().segment(object.segment);
+  if (segment == nullptr) {  // its node may have come up since
+    ARROW_RETURN_NOT_OK(session->AttachMissing());
+    segment = session->region().segment(object.segment);
+  }
   if (segment == nullptr || object.slot >= segment->header().slots_max) {
     return Stale(object);
   }
@@ -76,11 +80,19 @@ arrow::Result<std::shared_ptr<ObjectLease>> WriteAndCheck(
 
 arrow::Result<std::shared_ptr<ObjectLease>> LeaseTable::Take(
     const std::shared_ptr<Session>& session, const ObjectId& object) {
-  if (auto held = FindHeld(object)) return held;
-  ARROW_ASSIGN_OR_RAISE(auto lease,
-                        WriteAndCheck(session, object, [&](const format::Slot& slot) {
-                          return Names(slot, object) || Planted("no-lease-recheck");
-                        }));
+  const auto is_readable = [&](const format::Slot& slot) {
+    return Names(slot, object) || Planted("no-lease-recheck");
+  };
+  if (auto held = FindHeld(object)) {
+    // Gone for others, gone here. Also, a lease that was taken as a reference to a
+    // Retired object holds only as long as the one on the referring object.
+    const region::Segment& home = *session->region().segment(object.segment);
+    ARROW_ASSIGN_OR_RAISE(const format::Slot slot,
+                          directory::ReadSlot(home, object.slot));
+    if (!is_readable(slot)) return Stale(object);
+    return held;
+  }
+  ARROW_ASSIGN_OR_RAISE(auto lease, WriteAndCheck(session, object, is_readable));
   return Keep(std::move(lease));
 }
 

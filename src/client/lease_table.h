@@ -50,7 +50,7 @@ class ObjectLease {
 class LeaseTable {
  public:
   /// \brief Lease `object`, or give the lease that this session already holds. Reason
-  /// stale generation if the object is not there or not readable (any more).
+  /// stale generation if the object is not there or not readable (any more), held or not.
   arrow::Result<std::shared_ptr<ObjectLease>> Take(
       const std::shared_ptr<Session>& session, const ObjectId& object);
 

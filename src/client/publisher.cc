@@ -71,6 +71,8 @@ int64_t SettleData(Session& session, const std::vector<GlobalRange>& ranges) {
   const uint8_t* last = nullptr;
   uint64_t last_size = 0;
   for (const GlobalRange& range : ranges) {
+    // Bytes of other homes are their objects': sealed, and never written by this node.
+    if (range.begin.segment != region.own_segment().id()) continue;
     const uint8_t* data = region.Resolve(range);
     if (session.pool().FindOpen(data, range.size_bytes) == std::nullopt &&
         session.leases().FindCovering(range) != nullptr) {
@@ -102,6 +104,7 @@ arrow::Result<Sealed> RequestSeal(
     Session& session, const arrow::Buffer& descriptor, const PublishOptions& options,
     const std::vector<std::shared_ptr<ObjectLease>>& parents) {
   std::vector<format::ObjectKey> keys;
+  keys.reserve(parents.size());
   for (const auto& parent : parents) keys.push_back(format::ToKey(parent->object()));
   ARROW_ASSIGN_OR_RAISE(
       Reply reply, session.daemon().Call(format::Body::SealRequest, [&](auto* builder) {
@@ -138,6 +141,7 @@ arrow::Status Publisher::Append(const arrow::RecordBatch& batch) {
                                   schema_->ToString(), "}");
   }
   std::vector<std::shared_ptr<arrow::ArrayData>> arrays;
+  arrays.reserve(columns_.size());
   for (int i = 0; i < batch.num_columns(); ++i) arrays.push_back(batch.column_data(i));
   ARROW_ASSIGN_OR_RAISE(arrays, relocator_.Relocate(arrays, schema_->field_names()));
   for (size_t i = 0; i < arrays.size(); ++i)
@@ -169,6 +173,7 @@ arrow::Status Publisher::SetTable(const arrow::Table& table) {
 
 arrow::Result<std::shared_ptr<arrow::Table>> Publisher::AssembleTable() const {
   std::vector<std::shared_ptr<arrow::ChunkedArray>> columns;
+  columns.reserve(columns_.size());
   for (size_t i = 0; i < columns_.size(); ++i) {
     columns.push_back(std::make_shared<arrow::ChunkedArray>(
         columns_[i], schema_->field(static_cast<int>(i))->type()));
@@ -177,6 +182,35 @@ arrow::Result<std::shared_ptr<arrow::Table>> Publisher::AssembleTable() const {
 }
 
 arrow::Result<PutReceipt> Publisher::Finish(const PublishOptions& options) {
+  auto receipt = Seal(options);
+  if (!IsStaleGeneration(receipt.status()) || !relocator_.shares_foreign()) {
+    return receipt;
+  }
+  // An object of another home may have been removed since its bytes were opened here, and
+  // then cannot be shared any more (O4). They can be read, so they are copied.
+  ARROW_RETURN_NOT_OK(CopyForeign());
+  return Seal(options);
+}
+
+arrow::Status Publisher::CopyForeign() {
+  std::vector<std::shared_ptr<arrow::ArrayData>> arrays;
+  std::vector<std::string> names;
+  for (size_t i = 0; i < columns_.size(); ++i) {
+    for (const auto& chunk : columns_[i]) {
+      arrays.push_back(chunk->data());
+      names.push_back(schema_->field(static_cast<int>(i))->name());
+    }
+  }
+  relocator_.CopyForeign();
+  ARROW_ASSIGN_OR_RAISE(arrays, relocator_.Relocate(arrays, names));
+  auto next = arrays.begin();
+  for (auto& column : columns_) {
+    for (auto& chunk : column) chunk = arrow::MakeArray(*next++);
+  }
+  return arrow::Status::OK();
+}
+
+arrow::Result<PutReceipt> Publisher::Seal(const PublishOptions& options) {
   ARROW_ASSIGN_OR_RAISE(auto table, AssembleTable());
   const region::Region& region = session_->region();
   const auto locate = [&](const uint8_t* address,
@@ -194,11 +228,9 @@ arrow::Result<PutReceipt> Publisher::Finish(const PublishOptions& options) {
   PutReceipt receipt;
   receipt.bytes_flushed = SettleData(*session_, ranges);
   auto sealed = RequestSeal(*session_, *bytes, options, relocator_.parents());
-  // After a lost connection nobody knows whether the object was sealed: its bytes are not
-  // used again.
-  if (sealed.ok() || IsDisconnected(sealed.status())) {
-    session_->pool().MarkSealed(OwnGranules(ranges, region.own_segment().id()));
-  }
+  // Also after an error: the object may have been visible for a while, and read, before
+  // it failed. Its bytes are not written again.
+  session_->pool().MarkSealed(OwnGranules(ranges, region.own_segment().id()));
   ARROW_RETURN_NOT_OK(sealed.status());
 
   receipt.name = options.name;

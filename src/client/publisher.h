@@ -38,6 +38,8 @@ class Publisher {
 
  private:
   arrow::Result<std::shared_ptr<arrow::Table>> AssembleTable() const;
+  arrow::Result<PutReceipt> Seal(const PublishOptions& options);
+  arrow::Status CopyForeign();
 
   std::shared_ptr<Session> session_;
   std::shared_ptr<arrow::Schema> schema_;

@@ -105,11 +105,20 @@ arrow::Result<std::shared_ptr<arrow::Table>> OpenObject::ToTable(
   return descriptor_->ToTable(make_buffer, columns);
 }
 
+arrow::Result<std::optional<directory::Found>> FindName(Session& session,
+                                                        const std::string& name) {
+  const arrow::Status attached = session.AttachMissing();
+  auto found = directory::Lookup(session.region(), name);
+  // What could not be attached may be why the look-up failed, and says more.
+  if (!found.ok()) ARROW_RETURN_NOT_OK(attached);
+  return found;
+}
+
 arrow::Result<OpenObject> OpenName(const std::shared_ptr<Session>& session,
                                    const std::string& name) {
   ARROW_RETURN_NOT_OK(directory::ValidateName(name));
   for (int i = 0; i < kLookupsMax; ++i) {
-    ARROW_ASSIGN_OR_RAISE(auto found, directory::Lookup(session->region(), name));
+    ARROW_ASSIGN_OR_RAISE(auto found, FindName(*session, name));
     if (!found) return arrow::Status::KeyError("no table is named '", name, "'");
     auto open = OpenObject::Open(session, found->object);
     if (open.ok() && open->record().name == name) return open;

@@ -46,6 +46,11 @@ class OpenObject {
   std::shared_ptr<const codec::Descriptor> descriptor_;
 };
 
+/// \brief Where `name` leads now, on any node that is up; nothing if there is no such
+/// name. IOError with reason node lost while the catalog cannot be read.
+arrow::Result<std::optional<directory::Found>> FindName(Session& session,
+                                                        const std::string& name);
+
 /// \brief What `name` leads to now, leased and checked. KeyError if there is no such
 /// name. Follows a name that is being replaced.
 arrow::Result<OpenObject> OpenName(const std::shared_ptr<Session>& session,

@@ -32,6 +32,17 @@ class Relocator {
       const std::vector<std::shared_ptr<arrow::ArrayData>>& arrays,
       const std::vector<std::string>& field_names);
 
+  /// \brief From now on bytes of other homes are copied too; those that were shared are
+  /// not any more once their arrays are relocated again.
+  void CopyForeign() {
+    copies_foreign_ = true;
+    shares_foreign_ = false;
+    parents_.clear();
+    known_parents_.clear();
+  }
+  /// True if relocated arrays share bytes of another home's objects.
+  bool shares_foreign() const { return shares_foreign_; }
+
   /// Bytes copied into the region so far.
   int64_t bytes_copied() const { return bytes_copied_; }
 
@@ -43,6 +54,8 @@ class Relocator {
   std::shared_ptr<Session> session_;
   std::vector<std::shared_ptr<ObjectLease>> parents_;
   std::set<const ObjectLease*> known_parents_;
+  bool copies_foreign_ = false;
+  bool shares_foreign_ = false;
   int64_t bytes_copied_ = 0;
 };
 

@@ -33,6 +33,7 @@
 namespace sheaf {
 namespace {
 
+using client::FindName;
 using client::OpenName;
 using client::OpenObject;
 using client::Publisher;
@@ -127,7 +128,7 @@ class Store::Impl {
     ARROW_RETURN_NOT_OK(session->CheckProcess());
     ARROW_RETURN_NOT_OK(directory::ValidateName(name));
     if (options.replace) return arrow::Status::OK();
-    ARROW_ASSIGN_OR_RAISE(auto found, directory::Lookup(session->region(), name));
+    ARROW_ASSIGN_OR_RAISE(auto found, FindName(*session, name));
     if (!found) return arrow::Status::OK();
     return arrow::Status::AlreadyExists("a table named '", name, "' exists (version ",
                                         found->version.sequence,
@@ -137,7 +138,7 @@ class Store::Impl {
   arrow::Result<directory::Found> Find(const std::string& name) {
     ARROW_RETURN_NOT_OK(session->CheckProcess());
     ARROW_RETURN_NOT_OK(directory::ValidateName(name));
-    ARROW_ASSIGN_OR_RAISE(auto found, directory::Lookup(session->region(), name));
+    ARROW_ASSIGN_OR_RAISE(auto found, FindName(*session, name));
     if (!found) return arrow::Status::KeyError("no table is named '", name, "'");
     return *found;
   }
@@ -247,7 +248,8 @@ arrow::Status Store::Wait(const std::string& name, std::chrono::milliseconds tim
   std::chrono::nanoseconds pause = kWaitFirst;
   for (;;) {
     const arrow::Status found = impl_->Find(name).status();
-    if (!found.IsKeyError()) return found;
+    // The node that leads the catalog may come up yet.
+    if (!found.IsKeyError() && !IsNodeLost(found)) return found;
     const auto left = deadline - platform::BootTime();
     if (left <= std::chrono::nanoseconds{0}) {
       return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kTimeout,

@@ -44,7 +44,7 @@ arrow::Result<std::shared_ptr<const directory::Record>> ForeignLeases::Acquire(
     ARROW_ASSIGN_OR_RAISE(lease.cell, cells_.Write(object));
     found = leases_.emplace(object, std::move(lease)).first;
   }
-  if (const arrow::Status status = Check(object, &found->second); !status.ok()) {
+  if (const arrow::Status status = Check(object, is_new, &found->second); !status.ok()) {
     if (is_new) {
       cells_.Clear(found->second.cell);
       leases_.erase(found);
@@ -56,17 +56,17 @@ arrow::Result<std::shared_ptr<const directory::Record>> ForeignLeases::Acquire(
 }
 
 // The second read of the slot, after the cell was written: only what it says counts (O2).
-arrow::Status ForeignLeases::Check(const ObjectId& object, Lease* lease) {
+arrow::Status ForeignLeases::Check(const ObjectId& object, bool is_new, Lease* lease) {
   const region::Segment& segment = *region_->segment(object.segment);
   ARROW_ASSIGN_OR_RAISE(const format::Slot slot,
                         directory::ReadSlot(segment, object.slot));
-  // A parent may be retired while its reader publishes a slice of it: that reader's cell
-  // keeps it until our own is in memory.
-  const bool pinned = slot.state == static_cast<uint8_t>(format::LineState::kRetired);
-  if (slot.generation != object.generation || !(directory::IsReadable(slot) || pinned)) {
+  // A cell that was there before the object was Retired keeps it. A new one may come too
+  // late: a scan that is under way can miss it and then, elsewhere, the publisher's cell.
+  const bool kept =
+      !is_new && slot.state == static_cast<uint8_t>(format::LineState::kRetired);
+  if (slot.generation != object.generation || !(directory::IsReadable(slot) || kept)) {
     return StaleObject(object, "is gone or not published");
   }
-  if (pinned) cells_.Settle(lease->cell);
   if (lease->record != nullptr) return arrow::Status::OK();
   ARROW_ASSIGN_OR_RAISE(directory::Record record, directory::ReadRecord(segment, slot));
   lease->record = std::make_shared<const directory::Record>(std::move(record));

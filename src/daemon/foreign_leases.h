@@ -26,7 +26,7 @@ class ForeignLeases {
                 uint64_t home_session);
 
   /// \brief Lease `object` (O1, O2) and read its record: copied and verified. Stale if it
-  /// is not readable now, also where it is leased already; nothing is held then.
+  /// is not readable now, unless it was leased here while it was; nothing is held then.
   arrow::Result<std::shared_ptr<const directory::Record>> Acquire(const ObjectId& object);
 
   /// \brief End one `Acquire` of `object`.
@@ -40,7 +40,7 @@ class ForeignLeases {
     uint32_t references = 0;
     std::shared_ptr<const directory::Record> record;
   };
-  arrow::Status Check(const ObjectId& object, Lease* lease);
+  arrow::Status Check(const ObjectId& object, bool is_new, Lease* lease);
 
   const region::Region* region_;
   lease::CellTable cells_;

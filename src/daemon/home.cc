@@ -116,8 +116,9 @@ arrow::Status Home::Retire(const ObjectId& object, const std::string& name) {
     return arrow::Status::Invalid("the object is named '", record->name, "', not '", name,
                                   "'");
   }
+  // Whoever retired it first, to remove or to replace it, was told so; nobody else is.
   if (slot.state == static_cast<uint8_t>(format::LineState::kRetired)) {
-    return arrow::Status::OK();
+    return StaleObject(object, "is retired already");
   }
   return MarkRetired(object);
 }

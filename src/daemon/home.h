@@ -72,8 +72,8 @@ class Home {
   /// with reason stale generation if a byte is neither in a grant of `session` nor in a
   /// live parent.
   arrow::Result<ObjectId> Seal(uint64_t session, const SealInput& input);
-  /// \brief -> Retired, settled; OK if it is already. Invalid unless `name` is the
-  /// object's (empty if it has none); stale if it is gone. Any session may do it.
+  /// \brief -> Retired, settled. Invalid unless `name` is the object's (empty if it has
+  /// none); stale if it is gone or Retired already. Any session may do it.
   arrow::Status Retire(const ObjectId& object, const std::string& name);
   /// \brief Let an unnamed object outlive its session, or no more. Invalid if it is
   /// named.

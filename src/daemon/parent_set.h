@@ -29,8 +29,8 @@ class ParentSet {
   ParentSet(const ParentSet&) = delete;
   ParentSet& operator=(const ParentSet&) = delete;
 
-  /// \brief Stale if `object` is not there with this generation (Sealed, Bound or
-  /// Retired).
+  /// \brief Stale if `object` is not there with this generation (Sealed or Bound; of this
+  /// home also Retired).
   arrow::Status Add(const ObjectId& object);
 
   /// \brief The members that cover `needed` (sorted, disjoint, in `segment`); if they do

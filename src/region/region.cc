@@ -1,5 +1,6 @@
 #include "region/region.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <cstring>
@@ -157,6 +158,12 @@ Segment& Region::own_segment() const {
 }
 
 arrow::Status Region::AttachMissing() {
+  const bool complete =
+      std::all_of(segments_.begin(), segments_.end(), [](const auto& attached) {
+        // pairs with the release below
+        return attached.load(std::memory_order_acquire) != nullptr;
+      });
+  if (complete) return arrow::Status::OK();
   const std::lock_guard lock(attach_mutex_);
   for (uint32_t i = 0; i < segments_.size(); ++i) {
     const SegmentId id{i};

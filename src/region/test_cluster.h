@@ -29,6 +29,8 @@ class TestMemory {
   TestMemory(const TestMemory&) = delete;
   TestMemory& operator=(const TestMemory&) = delete;
 
+  const std::string& path() const { return path_; }
+
   /// A cluster of two nodes whose segments have 4 MiB of data.
   ClusterConfig Config() const {
     ClusterConfig config;
