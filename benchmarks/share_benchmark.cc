@@ -104,7 +104,7 @@ std::shared_ptr<Table> MakeTable(int64_t bytes, int columns, arrow::MemoryPool* 
     fields.push_back(arrow::field("c" + std::to_string(i), arrow::int64()));
     arrays.push_back(std::make_shared<arrow::Int64Array>(rows, std::move(values)));
   }
-  return Table::Make(arrow::schema(std::move(fields)), std::move(arrays), rows);
+  return Table::Make(arrow::schema(std::move(fields)), arrays, rows);
 }
 
 int64_t Limited(int64_t bytes) { return IsSmall() ? std::min(bytes, 16 * kMiB) : bytes; }

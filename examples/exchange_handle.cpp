@@ -29,7 +29,8 @@ arrow::Status ReadSide(int from) {
   ARROW_ASSIGN_OR_RAISE(auto table, store->Open(handle));
   std::cout << "reader: " << size << " bytes of handle gave " << table->num_rows()
             << " rows, the first of them "
-            << table->column(0)->GetScalar(0).ValueOrDie()->ToString() << std::endl;
+            << table->column(0)->GetScalar(0).ValueOrDie()->ToString() << '\n'
+            << std::flush;
   return arrow::Status::OK();
 }
 
@@ -70,8 +71,7 @@ int main() {
   const pid_t reader = ::fork();  // before connecting: a session belongs to one process
   if (reader == 0) {
     ::close(ends[1]);
-    const int code = Report(ReadSide(ends[0]));
-    std::exit(code);
+    return Report(ReadSide(ends[0]));
   }
   ::close(ends[0]);
   return Report(WriteSide(ends[1], reader));

@@ -7,6 +7,8 @@
 
 #include <csignal>
 #include <cstdint>
+#include <cstdio>
+#include <exception>
 #include <iostream>
 #include <string>
 
@@ -63,9 +65,7 @@ arrow::Status Serve(const Arguments& arguments) {
   return server->Run();
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int ParseAndServe(int argc, char** argv) {
   Arguments arguments;
   CLI::App app(
       "The Sheaf daemon of one node: home of its share of the cluster's memory.\n"
@@ -91,4 +91,15 @@ int main(int argc, char** argv) {
   if (status.ok()) return 0;
   std::cerr << "sheafd: " << status.message() << '\n';
   return 1;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return ParseAndServe(argc, argv);
+  } catch (const std::exception& error) {  // no memory, or a library's surprise
+    std::fprintf(stderr, "sheafd: %s\n", error.what());
+    return 1;
+  }
 }
