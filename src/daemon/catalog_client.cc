@@ -46,8 +46,8 @@ std::vector<uint8_t> MakeBind(uint64_t id, const CatalogClient::Bind& request) {
 
 }  // namespace
 
-void CatalogClient::RequestBind(const Bind& request,
-                                std::function<void(const arrow::Result<Version>&)> done) {
+void CatalogClient::RequestBind(
+    const Bind& request, const std::function<void(const arrow::Result<Version>&)>& done) {
   if (leader_ != nullptr) return done(leader_->Bind(request));
   transport_->Request(kLeaderNode, MakeBind(transport_->NextRequestId(), request),
                       [done](const arrow::Result<const format::Message*>& reply) {
@@ -58,7 +58,7 @@ void CatalogClient::RequestBind(const Bind& request,
 
 void CatalogClient::Commit(
     const std::string& name, const ObjectId& object, Version version,
-    std::function<void(const arrow::Result<std::vector<ObjectId>>&)> done) {
+    const std::function<void(const arrow::Result<std::vector<ObjectId>>&)>& done) {
   if (leader_ != nullptr) return done(leader_->Commit(name, object, version));
   flatbuffers::FlatBufferBuilder builder;
   const format::ObjectKey key = format::ToKey(object);

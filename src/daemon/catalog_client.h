@@ -28,10 +28,12 @@ class CatalogClient {
   CatalogClient(directory::CatalogLeader* leader, Transport* transport)
       : leader_(leader), transport_(transport) {}
 
-  void RequestBind(const Bind& request,
-                   std::function<void(const arrow::Result<directory::Version>&)> done);
-  void Commit(const std::string& name, const ObjectId& object, directory::Version version,
-              std::function<void(const arrow::Result<std::vector<ObjectId>>&)> done);
+  void RequestBind(
+      const Bind& request,
+      const std::function<void(const arrow::Result<directory::Version>&)>& done);
+  void Commit(
+      const std::string& name, const ObjectId& object, directory::Version version,
+      const std::function<void(const arrow::Result<std::vector<ObjectId>>&)>& done);
   /// \brief A hint to the leader: nobody waits for it (C8).
   void Unbind(const std::string& name, const ObjectId& object);
 

@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -49,13 +50,14 @@ void Connection::AwaitFrames() {
 void Connection::ReadFrames() {
   const auto self = shared_from_this();  // a handler may drop the last other owner
   for (int i = 0; i < kFramesPerTurn; ++i) {
-    auto frame = reader_.Next(socket_.get());
-    if (!frame.ok()) return Fail(frame.status());
-    if (!frame->has_value()) break;
+    auto next = reader_.Next(socket_.get());
+    if (!next.ok()) return Fail(next.status());
+    std::optional<platform::Frame> frame = *std::move(next);
+    if (!frame) break;
     if (closing_) continue;
     // A copy: a handler that closes the connection must not destroy itself while it runs.
     const auto on_frame = handlers_.on_frame;
-    on_frame(self, std::move(**frame));
+    on_frame(self, *std::move(frame));
     if (closed()) return;
   }
   AwaitFrames();

@@ -5,7 +5,6 @@
 #include <csignal>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <utility>
 #include <vector>
 
@@ -67,7 +66,7 @@ class EventLoop::Impl {
   }
 
   asio::io_context context{1};
-  std::optional<asio::signal_set> signals;
+  std::unique_ptr<asio::signal_set> signals;  ///< Null until some are awaited.
   std::atomic<bool> stopped = false;
   std::vector<std::function<void()>> at_turn_end;
 };
@@ -97,8 +96,8 @@ void EventLoop::Stop() {
 }
 
 void EventLoop::OnSignals(const std::vector<int>& signals,
-                          std::function<void(int)> action) {
-  impl_->signals.emplace(impl_->context);
+                          const std::function<void(int)>& action) {
+  impl_->signals = std::make_unique<asio::signal_set>(impl_->context);
   for (const int number : signals) impl_->signals->add(number);
   impl_->AwaitSignal(action);
 }

@@ -45,7 +45,7 @@ class EventLoop : public Scheduler {
   void Stop();  ///< Any thread; not a signal handler.
 
   /// \brief Call `action` with the number of any of `signals` that arrives from now on.
-  void OnSignals(const std::vector<int>& signals, std::function<void(int)> action);
+  void OnSignals(const std::vector<int>& signals, const std::function<void(int)>& action);
 
   std::unique_ptr<FdWatch> Watch(int fd);
 

@@ -173,6 +173,7 @@ arrow::Status Home::Free(const ObjectId& object) {
   ARROW_ASSIGN_OR_RAISE(const directory::Record record, directory_.Free(object));
   retired_.erase(object);
   std::vector<alloc::Range> ranges;
+  ranges.reserve(record.own_ranges.size());
   for (const GlobalRange& range : record.own_ranges) {
     ranges.push_back({range.begin.offset, range.size_bytes});
   }

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -71,18 +72,19 @@ Publisher::Publisher(region::Region* region, Home* home, CatalogClient* catalog,
 arrow::Result<bool> Publisher::CheckName(const Request& request) const {
   const std::string& name = request.input.name;
   ARROW_RETURN_NOT_OK(directory::ValidateName(name));
-  const auto found = directory::Lookup(*region_, name);
-  if (!found.ok()) return false;
-  if (found->has_value() && !request.replace) {
+  const auto looked_up = directory::Lookup(*region_, name);
+  if (!looked_up.ok()) return false;
+  const std::optional<directory::Found>& found = *looked_up;
+  if (found && !request.replace) {
     return arrow::Status::AlreadyExists("a table named '", name, "' exists");
   }
-  const uint32_t current = found->has_value() ? (*found)->version.sequence : 0;
+  const uint32_t current = found ? found->version.sequence : 0;
   if (request.expected_version != 0 && request.expected_version != current) {
     return MakeStatus(arrow::StatusCode::Invalid, ErrorReason::kVersionMismatch,
                       "table '" + name + "' has version " + std::to_string(current) +
                           ", expected " + std::to_string(request.expected_version));
   }
-  return found->has_value();
+  return found.has_value();
 }
 
 void Publisher::Publish(const Request& request, Done done) {
