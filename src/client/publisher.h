@@ -36,6 +36,10 @@ class Publisher {
   arrow::Status SetTable(const arrow::Table& table);
   arrow::Result<PutReceipt> Finish(const PublishOptions& options);
 
+  /// After OutOfMemory of `Append` or `SetTable`: what is to be copied into the region,
+  /// at least, with all appended before. Else 0.
+  int64_t bytes_needed() const { return relocator_.bytes_needed(); }
+
  private:
   arrow::Result<std::shared_ptr<arrow::Table>> AssembleTable() const;
   arrow::Result<PutReceipt> Seal(const PublishOptions& options);

@@ -4,9 +4,12 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <iterator>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -35,21 +38,26 @@ using arrow::Buffer;
 constexpr int64_t kWasteFactor = 2;
 constexpr int64_t kWasteIgnoredBytes = 4096;
 
-// Largest single allocation for copies that need not be contiguous: fits a fragmented
-// segment.
+// Largest single allocation for copies that need not be contiguous.
 constexpr uint64_t kCopyBlockBytes = uint64_t{64} << 20;
 constexpr uint64_t kCopyAlignment = 64;
 
-using VisitBuffer = std::function<arrow::Status(const Buffer&)>;
+using VisitBuffer = std::function<arrow::Status(const std::shared_ptr<Buffer>&)>;
 
 arrow::Status VisitBuffers(const ArrayData& array, const VisitBuffer& visit) {
   for (const auto& buffer : array.buffers) {
-    if (buffer != nullptr && buffer->size() > 0) ARROW_RETURN_NOT_OK(visit(*buffer));
+    if (buffer != nullptr && buffer->size() > 0) ARROW_RETURN_NOT_OK(visit(buffer));
   }
   for (const auto& child : array.child_data)
     ARROW_RETURN_NOT_OK(VisitBuffers(*child, visit));
   if (array.dictionary != nullptr) return VisitBuffers(*array.dictionary, visit);
   return arrow::Status::OK();
+}
+
+// The buffer that owns the bytes.
+std::shared_ptr<Buffer> RootOf(std::shared_ptr<Buffer> buffer) {
+  while (buffer->parent() != nullptr) buffer = buffer->parent();
+  return buffer;
 }
 
 // A run of private memory that is copied as a whole, and where to.
@@ -75,9 +83,10 @@ class Relocator::Pass {
   arrow::Result<std::shared_ptr<ArrayData>> Cut(const std::shared_ptr<ArrayData>& array,
                                                 const std::string& field_name);
   arrow::Status Collect(const ArrayData& array) {
-    return VisitBuffers(array, [this](const Buffer& buffer) {
-      if (!InRegion(buffer))
-        intervals_.push_back({buffer.data(), buffer.data() + buffer.size(), nullptr, 0});
+    return VisitBuffers(array, [this](const std::shared_ptr<Buffer>& buffer) {
+      if (IsThere(buffer)) return arrow::Status::OK();
+      intervals_.push_back({buffer->data(), buffer->data() + buffer->size(), nullptr, 0});
+      sources_.push_back(buffer);
       return arrow::Status::OK();
     });
   }
@@ -85,15 +94,20 @@ class Relocator::Pass {
   std::shared_ptr<ArrayData> Rewrite(const ArrayData& array) const;
 
  private:
+  // In the region, or copied there by an earlier pass.
+  bool IsThere(const std::shared_ptr<Buffer>& buffer) {
+    return InRegion(*buffer) || relocator_.FindCopy(buffer) != nullptr;
+  }
   bool InRegion(const Buffer& buffer);
-  arrow::Result<bool> IsWorthCompacting(const ArrayData& array);
+  arrow::Result<std::optional<int64_t>> CompactedSize(const ArrayData& array);
   void MergeIntervals();
   arrow::Status AllocateBlocks();
-  std::shared_ptr<Buffer> Moved(const std::shared_ptr<Buffer>& buffer) const;
+  std::shared_ptr<Buffer> CopyOf(const Buffer& buffer) const;
 
   Relocator& relocator_;
   Session& session_;
-  std::vector<Interval> intervals_;
+  std::vector<std::shared_ptr<Buffer>> sources_;
+  std::vector<Interval> intervals_;  // What the sources cover.
 };
 
 arrow::Result<std::vector<std::shared_ptr<ArrayData>>> Relocator::Relocate(
@@ -102,14 +116,54 @@ arrow::Result<std::vector<std::shared_ptr<ArrayData>>> Relocator::Relocate(
   Pass pass(this);
   std::vector<std::shared_ptr<ArrayData>> result;
   result.reserve(arrays.size());
-  for (size_t i = 0; i < arrays.size(); ++i) {
-    ARROW_ASSIGN_OR_RAISE(auto cut, pass.Cut(arrays[i], field_names[i]));
-    ARROW_RETURN_NOT_OK(pass.Collect(*cut));
-    result.push_back(std::move(cut));
+  const auto move_all = [&]() -> arrow::Status {
+    for (size_t i = 0; i < arrays.size(); ++i) {
+      ARROW_ASSIGN_OR_RAISE(auto cut, pass.Cut(arrays[i], field_names[i]));
+      ARROW_RETURN_NOT_OK(pass.Collect(*cut));
+      result.push_back(std::move(cut));
+    }
+    return pass.Copy();
+  };
+  const int64_t copied_before = bytes_copied_;
+  bytes_missing_ = 0;
+  const arrow::Status moved = move_all();
+  if (!moved.ok()) {
+    if (bytes_missing_ > 0) bytes_missing_ += bytes_copied_ - copied_before;
+    bytes_copied_ = copied_before;
+    return moved;
   }
-  ARROW_RETURN_NOT_OK(pass.Copy());
   for (auto& array : result) array = pass.Rewrite(*array);
   return result;
+}
+
+// The copy of these bytes, if the buffer that owned them then owns them now.
+std::shared_ptr<Buffer> Relocator::FindCopy(const std::shared_ptr<Buffer>& buffer) const {
+  const auto root = RootOf(buffer);
+  const auto source = sources_.find(root.get());
+  if (source == sources_.end() || source->second.buffer.lock() != root) return nullptr;
+  const CopiesByBegin& copies = source->second.copies;
+  auto it = copies.upper_bound(buffer->data());
+  if (it == copies.begin()) return nullptr;
+  --it;
+  if (buffer->data() + buffer->size() > it->second.end) return nullptr;
+  return arrow::SliceBuffer(it->second.bytes, buffer->data() - it->first, buffer->size());
+}
+
+void Relocator::Remember(const std::shared_ptr<Buffer>& buffer,
+                         std::shared_ptr<Buffer> copy) {
+  if (sources_.size() >= sources_until_sweep_) {
+    std::erase_if(sources_,
+                  [](const auto& entry) { return entry.second.buffer.expired(); });
+    sources_until_sweep_ = std::max(kSourcesUntilSweepMin, 2 * sources_.size());
+  }
+  const auto root = RootOf(buffer);
+  Source& source = sources_[root.get()];
+  // Another buffer may have had this address before.
+  if (source.buffer.lock() != root) source = {root, {}};
+  const uint8_t* const end = buffer->data() + buffer->size();
+  auto it = source.copies.lower_bound(buffer->data());
+  while (it != source.copies.end() && it->second.end <= end) it = source.copies.erase(it);
+  source.copies.insert_or_assign(buffer->data(), Copy{end, std::move(copy)});
 }
 
 bool Relocator::Pass::InRegion(const Buffer& buffer) {
@@ -128,41 +182,45 @@ bool Relocator::Pass::InRegion(const Buffer& buffer) {
   return true;
 }
 
-arrow::Result<bool> Relocator::Pass::IsWorthCompacting(const ArrayData& array) {
+// The size of a compacting copy, if one is worth while.
+arrow::Result<std::optional<int64_t>> Relocator::Pass::CompactedSize(
+    const ArrayData& array) {
   bool all_private = true;
   std::map<const uint8_t*, int64_t> distinct;
-  ARROW_RETURN_NOT_OK(VisitBuffers(array, [&](const Buffer& buffer) {
-    all_private = all_private && !InRegion(buffer);
-    int64_t& size = distinct[buffer.data()];
-    size = std::max(size, buffer.size());
+  ARROW_RETURN_NOT_OK(VisitBuffers(array, [&](const std::shared_ptr<Buffer>& buffer) {
+    all_private = all_private && !IsThere(buffer);
+    int64_t& size = distinct[buffer->data()];
+    size = std::max(size, buffer->size());
     return arrow::Status::OK();
   }));
-  if (!all_private) return false;
+  if (!all_private) return std::nullopt;
   int64_t held = 0;
   for (const auto& [data, size] : distinct) held += size;
-  if (held <= kWasteIgnoredBytes) return false;
+  if (held <= kWasteIgnoredBytes) return std::nullopt;
   ARROW_ASSIGN_OR_RAISE(const int64_t referred, arrow::util::ReferencedBufferSize(
                                                     *arrow::MakeArray(array.Copy())));
-  return held > kWasteFactor * referred + kWasteIgnoredBytes;
+  if (held <= kWasteFactor * referred + kWasteIgnoredBytes) return std::nullopt;
+  return referred;
 }
 
 arrow::Result<std::shared_ptr<ArrayData>> Relocator::Pass::Cut(
     const std::shared_ptr<ArrayData>& array, const std::string& field_name) {
-  ARROW_RETURN_NOT_OK(VisitBuffers(*array, [&](const Buffer& buffer) {
-    if (buffer.is_cpu()) return arrow::Status::OK();
+  ARROW_RETURN_NOT_OK(VisitBuffers(*array, [&](const std::shared_ptr<Buffer>& buffer) {
+    if (buffer->is_cpu()) return arrow::Status::OK();
     return arrow::Status::NotImplemented("column '", field_name, "' lies in ",
-                                         buffer.device()->ToString(),
+                                         buffer->device()->ToString(),
                                          ", not in main memory");
   }));
   auto trimmed = codec::Trim(array);
-  ARROW_ASSIGN_OR_RAISE(const bool compact, IsWorthCompacting(*trimmed));
-  if (!compact) return trimmed;
+  ARROW_ASSIGN_OR_RAISE(const auto compacted_size, CompactedSize(*trimmed));
+  if (!compacted_size) return trimmed;
   auto copy = arrow::Concatenate({arrow::MakeArray(trimmed)}, &session_.pool());
+  if (copy.status().IsOutOfMemory()) relocator_.bytes_missing_ += *compacted_size;
   if (copy.status().IsOutOfMemory()) return copy.status();
   if (!copy.ok()) return trimmed;  // A type that cannot be concatenated is copied whole.
   const auto& data = (*copy)->data();
-  ARROW_RETURN_NOT_OK(VisitBuffers(*data, [&](const Buffer& buffer) {
-    if (InRegion(buffer)) relocator_.bytes_copied_ += buffer.size();
+  ARROW_RETURN_NOT_OK(VisitBuffers(*data, [&](const std::shared_ptr<Buffer>& buffer) {
+    if (InRegion(*buffer)) relocator_.bytes_copied_ += buffer->size();
     return arrow::Status::OK();
   }));
   return data;
@@ -183,16 +241,21 @@ void Relocator::Pass::MergeIntervals() {
 }
 
 arrow::Status Relocator::Pass::AllocateBlocks() {
+  uint64_t block_bytes_max = kCopyBlockBytes;
   for (size_t first = 0; first < intervals_.size();) {
     uint64_t block_bytes = intervals_[first].Footprint();
     size_t end = first + 1;
     while (end < intervals_.size() &&
-           block_bytes + intervals_[end].Footprint() <= kCopyBlockBytes) {
+           block_bytes + intervals_[end].Footprint() <= block_bytes_max) {
       block_bytes += intervals_[end++].Footprint();
     }
-    ARROW_ASSIGN_OR_RAISE(
-        std::shared_ptr<Buffer> block,
-        arrow::AllocateBuffer(CheckedCast<int64_t>(block_bytes), &session_.pool()));
+    auto allocated =
+        arrow::AllocateBuffer(CheckedCast<int64_t>(block_bytes), &session_.pool());
+    if (allocated.status().IsOutOfMemory() && end > first + 1) {
+      block_bytes_max = block_bytes / 2;  // Smaller free ranges may do.
+      continue;
+    }
+    ARROW_ASSIGN_OR_RAISE(const std::shared_ptr<Buffer> block, std::move(allocated));
     uint64_t offset = 0;
     for (; first < end; ++first) {
       intervals_[first].block = block;
@@ -206,12 +269,11 @@ arrow::Status Relocator::Pass::AllocateBlocks() {
 
 arrow::Status Relocator::Pass::Copy() {
   MergeIntervals();
-  uint64_t needed_bytes = 0;
-  for (const Interval& interval : intervals_) needed_bytes += interval.Footprint();
   const arrow::Status allocated = AllocateBlocks();
   if (allocated.IsOutOfMemory()) {
-    return allocated.WithMessage("copying ", needed_bytes,
-                                 " bytes into shared memory: ", allocated.message());
+    for (const Interval& interval : intervals_) {
+      relocator_.bytes_missing_ += CheckedCast<int64_t>(interval.Footprint());
+    }
   }
   ARROW_RETURN_NOT_OK(allocated);
   for (const Interval& interval : intervals_) {
@@ -219,26 +281,27 @@ arrow::Status Relocator::Pass::Copy() {
     platform::StreamingCopy(to, interval.begin, interval.size());
     relocator_.bytes_copied_ += CheckedCast<int64_t>(interval.size());
   }
+  for (const auto& buffer : sources_) relocator_.Remember(buffer, CopyOf(*buffer));
   return arrow::Status::OK();
 }
 
-std::shared_ptr<Buffer> Relocator::Pass::Moved(
-    const std::shared_ptr<Buffer>& buffer) const {
-  if (buffer == nullptr || buffer->size() == 0) return buffer;
-  auto it = std::upper_bound(intervals_.begin(), intervals_.end(), buffer->data(),
-                             [](const uint8_t* address, const Interval& interval) {
-                               return address < interval.begin;
-                             });
-  if (it == intervals_.begin()) return buffer;
-  --it;
-  if (buffer->data() >= it->end) return buffer;
-  return arrow::SliceBuffer(it->block, it->block_offset + (buffer->data() - it->begin),
-                            buffer->size());
+// Of a source, whose interval is there.
+std::shared_ptr<Buffer> Relocator::Pass::CopyOf(const Buffer& buffer) const {
+  const auto it =
+      std::prev(std::upper_bound(intervals_.begin(), intervals_.end(), buffer.data(),
+                                 [](const uint8_t* address, const Interval& interval) {
+                                   return address < interval.begin;
+                                 }));
+  return arrow::SliceBuffer(it->block, it->block_offset + (buffer.data() - it->begin),
+                            buffer.size());
 }
 
 std::shared_ptr<ArrayData> Relocator::Pass::Rewrite(const ArrayData& array) const {
   auto moved = array.Copy();
-  for (auto& buffer : moved->buffers) buffer = Moved(buffer);
+  for (auto& buffer : moved->buffers) {
+    if (buffer == nullptr || buffer->size() == 0) continue;
+    if (auto copy = relocator_.FindCopy(buffer)) buffer = std::move(copy);
+  }
   for (auto& child : moved->child_data) child = Rewrite(*child);
   if (moved->dictionary != nullptr) moved->dictionary = Rewrite(*moved->dictionary);
   return moved;

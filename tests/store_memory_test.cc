@@ -1,0 +1,213 @@
+// What puts take of the shared memory, and give back: on a real cluster, whatever the
+// end.
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <arrow/array/array_binary.h>
+#include <arrow/array/array_dict.h>
+#include <arrow/buffer.h>
+#include <arrow/builder.h>
+#include <arrow/memory_pool.h>
+#include <arrow/record_batch.h>
+#include <arrow/result.h>
+#include <arrow/status.h>
+#include <arrow/table.h>
+#include <arrow/type.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/check.h"
+#include "sheaf/store.h"
+#include "testing/arrow_test.h"
+#include "testing/eventually.h"
+#include "testing/test_cluster.h"
+
+namespace sheaf::testing {
+namespace {
+
+using arrow::RecordBatch;
+using arrow::Table;
+using ::testing::HasSubstr;
+
+constexpr uint64_t kMiB = 1 << 20;
+constexpr const char* kSmall =
+    "segment_size = \"64MiB\"\nslots_max = 4096\nlease_pages_max = 16\nrecords_size = "
+    "\"16MiB\"\n";
+
+std::shared_ptr<Table> MakeTable(int64_t rows,
+                                 arrow::MemoryPool* pool = arrow::default_memory_pool()) {
+  arrow::Int64Builder ids(pool);
+  arrow::StringBuilder names(pool);
+  for (int64_t i = 0; i < rows; ++i) {
+    SHEAF_CHECK(ids.Append(i).ok());
+    SHEAF_CHECK(names.Append("name " + std::to_string(i)).ok());
+  }
+  return Table::Make(arrow::schema({arrow::field("id", arrow::int64()),
+                                    arrow::field("name", arrow::utf8())}),
+                     {ids.Finish().ValueOrDie(), names.Finish().ValueOrDie()}, rows);
+}
+
+std::shared_ptr<RecordBatch> MakeBatch(int64_t rows) {
+  return MakeTable(rows)->CombineChunksToBatch().ValueOrDie();
+}
+
+// The batches, then `end`.
+class ListReader : public arrow::RecordBatchReader {
+ public:
+  ListReader(std::vector<std::shared_ptr<RecordBatch>> batches, arrow::Status end)
+      : batches_(std::move(batches)), end_(std::move(end)) {}
+  std::shared_ptr<arrow::Schema> schema() const override { return batches_[0]->schema(); }
+  arrow::Status ReadNext(std::shared_ptr<RecordBatch>* batch) override {
+    *batch = nullptr;
+    if (next_ == batches_.size()) return end_;
+    *batch = batches_[next_++];
+    return arrow::Status::OK();
+  }
+
+ private:
+  std::vector<std::shared_ptr<RecordBatch>> batches_;
+  arrow::Status end_;
+  size_t next_ = 0;
+};
+
+class StoreMemoryTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    TestClusterOptions options;
+    options.config_toml = kSmall;
+    options.daemon_path = SHEAFD_BINARY;
+    ASSERT_OK_AND_ASSIGN(cluster_, TestCluster::Start(options));
+    ASSERT_OK_AND_ASSIGN(store_, cluster_->Connect(0));
+    ASSERT_OK_AND_ASSIGN(other_, cluster_->Connect(1));
+  }
+  NodeInfo Home() { return other_->Nodes().ValueOrDie()[0]; }
+
+  std::unique_ptr<TestCluster> cluster_;
+  std::shared_ptr<Store> store_;
+  std::shared_ptr<Store> other_;  // Of another node: it holds nothing of node 0.
+};
+
+TEST_F(StoreMemoryTest, AReaderIsPutBatchByBatch) {
+  const auto batch = MakeBatch(1000);
+  ListReader reader({batch, batch->Slice(10, 20), batch}, arrow::Status::OK());
+  ASSERT_OK_AND_ASSIGN(const PutReceipt receipt, store_->Put("t", &reader));
+  EXPECT_EQ(receipt.num_rows, 2020);
+  ASSERT_OK_AND_ASSIGN(auto opened, other_->Get("t"));
+  ASSERT_OK_AND_ASSIGN(auto expected,
+                       Table::FromRecordBatches({batch, batch->Slice(10, 20), batch}));
+  EXPECT_TRUE(opened->Equals(*expected));
+  EXPECT_EQ(opened->column(0)->num_chunks(), 3);
+}
+
+// Batches of one dictionary, which all of them share.
+std::vector<std::shared_ptr<RecordBatch>> MakeDictionaryBatches(int num_batches) {
+  const auto dictionary = MakeTable(10'000)->column(1)->chunk(0);
+  std::vector<std::shared_ptr<RecordBatch>> batches;
+  for (int i = 0; i < num_batches; ++i) {
+    arrow::Int32Builder indices;
+    for (int k = 0; k < 100; ++k) SHEAF_CHECK(indices.Append(i * 100 + k).ok());
+    const auto array =
+        arrow::DictionaryArray::FromArrays(indices.Finish().ValueOrDie(), dictionary)
+            .ValueOrDie();
+    batches.push_back(RecordBatch::Make(arrow::schema({arrow::field("d", array->type())}),
+                                        100, {array}));
+  }
+  return batches;
+}
+
+TEST_F(StoreMemoryTest, ADictionaryThatBatchesShareIsStoredOnce) {
+  const auto batches = MakeDictionaryBatches(100);
+  ListReader one({batches[0]}, arrow::Status::OK());
+  ASSERT_OK_AND_ASSIGN(const PutReceipt first, store_->Put("one", &one));
+  ListReader all(batches, arrow::Status::OK());
+  ASSERT_OK_AND_ASSIGN(const PutReceipt receipt, store_->Put("all", &all));
+  EXPECT_EQ(receipt.bytes, first.bytes + 99 * 400);
+  EXPECT_EQ(receipt.bytes_copied, receipt.bytes);
+  ASSERT_OK_AND_ASSIGN(auto opened, other_->Get("all"));
+  ASSERT_OK_AND_ASSIGN(auto expected, Table::FromRecordBatches(batches));
+  EXPECT_TRUE(opened->Equals(*expected));
+}
+
+TEST_F(StoreMemoryTest, TextThatStringViewsOfBatchesShareIsStoredOnce) {
+  arrow::StringViewBuilder builder;
+  for (int i = 0; i < 10'240; ++i) {
+    ASSERT_OK(builder.Append("longer than a view holds " + std::to_string(i)));
+  }
+  ASSERT_OK_AND_ASSIGN(auto views, builder.Finish());
+  const auto table =
+      Table::Make(arrow::schema({arrow::field("v", arrow::utf8_view())}), {views});
+  arrow::TableBatchReader reader(*table);
+  reader.set_chunksize(512);  // Slices are cut at multiples of that.
+  ASSERT_OK_AND_ASSIGN(const PutReceipt once, store_->Put("once", *table));
+  ASSERT_OK_AND_ASSIGN(const PutReceipt receipt, store_->Put("batches", &reader));
+  EXPECT_EQ(receipt.bytes, once.bytes);
+  EXPECT_EQ(receipt.bytes_copied, receipt.bytes);
+  ASSERT_OK_AND_ASSIGN(auto opened, other_->Get("batches"));
+  EXPECT_EQ(opened->column(0)->num_chunks(), 20);
+  EXPECT_TRUE(opened->Equals(*table));
+}
+
+// A reader may free each batch before it makes the next, at the same address.
+TEST_F(StoreMemoryTest, MemoryThatIsUsedAgainIsNotTakenForWhatWasThere) {
+  constexpr int64_t kRows = 1000;
+  std::vector<int64_t> memory(kRows);
+  const auto schema = arrow::schema({arrow::field("x", arrow::int64())});
+  ASSERT_OK_AND_ASSIGN(auto writer, store_->NewWriter("t", schema));
+  for (int64_t round = 0; round < 20; ++round) {
+    memory.assign(kRows, round);
+    // Not make_shared: a weak_ptr would keep the address of the Buffer itself taken.
+    const std::shared_ptr<arrow::Buffer> bytes(
+        new arrow::Buffer(reinterpret_cast<const uint8_t*>(memory.data()), kRows * 8));
+    ASSERT_OK(writer->Append(*RecordBatch::Make(
+        schema, kRows, {std::make_shared<arrow::Int64Array>(kRows, bytes)})));
+  }
+  ASSERT_OK_AND_ASSIGN(const PutReceipt receipt, writer->Seal());
+  EXPECT_EQ(receipt.bytes_copied, 20 * kRows * 8);
+  ASSERT_OK_AND_ASSIGN(auto opened, other_->Get("t"));
+  for (int round = 0; round < 20; ++round) {
+    const auto& chunk =
+        static_cast<const arrow::Int64Array&>(*opened->column(0)->chunk(round));
+    EXPECT_EQ(chunk.Value(kRows - 1), round);
+  }
+}
+
+TEST_F(StoreMemoryTest, AWriterDoesNotKeepPrivateMemoryAlive) {
+  auto batch = MakeBatch(1000);
+  const std::weak_ptr<arrow::Buffer> watch = batch->column_data(0)->buffers[1];
+  ASSERT_OK_AND_ASSIGN(auto writer, store_->NewWriter("t", batch->schema()));
+  ASSERT_OK(writer->Append(*batch));
+  batch.reset();
+  EXPECT_TRUE(watch.expired());
+}
+
+TEST_F(StoreMemoryTest, ATableIsCopiedIntoAFragmentedSegment) {
+  // Every second of many tables goes: no free range is large.
+  for (int i = 0; i < 28; ++i) {
+    ASSERT_OK(store_->Put("t" + std::to_string(i), *MakeTable(80'000)));  // 2 MiB
+  }
+  for (int i = 0; i < 28; i += 2) ASSERT_OK(store_->Remove("t" + std::to_string(i)));
+  EXPECT_TRUE(Eventually([&] { return Home().objects == 14; }));
+  ASSERT_LT(Home().largest_free_bytes, 14 * kMiB);
+  std::vector<std::shared_ptr<arrow::ChunkedArray>> columns;
+  arrow::FieldVector fields;
+  for (int i = 0; i < 20; ++i) {
+    const auto table = MakeTable(40'000);
+    fields.push_back(arrow::field(std::to_string(i), arrow::int64()));
+    fields.push_back(arrow::field("name " + std::to_string(i), arrow::utf8()));
+    columns.push_back(table->column(0));
+    columns.push_back(table->column(1));
+  }
+  const auto table = Table::Make(arrow::schema(fields), columns);
+  ASSERT_OK(store_->Put("large", *table));
+  ASSERT_OK_AND_ASSIGN(auto opened, other_->Get("large"));
+  EXPECT_TRUE(opened->Equals(*table));
+}
+
+}  // namespace
+}  // namespace sheaf::testing
