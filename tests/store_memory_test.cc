@@ -1,6 +1,9 @@
 // What puts take of the shared memory, and give back: on a real cluster, whatever the
 // end.
 
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <chrono>
 #include <cstdint>
 #include <memory>
@@ -207,6 +210,54 @@ TEST_F(StoreMemoryTest, ATableIsCopiedIntoAFragmentedSegment) {
   ASSERT_OK(store_->Put("large", *table));
   ASSERT_OK_AND_ASSIGN(auto opened, other_->Get("large"));
   EXPECT_TRUE(opened->Equals(*table));
+}
+
+TEST_F(StoreMemoryTest, AnEmptyBufferOutlivesItsStore) {
+  ASSERT_OK_AND_ASSIGN(std::shared_ptr<arrow::Buffer> empty,
+                       arrow::AllocateBuffer(0, store_->memory_pool()));
+  ASSERT_OK_AND_ASSIGN(std::shared_ptr<arrow::Buffer> full,
+                       arrow::AllocateBuffer(100, store_->memory_pool()));
+  full.reset();
+  store_.reset();
+  EXPECT_EQ(Home().sessions, 1U);  // Still there, for the buffer.
+  EXPECT_GT(Home().used_bytes, 0U);
+  empty.reset();
+  EXPECT_EQ(Home().used_bytes, 0U);
+  ASSERT_OK_AND_ASSIGN(store_, cluster_->Connect(0));  // Ends the session before.
+  EXPECT_EQ(Home().sessions, 1U);
+}
+
+TEST_F(StoreMemoryTest, BuffersThatOutliveTheirStoreGiveMemoryBackAsTheyGo) {
+  auto small = MakeTable(10, store_->memory_pool());
+  auto large = MakeTable(500'000, store_->memory_pool());
+  store_.reset();
+  EXPECT_GT(Home().used_bytes, 10 * kMiB);
+  large.reset();
+  EXPECT_LE(Home().used_bytes, 4 * kMiB);  // The extents in which the small one lies.
+  small.reset();
+  EXPECT_EQ(Home().used_bytes, 0U);
+}
+
+TEST_F(StoreMemoryTest, AForkedChildTakesAndGivesNothingOfItsParents) {
+  ASSERT_OK_AND_ASSIGN(auto retained,
+                       arrow::AllocateBuffer(1 << 20, store_->memory_pool()));
+  ASSERT_OK_AND_ASSIGN(auto live, arrow::AllocateBuffer(100, store_->memory_pool()));
+  retained.reset();
+  const uint64_t used_before = Home().used_bytes;
+  EXPECT_GT(used_before, 0U);
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    const auto refused = arrow::AllocateBuffer(8 << 20, store_->memory_pool());
+    live.reset();
+    store_.reset();
+    ::_exit(refused.status().IsInvalid() ? 0 : 1);
+  }
+  int code = -1;
+  ASSERT_EQ(::waitpid(child, &code, 0), child);
+  EXPECT_EQ(code, 0);
+  EXPECT_EQ(Home().used_bytes, used_before);
+  EXPECT_OK(store_->Put("t", *MakeTable(1000)));
 }
 
 }  // namespace

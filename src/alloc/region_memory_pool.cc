@@ -64,6 +64,8 @@ class RegionMemoryPool::Impl {
   bool Owns(const void* address, uint64_t size_bytes) SHEAF_EXCLUDES(mutex_);
   void MarkSealed(const std::vector<Range>& ranges) SHEAF_EXCLUDES(mutex_);
   uint64_t ReturnUnused(bool keep_retained) SHEAF_EXCLUDES(mutex_);
+  void StopRetaining() SHEAF_EXCLUDES(mutex_);
+  bool is_empty() SHEAF_EXCLUDES(mutex_);
   uint64_t held_bytes() SHEAF_EXCLUDES(mutex_);
 
  private:
@@ -82,8 +84,8 @@ class RegionMemoryPool::Impl {
   uint64_t ReturnEmpty(uint64_t retained_bytes) SHEAF_REQUIRES(mutex_);
 
   ExtentSource* const source_;
-  const Options options_;
   Mutex mutex_;
+  Options options_ SHEAF_GUARDED_BY(mutex_);
   GranuleRuns runs_ SHEAF_GUARDED_BY(mutex_);
   PoolStatistics statistics_;  // Written with mutex_ held.
   // All allocations of size 0 share one granule, which is live while there are any.
@@ -277,6 +279,20 @@ uint64_t RegionMemoryPool::Impl::ReturnUnused(bool keep_retained) {
   return ReturnEmpty(keep_retained ? options_.retained_bytes_max : 0);
 }
 
+void RegionMemoryPool::Impl::StopRetaining() {
+  MutexLock lock(&mutex_);
+  options_.retained_bytes_max = 0;
+  ReturnEmpty(0);
+}
+
+// With the lock: whoever frees the last allocation is done with this object then.
+bool RegionMemoryPool::Impl::is_empty() {
+  MutexLock lock(&mutex_);
+  const auto extents = runs_.Extents();
+  return std::all_of(extents.begin(), extents.end(),
+                     [](const HeldExtent* held) { return held->live_runs == 0; });
+}
+
 uint64_t RegionMemoryPool::Impl::held_bytes() {
   MutexLock lock(&mutex_);
   return runs_.held_bytes();
@@ -330,6 +346,10 @@ void RegionMemoryPool::MarkSealed(const std::vector<Range>& ranges) {
 uint64_t RegionMemoryPool::ReturnUnused(bool keep_retained) {
   return impl_->ReturnUnused(keep_retained);
 }
+
+void RegionMemoryPool::StopRetaining() { impl_->StopRetaining(); }
+
+bool RegionMemoryPool::is_empty() const { return impl_->is_empty(); }
 
 uint64_t RegionMemoryPool::held_bytes() const { return impl_->held_bytes(); }
 

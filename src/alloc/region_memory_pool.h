@@ -85,6 +85,14 @@ class RegionMemoryPool : public arrow::MemoryPool {
   /// when `keep_retained`. Returns bytes given back.
   uint64_t ReturnUnused(bool keep_retained);
 
+  /// \brief From now on nothing is kept for reuse: an extent goes back as soon as it
+  /// holds no live allocation, those that hold none at once.
+  void StopRetaining();
+
+  /// \brief True if no allocation is live, of size 0 either (`bytes_allocated` does not
+  /// count those): the pool may be destroyed once nobody allocates any more.
+  bool is_empty() const;
+
   uint64_t held_bytes() const;  ///< Of all extents: a snapshot.
 
  private:

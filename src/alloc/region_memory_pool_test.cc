@@ -224,6 +224,30 @@ TEST_F(RegionMemoryPoolTest, GivesBackWhatItRetainsBeforeItFails) {
   pool_.Free(Allocate(size), size);
 }
 
+TEST_F(RegionMemoryPoolTest, IsEmptyOnceNoAllocationIsLiveOfSizeZeroEither) {
+  EXPECT_TRUE(pool_.is_empty());
+  uint8_t* const none = Allocate(0);
+  uint8_t* const some = Allocate(100);
+  pool_.Free(some, 100);
+  EXPECT_EQ(pool_.bytes_allocated(), 0);
+  EXPECT_FALSE(pool_.is_empty());
+  pool_.Free(none, 0);
+  EXPECT_TRUE(pool_.is_empty());
+}
+
+TEST_F(RegionMemoryPoolTest, ReturnsWhatBecomesFreeOnceItStopsRetaining) {
+  uint8_t* const first = Allocate(10 * kMiB);
+  uint8_t* const second = Allocate(10 * kMiB);
+  uint8_t* const empty = Allocate(0);
+  pool_.Free(first, 10 * kMiB);
+  const uint64_t held_before = pool_.held_bytes();
+  pool_.StopRetaining();
+  EXPECT_EQ(pool_.held_bytes(), held_before - 10 * kMiB);
+  pool_.Free(second, 10 * kMiB);
+  pool_.Free(empty, 0);
+  EXPECT_EQ(pool_.held_bytes(), 0);
+}
+
 TEST_F(RegionMemoryPoolTest, HugeSizesAreRefusedWithoutOverflow) {
   uint8_t* address = Allocate(100);
   uint8_t* const before = address;

@@ -48,7 +48,7 @@ void SweepLingering() {
   Lingering& lingering = LingeringSessions();
   std::lock_guard lock(lingering.mutex);
   std::erase_if(lingering.sessions, [&](std::shared_ptr<Session>& session) {
-    if (session->pool().bytes_allocated() > 0) return false;
+    if (!session->pool().is_empty()) return false;
     done.push_back(std::move(session));
     return true;
   });
@@ -164,7 +164,9 @@ Session::~Session() {
 
 void Session::Linger(std::shared_ptr<Session> session) {
   SweepLingering();
-  if (session->pool().bytes_allocated() == 0) return;
+  // What is held belongs to the parent if this is a forked child.
+  if (session->CheckProcess().ok()) session->pool().StopRetaining();
+  if (session->pool().is_empty()) return;
   Lingering& lingering = LingeringSessions();
   std::lock_guard lock(lingering.mutex);
   lingering.sessions.push_back(std::move(session));
@@ -194,6 +196,7 @@ arrow::Result<uint32_t> Session::RequestLeasePage() {
 }
 
 arrow::Result<alloc::Extent> Session::Acquire(uint64_t size_bytes) {
+  ARROW_RETURN_NOT_OK(CheckProcess());
   ARROW_ASSIGN_OR_RAISE(
       Reply reply,
       daemon_->Call(format::Body::GrantRequest,
@@ -221,6 +224,7 @@ arrow::Result<alloc::Extent> Session::Acquire(uint64_t size_bytes) {
 }
 
 arrow::Status Session::Return(const alloc::Extent& extent) {
+  ARROW_RETURN_NOT_OK(CheckProcess());
   region::Part& data = region_->own_segment().data();
   data.cache()->Settle(extent.data, extent.size_bytes);  // L10: before it can be free
   ARROW_RETURN_NOT_OK(

@@ -34,7 +34,8 @@ class Session : public std::enable_shared_from_this<Session>,
   ~Session() override;
 
   /// \brief Keep `session` alive until its pool is empty; called when its store is
-  /// dropped.
+  /// dropped. Memory goes back to the home as it becomes free, the rest of the session
+  /// when the next store of this process connects or is dropped.
   static void Linger(std::shared_ptr<Session> session);
 
   /// \brief Invalid in a forked child: its connection and cells belong to the parent.
