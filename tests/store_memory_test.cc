@@ -96,6 +96,62 @@ class StoreMemoryTest : public ::testing::Test {
   std::shared_ptr<Store> other_;  // Of another node: it holds nothing of node 0.
 };
 
+TEST_F(StoreMemoryTest, ATableThatDoesNotFitSaysSoAndLeavesNothingBehind) {
+  ASSERT_OK(store_->Put("there", *MakeTable(100'000)));
+  const uint64_t free_before = Home().free_bytes;
+  const arrow::Status full = store_->Put("t", *MakeTable(4'000'000)).status();
+  ASSERT_TRUE(full.IsOutOfMemory()) << full;
+  const NodeInfo home = Home();
+  EXPECT_GE(home.free_bytes, free_before);
+  // 8 bytes of id, 4 of offset and 11 or 12 of name.
+  const int64_t needed = 4'000'000 * 8 + 4'000'001 * 4;
+  std::string text = full.message();
+  EXPECT_THAT(text, HasSubstr("table 't'"));
+  EXPECT_THAT(text, HasSubstr("has " + std::to_string(home.free_bytes) + " of " +
+                              std::to_string(home.size_bytes) + " bytes free"));
+  EXPECT_THAT(text, HasSubstr("largest free range has " +
+                              std::to_string(home.largest_free_bytes) + " bytes"));
+  EXPECT_THAT(text, HasSubstr("sheaf rm"));
+  EXPECT_THAT(text, HasSubstr("--size"));
+  const std::string before = "needs at least ";
+  const size_t found = text.find(before);
+  ASSERT_NE(found, std::string::npos) << text;
+  EXPECT_GT(std::stoll(text.substr(found + before.size())), needed);
+  EXPECT_LT(std::stoll(text.substr(found + before.size())), 3 * needed);
+  EXPECT_RAISES(KeyError, store_->Get("t"));
+  EXPECT_OK(store_->Put("t", *MakeTable(1000)));
+}
+
+TEST_F(StoreMemoryTest, AnUnnamedTableThatDoesNotFitSaysSo) {
+  const arrow::Status full = store_->Share(*MakeTable(4'000'000)).status();
+  ASSERT_TRUE(full.IsOutOfMemory()) << full;
+  EXPECT_THAT(full.message(), HasSubstr("largest free range has 67108864 bytes"));
+  EXPECT_EQ(Home().used_bytes, 0U);
+}
+
+TEST_F(StoreMemoryTest, ASessionKeepsLittleFreeForItself) {
+  auto built = MakeTable(400'000, store_->memory_pool());
+  EXPECT_GT(Home().used_bytes, 8 * kMiB);
+  built.reset();
+  EXPECT_LE(Home().used_bytes, Home().size_bytes / 16);
+}
+
+TEST_F(StoreMemoryTest, NothingIsKeptFreeWhenTheHomeHasLittle) {
+  ASSERT_OK_AND_ASSIGN(const PutReceipt large,
+                       store_->Put("large", *MakeTable(2'500'000)));
+  const auto bytes_left = Home().size_bytes - static_cast<uint64_t>(large.bytes);
+  ASSERT_LT(bytes_left, Home().size_bytes / 8);
+  std::vector<std::unique_ptr<arrow::Buffer>> buffers;
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_OK_AND_ASSIGN(buffers.emplace_back(),
+                         arrow::AllocateBuffer(1 << 20, store_->memory_pool()));
+  }
+  buffers.clear();
+  EXPECT_GT(Home().used_bytes, static_cast<uint64_t>(large.bytes) + kMiB);
+  ASSERT_OK_AND_ASSIGN(const PutReceipt small, store_->Put("small", *MakeTable(10)));
+  EXPECT_LT(Home().used_bytes, static_cast<uint64_t>(large.bytes + small.bytes) + kMiB);
+}
+
 TEST_F(StoreMemoryTest, AReaderIsPutBatchByBatch) {
   const auto batch = MakeBatch(1000);
   ListReader reader({batch, batch->Slice(10, 20), batch}, arrow::Status::OK());
@@ -106,6 +162,57 @@ TEST_F(StoreMemoryTest, AReaderIsPutBatchByBatch) {
                        Table::FromRecordBatches({batch, batch->Slice(10, 20), batch}));
   EXPECT_TRUE(opened->Equals(*expected));
   EXPECT_EQ(opened->column(0)->num_chunks(), 3);
+}
+
+TEST_F(StoreMemoryTest, AReaderThatFailsMidwayLeavesNothing) {
+  std::vector<std::shared_ptr<RecordBatch>> batches;
+  for (int i = 0; i < 3; ++i) batches.push_back(MakeBatch(300'000));
+  ListReader reader(batches, arrow::Status::IOError("the disk is gone"));
+  const arrow::Status failed = store_->Put("t", &reader).status();
+  EXPECT_TRUE(failed.IsIOError()) << failed;
+  EXPECT_EQ(failed.message(), "the disk is gone");
+  EXPECT_RAISES(KeyError, other_->Get("t"));
+  EXPECT_LE(Home().used_bytes, Home().size_bytes / 16);
+  EXPECT_EQ(Home().objects, 0U);
+  store_.reset();
+  EXPECT_TRUE(Eventually([&] { return Home().used_bytes == 0; }));
+}
+
+TEST_F(StoreMemoryTest, AReaderThatDoesNotFitSaysWhatAllOfItNeedsSoFar) {
+  std::vector<std::shared_ptr<RecordBatch>> batches;
+  for (int i = 0; i < 10; ++i) batches.push_back(MakeBatch(400'000));
+  ListReader reader(batches, arrow::Status::OK());
+  const arrow::Status full = store_->Put("t", &reader).status();
+  ASSERT_TRUE(full.IsOutOfMemory()) << full;
+  EXPECT_THAT(full.message(), HasSubstr("largest free range has 67108864 bytes"));
+  EXPECT_EQ(Home().used_bytes, 0U);
+}
+
+TEST_F(StoreMemoryTest, AWriterThatIsDroppedLeavesNothing) {
+  ASSERT_OK_AND_ASSIGN(auto writer, store_->NewWriter("t", MakeBatch(1)->schema()));
+  ASSERT_OK(writer->Append(*MakeBatch(1'000'000)));
+  EXPECT_GT(Home().used_bytes, 20 * kMiB);
+  writer.reset();
+  EXPECT_LE(Home().used_bytes, Home().size_bytes / 16);
+  EXPECT_RAISES(KeyError, other_->Get("t"));
+  store_.reset();
+  EXPECT_TRUE(Eventually([&] { return Home().used_bytes == 0; }));
+}
+
+TEST_F(StoreMemoryTest, AWriterGoesOnAfterABatchThatDidNotFit) {
+  const auto batch = MakeBatch(100'000);
+  ASSERT_OK_AND_ASSIGN(auto writer, store_->NewWriter("t", batch->schema()));
+  ASSERT_OK(writer->Append(*batch));
+  const arrow::Status full = writer->Append(*MakeBatch(4'000'000));
+  ASSERT_TRUE(full.IsOutOfMemory()) << full;
+  EXPECT_THAT(full.message(), HasSubstr("largest free range"));
+  ASSERT_OK(writer->Append(*batch));
+  ASSERT_OK_AND_ASSIGN(const PutReceipt receipt, writer->Seal());
+  EXPECT_EQ(receipt.num_rows, 200'000);
+  EXPECT_EQ(receipt.bytes_copied, receipt.bytes);
+  ASSERT_OK_AND_ASSIGN(auto opened, other_->Get("t"));
+  ASSERT_OK_AND_ASSIGN(auto expected, Table::FromRecordBatches({batch, batch}));
+  EXPECT_TRUE(opened->Equals(*expected));
 }
 
 // Batches of one dictionary, which all of them share.

@@ -102,9 +102,6 @@ class StoreTest : public ::testing::Test {
     ASSERT_OK_AND_ASSIGN(node1_, cluster_->Connect(1));
   }
 
-  uint64_t FreeBytes(uint32_t node) {
-    return node0_->Nodes().ValueOrDie()[node].free_bytes;
-  }
   bool AllFree() {
     return Eventually([&] {
       const auto nodes = node0_->Nodes().ValueOrDie();
@@ -369,18 +366,6 @@ TEST_F(StoreTest, ABatchOfAnotherSchemaIsRefused) {
       node0_->NewWriter("t", arrow::schema({arrow::field("x", arrow::int8())})));
   ASSERT_OK_AND_ASSIGN(auto batch, MakeTable(10)->CombineChunksToBatch());
   EXPECT_RAISES(Invalid, writer->Append(*batch));
-}
-
-TEST_F(StoreTest, ATableThatDoesNotFitLeavesNothingBehind) {
-  const uint64_t free_before = FreeBytes(0);
-  const auto table = MakeTable(4'000'000);  // more than the segment's 64 MiB
-  const arrow::Status full = node0_->Put("t", *table).status();
-  EXPECT_TRUE(full.IsOutOfMemory()) << full;
-  EXPECT_NE(full.message().find("largest free range"), std::string::npos) << full;
-  EXPECT_RAISES(KeyError, node0_->Get("t"));
-  Reconnect();
-  EXPECT_TRUE(Eventually([&] { return FreeBytes(0) == free_before; }));
-  EXPECT_OK(node0_->Put("t", *MakeTable(1000)));
 }
 
 TEST_F(StoreTest, MemoryIsFreeAgainAfterEverythingIsGone) {

@@ -109,12 +109,14 @@ class Store {
 
   /// \brief Publish `table` as `name`. Buffers that already lie in the region (built in
   /// `memory_pool()`, or opened from it, also slices) are shared; all others are copied
-  /// there once. AlreadyExists without `replace`; OutOfMemory (needed, free, largest
-  /// range) leaves nothing behind; NotImplemented names the column of an unknown type;
-  /// Invalid for a bad name.
+  /// there once. AlreadyExists without `replace`; OutOfMemory says what is needed, free,
+  /// and the largest free range once nothing of this put is left there; NotImplemented
+  /// names the column of an unknown type; Invalid for a bad name. After any error the name
+  /// is what it was and nothing is left behind; after reason disconnected nobody knows.
   arrow::Result<PutReceipt> Put(const std::string& name, const arrow::Table& table,
                                 const PutOptions& options = {});
-  /// \brief Publish all batches of `reader`; each is copied or shared as it comes.
+  /// \brief Publish all batches of `reader`; each is copied or shared as it comes (see
+  /// TableWriter::Append). An error of the reader is passed on; nothing is left behind.
   arrow::Result<PutReceipt> Put(const std::string& name, arrow::RecordBatchReader* reader,
                                 const PutOptions& options = {});
   /// \brief A table that grows batch by batch and becomes visible when sealed.
@@ -167,10 +169,15 @@ class Store {
 class TableWriter {
  public:
   ~TableWriter();
-  /// \brief Copies or shares the batch; it becomes one chunk of every column. Invalid if
-  /// its schema differs from the writer's.
+  /// \brief Copies or shares the batch; it becomes one chunk of every column. A private
+  /// `Buffer` of an earlier batch that still lives, such as that of a dictionary, is taken
+  /// to hold the same bytes and not copied again; it is not kept alive. Invalid if the
+  /// schema differs from the writer's. After an error, OutOfMemory too, the writer is as
+  /// before: append something else, seal what there is, or drop it.
   arrow::Status Append(const arrow::RecordBatch& batch);
-  /// \brief Publish what was appended; the writer is then closed.
+  /// \brief Publish what was appended. The writer is then closed, also after an error:
+  /// nothing is published then and what was appended is given back, but after reason
+  /// disconnected nobody knows whether it was published.
   arrow::Result<PutReceipt> Seal();
 
  private:

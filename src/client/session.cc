@@ -1,5 +1,6 @@
 #include "client/session.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
@@ -13,6 +14,7 @@
 
 #include "alloc/extent_source.h"
 #include "client/daemon_channel.h"
+#include "client/node_info.h"
 #include "client/node_notes.h"
 #include "format/lease_cell.h"
 #include "format/message.h"
@@ -28,6 +30,11 @@
 
 namespace sheaf::client {
 namespace {
+
+// A session keeps at most this part of the segment free for its own reuse, and nothing
+// once less than that part of the segment is free for all.
+constexpr uint64_t kRetainedDivisor = 16;
+constexpr uint64_t kLowMemoryDivisor = 8;
 
 // Sessions whose store is gone but whose pool buffers are not: Arrow's buffers hold bare
 // pointers to their pool. Never destroyed at exit, when such buffers may still be in
@@ -105,8 +112,11 @@ arrow::Status Session::Attach(const region::ClusterConfig& config, NodeId node,
   cells_ = std::make_unique<lease::CellTable>(
       &region_->own_segment(), lease_pages_, [this] { return RequestLeasePage(); },
       config.settle_class);
-  pool_ =
-      std::make_unique<alloc::RegionMemoryPool>(static_cast<alloc::ExtentSource*>(this));
+  alloc::RegionMemoryPool::Options pool_options;
+  pool_options.retained_bytes_max = std::min(
+      pool_options.retained_bytes_max, config.segment_size_bytes / kRetainedDivisor);
+  pool_ = std::make_unique<alloc::RegionMemoryPool>(
+      static_cast<alloc::ExtentSource*>(this), pool_options);
   return arrow::Status::OK();
 }
 
@@ -170,6 +180,13 @@ void Session::Linger(std::shared_ptr<Session> session) {
   Lingering& lingering = LingeringSessions();
   std::lock_guard lock(lingering.mutex);
   lingering.sessions.push_back(std::move(session));
+}
+
+void Session::DidPut(const arrow::Status& status) {
+  const auto home = LoadNodeInfo(*region_, region_->node().value);
+  const bool home_has_plenty =
+      home.ok() && home->free_bytes >= home->size_bytes / kLowMemoryDivisor;
+  if (status.IsOutOfMemory() || !home_has_plenty) pool_->ReturnUnused(false);
 }
 
 arrow::Status Session::CheckProcess() const {

@@ -49,6 +49,10 @@ class Session : public std::enable_shared_from_this<Session>,
   LeaseTable& leases() { return leases_; }
   uint64_t id() const { return id_; }
 
+  /// \brief Called when a put is over, with how it ended. What is free in the pool stays
+  /// there for the next put only while the home has plenty.
+  void DidPut(const arrow::Status& status);
+
   /// \brief Map segments that appeared since; cheap when nothing is missing.
   arrow::Status AttachMissing() { return region_->AttachMissing(); }
 

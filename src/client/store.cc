@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -15,18 +16,15 @@
 #include <arrow/table.h>
 #include <arrow/type.h>
 
+#include "client/node_info.h"
 #include "client/publisher.h"
 #include "client/reader.h"
 #include "client/session.h"
 #include "directory/catalog.h"
 #include "directory/directory.h"
-#include "format/checksum.h"
-#include "format/layout.h"
 #include "format/message.h"
 #include "lease/lease.h"
 #include "platform/process.h"
-#include "platform/shared_word.h"
-#include "region/cluster_config.h"
 #include "region/region.h"
 #include "sheaf/status.h"
 
@@ -96,19 +94,6 @@ arrow::Status Retire(Session& session, const ObjectId& object, const std::string
       .status();
 }
 
-// LOAD! of a checksummed line that its node may be rewriting.
-template <typename Line>
-arrow::Result<Line> LoadNodeLine(const region::Segment& segment, format::NodeLine which) {
-  constexpr int kAttempts = 1000;
-  const uint64_t* line = segment.NodeLine(which);
-  for (int i = 0; i < kAttempts; ++i) {
-    segment.control().cache()->Invalidate(line, format::kLineBytes);
-    if (auto opened = format::OpenLine<Line>(platform::LoadLine(line))) return *opened;
-  }
-  return arrow::Status::IOError("node ", segment.id().value,
-                                " left a torn line in its control part");
-}
-
 }  // namespace
 
 class Store::Impl {
@@ -116,11 +101,38 @@ class Store::Impl {
   explicit Impl(std::shared_ptr<Session> connected) : session(std::move(connected)) {}
   ~Impl() { Session::Linger(std::move(session)); }
 
+  /// Publishes what `fill` puts into a publisher. When that fails all of it is given
+  /// back, before the error says what is free.
+  arrow::Result<PutReceipt> Put(const std::shared_ptr<arrow::Schema>& schema,
+                                const PublishOptions& options,
+                                const std::function<arrow::Status(Publisher*)>& fill) {
+    auto publisher = std::make_unique<Publisher>(session, schema);
+    const arrow::Status filled = fill(publisher.get());
+    auto receipt = filled.ok() ? publisher->Finish(options) : filled;
+    const int64_t needed_bytes = publisher->bytes_needed();
+    publisher.reset();
+    session->DidPut(receipt.status());
+    if (receipt.ok()) return receipt;
+    return Explain(receipt.status(), options.name, needed_bytes);
+  }
+
   arrow::Result<PutReceipt> Put(const arrow::Table& table,
                                 const PublishOptions& options) {
-    Publisher publisher(session, table.schema());
-    ARROW_RETURN_NOT_OK(publisher.SetTable(table));
-    return publisher.Finish(options);
+    return Put(table.schema(), options,
+               [&](Publisher* publisher) { return publisher->SetTable(table); });
+  }
+
+  /// `status` of what was to go into a table. If that takes `needed_bytes` (not 0), which
+  /// are not there, it says what to do.
+  arrow::Status Explain(const arrow::Status& status, const std::string& name,
+                        int64_t needed_bytes) const {
+    if (needed_bytes == 0) return status;
+    const region::Region& region = session->region();
+    ARROW_ASSIGN_OR_RAISE(const NodeInfo home,
+                          client::LoadNodeInfo(region, region.node().value));
+    return client::DoesNotFit(name.empty() ? "a table" : "table '" + name + "'",
+                              "at least " + std::to_string(needed_bytes) + " bytes",
+                              home);
   }
 
   /// What can be refused before any byte is copied.
@@ -181,13 +193,15 @@ arrow::Result<PutReceipt> Store::Put(const std::string& name, const arrow::Table
 arrow::Result<PutReceipt> Store::Put(const std::string& name,
                                      arrow::RecordBatchReader* reader,
                                      const PutOptions& options) {
-  ARROW_ASSIGN_OR_RAISE(auto writer, NewWriter(name, reader->schema(), options));
-  for (;;) {
-    std::shared_ptr<arrow::RecordBatch> batch;
-    ARROW_RETURN_NOT_OK(reader->ReadNext(&batch));
-    if (batch == nullptr) return writer->Seal();
-    ARROW_RETURN_NOT_OK(writer->Append(*batch));
-  }
+  ARROW_RETURN_NOT_OK(impl_->CheckPut(name, options));
+  return impl_->Put(reader->schema(), {name, options, /*keep=*/false},
+                    [&](Publisher* publisher) -> arrow::Status {
+                      for (;;) {
+                        ARROW_ASSIGN_OR_RAISE(auto batch, reader->Next());
+                        if (batch == nullptr) return arrow::Status::OK();
+                        ARROW_RETURN_NOT_OK(publisher->Append(*batch));
+                      }
+                    });
 }
 
 arrow::Result<std::shared_ptr<arrow::Table>> Store::Get(const std::string& name,
@@ -314,28 +328,7 @@ arrow::Result<std::vector<NodeInfo>> Store::Nodes() {
   const region::Region& region = impl_->session->region();
   std::vector<NodeInfo> nodes;
   for (uint32_t id = 0; id < region.config().nodes; ++id) {
-    NodeInfo node;
-    node.id = id;
-    node.state = "down";
-    node.backend = region::ToString(region.config().backend);
-    node.coherence = region::ToString(region.config().coherence);
-    node.size_bytes = region.config().segment_size_bytes;
-    if (const region::Segment* segment = region.segment({id})) {
-      ARROW_ASSIGN_OR_RAISE(const auto line,
-                            LoadNodeLine<format::IncarnationLine>(
-                                *segment, format::NodeLine::kIncarnation));
-      ARROW_ASSIGN_OR_RAISE(
-          const auto statistics,
-          LoadNodeLine<format::StatisticsLine>(*segment, format::NodeLine::kStatistics));
-      if (line.state == static_cast<uint32_t>(format::NodeState::kUp)) node.state = "up";
-      node.incarnation = line.incarnation;
-      node.page_bytes = statistics.backing_page_bytes;
-      node.used_bytes = statistics.used_bytes;
-      node.free_bytes = statistics.free_bytes;
-      node.largest_free_bytes = statistics.largest_free_bytes;
-      node.sessions = statistics.sessions;
-      node.objects = statistics.objects;
-    }
+    ARROW_ASSIGN_OR_RAISE(NodeInfo node, client::LoadNodeInfo(region, id));
     nodes.push_back(std::move(node));
   }
   return nodes;
@@ -374,15 +367,22 @@ arrow::Status TableWriter::Append(const arrow::RecordBatch& batch) {
   if (impl_->publisher == nullptr)
     return arrow::Status::Invalid("this writer was sealed");
   ARROW_RETURN_NOT_OK(impl_->store->session->CheckProcess());
-  return impl_->publisher->Append(batch);
+  arrow::Status appended = impl_->publisher->Append(batch);
+  if (appended.ok()) return appended;
+  impl_->store->session->DidPut(appended);
+  return impl_->store->Explain(appended, impl_->options.name,
+                               impl_->publisher->bytes_needed());
 }
 
 arrow::Result<PutReceipt> TableWriter::Seal() {
   if (impl_->publisher == nullptr)
     return arrow::Status::Invalid("this writer was sealed");
   auto receipt = impl_->publisher->Finish(impl_->options);
+  const int64_t needed_bytes = impl_->publisher->bytes_needed();
   impl_->publisher.reset();
-  return receipt;
+  impl_->store->session->DidPut(receipt.status());
+  if (receipt.ok()) return receipt;
+  return impl_->store->Explain(receipt.status(), impl_->options.name, needed_bytes);
 }
 
 }  // namespace sheaf

@@ -1,0 +1,70 @@
+#include "client/node_info.h"
+
+#include <cstdint>
+#include <string>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
+
+#include "format/checksum.h"
+#include "format/layout.h"
+#include "platform/cache.h"
+#include "platform/shared_word.h"
+#include "region/cluster_config.h"
+#include "region/region.h"
+#include "sheaf/store.h"
+
+namespace sheaf::client {
+namespace {
+
+// LOAD! of a checksummed line that its node may be rewriting.
+template <typename Line>
+arrow::Result<Line> LoadNodeLine(const region::Segment& segment, format::NodeLine which) {
+  constexpr int kAttempts = 1000;
+  const uint64_t* line = segment.NodeLine(which);
+  for (int i = 0; i < kAttempts; ++i) {
+    segment.control().cache()->Invalidate(line, format::kLineBytes);
+    if (auto opened = format::OpenLine<Line>(platform::LoadLine(line))) return *opened;
+  }
+  return arrow::Status::IOError("node ", segment.id().value,
+                                " left a torn line in its control part");
+}
+
+}  // namespace
+
+arrow::Result<NodeInfo> LoadNodeInfo(const region::Region& region, uint32_t id) {
+  NodeInfo node;
+  node.id = id;
+  node.state = "down";
+  node.backend = region::ToString(region.config().backend);
+  node.coherence = region::ToString(region.config().coherence);
+  node.size_bytes = region.config().segment_size_bytes;
+  const region::Segment* segment = region.segment({id});
+  if (segment == nullptr) return node;
+  ARROW_ASSIGN_OR_RAISE(const auto line, LoadNodeLine<format::IncarnationLine>(
+                                             *segment, format::NodeLine::kIncarnation));
+  ARROW_ASSIGN_OR_RAISE(
+      const auto statistics,
+      LoadNodeLine<format::StatisticsLine>(*segment, format::NodeLine::kStatistics));
+  if (line.state == static_cast<uint32_t>(format::NodeState::kUp)) node.state = "up";
+  node.incarnation = line.incarnation;
+  node.page_bytes = statistics.backing_page_bytes;
+  node.used_bytes = statistics.used_bytes;
+  node.free_bytes = statistics.free_bytes;
+  node.largest_free_bytes = statistics.largest_free_bytes;
+  node.sessions = statistics.sessions;
+  node.objects = statistics.objects;
+  return node;
+}
+
+arrow::Status DoesNotFit(const std::string& what, const std::string& needed,
+                         const NodeInfo& home) {
+  return arrow::Status::OutOfMemory(
+      what, " does not fit: it needs ", needed, " of shared memory; node ", home.id,
+      " has ", home.free_bytes, " of ", home.size_bytes,
+      " bytes free, the largest free range has ", home.largest_free_bytes,
+      " bytes. Remove tables (sheaf rm), or start a cluster with more memory for each "
+      "node (sheaf up --size)");
+}
+
+}  // namespace sheaf::client

@@ -1,0 +1,27 @@
+// What a node says about itself, and the error that says that a table does not fit there.
+
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
+
+#include "region/region.h"
+#include "sheaf/store.h"
+
+namespace sheaf::client {
+
+/// \brief Node `id` as its daemon described it last: by the time that a reply of it is
+/// received, with what the request did. Down while its segment is not there. IOError if
+/// its lines are torn for long.
+arrow::Result<NodeInfo> LoadNodeInfo(const region::Region& region, uint32_t id);
+
+/// \brief OutOfMemory: `what` needs `needed` ("at least 5 bytes") of `home`'s memory. To
+/// be called once all that was allocated for it is given back, and with `home` read after
+/// that.
+arrow::Status DoesNotFit(const std::string& what, const std::string& needed,
+                         const NodeInfo& home);
+
+}  // namespace sheaf::client
