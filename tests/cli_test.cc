@@ -223,12 +223,57 @@ TEST_F(CommandLine, BadFilesGetOneClearLine) {
 }
 
 TEST_F(CommandLine, AFileLargerThanTheMemorySaysWhatIsNeededAndFree) {
+  const std::string large = WriteParquet("large.parquet", 4'000'000);
+  ASSERT_EQ(Sheaf("up --size 512MiB").code, 0);
+  ASSERT_EQ(Sheaf("put t " + large).code, 0);
+  for (const char* file : {"large.csv", "large.arrow", "large.arrows"}) {
+    ASSERT_EQ(Sheaf("get t -o " + Path(file)).code, 0);
+  }
+  ASSERT_EQ(Sheaf("down").code, 0);
   Up();
-  const Ran ran = Sheaf("put t " + WriteParquet("large.parquet", 4'000'000));
-  EXPECT_EQ(ran.code, 1);
-  EXPECT_THAT(ran.out, HasSubstr("free"));
-  EXPECT_THAT(ran.out, HasSubstr("largest"));
-  EXPECT_TRUE(Eventually([&] { return SheafJson("nodes")[0]["used_bytes"] == 0; }));
+  ASSERT_EQ(Sheaf("put there " + WriteParquet("small.parquet", 100'000)).code, 0);
+  const Json before = SheafJson("nodes")[0];
+  const std::string free = std::to_string(before["free_bytes"].get<uint64_t>());
+  const std::string largest =
+      std::to_string(before["largest_free_bytes"].get<uint64_t>());
+  for (const char* file : {"large.parquet", "large.csv", "large.arrow", "large.arrows"}) {
+    const Ran ran = Sheaf("put t " + Path(file));
+    EXPECT_EQ(ran.code, 1) << file << ran.out;
+    EXPECT_THAT(ran.out, HasSubstr("table 't' from '" + Path(file) + "'"));
+    EXPECT_THAT(ran.out, HasSubstr("has " + free + " of 67108864 bytes free"));
+    EXPECT_THAT(ran.out, HasSubstr("largest free range has " + largest + " bytes"));
+    EXPECT_THAT(ran.out, HasSubstr("sheaf rm"));
+    EXPECT_EQ(std::count(ran.out.begin(), ran.out.end(), '\n'), 1) << ran.out;
+    // 64 bits of id, 32 of offset, and 11 or 12 bytes of name.
+    const std::string needs = "it needs about ";
+    const size_t found = ran.out.find(needs);
+    ASSERT_NE(found, std::string::npos) << ran.out;
+    const long long needed = std::stoll(ran.out.substr(found + needs.size()));
+    EXPECT_GT(needed, 60'000'000) << file;
+    EXPECT_LT(needed, 200'000'000) << file;
+  }
+  EXPECT_TRUE(Eventually([&] { return SheafJson("nodes")[0] == before; }))
+      << SheafJson("nodes")[0];
+}
+
+TEST_F(CommandLine, CsvLeavesTheFreeMemoryInOnePiece) {
+  ASSERT_EQ(Sheaf("up --size 256MiB").code, 0);
+  ASSERT_EQ(Sheaf("put t " + WriteParquet("t.parquet", 1'000'000)).code, 0);
+  ASSERT_EQ(Sheaf("get t -o " + Path("t.csv")).code, 0);
+  ASSERT_EQ(Sheaf("rm t").code, 0);
+  for (const char* name : {"a", "b"}) {
+    EXPECT_EQ(SheafJson(std::string("put ") + name + " " + Path("t.csv"))["bytes_copied"],
+              0);
+  }
+  uint64_t free = 0;
+  uint64_t largest = 0;
+  EXPECT_TRUE(Eventually([&] {
+    const Json node = SheafJson("nodes")[0];
+    free = node["free_bytes"];
+    largest = node["largest_free_bytes"];
+    return largest > free / 10 * 9;
+  })) << largest
+      << " of " << free;
 }
 
 TEST_F(CommandLine, UpRefusesWhatCannotBe) {

@@ -26,6 +26,7 @@
 
 #include "apps/demo/flight.h"
 #include "apps/demo/queries.h"
+#include "apps/sheaf/decode_pool.h"
 #include "apps/sheaf/output.h"
 #include "apps/sheaf/table_files.h"
 #include "platform/process.h"
@@ -56,7 +57,8 @@ double Seconds(Nanoseconds duration) {
 
 arrow::Result<std::shared_ptr<arrow::Table>> ReadFile(const std::string& file,
                                                       arrow::MemoryPool* pool) {
-  ARROW_ASSIGN_OR_RAISE(auto reader, cli::OpenTableFile(file, pool, [](double) {}));
+  ARROW_ASSIGN_OR_RAISE(auto reader, cli::OpenTableFile(file, cli::DecodePool::Make(pool),
+                                                        [](double /*share*/) {}));
   return reader->ToTable();
 }
 

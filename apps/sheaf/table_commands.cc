@@ -12,13 +12,16 @@
 #include <arrow/status.h>
 #include <arrow/table.h>
 #include <arrow/type_traits.h>
+#include <arrow/util/thread_pool.h>
 #include <fmt/format.h>
 
 #include "apps/sheaf/commands.h"
 #include "apps/sheaf/connect.h"
+#include "apps/sheaf/decode_pool.h"
 #include "apps/sheaf/output.h"
 #include "apps/sheaf/progress.h"
 #include "apps/sheaf/table_files.h"
+#include "client/node_info.h"
 #include "format/checksum.h"
 #include "platform/process.h"
 #include "sheaf/store.h"
@@ -133,21 +136,32 @@ class ColumnChecksum {
   uint64_t value_ = 0;
 };
 
+arrow::Result<PutReceipt> PutFile(Store& store, const PutArguments& arguments) {
+  const auto pool = DecodePool::Make(store.memory_pool());
+  auto receipt = [&]() -> arrow::Result<PutReceipt> {
+    ProgressBar bar("put " + arguments.name);
+    ARROW_ASSIGN_OR_RAISE(
+        auto reader,
+        OpenTableFile(arguments.file, pool, [&](double share) { bar.Update(share); }));
+    return store.Put(arguments.name, reader.get(), {arguments.replace, {}});
+  }();
+  if (receipt.ok() || pool->CheckSpace().ok()) return receipt;
+  // All that was decoded is freed once the decoder's workers have let go of it.
+  arrow::internal::GetCpuThreadPool()->WaitForIdle();
+  store.memory_pool()->ReleaseUnused();
+  ARROW_ASSIGN_OR_RAISE(const auto nodes, store.Nodes());
+  return client::DoesNotFit(
+      "table '" + arguments.name + "' from '" + arguments.file + "'",
+      "about " + std::to_string(pool->bytes_needed()) + " bytes", nodes[store.node()]);
+}
+
 }  // namespace
 
 arrow::Status Put(const Global& global, const PutArguments& arguments) {
   ARROW_RETURN_NOT_OK(CheckSuffix(arguments.file));
   ARROW_ASSIGN_OR_RAISE(auto store, ConnectOrStart(global));
   const auto start = platform::BootTime();
-  PutReceipt receipt;
-  {
-    ProgressBar bar("put " + arguments.name);
-    ARROW_ASSIGN_OR_RAISE(auto reader,
-                          OpenTableFile(arguments.file, store->memory_pool(),
-                                        [&](double share) { bar.Update(share); }));
-    ARROW_ASSIGN_OR_RAISE(
-        receipt, store->Put(arguments.name, reader.get(), {arguments.replace, {}}));
-  }
+  ARROW_ASSIGN_OR_RAISE(PutReceipt receipt, PutFile(*store, arguments));
   receipt.duration = platform::BootTime() - start;  // with reading and decoding the file
   if (global.json) {
     PrintJson(ToJson(receipt));

@@ -10,7 +10,6 @@
 #include <system_error>
 #include <utility>
 
-#include <arrow/csv/reader.h>
 #include <arrow/csv/writer.h>
 #include <arrow/io/file.h>
 #include <arrow/ipc/reader.h>
@@ -19,9 +18,17 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 #include <arrow/table.h>
+#include <arrow/type.h>
+#include <arrow/type_traits.h>
 #include <arrow/util/thread_pool.h>
 #include <parquet/arrow/reader.h>
 #include <parquet/arrow/writer.h>
+#include <parquet/file_reader.h>
+#include <parquet/metadata.h>
+#include <parquet/size_statistics.h>
+
+#include "apps/sheaf/csv_file.h"
+#include "apps/sheaf/decode_pool.h"
 
 namespace sheaf::cli {
 namespace {
@@ -96,8 +103,36 @@ class ParquetBatches {
   std::unique_ptr<arrow::TableBatchReader> batches_;
 };
 
+// What a column takes as an array of `type`, as far as the file says: dictionaries of
+// text make the file smaller than the array.
+int64_t DecodedSize(const parquet::ColumnChunkMetaData& column,
+                    const arrow::DataType& type) {
+  if (arrow::is_fixed_width(type)) return column.num_values() * type.bit_width() / 8;
+  const auto sizes = column.size_statistics();
+  const int64_t text_bytes =
+      sizes == nullptr ? 0 : sizes->unencoded_byte_array_data_bytes.value_or(0);
+  return std::max(text_bytes, column.total_uncompressed_size());
+}
+
+int64_t DecodedSize(const parquet::FileMetaData& metadata, const arrow::Schema& schema) {
+  const bool flat =
+      metadata.num_columns() == schema.num_fields() &&
+      std::none_of(schema.fields().begin(), schema.fields().end(), [](const auto& field) {
+        return arrow::is_nested(field->type()->id());
+      });
+  int64_t bytes = 0;
+  for (int i = 0; i < metadata.num_row_groups(); ++i) {
+    const auto group = metadata.RowGroup(i);
+    for (int k = 0; flat && k < group->num_columns(); ++k) {
+      bytes += DecodedSize(*group->ColumnChunk(k), *schema.field(k)->type());
+    }
+    if (!flat) bytes += group->total_byte_size();
+  }
+  return bytes;
+}
+
 arrow::Result<BatchReader> OpenParquet(std::shared_ptr<arrow::io::RandomAccessFile> input,
-                                       arrow::MemoryPool* pool, ProgressFn progress) {
+                                       DecodePool* pool, ProgressFn progress) {
   parquet::arrow::FileReaderBuilder builder;
   // Pages and decompression are scratch: private memory.
   ARROW_RETURN_NOT_OK(builder.Open(std::move(input)));
@@ -107,6 +142,7 @@ arrow::Result<BatchReader> OpenParquet(std::shared_ptr<arrow::io::RandomAccessFi
                         builder.memory_pool(pool)->properties(properties)->Build());
   std::shared_ptr<arrow::Schema> schema;
   ARROW_RETURN_NOT_OK(file->GetSchema(&schema));
+  pool->Expect(DecodedSize(*file->parquet_reader()->metadata(), *schema));
   auto batches = std::make_shared<ParquetBatches>(std::move(file), std::move(progress));
   return std::make_shared<FunctionReader>(std::move(schema),
                                           [batches] { return batches->Next(); });
@@ -119,7 +155,7 @@ arrow::ipc::IpcReadOptions IpcOptions(arrow::MemoryPool* pool) {
 }
 
 arrow::Result<BatchReader> OpenIpcFile(std::shared_ptr<arrow::io::RandomAccessFile> input,
-                                       arrow::MemoryPool* pool, ProgressFn progress) {
+                                       DecodePool* pool, ProgressFn progress) {
   ARROW_ASSIGN_OR_RAISE(auto file,
                         arrow::ipc::RecordBatchFileReader::Open(input, IpcOptions(pool)));
   auto next = [file, progress = std::move(progress),
@@ -146,7 +182,7 @@ arrow::Status CheckIpcStreamStart(arrow::io::RandomAccessFile* input) {
 }
 
 arrow::Result<BatchReader> OpenIpcStream(
-    std::shared_ptr<arrow::io::RandomAccessFile> input, arrow::MemoryPool* pool,
+    std::shared_ptr<arrow::io::RandomAccessFile> input, DecodePool* pool,
     ProgressFn progress) {
   ARROW_RETURN_NOT_OK(CheckIpcStreamStart(input.get()));
   ARROW_ASSIGN_OR_RAISE(
@@ -162,16 +198,24 @@ arrow::Result<BatchReader> OpenIpcStream(
   return std::make_shared<FunctionReader>(stream->schema(), std::move(next));
 }
 
-arrow::Result<BatchReader> OpenCsv(std::shared_ptr<arrow::io::RandomAccessFile> input,
-                                   arrow::MemoryPool* pool) {
-  // All of it at once: types are inferred from every row, not from the first block.
-  ARROW_ASSIGN_OR_RAISE(auto reader, arrow::csv::TableReader::Make(
-                                         arrow::io::IOContext(pool), std::move(input),
-                                         arrow::csv::ReadOptions::Defaults(),
-                                         arrow::csv::ParseOptions::Defaults(),
-                                         arrow::csv::ConvertOptions::Defaults()));
-  ARROW_ASSIGN_OR_RAISE(auto table, reader->Read());
-  return std::make_shared<arrow::TableBatchReader>(std::move(table));
+arrow::Result<BatchReader> OpenCsv(
+    const std::shared_ptr<arrow::io::RandomAccessFile>& input,
+    const std::shared_ptr<DecodePool>& pool, const ProgressFn& progress) {
+  ARROW_ASSIGN_OR_RAISE(const int64_t size, input->GetSize());
+  const auto did_read = [&](int64_t bytes_done) {
+    progress(static_cast<double>(bytes_done) /
+             static_cast<double>(std::max<int64_t>(size, 1)));
+  };
+  auto table = ReadCsv(input.get(), pool, did_read);
+  if (!pool->CheckSpace().ok()) {
+    // What was read took so much; if the rest is like it, all takes:
+    ARROW_ASSIGN_OR_RAISE(const int64_t read, input->Tell());
+    pool->Expect(static_cast<int64_t>(static_cast<double>(pool->max_memory()) *
+                                      static_cast<double>(size) /
+                                      static_cast<double>(std::max<int64_t>(read, 1))));
+  }
+  ARROW_RETURN_NOT_OK(table.status());
+  return std::make_shared<arrow::TableBatchReader>(*std::move(table));
 }
 
 arrow::Status WriteAs(const arrow::Table& table, FileFormat format,
@@ -211,35 +255,41 @@ arrow::Status Explain(const arrow::Status& status, const std::string& path,
 
 arrow::Status CheckSuffix(const std::string& path) { return FindSuffix(path).status(); }
 
-arrow::Result<BatchReader> OpenTableFile(const std::string& path, arrow::MemoryPool* pool,
+arrow::Result<BatchReader> OpenTableFile(const std::string& path,
+                                         const std::shared_ptr<DecodePool>& pool,
                                          ProgressFn progress) {
   ARROW_ASSIGN_OR_RAISE(const Suffix suffix, FindSuffix(path));
   // IPC bodies are used as they are read: the file reads into `pool`. The others decode.
   const bool reads_in_place =
       suffix.format == FileFormat::kIpcFile || suffix.format == FileFormat::kIpcStream;
   auto opened = arrow::io::ReadableFile::Open(
-      path, reads_in_place ? pool : arrow::default_memory_pool());
+      path, reads_in_place ? pool.get() : arrow::default_memory_pool());
   ARROW_RETURN_NOT_OK(Explain(opened.status(), path, suffix));
   std::shared_ptr<arrow::io::RandomAccessFile> input = *opened;
   arrow::Result<BatchReader> inner = [&]() -> arrow::Result<BatchReader> {
+    if (reads_in_place) {
+      ARROW_ASSIGN_OR_RAISE(const int64_t size, input->GetSize());
+      pool->Expect(size);
+    }
     switch (suffix.format) {
       case FileFormat::kParquet:
-        return OpenParquet(input, pool, std::move(progress));
+        return OpenParquet(input, pool.get(), std::move(progress));
       case FileFormat::kIpcFile:
-        return OpenIpcFile(input, pool, std::move(progress));
+        return OpenIpcFile(input, pool.get(), std::move(progress));
       case FileFormat::kIpcStream:
-        return OpenIpcStream(input, pool, std::move(progress));
+        return OpenIpcStream(input, pool.get(), std::move(progress));
       case FileFormat::kCsv:
-        return OpenCsv(input, pool);
+        return OpenCsv(input, pool, progress);
     }
     return arrow::Status::Invalid("unknown file format");
   }();
   ARROW_RETURN_NOT_OK(Explain(inner.status(), path, suffix));
   // Errors in later batches name the file as well.
   auto reader = *inner;
-  auto next = [reader, path,
+  auto next = [reader, pool, path,
                suffix]() -> arrow::Result<std::shared_ptr<arrow::RecordBatch>> {
     auto batch = reader->Next();
+    ARROW_RETURN_NOT_OK(pool->CheckSpace());
     ARROW_RETURN_NOT_OK(Explain(batch.status(), path, suffix));
     return batch;
   };

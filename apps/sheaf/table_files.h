@@ -10,6 +10,8 @@
 #include <arrow/result.h>
 #include <arrow/type_fwd.h>
 
+#include "apps/sheaf/decode_pool.h"
+
 namespace sheaf::cli {
 
 /// \brief Called with the share of the file that has been read, 0 to 1.
@@ -18,10 +20,13 @@ using ProgressFn = std::function<void(double)>;
 /// \brief Invalid, listing the suffixes there are, if `path` has none of them.
 arrow::Status CheckSuffix(const std::string& path);
 
-/// \brief Decode `path` batch by batch into memory of `pool`. IOError names the file and
-/// says if it is missing, truncated, or not what its suffix says.
+/// \brief Decode `path` batch by batch into memory of `pool`, which then knows what the
+/// data takes. Scratch is private, but for compressed bodies of Arrow IPC. Errors, here
+/// or of a batch, name the file and say if it is missing, truncated, or not what its
+/// suffix says; OutOfMemory as soon as `pool` says so.
 arrow::Result<std::shared_ptr<arrow::RecordBatchReader>> OpenTableFile(
-    const std::string& path, arrow::MemoryPool* pool, ProgressFn progress);
+    const std::string& path, const std::shared_ptr<DecodePool>& pool,
+    ProgressFn progress);
 
 /// \brief Write `table` to `path`: to a draft beside it that then takes its name.
 arrow::Status WriteTableFile(const arrow::Table& table, const std::string& path);

@@ -1,0 +1,236 @@
+#include "apps/sheaf/table_files.h"
+
+#include <stdlib.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <ios>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <arrow/buffer.h>
+#include <arrow/builder.h>
+#include <arrow/csv/options.h>
+#include <arrow/csv/reader.h>
+#include <arrow/io/file.h>
+#include <arrow/io/memory.h>
+#include <arrow/memory_pool.h>
+#include <arrow/record_batch.h>
+#include <arrow/status.h>
+#include <arrow/table.h>
+#include <arrow/util/thread_pool.h>
+#include <gtest/gtest.h>
+
+#include "alloc/region_memory_pool.h"
+#include "apps/sheaf/csv_file.h"
+#include "apps/sheaf/decode_pool.h"
+#include "testing/arena_extent_source.h"
+#include "testing/arrow_test.h"
+
+namespace sheaf::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr uint64_t kArenaBytes = uint64_t{16} << 20;
+
+std::shared_ptr<arrow::Table> MakeTable(int64_t rows) {
+  arrow::Int64Builder ids;
+  arrow::StringBuilder names;
+  for (int64_t i = 0; i < rows; ++i) {
+    EXPECT_OK(ids.Append(i));
+    EXPECT_OK(names.Append("name " + std::to_string(i)));
+  }
+  return arrow::Table::Make(arrow::schema({arrow::field("id", arrow::int64()),
+                                           arrow::field("name", arrow::utf8())}),
+                            {ids.Finish().ValueOrDie(), names.Finish().ValueOrDie()});
+}
+
+// What Arrow's own reader makes of it.
+arrow::Result<std::shared_ptr<arrow::Table>> ReadByArrow(const std::string& text) {
+  auto input = std::make_shared<arrow::io::BufferReader>(arrow::Buffer::FromString(text));
+  ARROW_ASSIGN_OR_RAISE(
+      auto reader, arrow::csv::TableReader::Make(arrow::io::default_io_context(), input,
+                                                 arrow::csv::ReadOptions::Defaults(),
+                                                 arrow::csv::ParseOptions::Defaults(),
+                                                 arrow::csv::ConvertOptions::Defaults()));
+  return reader->Read();
+}
+
+arrow::Result<std::shared_ptr<arrow::Table>> ReadByUs(const std::string& text) {
+  arrow::io::BufferReader input(arrow::Buffer::FromString(text));
+  return ReadCsv(&input, DecodePool::Make(arrow::default_memory_pool()),
+                 [](int64_t /*bytes_done*/) {});
+}
+
+std::string ManyRows(int64_t rows, const std::string& last) {
+  std::string text = "id,text\n";
+  for (int64_t i = 0; i < rows; ++i) {
+    text += std::to_string(i) + ",\"some, text " + std::to_string(i % 1000) + "\"\n";
+  }
+  return text + last;
+}
+
+class TableFilesTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::string folder = "/tmp/sheaf-files-XXXXXX";
+    ASSERT_NE(::mkdtemp(folder.data()), nullptr);
+    folder_ = folder;
+  }
+  void TearDown() override {
+    arrow::internal::GetCpuThreadPool()->WaitForIdle();
+    fs::remove_all(folder_);
+  }
+
+  std::string Write(const std::string& name, const arrow::Table& table) {
+    EXPECT_OK(WriteTableFile(table, folder_ + "/" + name));
+    return folder_ + "/" + name;
+  }
+  arrow::Result<std::shared_ptr<arrow::Table>> Read(const std::string& path) {
+    ARROW_ASSIGN_OR_RAISE(auto reader, OpenTableFile(path, pool_, [this](double share) {
+                            shares_.push_back(share);
+                          }));
+    return reader->ToTable();
+  }
+
+  sheaf::testing::ArenaExtentSource arena_{kArenaBytes};
+  alloc::RegionMemoryPool region_{&arena_};
+  std::shared_ptr<DecodePool> pool_ = DecodePool::Make(&region_);
+  std::vector<double> shares_;
+  std::string folder_;
+};
+
+TEST(Csv, IsReadAsArrowReadsIt) {
+  for (const std::string& text : {
+           std::string("a,b\n1,2\n3,4\n"),
+           std::string("a,b\n1,2\n3,4"),              // no end of the last line
+           std::string("a,b\r\n1,x\r\n\r\n3,y\r\n"),  // an empty line
+           std::string("\xEF\xBB\xBF"
+                       "a,b\n1,2\n"),        // a byte order mark
+           std::string("a,a\n1,true\n,\n"),  // equal names, nulls
+           std::string("\"a \"\"x\"\"\",\"b,c\"\n\"1,2\",\n"),
+           std::string("a,b\n"),  // no rows
+           ManyRows(100'000, ""),
+           ManyRows(100'000, "not a number,\n"),  // in the last of several blocks
+           ManyRows(100'000, "1.5,x"),
+       }) {
+    ASSERT_OK_AND_ASSIGN(auto expected, ReadByArrow(text));
+    ASSERT_OK_AND_ASSIGN(auto table, ReadByUs(text));
+    EXPECT_TRUE(table->schema()->Equals(*expected->schema()))
+        << text.substr(0, 40) << table->schema()->ToString();
+    EXPECT_TRUE(table->Equals(*expected)) << text.substr(0, 40);
+    EXPECT_EQ(table->column(0)->num_chunks(), expected->column(0)->num_chunks());
+  }
+}
+
+TEST(Csv, WhatArrowRefusesIsRefused) {
+  for (const std::string& text :
+       {std::string(), std::string("\xEF\xBB\xBF"), std::string("a,b\n1\n"),
+        std::string("a,b\n1,2,3\n"), ManyRows(100'000, "1,2,3\n"),
+        "a\n" + std::string(3 << 20, 'x') + "\n", std::string(3 << 20, 'x') + "\n1\n"}) {
+    EXPECT_RAISES(Invalid, ReadByArrow(text)) << text.substr(0, 40);
+    EXPECT_RAISES(Invalid, ReadByUs(text)) << text.substr(0, 40);
+  }
+}
+
+TEST_F(TableFilesTest, ReadingReportsHowFarItIs) {
+  const auto table = MakeTable(500'000);
+  for (const char* name : {"t.csv", "t.arrow", "t.arrows", "t.parquet"}) {
+    shares_.clear();
+    pool_ = DecodePool::Make(arrow::default_memory_pool());
+    auto batches = table;
+    ASSERT_OK(Read(Write(name, *batches)));
+    ASSERT_FALSE(shares_.empty()) << name;
+    EXPECT_TRUE(std::is_sorted(shares_.begin(), shares_.end())) << name;
+    EXPECT_GE(shares_.front(), 0) << name;
+    EXPECT_LE(shares_.back(), 1) << name;
+  }
+  shares_.clear();
+  ASSERT_OK(Read(folder_ + "/t.csv"));  // 9 MB: some blocks
+  const auto between = std::count_if(shares_.begin(), shares_.end(),
+                                     [](double share) { return share > 0 && share < 1; });
+  EXPECT_GE(between, 3);
+  EXPECT_GT(shares_.back(), 0.99);
+}
+
+TEST_F(TableFilesTest, AFullRegionIsAnErrorAndLeavesNothingThere) {
+  const auto table = MakeTable(2'000'000);  // 58 MB, of which the arena holds 16 MiB
+  for (const char* name : {"t.csv", "t.arrow", "t.arrows", "t.parquet"}) {
+    const std::string path = Write(name, *table);
+    pool_ = DecodePool::Make(&region_);
+    const arrow::Status full = Read(path).status();
+    EXPECT_TRUE(full.IsOutOfMemory()) << name << ": " << full;
+    EXPECT_RAISES(OutOfMemory, pool_->CheckSpace()) << name;
+    EXPECT_GT(pool_->bytes_needed(), int64_t{30} << 20) << name;
+    EXPECT_LT(pool_->bytes_needed(), int64_t{120} << 20) << name;
+    arrow::internal::GetCpuThreadPool()->WaitForIdle();
+    region_.ReleaseUnused();
+    EXPECT_EQ(region_.held_bytes(), 0U) << name;
+    EXPECT_EQ(pool_->bytes_allocated(), 0) << name;
+  }
+}
+
+TEST_F(TableFilesTest, ScratchOfCsvIsNotInTheRegion) {
+  // One block after the other: how far each grows before it is cut does not add up.
+  const int threads = arrow::GetCpuThreadPoolCapacity();
+  ASSERT_OK(arrow::SetCpuThreadPoolCapacity(1));
+  ASSERT_OK_AND_ASSIGN(auto table, Read(Write("t.csv", *MakeTable(200'000))));
+  ASSERT_OK(arrow::SetCpuThreadPoolCapacity(threads));
+  int64_t bytes = 0;
+  for (const auto& column : table->columns()) {
+    for (const auto& chunk : column->chunks()) {
+      for (const auto& buffer : chunk->data()->buffers) {
+        if (buffer == nullptr || buffer->size() == 0) continue;
+        bytes += buffer->size();
+        EXPECT_TRUE(
+            arena_.Contains(buffer->data(), static_cast<uint64_t>(buffer->size())));
+      }
+    }
+  }
+  EXPECT_LT(region_.max_memory(), bytes + bytes / 4);
+}
+
+TEST_F(TableFilesTest, ADecodePoolGoesOnInPrivateMemory) {
+  uint8_t* inside = nullptr;
+  ASSERT_OK(pool_->Allocate(1 << 20, &inside));
+  inside[0] = 1;
+  EXPECT_TRUE(arena_.Contains(inside, 1 << 20));
+  ASSERT_OK(pool_->CheckSpace());
+  // Grown beyond the region: moved out, with its contents.
+  ASSERT_OK(pool_->Reallocate(1 << 20, 32 << 20, &inside));
+  EXPECT_FALSE(arena_.Contains(inside, 1));
+  EXPECT_EQ(inside[0], 1);
+  EXPECT_RAISES(OutOfMemory, pool_->CheckSpace());
+  uint8_t* outside = nullptr;
+  ASSERT_OK(pool_->Allocate(100, &outside));
+  EXPECT_FALSE(arena_.Contains(outside, 1));
+  uint8_t* empty = nullptr;
+  uint8_t* other_empty = nullptr;
+  ASSERT_OK(pool_->Allocate(0, &empty));
+  ASSERT_OK(pool_->Allocate(0, &other_empty));
+  EXPECT_EQ(pool_->bytes_allocated(), (32 << 20) + 100);
+  pool_->Free(empty, 0);
+  pool_->Free(inside, 32 << 20);
+  pool_->Free(outside, 100);
+  pool_->Free(other_empty, 0);
+  EXPECT_EQ(pool_->bytes_allocated(), 0);
+  EXPECT_EQ(region_.bytes_allocated(), 0);
+}
+
+TEST_F(TableFilesTest, ADecodePoolLivesAsLongAsItsBuffers) {
+  ASSERT_OK_AND_ASSIGN(std::shared_ptr<arrow::Buffer> buffer,
+                       arrow::AllocateBuffer(0, pool_.get()));
+  const std::weak_ptr<DecodePool> watch = pool_;
+  pool_.reset();
+  EXPECT_FALSE(watch.expired());
+  buffer.reset();
+  EXPECT_TRUE(watch.expired());
+}
+
+}  // namespace
+}  // namespace sheaf::cli
