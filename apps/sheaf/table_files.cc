@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <utility>
 
@@ -51,7 +53,10 @@ constexpr std::array<Suffix, 5> kSuffixes = {
      {".csv", FileFormat::kCsv, "CSV"}}};
 
 arrow::Result<Suffix> FindSuffix(const std::string& path) {
-  const std::string extension = fs::path(path).extension().string();
+  std::string extension = fs::path(path).extension().string();
+  std::transform(extension.begin(), extension.end(), extension.begin(), [](char c) {
+    return static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  });
   std::string known;
   for (const Suffix& suffix : kSuffixes) {
     if (extension == suffix.text) return suffix;
@@ -154,8 +159,24 @@ arrow::ipc::IpcReadOptions IpcOptions(arrow::MemoryPool* pool) {
   return options;
 }
 
+// Arrow takes a file without its end for no Arrow file at all.
+arrow::Status CheckIpcFileEnd(arrow::io::RandomAccessFile* input) {
+  constexpr std::string_view kMagic = "ARROW1";
+  const auto size = static_cast<int64_t>(kMagic.size());
+  ARROW_ASSIGN_OR_RAISE(const int64_t file_size, input->GetSize());
+  ARROW_ASSIGN_OR_RAISE(const auto begin, input->ReadAt(0, size));
+  ARROW_ASSIGN_OR_RAISE(const auto end,
+                        input->ReadAt(std::max<int64_t>(file_size - size, 0), size));
+  if (std::string_view(*begin) != kMagic || std::string_view(*end) == kMagic) {
+    return arrow::Status::OK();
+  }
+  return arrow::Status::Invalid("it begins as one but is truncated: its ", file_size,
+                                " bytes do not end with a footer");
+}
+
 arrow::Result<BatchReader> OpenIpcFile(std::shared_ptr<arrow::io::RandomAccessFile> input,
                                        DecodePool* pool, ProgressFn progress) {
+  ARROW_RETURN_NOT_OK(CheckIpcFileEnd(input.get()));
   ARROW_ASSIGN_OR_RAISE(auto file,
                         arrow::ipc::RecordBatchFileReader::Open(input, IpcOptions(pool)));
   auto next = [file, progress = std::move(progress),

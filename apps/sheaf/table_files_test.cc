@@ -23,6 +23,7 @@
 #include <arrow/status.h>
 #include <arrow/table.h>
 #include <arrow/util/thread_pool.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "alloc/region_memory_pool.h"
@@ -35,6 +36,7 @@ namespace sheaf::cli {
 namespace {
 
 namespace fs = std::filesystem;
+using ::testing::HasSubstr;
 
 constexpr uint64_t kArenaBytes = uint64_t{16} << 20;
 
@@ -193,6 +195,25 @@ TEST_F(TableFilesTest, ScratchOfCsvIsNotInTheRegion) {
     }
   }
   EXPECT_LT(region_.max_memory(), bytes + bytes / 4);
+}
+
+TEST_F(TableFilesTest, ATruncatedArrowFileIsSaidToBeTruncated) {
+  const std::string path = Write("t.arrow", *MakeTable(10'000));
+  fs::resize_file(path, fs::file_size(path) / 2);
+  const arrow::Status cut = Read(path).status();
+  EXPECT_TRUE(cut.IsInvalid()) << cut;
+  EXPECT_THAT(cut.message(), HasSubstr("t.arrow"));
+  EXPECT_THAT(cut.message(), HasSubstr("truncated"));
+}
+
+TEST_F(TableFilesTest, SuffixesAreOfAnyCase) {
+  const auto table = MakeTable(10);
+  for (const char* name : {"t.CSV", "t.Arrow", "t.ARROWS", "t.PARQUET", "t.Feather"}) {
+    EXPECT_OK(CheckSuffix(name));
+    ASSERT_OK_AND_ASSIGN(auto read, Read(Write(name, *table)));
+    EXPECT_TRUE(read->Equals(*table)) << name;
+  }
+  EXPECT_RAISES(Invalid, CheckSuffix("t.PARQUETS"));
 }
 
 TEST_F(TableFilesTest, ADecodePoolGoesOnInPrivateMemory) {
