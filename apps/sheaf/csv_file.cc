@@ -1,7 +1,7 @@
 #include "apps/sheaf/csv_file.h"
 
-#include <algorithm>
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <limits>
@@ -13,13 +13,11 @@
 #include <vector>
 
 #include <arrow/buffer.h>
-#include <arrow/chunked_array.h>
 #include <arrow/csv/chunker.h>
 #include <arrow/csv/column_builder.h>
 #include <arrow/csv/options.h>
 #include <arrow/csv/parser.h>
 #include <arrow/io/interfaces.h>
-#include <arrow/memory_pool.h>
 #include <arrow/result.h>
 #include <arrow/status.h>
 #include <arrow/table.h>
@@ -215,7 +213,6 @@ arrow::Result<std::shared_ptr<arrow::Table>> ReadCsv(
     });
   }
   ARROW_RETURN_NOT_OK(tasks->Finish() & status);
-  did_read(in_flight->bytes_done());
   return FinishTable(header.names, columns);
 }
 

@@ -174,8 +174,9 @@ arrow::Status CheckIpcFileEnd(arrow::io::RandomAccessFile* input) {
                                 " bytes do not end with a footer");
 }
 
-arrow::Result<BatchReader> OpenIpcFile(std::shared_ptr<arrow::io::RandomAccessFile> input,
-                                       DecodePool* pool, ProgressFn progress) {
+arrow::Result<BatchReader> OpenIpcFile(
+    const std::shared_ptr<arrow::io::RandomAccessFile>& input, DecodePool* pool,
+    ProgressFn progress) {
   ARROW_RETURN_NOT_OK(CheckIpcFileEnd(input.get()));
   ARROW_ASSIGN_OR_RAISE(auto file,
                         arrow::ipc::RecordBatchFileReader::Open(input, IpcOptions(pool)));
@@ -203,7 +204,7 @@ arrow::Status CheckIpcStreamStart(arrow::io::RandomAccessFile* input) {
 }
 
 arrow::Result<BatchReader> OpenIpcStream(
-    std::shared_ptr<arrow::io::RandomAccessFile> input, DecodePool* pool,
+    const std::shared_ptr<arrow::io::RandomAccessFile>& input, DecodePool* pool,
     ProgressFn progress) {
   ARROW_RETURN_NOT_OK(CheckIpcStreamStart(input.get()));
   ARROW_ASSIGN_OR_RAISE(
@@ -236,6 +237,7 @@ arrow::Result<BatchReader> OpenCsv(
                                       static_cast<double>(std::max<int64_t>(read, 1))));
   }
   ARROW_RETURN_NOT_OK(table.status());
+  progress(1);
   return std::make_shared<arrow::TableBatchReader>(*std::move(table));
 }
 
@@ -306,7 +308,7 @@ arrow::Result<BatchReader> OpenTableFile(const std::string& path,
   }();
   ARROW_RETURN_NOT_OK(Explain(inner.status(), path, suffix));
   // Errors in later batches name the file as well.
-  auto reader = *inner;
+  const auto& reader = *inner;
   auto next = [reader, pool, path,
                suffix]() -> arrow::Result<std::shared_ptr<arrow::RecordBatch>> {
     auto batch = reader->Next();
