@@ -1,17 +1,23 @@
 #include "platform/file.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
-#include <sys/sysinfo.h>
+#include <sys/statfs.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <charconv>
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
+#include <fstream>
+#include <functional>
+#include <limits>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <utility>
 
@@ -80,23 +86,46 @@ bool IsSameFile(int fd, const std::string& path) {
          ours.st_dev == named.st_dev && ours.st_ino == named.st_ino;
 }
 
+/// Lines of a lock file: the pid, then the note.
 std::string LockOwnerText(int fd) {
-  char text[16];
-  const ssize_t size = ::pread(fd, text, sizeof(text), 0);
+  std::array<char, 1024> block;
+  const ssize_t size = ::pread(fd, block.data(), block.size(), 0);
+  const std::string_view text(block.data(), size > 0 ? static_cast<size_t>(size) : 0);
   int pid = 0;
-  if (size <= 0 || std::from_chars(text, text + size, pid).ec != std::errc()) {
-    return "another process";
-  }
-  return "process " + std::to_string(pid);
+  const auto parsed = std::from_chars(text.data(), text.data() + text.size(), pid);
+  if (parsed.ec != std::errc()) return "another process";
+  const size_t pid_size = static_cast<size_t>(parsed.ptr - text.data());
+  std::string_view note = text.substr(std::min(text.size(), pid_size + 1));
+  note = note.substr(0, note.find('\n'));
+  return "process " + std::to_string(pid) + (note.empty() ? "" : ", ") +
+         std::string(note);
 }
 
-arrow::Status WriteLockOwner(int fd, const std::string& path) {
-  const std::string text = std::to_string(::getpid()) + "\n";
+arrow::Status WriteLockOwner(int fd, const std::string& path, const std::string& note) {
+  const std::string text = std::to_string(::getpid()) + "\n" + note + "\n";
   if (::ftruncate(fd, 0) != 0 ||
       ::pwrite(fd, text.data(), text.size(), 0) != CheckedCast<ssize_t>(text.size())) {
     return OsError("cannot write the pid to lock file", path);
   }
   return arrow::Status::OK();
+}
+
+/// Memory that the kernel could give out now; the largest number if it does not say.
+uint64_t AvailableMemoryBytes() {
+  std::ifstream file("/proc/meminfo");
+  std::string name;
+  uint64_t kib = 0;
+  std::string unit;
+  while (file >> name >> kib >> unit) {
+    if (name == "MemAvailable:") return kib * 1024;
+  }
+  return std::numeric_limits<uint64_t>::max();
+}
+
+arrow::Result<struct statfs> FileSystemOf(const std::string& path) {
+  struct statfs status;
+  if (::statfs(path.c_str(), &status) == 0) return status;
+  return OsError("cannot ask for the file system of", path);
 }
 
 }  // namespace
@@ -178,14 +207,30 @@ arrow::Status FreeFileRange(int fd, uint64_t offset, uint64_t size_bytes) {
 }
 
 arrow::Result<uint64_t> FileSystemFreeBytes(const std::string& path) {
-  struct statvfs status;
-  if (::statvfs(path.c_str(), &status) != 0) {
-    return OsError("cannot ask for the free space of", path);
+  ARROW_ASSIGN_OR_RAISE(const struct statfs status, FileSystemOf(path));
+  const uint64_t free_bytes = status.f_bavail * static_cast<uint64_t>(status.f_frsize);
+  if (status.f_type != TMPFS_MAGIC) return free_bytes;
+  const uint64_t memory_bytes = AvailableMemoryBytes();
+  // One without a limit reports no blocks at all.
+  return status.f_blocks == 0 ? memory_bytes : std::min(free_bytes, memory_bytes);
+}
+
+arrow::Result<bool> IsMemoryFileSystem(const std::string& path) {
+  ARROW_ASSIGN_OR_RAISE(const struct statfs status, FileSystemOf(path));
+  return status.f_type == TMPFS_MAGIC;
+}
+
+arrow::Status CheckPrivateFolder(const std::string& path) {
+  struct stat status;
+  if (::lstat(path.c_str(), &status) != 0) return OpenError("cannot look at", path);
+  if (!S_ISDIR(status.st_mode)) {
+    return arrow::Status::IOError(path, " is not a folder");
   }
-  if (status.f_blocks != 0) return uint64_t{status.f_bavail} * status.f_frsize;
-  struct sysinfo memory;  // A tmpfs without a limit reports no blocks at all.
-  if (::sysinfo(&memory) != 0) return OsError("cannot ask for free memory for", path);
-  return uint64_t{memory.freeram} * memory.mem_unit;
+  if (status.st_uid != ::geteuid() || (status.st_mode & kWritableByOthers) != 0) {
+    return arrow::Status::IOError("folder ", path,
+                                  " is not private: ", OwnerAndMode(path));
+  }
+  return arrow::Status::OK();
 }
 
 arrow::Status MakePrivateFolder(const std::string& path) {
@@ -199,16 +244,34 @@ arrow::Status MakePrivateFolder(const std::string& path) {
   if (::mkdir(path.c_str(), kPrivateFolderMode) != 0 && errno != EEXIST) {
     return OpenError("cannot create folder", path);
   }
-  struct stat status;
-  if (::lstat(path.c_str(), &status) != 0) return OsError("cannot look at", path);
-  if (!S_ISDIR(status.st_mode)) {
-    return arrow::Status::IOError(path, " is not a folder");
+  return CheckPrivateFolder(path);
+}
+
+arrow::Status RemoveFile(const std::string& path) {
+  if (::unlink(path.c_str()) == 0 || errno == ENOENT) return arrow::Status::OK();
+  return OsError("cannot remove", path);
+}
+
+arrow::Status RemoveEmptyFolder(const std::string& path) {
+  if (::rmdir(path.c_str()) == 0 || errno == ENOENT || errno == ENOTEMPTY ||
+      errno == EEXIST) {
+    return arrow::Status::OK();
   }
-  if (status.st_uid != ::geteuid() || (status.st_mode & kWritableByOthers) != 0) {
-    return arrow::Status::IOError("folder ", path,
-                                  " is not private: ", OwnerAndMode(path));
+  return OsError("cannot remove folder", path);
+}
+
+arrow::Status RemoveOwnFiles(const std::string& folder,
+                             const std::function<bool(std::string_view)>& is_own) {
+  std::error_code error;
+  std::filesystem::directory_iterator entry(folder, error);
+  if (error == std::errc::no_such_file_or_directory) return arrow::Status::OK();
+  for (; !error && entry != std::filesystem::directory_iterator();
+       entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
+    if (is_own(name)) ARROW_RETURN_NOT_OK(RemoveFile(folder + "/" + name));
   }
-  return arrow::Status::OK();
+  if (error) return OsError("cannot list", folder, error.value());
+  return RemoveEmptyFolder(folder);
 }
 
 arrow::Status RemoveAll(const std::string& path) {
@@ -218,7 +281,8 @@ arrow::Status RemoveAll(const std::string& path) {
   return arrow::Status::OK();
 }
 
-arrow::Result<FileLock> FileLock::Acquire(const std::string& path) {
+arrow::Result<FileLock> FileLock::Acquire(const std::string& path,
+                                          const std::string& note) {
   for (int i = 0; i < kLockRetriesMax; ++i) {
     UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW,
                        kPrivateFileMode));
@@ -230,22 +294,29 @@ arrow::Result<FileLock> FileLock::Acquire(const std::string& path) {
                                           LockOwnerText(fd.get()));
     }
     if (!IsSameFile(fd.get(), path)) continue;
-    ARROW_RETURN_NOT_OK(WriteLockOwner(fd.get(), path));
-    return FileLock(std::move(fd));
+    ARROW_RETURN_NOT_OK(WriteLockOwner(fd.get(), path, note));
+    return FileLock(std::move(fd), path);
   }
   return arrow::Status::IOError("lock file ", path, " is removed again and again");
 }
 
 arrow::Result<bool> FileLock::IsHeld(const std::string& path) {
+  ARROW_ASSIGN_OR_RAISE(const std::string holder, HolderOf(path));
+  return !holder.empty();
+}
+
+arrow::Result<std::string> FileLock::HolderOf(const std::string& path) {
   UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
   if (!fd.valid()) {
-    if (errno == ENOENT) return false;
+    if (errno == ENOENT) return "";
     return OpenError("cannot open lock file", path);
   }
   struct flock lock = WholeFileLock();
   if (::fcntl(fd.get(), F_OFD_GETLK, &lock) != 0)
     return OsError("cannot query lock", path);
-  return lock.l_type != F_UNLCK;
+  return lock.l_type == F_UNLCK ? "" : LockOwnerText(fd.get());
 }
+
+arrow::Status FileLock::Remove() const { return RemoveFile(path_); }
 
 }  // namespace sheaf::platform

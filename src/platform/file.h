@@ -3,8 +3,10 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include <arrow/result.h>
@@ -52,30 +54,55 @@ arrow::Status AllocateFileRange(int fd, uint64_t offset, uint64_t size_bytes);
 /// \brief Give whole pages of the range back to the file system (a hole, reads as zeros).
 arrow::Status FreeFileRange(int fd, uint64_t offset, uint64_t size_bytes);
 
-/// \brief Free bytes of the file system that holds `path` (a folder or file).
+/// \brief Free bytes of the file system that holds `path` (a folder or file). Of a tmpfs
+/// no more than the host's available memory: its limit may be larger, and to take more
+/// than there is would end in a kill, not in an error.
 arrow::Result<uint64_t> FileSystemFreeBytes(const std::string& path);
+/// \brief True if files there take the host's memory: `path` lies in a tmpfs.
+arrow::Result<bool> IsMemoryFileSystem(const std::string& path);
 
-/// \brief Create `path` and missing parents with mode 0700; refuse one that another user
-/// owns or others may write.
+/// \brief IOError if `path` is no folder, another user owns it or others may write it;
+/// KeyError if there is none.
+arrow::Status CheckPrivateFolder(const std::string& path);
+/// \brief Create `path` and missing parents with mode 0700; refuse one that
+/// CheckPrivateFolder refuses.
 arrow::Status MakePrivateFolder(const std::string& path);
 
-/// \brief Remove a file or a folder with all below it; OK if there is none.
+/// \brief Remove a file; OK if there is none.
+arrow::Status RemoveFile(const std::string& path);
+/// \brief Remove a folder; OK if there is none. One that is not empty stays: OK too.
+arrow::Status RemoveEmptyFolder(const std::string& path);
+/// \brief Remove the files in `folder` (not below it) whose names `is_own` knows, then
+/// the folder if that left it empty. How a folder goes that may hold files of others.
+arrow::Status RemoveOwnFiles(const std::string& folder,
+                             const std::function<bool(std::string_view)>& is_own);
+/// \brief Remove a file or a folder with all below it; OK if there is none. Never for a
+/// path that a user chose.
 arrow::Status RemoveAll(const std::string& path);
 
-/// \brief An exclusive lock of `path` (created 0600, holds the owner's pid as text), held
-/// until destruction, inherited by fork with the descriptor. AlreadyExists, naming the
-/// pid, if held. It is a lock of the open file description, as flock's, but F_OFD_SETLK:
-/// that one can be asked for without being taken, so that IsHeld never makes an Acquire
-/// fail.
+/// \brief An exclusive lock of `path` (created 0600, holds the owner's pid and note as
+/// text), held until destruction, inherited by fork with the descriptor. It is a lock of
+/// the open file description, as flock's, but F_OFD_SETLK: that one can be asked for
+/// without being taken, so that IsHeld never makes an Acquire fail.
 class FileLock {
  public:
-  static arrow::Result<FileLock> Acquire(const std::string& path);
+  /// \brief AlreadyExists, naming pid and note of the holder, if held. `note` is one line
+  /// for whoever is refused.
+  static arrow::Result<FileLock> Acquire(const std::string& path,
+                                         const std::string& note = "");
   /// True if some process holds the lock at `path`; false if none or no file.
   static arrow::Result<bool> IsHeld(const std::string& path);
+  /// \brief "process 17", and the note it left; empty if nobody holds the lock.
+  static arrow::Result<std::string> HolderOf(const std::string& path);
+
+  /// \brief Remove the file while it is still locked: who gets the lock next makes a new
+  /// one.
+  arrow::Status Remove() const;
 
  private:
-  explicit FileLock(UniqueFd fd) : fd_(std::move(fd)) {}
+  FileLock(UniqueFd fd, std::string path) : fd_(std::move(fd)), path_(std::move(path)) {}
   UniqueFd fd_;
+  std::string path_;
 };
 
 /// \brief A shared mapping of [0, size) of a file, unmapped on destruction.

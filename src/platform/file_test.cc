@@ -164,6 +164,35 @@ TEST(FileSystemFreeBytes, KnowsFoldersAndMissingOnes) {
   EXPECT_TRUE(FileSystemFreeBytes(folder.File("none")).status().IsIOError());
 }
 
+TEST(RemoveOwnFiles, WhatOthersPutThereStays) {
+  const TestFolder folder;
+  const auto is_own = [](std::string_view name) { return name.starts_with("own"); };
+  const std::string path = folder.File("f");
+  ASSERT_OK(MakePrivateFolder(path + "/own-folder-of-another"));
+  ASSERT_OK(CreateFile(path + "/own", 1));
+  ASSERT_OK(CreateFile(path + "/other", 1));
+  EXPECT_RAISES(IOError, RemoveOwnFiles(path, is_own));  // A folder is no file.
+  ASSERT_OK(RemoveEmptyFolder(path + "/own-folder-of-another"));
+  ASSERT_OK(RemoveOwnFiles(path, is_own));
+  EXPECT_FALSE(std::filesystem::exists(path + "/own"));
+  EXPECT_TRUE(std::filesystem::exists(path + "/other"));
+  ASSERT_OK(RemoveEmptyFolder(path));
+  EXPECT_TRUE(std::filesystem::exists(path));
+  ASSERT_OK(RemoveFile(path + "/other"));
+  ASSERT_OK(RemoveFile(path + "/other"));
+  ASSERT_OK(RemoveOwnFiles(path, is_own));
+  EXPECT_FALSE(std::filesystem::exists(path));
+  ASSERT_OK(RemoveOwnFiles(path, is_own));
+}
+
+TEST(CheckPrivateFolder, NamesWhatIsWrong) {
+  const TestFolder folder;
+  EXPECT_RAISES(KeyError, CheckPrivateFolder(folder.File("none")));
+  ASSERT_OK(CheckPrivateFolder(folder.path()));
+  ASSERT_EQ(::chmod(folder.path().c_str(), 0777), 0);
+  EXPECT_RAISES(IOError, CheckPrivateFolder(folder.path()));
+}
+
 TEST(MakePrivateFolder, CreatesParentsAndAcceptsItsOwn) {
   const TestFolder folder;
   const std::string path = folder.File("a/b/c");
@@ -224,6 +253,26 @@ TEST(FileLock, SecondOwnerIsRefusedAndToldWhoHoldsIt) {
   ASSERT_OK_AND_ASSIGN(const bool held, FileLock::IsHeld(path));
   EXPECT_FALSE(held);
   ASSERT_OK(FileLock::Acquire(path).status());
+}
+
+TEST(FileLock, WhoIsRefusedReadsTheOwnersNote) {
+  const TestFolder folder;
+  const std::string path = folder.File("lock");
+  ASSERT_OK_AND_ASSIGN(const FileLock lock, FileLock::Acquire(path, "ask nicely"));
+  const std::string holder = "process " + std::to_string(::getpid()) + ", ask nicely";
+  EXPECT_NE(FileLock::Acquire(path).status().message().find(holder), std::string::npos);
+  ASSERT_OK_AND_ASSIGN(const std::string found, FileLock::HolderOf(path));
+  EXPECT_EQ(found, holder);
+}
+
+TEST(FileLock, RemovedByItsOwnerIsFree) {
+  const TestFolder folder;
+  const std::string path = folder.File("lock");
+  ASSERT_OK_AND_ASSIGN(const FileLock lock, FileLock::Acquire(path));
+  ASSERT_OK(lock.Remove());
+  EXPECT_FALSE(std::filesystem::exists(path));
+  ASSERT_OK_AND_ASSIGN(const FileLock next, FileLock::Acquire(path));
+  EXPECT_TRUE(std::filesystem::exists(path));
 }
 
 TEST(FileLock, NoFileIsNotHeld) {

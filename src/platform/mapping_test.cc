@@ -317,6 +317,21 @@ TEST_F(TmpfsTest, AdvisedMappingGetsHugePages) {
   EXPECT_EQ(readers_page_size, page_size);
 }
 
+TEST(FileSystemFreeBytes, OfATmpfsIsNoMoreThanTheHostHas) {
+  const TestFolder folder;
+  constexpr uint64_t kPetabyte = uint64_t{1} << 50;
+  const arrow::Status status = MountHugeTmpfs(folder.path(), kPetabyte);
+  if (!status.ok()) GTEST_SKIP() << status.message();
+  const auto free_bytes = FileSystemFreeBytes(folder.path());
+  const auto takes_memory = IsMemoryFileSystem(folder.path());
+  ASSERT_OK(Unmount(folder.path()));
+  ASSERT_OK(free_bytes);
+  EXPECT_GT(*free_bytes, 0);
+  EXPECT_LT(*free_bytes, kPetabyte);
+  ASSERT_OK(takes_memory);
+  EXPECT_TRUE(*takes_memory);
+}
+
 TEST(BackingPageSize, KnowsOrdinaryMemory) {
   int on_stack = 0;
   ASSERT_OK_AND_ASSIGN(const uint64_t page_size, BackingPageSize(&on_stack));

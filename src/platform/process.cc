@@ -29,6 +29,9 @@ namespace {
 #ifndef SYS_pidfd_open  // Linux 5.3; one number on all architectures.
 #  define SYS_pidfd_open 434
 #endif
+#ifndef SYS_pidfd_send_signal  // Linux 5.1
+#  define SYS_pidfd_send_signal 424
+#endif
 #ifndef SYS_close_range  // Linux 5.9
 #  define SYS_close_range 436
 #endif
@@ -129,6 +132,14 @@ bool HasExited(const UniqueFd& pidfd) {
     ready = ::poll(&poll, 1, 0);
   } while (ready < 0 && errno == EINTR);
   return ready == 1 && (poll.revents & POLLIN) != 0;
+}
+
+arrow::Status SendSignal(const UniqueFd& pidfd, int signal_number) {
+  if (::syscall(SYS_pidfd_send_signal, pidfd.get(), signal_number, nullptr, 0) == 0 ||
+      errno == ESRCH) {
+    return arrow::Status::OK();
+  }
+  return OsError("cannot send", "signal " + std::to_string(signal_number));
 }
 
 int CurrentProcessId() { return ::getpid(); }

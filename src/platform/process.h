@@ -20,6 +20,8 @@ namespace sheaf::platform {
 arrow::Result<UniqueFd> OpenPidFd(int pid);
 /// \brief True once the process behind `pidfd` has ended.
 bool HasExited(const UniqueFd& pidfd);
+/// \brief Send a signal to that very process; OK if it has ended.
+arrow::Status SendSignal(const UniqueFd& pidfd, int signal_number);
 
 int CurrentProcessId();
 uint32_t CurrentUserId();
