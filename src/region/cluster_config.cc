@@ -5,6 +5,7 @@
 #include <charconv>
 #include <cstdint>
 #include <cstdlib>
+#include <filesystem>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -34,14 +35,6 @@ constexpr int64_t kPostedDelayMaxUs = 3'600'000'000;
 bool IsNameCharacter(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
          c == '-' || c == '_' || c == '.';
-}
-
-arrow::Status CheckName(const std::string& name) {
-  const bool good = !name.empty() && name.size() <= kNameSizeMax && name[0] != '.' &&
-                    std::ranges::all_of(name, IsNameCharacter);
-  if (good) return arrow::Status::OK();
-  return arrow::Status::Invalid("name: '", name, "' must be 1 to ", kNameSizeMax,
-                                " letters, digits, '-', '_' or '.', not a leading '.'");
 }
 
 arrow::Status CheckRange(const char* key, uint64_t value, uint64_t min, uint64_t max) {
@@ -91,6 +84,11 @@ arrow::Status CheckSizes(const ClusterConfig& config) {
 }
 
 arrow::Status CheckFolders(const ClusterConfig& config) {
+  if (config.memory_folder.empty()) {
+    return arrow::Status::Invalid("memory_folder: backend ", ToString(config.backend),
+                                  " needs one: say where with --folder, or with this key "
+                                  "of the cluster file");
+  }
   ARROW_RETURN_NOT_OK(CheckFolder("memory_folder", config.memory_folder));
   ARROW_RETURN_NOT_OK(CheckFolder("runtime_folder", config.runtime_folder));
   const std::string longest = config.socket_path(NodeId{config.nodes_max - 1});
@@ -122,6 +120,8 @@ struct Unit {
   const char* name;
   uint32_t shift;
 };
+/// Six digits behind the point; a TiB times that fits in 64 bits.
+constexpr uint64_t kFractionScaleMax = 1'000'000;
 constexpr std::array<Unit, 5> kUnits = {
     {{"TiB", 40}, {"GiB", 30}, {"MiB", 20}, {"KiB", 10}, {"B", 0}}};
 
@@ -155,6 +155,10 @@ std::string ClusterConfig::segment_folder(SegmentId segment) const {
   return memory_folder + "/node" + std::to_string(segment.value);
 }
 
+std::string ClusterConfig::segment_lock_path(SegmentId segment) const {
+  return segment_folder(segment) + ".lock";
+}
+
 std::string ClusterConfig::socket_path(NodeId node) const {
   return runtime_folder + "/node" + std::to_string(node.value) + ".sock";
 }
@@ -179,8 +183,17 @@ void ClusterConfig::ApplyDefaults() {
   }
 }
 
+arrow::Status ClusterConfig::CheckCoherence() const {
+  if (backend != Backend::kSim || coherence == Coherence::kSoftware) {
+    return arrow::Status::OK();
+  }
+  return arrow::Status::Invalid(
+      "coherence: backend sim has coherence \"software\": it "
+      "simulates memory that is not coherent between nodes");
+}
+
 arrow::Status ClusterConfig::Validate() const {
-  ARROW_RETURN_NOT_OK(CheckName(name));
+  ARROW_RETURN_NOT_OK(CheckClusterName(name));
   ARROW_RETURN_NOT_OK(CheckCounts(*this));
   ARROW_RETURN_NOT_OK(CheckSizes(*this));
   ARROW_RETURN_NOT_OK(CheckFolders(*this));
@@ -232,19 +245,34 @@ arrow::Result<platform::SettleClass> ParseSettleClass(std::string_view text) {
 arrow::Result<uint64_t> ParseSize(std::string_view text) {
   const auto malformed = [&] {
     return arrow::Status::Invalid("'", text,
-                                  "' is not a size: write 4GiB, 64MiB or bytes");
+                                  "' is not a size: write 4GiB, 1.5GiB, 64MiB or bytes");
   };
   uint64_t value = 0;
   const auto [end, error] =
       std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc()) return malformed();
-  std::string_view unit = text.substr(static_cast<size_t>(end - text.data()));
-  while (!unit.empty() && unit.front() == ' ') unit.remove_prefix(1);
-  if (unit.empty()) return value;
+  std::string_view rest = text.substr(static_cast<size_t>(end - text.data()));
+  uint64_t fraction = 0;  // In units of 1 / scale.
+  uint64_t scale = 1;
+  if (!rest.empty() && rest.front() == '.') {
+    rest.remove_prefix(1);
+    for (; scale < kFractionScaleMax && !rest.empty() && rest.front() >= '0' &&
+           rest.front() <= '9';
+         rest.remove_prefix(1)) {
+      fraction = fraction * 10 + static_cast<uint64_t>(rest.front() - '0');
+      scale *= 10;
+    }
+    if (scale == 1) return malformed();
+  }
+  while (!rest.empty() && rest.front() == ' ') rest.remove_prefix(1);
+  if (rest.empty() && scale == 1) return value;
   const auto* found =
-      std::ranges::find_if(kUnits, [&](const Unit& u) { return unit == u.name; });
-  if (found == kUnits.end() || value > (UINT64_MAX >> found->shift)) return malformed();
-  return value << found->shift;
+      std::ranges::find_if(kUnits, [&](const Unit& u) { return rest == u.name; });
+  if (found == kUnits.end() || value > (UINT64_MAX >> found->shift) ||
+      (scale > 1 && found->shift == 0)) {
+    return malformed();
+  }
+  return (value << found->shift) + (fraction << found->shift) / scale;
 }
 
 std::string FormatSize(uint64_t size_bytes) {
@@ -253,6 +281,14 @@ std::string FormatSize(uint64_t size_bytes) {
     return IsAligned(size_bytes, uint64_t{1} << unit.shift);
   });
   return std::to_string(size_bytes >> found->shift) + found->name;
+}
+
+arrow::Status CheckClusterName(const std::string& name) {
+  const bool good = !name.empty() && name.size() <= kNameSizeMax && name[0] != '.' &&
+                    std::ranges::all_of(name, IsNameCharacter);
+  if (good) return arrow::Status::OK();
+  return arrow::Status::Invalid("name: '", name, "' must be 1 to ", kNameSizeMax,
+                                " letters, digits, '-', '_' or '.', not a leading '.'");
 }
 
 std::string DefaultMemoryFolder(const std::string& name) {
@@ -264,7 +300,10 @@ std::string RuntimeRoot() {
   const std::string otherwise =
       session.empty() ? "/tmp/sheaf-" + std::to_string(platform::CurrentUserId())
                       : session + "/sheaf";
-  return EnvironmentOr("SHEAF_RUNTIME_DIR", otherwise);
+  // Daemons read it in another working folder than their starter.
+  std::error_code ignored;
+  return std::filesystem::absolute(EnvironmentOr("SHEAF_RUNTIME_DIR", otherwise), ignored)
+      .string();
 }
 
 std::string ClusterFilePath(const std::string& name) {

@@ -61,6 +61,7 @@ struct ClusterConfig {
   /// Where segment `k` is mapped when that range is free: segments lie side by side.
   uint64_t segment_base_address(SegmentId segment) const;
   std::string segment_folder(SegmentId segment) const;
+  std::string segment_lock_path(SegmentId segment) const;
   std::string socket_path(NodeId node) const;
   std::string lock_path(NodeId node) const;
   std::string log_path(NodeId node) const;
@@ -72,6 +73,8 @@ struct ClusterConfig {
   /// \brief Invalid, naming the key, if a value is out of range or two contradict each
   /// other.
   arrow::Status Validate() const;
+  /// \brief Invalid if somebody asked for a coherence that the backend does not have.
+  arrow::Status CheckCoherence() const;
   std::string ToToml() const;
   /// \brief Parse, apply defaults and validate. Invalid names file, line and key; unknown
   /// keys are errors.
@@ -93,8 +96,8 @@ arrow::Result<Backend> ParseBackend(std::string_view text);
 arrow::Result<Coherence> ParseCoherence(std::string_view text);
 arrow::Result<platform::SettleClass> ParseSettleClass(std::string_view text);
 
-/// \brief "4GiB", "64 MiB", "4096" as bytes. Units B, KiB, MiB, GiB, TiB; Invalid
-/// otherwise.
+/// \brief "4GiB", "1.5 GiB", "4096" as bytes, rounded down. Units B, KiB, MiB, GiB, TiB;
+/// Invalid otherwise.
 arrow::Result<uint64_t> ParseSize(std::string_view text);
 /// \brief The shortest text that ParseSize reads back exactly.
 std::string FormatSize(uint64_t size_bytes);
@@ -107,6 +110,9 @@ std::string DefaultMemoryFolder(const std::string& name);
 /// \brief Folder for sockets, locks and logs of all clusters of this user:
 /// $SHEAF_RUNTIME_DIR, else $XDG_RUNTIME_DIR/sheaf, else /tmp/sheaf-<uid>.
 std::string RuntimeRoot();
+/// \brief Invalid unless `name` can be a cluster's: 1 to 64 letters, digits, '-', '_' or
+/// '.', the first no '.'. It becomes part of paths.
+arrow::Status CheckClusterName(const std::string& name);
 /// \brief Path of the cluster file of cluster `name` on this host:
 /// `<root>/<name>/cluster.toml`.
 std::string ClusterFilePath(const std::string& name);

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <string>
 
@@ -96,7 +97,10 @@ TEST(ClusterConfig, ValuesOutOfRangeNameLineAndKey) {
   EXPECT_THAT(ErrorOf("name = 'a/b'"), HasSubstr("name"));
   EXPECT_THAT(ErrorOf("name = '..'"), HasSubstr("name"));
   EXPECT_THAT(ErrorOf("memory_folder = 'here'"), HasSubstr("absolute"));
-  EXPECT_THAT(ErrorOf("backend = 'file'"), HasSubstr("memory_folder"));
+  EXPECT_THAT(ErrorOf("backend = 'file'"),
+              HasSubstr("memory_folder: backend file needs"));
+  EXPECT_THAT(ErrorOf("\ncoherence = 'coherent'\nbackend = 'sim'"),
+              HasSubstr("c.toml:2: coherence: backend sim has coherence \"software\""));
   EXPECT_THAT(ErrorOf("\n[sim]\nline_bytes = 32"), HasSubstr("c.toml:3: sim.line_bytes"));
 }
 
@@ -134,6 +138,13 @@ TEST(ClusterConfig, LoadReadsWhatWasWritten) {
   EXPECT_EQ(read, config);
 }
 
+TEST(RuntimeRoot, IsAbsolute) {
+  ::setenv("SHEAF_RUNTIME_DIR", "here", 1);
+  const std::string root = RuntimeRoot();
+  ::unsetenv("SHEAF_RUNTIME_DIR");
+  EXPECT_EQ(root, std::filesystem::current_path().string() + "/here");
+}
+
 TEST(Size, TextIsReadBackExactly) {
   for (const uint64_t size : {uint64_t{0}, uint64_t{1}, uint64_t{1023}, uint64_t{1} << 10,
                               uint64_t{3} << 30, uint64_t{5} << 40, ~uint64_t{0}}) {
@@ -143,9 +154,19 @@ TEST(Size, TextIsReadBackExactly) {
   EXPECT_EQ(FormatSize(uint64_t{4} << 30), "4GiB");
 }
 
+TEST(Size, FractionsOfAUnitAreUnderstood) {
+  ASSERT_OK_AND_ASSIGN(const uint64_t half, ParseSize("4.5GiB"));
+  EXPECT_EQ(half, uint64_t{9} << 29);
+  ASSERT_OK_AND_ASSIGN(const uint64_t small, ParseSize("0.000001 TiB"));
+  EXPECT_EQ(small, 1099511);  // Rounded down.
+  ASSERT_OK_AND_ASSIGN(const uint64_t largest, ParseSize("16777215.999999TiB"));
+  EXPECT_EQ(largest >> 40, 16777215);
+}
+
 TEST(Size, NonsenseIsRefused) {
-  for (const char* text : {"", "GiB", "-1", "1.5GiB", "4gib", "4GiBs", "99999999999TiB",
-                           "18446744073709551616", "0x10"}) {
+  for (const char* text : {"", "GiB", "-1", "1.GiB", ".5GiB", "1.5", "1.5B", "1.5.5GiB",
+                           "1.1234567GiB", "16777216.0TiB", "4gib", "4GiBs",
+                           "99999999999TiB", "18446744073709551616", "0x10"}) {
     EXPECT_RAISES(Invalid, ParseSize(text)) << text;
   }
 }

@@ -269,8 +269,11 @@ arrow::Result<ClusterConfig> ClusterConfig::FromToml(const std::string& text,
   ClusterConfig config = std::move(defaults);
   TableReader reader(parsed.table(), file_name, "");
   ARROW_RETURN_NOT_OK(ReadCluster(&reader, file_name, &config));
+  // Before the defaults, which make the simulator software.
+  arrow::Status status;
+  if (parsed.table().contains("coherence")) status = config.CheckCoherence();
   config.ApplyDefaults();
-  const arrow::Status status = config.Validate();
+  if (status.ok()) status = config.Validate();
   if (!status.ok()) return AddPlace(status, parsed.table(), file_name);
   return config;
 }
