@@ -50,7 +50,8 @@ arrow::Result<std::unique_ptr<Home>> Home::Make(region::Region* region,
                                                 const Scheduler* clock,
                                                 uint64_t incarnation) {
   std::unique_ptr<Home> home(new Home(region, clock, incarnation));
-  if (region->config().prealloc) ARROW_RETURN_NOT_OK(home->space_.WarmAll());
+  ARROW_RETURN_NOT_OK(region->config().prealloc ? home->space_.WarmAll()
+                                                : home->space_.WarmFirst());
   return home;
 }
 

@@ -221,22 +221,18 @@ void Server::Impl::OnNodeMessage(NodeId from, const format::Message& message,
                              format::EnumNameBody(message.body_type()))));
 }
 
-// Slow, and tells nothing before memory is there and this process has looked at some of
-// it.
+// Slow, and tells nothing before memory is there (the home warmed the first extent) and
+// this process has looked at it.
 uint64_t Server::Impl::FindBackingPageSize() const {
-  const uint8_t* warm =
-      region_->own_segment().data().data() + home_->space().warm().first_warm_offset();
+  const uint8_t* warm = region_->own_segment().data().data();
   platform::SharedWord(reinterpret_cast<const uint64_t*>(warm)).LoadAcquire();
   return platform::BackingPageSize(warm).ValueOr(kBasePageBytes);
 }
 
 void Server::Impl::PublishStatistics() {
   Statistics statistics = home_->statistics();
-  if (backing_page_bytes_ == 0 && home_->space().warm().warm_bytes() > 0) {
-    backing_page_bytes_ = FindBackingPageSize();
-  }
-  statistics.backing_page_bytes =
-      backing_page_bytes_ == 0 ? kBasePageBytes : backing_page_bytes_;
+  if (backing_page_bytes_ == 0) backing_page_bytes_ = FindBackingPageSize();
+  statistics.backing_page_bytes = backing_page_bytes_;
   lines_->Publish(statistics);
 }
 

@@ -22,6 +22,7 @@
 #include "directory/catalog.h"
 #include "format/layout.h"
 #include "format/message.h"
+#include "platform/file.h"
 #include "platform/process.h"
 #include "platform/unix_socket.h"
 #include "region/control_line.h"
@@ -97,6 +98,19 @@ class ServerTest : public ::testing::Test {
   std::vector<std::unique_ptr<ServerThread>> servers_;
   std::shared_ptr<region::Region> region_;
 };
+
+TEST_F(ServerTest, ThePageSizeIsKnownFromTheStart) {
+  const uint64_t at_start = ReadStatistics(*region_, 0).backing_page_bytes;
+  auto client = Connect(0);
+  ASSERT_OK_AND_ASSIGN(const auto grant, client->RequestGrant(kMiB));
+  const auto* granted = reinterpret_cast<const volatile uint8_t*>(
+      region_->own_segment().data().data() + grant.offset);
+  EXPECT_EQ(*granted, 0);
+  ASSERT_OK_AND_ASSIGN(
+      const uint64_t found,
+      platform::BackingPageSize(region_->own_segment().data().data() + grant.offset));
+  EXPECT_EQ(at_start, found);
+}
 
 TEST_F(ServerTest, ATableIsPutFoundAndRemoved) {
   auto client = Connect(0);

@@ -9,6 +9,7 @@
 
 #include "alloc/range.h"
 #include "daemon/grant_table.h"
+#include "format/layout.h"
 #include "platform/cache.h"
 #include "region/region.h"
 
@@ -83,5 +84,6 @@ void Space::SettleOpenRanges(uint32_t grant) {
 }
 
 arrow::Status Space::WarmAll() { return warm_.Warm({0, segment_->data().size_bytes()}); }
+arrow::Status Space::WarmFirst() { return warm_.Warm({0, format::kExtentBytes}); }
 
 }  // namespace sheaf::daemon

@@ -49,6 +49,8 @@ class Space {
 
   /// \brief Touch the whole data part now (--prealloc).
   arrow::Status WarmAll();
+  /// \brief Touch one extent: from the start it can be seen which pages back the data.
+  arrow::Status WarmFirst();
 
   alloc::RangeMap& ranges() { return ranges_; }
   const alloc::RangeMap& ranges() const { return ranges_; }

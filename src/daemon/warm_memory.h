@@ -23,7 +23,6 @@ class WarmMemory {
   arrow::Status Warm(const alloc::Range& range);
 
   uint64_t warm_bytes() const { return warm_bytes_; }
-  uint64_t first_warm_offset() const { return warm_.empty() ? 0 : warm_.begin()->first; }
 
  private:
   arrow::Status WarmGap(uint64_t begin, uint64_t end);
