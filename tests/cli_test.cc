@@ -202,8 +202,10 @@ TEST_F(CommandLine, UpRefusesWhatCannotBe) {
   EXPECT_EQ(typo.code, 1);
   EXPECT_THAT(typo.out, HasSubstr("bad.toml:2"));
   EXPECT_THAT(typo.out, HasSubstr("segment_sise"));
-  const Ran huge = Sheaf("up --prealloc --size 100TiB");
+  const Ran huge = Sheaf("up --prealloc --size 20TiB");
   EXPECT_EQ(huge.code, 1) << huge.out;
+  EXPECT_THAT(huge.out, HasSubstr("1 segments of 20TiB"));
+  EXPECT_THAT(huge.out, HasSubstr("available there: "));
   EXPECT_FALSE(fs::exists(folder_ + "/run/" + cluster_));
 }
 

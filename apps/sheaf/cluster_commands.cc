@@ -57,7 +57,7 @@ arrow::Status Up(const Global& global, const ClusterOptions& options) {
 }
 
 arrow::Status Down(const Global& global) {
-  const std::string name = ResolveClusterName(global.cluster);
+  ARROW_ASSIGN_OR_RAISE(const std::string name, ResolveClusterName(global.cluster));
   ARROW_RETURN_NOT_OK(StopCluster(name));
   if (global.json) {
     PrintJson({{"cluster", name}, {"state", "down"}});

@@ -10,6 +10,7 @@
 
 #include <arrow/result.h>
 #include <arrow/status.h>
+#include <arrow/util/cancel.h>
 
 namespace sheaf {
 
@@ -27,6 +28,7 @@ struct ClusterOptions {
   bool prealloc = false;    ///< Touch all memory now instead of when it is granted.
   std::string daemon_path;  ///< sheafd; empty: $SHEAFD, beside this program, or in PATH.
   std::chrono::milliseconds timeout{60'000};
+  arrow::StopToken stop_token;  ///< A stop that is asked for undoes what was begun.
 };
 
 /// \brief What runs.
@@ -34,17 +36,19 @@ struct ClusterStatus {
   std::string name;
   uint64_t cluster_id = 0;
   std::vector<bool>
-      node_up;  ///< One per configured node: its daemon answers on this host.
+      node_up;          ///< One per configured node: its daemon answers on this host.
+  std::string warning;  ///< Of StartCluster: what a user should know; else empty.
 };
 
 /// \brief Start one daemon per node and return when all of them answer. AlreadyExists if
-/// the cluster runs; OutOfMemory or IOError if its memory cannot be had, with what to do;
-/// nothing is left running or lying around after a failure. Any process of the user.
+/// the cluster runs, or another one in the same memory; OutOfMemory or IOError if its
+/// memory cannot be had, with what to do; Cancelled after a stop. What it began is undone
+/// after a failure, and nothing else is touched. Any process of the user.
 arrow::Result<ClusterStatus> StartCluster(const ClusterOptions& options);
 
 /// \brief End all daemons of this host and give their memory back; what crashed ones left
-/// is cleaned up as well. Tables that other processes have open stay readable to them.
-/// KeyError if there is no such cluster.
+/// is cleaned up as well; files that Sheaf did not make stay. Tables that other processes
+/// have open stay readable to them. KeyError if there is no such cluster.
 arrow::Status StopCluster(const std::string& name,
                           std::chrono::milliseconds timeout = std::chrono::milliseconds{
                               60'000});
@@ -52,7 +56,8 @@ arrow::Status StopCluster(const std::string& name,
 /// \brief State of cluster `name` on this host. KeyError if there is none.
 arrow::Result<ClusterStatus> GetClusterStatus(const std::string& name);
 
-/// \brief `name`, or $SHEAF_CLUSTER, or "default" when it is empty.
-std::string ResolveClusterName(const std::string& name);
+/// \brief `name`, or $SHEAF_CLUSTER, or "default" when it is empty. Invalid if that is
+/// not fit for a cluster's name, which becomes part of paths.
+arrow::Result<std::string> ResolveClusterName(const std::string& name);
 
 }  // namespace sheaf

@@ -1,13 +1,18 @@
 #include "sheaf/cluster.h"
 
+#include <signal.h>
+
 #include <chrono>
+#include <csignal>
 #include <cstdint>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <ios>
 #include <iterator>
+#include <memory>
 #include <ranges>
+#include <regex>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -16,6 +21,7 @@
 
 #include <arrow/result.h>
 #include <arrow/status.h>
+#include <arrow/util/cancel.h>
 
 #include "base/math.h"
 #include "client/daemon_channel.h"
@@ -37,6 +43,10 @@ using Deadline = std::chrono::nanoseconds;  // in BootTime
 
 constexpr std::chrono::milliseconds kPollPeriod{5};
 constexpr size_t kLogTailBytes = 2000;
+/// A daemon that was told to end and has no sessions ends at once.
+constexpr std::chrono::seconds kEndPatience{10};
+
+constexpr uint64_t kMiB = uint64_t{1} << 20;
 
 bool Passed(Deadline deadline) { return platform::BootTime() > deadline; }
 
@@ -61,24 +71,36 @@ arrow::Status WriteFileWhole(const std::string& path, const std::string& text) {
   return arrow::Status::OK();
 }
 
-// One starter or stopper of a cluster at a time.
-arrow::Result<platform::FileLock> LockControl(const std::string& name,
-                                              Deadline deadline) {
-  const std::string folder = region::RuntimeRoot();
-  ARROW_RETURN_NOT_OK(platform::MakePrivateFolder(folder));
-  for (;;) {
-    auto lock = platform::FileLock::Acquire(folder + "/" + name + ".control");
-    if (lock.ok() || !lock.status().IsAlreadyExists() || Passed(deadline)) return lock;
-    platform::SleepFor(kPollPeriod);
+// One starter or stopper of a cluster at a time. Leaves no file behind.
+class ControlLock {
+ public:
+  static arrow::Result<std::unique_ptr<ControlLock>> Acquire(
+      const std::string& name, Deadline deadline, const arrow::StopToken& stop_token) {
+    const std::string folder = region::RuntimeRoot();
+    ARROW_RETURN_NOT_OK(platform::MakePrivateFolder(folder));
+    for (;;) {
+      auto lock = platform::FileLock::Acquire(folder + "/" + name + ".control");
+      if (lock.ok()) return std::make_unique<ControlLock>(std::move(*lock));
+      if (!lock.status().IsAlreadyExists() || Passed(deadline)) return lock.status();
+      ARROW_RETURN_NOT_OK(stop_token.Poll());
+      platform::SleepFor(kPollPeriod);
+    }
   }
-}
+  explicit ControlLock(platform::FileLock lock) : lock_(std::move(lock)) {}
+  ~ControlLock() { static_cast<void>(lock_.Remove()); }
+  ControlLock(const ControlLock&) = delete;
+  ControlLock& operator=(const ControlLock&) = delete;
+
+ private:
+  platform::FileLock lock_;
+};
 
 bool Answers(const ClusterConfig& config, NodeId node) {
   return platform::ConnectUnix(config.socket_path(node)).ok();
 }
 
 ClusterStatus StatusOf(const ClusterConfig& config) {
-  ClusterStatus status{config.name, config.cluster_id, {}};
+  ClusterStatus status{config.name, config.cluster_id, {}, ""};
   for (uint32_t k = 0; k < config.nodes; ++k)
     status.node_up.push_back(Answers(config, {k}));
   return status;
@@ -113,12 +135,21 @@ arrow::Result<ClusterConfig> ReadConfig(const std::string& file, ClusterConfig d
   return ClusterConfig::FromToml(*text, file, std::move(defaults));
 }
 
+arrow::Result<std::string> FolderIn(const std::string& folder, const std::string& name) {
+  std::error_code error;
+  const fs::path absolute = fs::absolute(folder, error);
+  if (error) return arrow::Status::Invalid("--folder ", folder, ": ", error.message());
+  return (absolute / ("sheaf-" + name)).lexically_normal().string();
+}
+
 // Options win over the file, the file over the environment's cluster name.
 arrow::Result<ClusterConfig> MakeConfig(const ClusterOptions& options) {
   ClusterConfig defaults;
-  defaults.name = ResolveClusterName(options.name);
-  if (options.folder)
-    defaults.memory_folder = *options.folder + "/sheaf-" + defaults.name;
+  ARROW_ASSIGN_OR_RAISE(defaults.name, ResolveClusterName(options.name));
+  if (options.folder) {
+    ARROW_ASSIGN_OR_RAISE(defaults.memory_folder,
+                          FolderIn(*options.folder, defaults.name));
+  }
   ARROW_ASSIGN_OR_RAISE(ClusterConfig config, ReadConfig(options.config_file, defaults));
   if (!options.name.empty() && config.name != options.name) {
     return arrow::Status::Invalid(options.config_file, " describes cluster '",
@@ -126,7 +157,9 @@ arrow::Result<ClusterConfig> MakeConfig(const ClusterOptions& options) {
   }
   config.cluster_id = platform::RandomBits();
   config.runtime_folder = region::RuntimeRoot() + "/" + config.name;
-  if (options.folder) config.memory_folder = *options.folder + "/sheaf-" + config.name;
+  if (options.folder) {
+    ARROW_ASSIGN_OR_RAISE(config.memory_folder, FolderIn(*options.folder, config.name));
+  }
   if (options.nodes) config.nodes = *options.nodes;
   if (options.size_bytes) {
     config.segment_size_bytes = RoundUp(*options.size_bytes, format::kExtentBytes);
@@ -136,6 +169,7 @@ arrow::Result<ClusterConfig> MakeConfig(const ClusterOptions& options) {
   }
   if (options.coherence) {
     ARROW_ASSIGN_OR_RAISE(config.coherence, region::ParseCoherence(*options.coherence));
+    ARROW_RETURN_NOT_OK(config.CheckCoherence());
   }
   if (options.prealloc) config.prealloc = true;
   config.ApplyDefaults();
@@ -156,12 +190,19 @@ std::string LastLine(std::string text) {
   return text.substr(text.rfind('\n') + 1);
 }
 
-arrow::Status AwaitDaemon(const ClusterConfig& config, NodeId node, int process_id,
-                          Deadline deadline) {
-  ARROW_ASSIGN_OR_RAISE(auto pidfd, platform::OpenPidFd(process_id));
+// A daemon that this process started, to be ended again if the others do not start.
+struct StartedDaemon {
+  NodeId node;
+  platform::UniqueFd pidfd;
+};
+
+arrow::Status AwaitDaemon(const ClusterConfig& config, const StartedDaemon& daemon,
+                          Deadline deadline, const arrow::StopToken& stop_token) {
+  const NodeId node = daemon.node;
   for (;;) {
     if (Answers(config, node)) return arrow::Status::OK();
-    if (platform::HasExited(pidfd)) {
+    ARROW_RETURN_NOT_OK(stop_token.Poll());
+    if (platform::HasExited(daemon.pidfd)) {
       return arrow::Status::IOError("the daemon of node ", node.value,
                                     " did not start: ", LastLine(LogTail(config, node)));
     }
@@ -174,23 +215,43 @@ arrow::Status AwaitDaemon(const ClusterConfig& config, NodeId node, int process_
   }
 }
 
+// `started` has those that run, also after a failure.
 arrow::Status StartDaemons(const ClusterConfig& config, const std::string& daemon,
-                           Deadline deadline) {
-  std::vector<int> process_ids;
+                           Deadline deadline, const arrow::StopToken& stop_token,
+                           std::vector<StartedDaemon>* started) {
   for (uint32_t k = 0; k < config.nodes; ++k) {
-    std::error_code ignored;
-    fs::remove(config.log_path({k}), ignored);
+    ARROW_RETURN_NOT_OK(stop_token.Poll());
     ARROW_ASSIGN_OR_RAISE(const int process_id,
                           platform::SpawnDetached({daemon, "--cluster-file",
                                                    region::ClusterFilePath(config.name),
                                                    "--node", std::to_string(k)},
                                                   config.log_path({k})));
-    process_ids.push_back(process_id);
+    auto pidfd = platform::OpenPidFd(process_id);
+    if (!pidfd.ok()) {
+      return pidfd.status().WithMessage(
+          "the daemon of node ", k, " did not start: ", LastLine(LogTail(config, {k})));
+    }
+    started->push_back({{k}, std::move(*pidfd)});
   }
-  for (uint32_t k = 0; k < config.nodes; ++k) {
-    ARROW_RETURN_NOT_OK(AwaitDaemon(config, {k}, process_ids[k], deadline));
+  for (const StartedDaemon& each : *started) {
+    ARROW_RETURN_NOT_OK(AwaitDaemon(config, each, deadline, stop_token));
   }
   return arrow::Status::OK();
+}
+
+// They may not listen yet, so by signals: first the one that lets them clean up.
+void EndDaemons(const std::vector<StartedDaemon>& started) {
+  for (const int signal_number : {SIGTERM, SIGKILL}) {
+    for (const StartedDaemon& each : started) {
+      static_cast<void>(platform::SendSignal(each.pidfd, signal_number));
+    }
+    const Deadline patience = platform::BootTime() + kEndPatience;
+    for (const StartedDaemon& each : started) {
+      while (!platform::HasExited(each.pidfd) && !Passed(patience)) {
+        platform::SleepFor(kPollPeriod);
+      }
+    }
+  }
 }
 
 // Ask one daemon to end, and wait until its process has.
@@ -217,28 +278,79 @@ arrow::Status StopDaemon(const ClusterConfig& config, NodeId node, Deadline dead
   return arrow::Status::OK();
 }
 
+// What starters, daemons and clients of a cluster put there; other files stay.
+arrow::Status RemoveRuntimeFolder(const ClusterConfig& config) {
+  for (uint32_t k = 0; k < config.nodes; ++k) {
+    const std::string sessions =
+        config.runtime_folder + "/node" + std::to_string(k) + ".sessions";
+    ARROW_RETURN_NOT_OK(platform::RemoveOwnFiles(
+        sessions, [](std::string_view name) { return name.ends_with(".lock"); }));
+  }
+  return platform::RemoveOwnFiles(config.runtime_folder, [](std::string_view name) {
+    static const std::regex kPattern(
+        R"(cluster\.toml(\.new)?|node[0-9]+\.(sock|lock|log|notes))");
+    return std::regex_match(name.begin(), name.end(), kPattern);
+  });
+}
+
 arrow::Status StopAndRemove(const ClusterConfig& config, Deadline deadline) {
   for (uint32_t k = 0; k < config.nodes; ++k) {
     ARROW_RETURN_NOT_OK(StopDaemon(config, {k}, deadline));
   }
-  for (uint32_t k = 0; k < config.nodes; ++k) {
-    ARROW_RETURN_NOT_OK(region::RemoveSegment(config, {k}));
-  }
-  ARROW_RETURN_NOT_OK(region::RemoveMemoryFolder(config));
-  return platform::RemoveAll(config.runtime_folder);
+  const arrow::Status memory = region::RemoveMemoryFolder(config);
+  if (memory.IsAlreadyExists()) return memory;  // A daemon lives: it needs its folder.
+  return memory & RemoveRuntimeFolder(config);
 }
 
-uint64_t NeededBytes(const ClusterConfig& config) {
-  return config.prealloc ? config.segment_size_bytes * config.nodes : 0;
+// Memory is taken when it is granted: too much of it is an error of some later put.
+std::string WarningOf(const ClusterConfig& config) {
+  const uint64_t full_bytes = region::FullBytes(config);
+  const auto free_bytes = platform::FileSystemFreeBytes(config.memory_folder);
+  if (!free_bytes.ok() || full_bytes <= *free_bytes) return "";
+  return "cluster '" + config.name + "' may take " +
+         region::FormatSize(RoundUp(full_bytes, kMiB)) + ", but available in " +
+         config.memory_folder + " are " +
+         region::FormatSize(RoundDown(*free_bytes, kMiB)) +
+         ": what does not fit will be refused when it is put";
+}
+
+// Undone as a whole if any of it fails.
+arrow::Result<ClusterStatus> Start(const ClusterConfig& config, const std::string& daemon,
+                                   Deadline deadline,
+                                   const arrow::StopToken& stop_token) {
+  ARROW_RETURN_NOT_OK(platform::MakePrivateFolder(config.runtime_folder));
+  std::vector<StartedDaemon> started;
+  std::string warning;
+  const auto status = [&]() -> arrow::Status {
+    ARROW_RETURN_NOT_OK(region::PrepareMemoryFolder(config));
+    warning = WarningOf(config);
+    ARROW_RETURN_NOT_OK(
+        WriteFileWhole(region::ClusterFilePath(config.name), config.ToToml()));
+    return StartDaemons(config, daemon, deadline, stop_token, &started);
+  }();
+  if (!status.ok()) {
+    EndDaemons(started);
+    // The first error is the one to tell; cleaning up is best effort.
+    static_cast<void>(region::RemoveMemoryFolder(config));
+    static_cast<void>(RemoveRuntimeFolder(config));
+    if (!status.IsCancelled()) return status;
+    return status.WithMessage("interrupted while cluster '", config.name,
+                              "' was starting; nothing of it is left");
+  }
+  ClusterStatus cluster = StatusOf(config);
+  cluster.warning = std::move(warning);
+  return cluster;
 }
 
 }  // namespace
 
-std::string ResolveClusterName(const std::string& name) {
-  if (!name.empty()) return name;
+arrow::Result<std::string> ResolveClusterName(const std::string& name) {
   const char* from_environment = std::getenv("SHEAF_CLUSTER");
-  return from_environment != nullptr && *from_environment != '\0' ? from_environment
-                                                                  : "default";
+  std::string resolved = name;
+  if (resolved.empty() && from_environment != nullptr) resolved = from_environment;
+  if (resolved.empty()) resolved = "default";
+  ARROW_RETURN_NOT_OK(region::CheckClusterName(resolved));
+  return resolved;
 }
 
 arrow::Result<ClusterStatus> StartCluster(const ClusterOptions& options) {
@@ -246,8 +358,8 @@ arrow::Result<ClusterStatus> StartCluster(const ClusterOptions& options) {
   ARROW_ASSIGN_OR_RAISE(const std::string daemon, FindDaemon(options.daemon_path));
   ARROW_ASSIGN_OR_RAISE(const ClusterConfig config, MakeConfig(options));
   const std::string& name = config.name;
-  ARROW_ASSIGN_OR_RAISE(auto lock, LockControl(name, deadline));
-
+  ARROW_ASSIGN_OR_RAISE(auto lock,
+                        ControlLock::Acquire(name, deadline, options.stop_token));
   if (auto old = ClusterConfig::Load(region::ClusterFilePath(name)); old.ok()) {
     for (const bool up : StatusOf(*old).node_up) {
       if (up) {
@@ -258,24 +370,16 @@ arrow::Result<ClusterStatus> StartCluster(const ClusterOptions& options) {
     }
     ARROW_RETURN_NOT_OK(StopAndRemove(*old, deadline));  // what a crash left
   }
-  ARROW_RETURN_NOT_OK(platform::MakePrivateFolder(config.runtime_folder));
-  auto started = [&]() -> arrow::Status {
-    ARROW_RETURN_NOT_OK(region::PrepareMemoryFolder(config, NeededBytes(config)));
-    ARROW_RETURN_NOT_OK(WriteFileWhole(region::ClusterFilePath(name), config.ToToml()));
-    return StartDaemons(config, daemon, deadline);
-  }();
-  if (!started.ok()) {
-    // The first error is the one to tell; cleaning up is best effort.
-    static_cast<void>(StopAndRemove(config, deadline));
-    return started;
-  }
-  return StatusOf(config);
+  // And what one left whose cluster file is gone.
+  ARROW_RETURN_NOT_OK(region::RemoveMemoryFolder(config));
+  return Start(config, daemon, deadline, options.stop_token);
 }
 
 arrow::Status StopCluster(const std::string& name, std::chrono::milliseconds timeout) {
   const Deadline deadline = platform::BootTime() + timeout;
-  const std::string resolved = ResolveClusterName(name);
-  ARROW_ASSIGN_OR_RAISE(auto lock, LockControl(resolved, deadline));
+  ARROW_ASSIGN_OR_RAISE(const std::string resolved, ResolveClusterName(name));
+  ARROW_ASSIGN_OR_RAISE(auto lock, ControlLock::Acquire(resolved, deadline,
+                                                        arrow::StopToken::Unstoppable()));
   auto config = ClusterConfig::Load(region::ClusterFilePath(resolved));
   if (config.status().IsKeyError()) {
     return arrow::Status::KeyError("no cluster '", resolved, "' on this host");
@@ -285,7 +389,7 @@ arrow::Status StopCluster(const std::string& name, std::chrono::milliseconds tim
 }
 
 arrow::Result<ClusterStatus> GetClusterStatus(const std::string& name) {
-  const std::string resolved = ResolveClusterName(name);
+  ARROW_ASSIGN_OR_RAISE(const std::string resolved, ResolveClusterName(name));
   auto config = ClusterConfig::Load(region::ClusterFilePath(resolved));
   if (config.status().IsKeyError()) {
     return arrow::Status::KeyError("no cluster '", resolved, "' on this host");

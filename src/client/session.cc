@@ -89,8 +89,8 @@ arrow::Result<region::ClusterConfig> LoadCluster(const std::string& name) {
 arrow::Result<std::shared_ptr<Session>> Session::Connect(const ConnectOptions& options) {
   SweepLingering();
   ARROW_ASSIGN_OR_RAISE(NodeId node, ChosenNode(options));
-  ARROW_ASSIGN_OR_RAISE(region::ClusterConfig config,
-                        LoadCluster(ResolveClusterName(options.cluster)));
+  ARROW_ASSIGN_OR_RAISE(const std::string name, ResolveClusterName(options.cluster));
+  ARROW_ASSIGN_OR_RAISE(region::ClusterConfig config, LoadCluster(name));
   if (node.value >= config.nodes) {
     return arrow::Status::Invalid("cluster '", config.name, "' has nodes 0 to ",
                                   config.nodes - 1, ", asked for node ", node.value);

@@ -79,7 +79,8 @@ class Server::Impl {
   // In order of construction: what is below uses what is above.
   ServerOptions options_;
   EventLoop loop_;
-  std::optional<platform::FileLock> lock_;
+  std::optional<platform::FileLock> lock_;          ///< Of the node's sockets and logs.
+  std::optional<platform::FileLock> segment_lock_;  ///< Of its memory.
   bool has_segment_ = false;
   std::shared_ptr<region::Region> region_;
   std::optional<NodeLines> lines_;
@@ -119,6 +120,7 @@ arrow::Status Server::Impl::Lock() {
   }
   ARROW_RETURN_NOT_OK(lock.status());
   lock_.emplace(std::move(*lock));
+  ARROW_ASSIGN_OR_RAISE(segment_lock_, region::LockSegment(config(), options_.node));
   return arrow::Status::OK();
 }
 
@@ -251,14 +253,16 @@ void Server::Impl::StopOnSignals(bool hang_up) {
   });
 }
 
-// The lock goes last: whoever gets it finds nothing of ours.
+// The locks go last: whoever gets them finds nothing of ours.
 arrow::Status Server::Impl::Close() {
   if (!lock_.has_value()) return arrow::Status::OK();
   if (sessions_.has_value()) sessions_->Close();
   if (lines_.has_value()) lines_->SayDown();
   arrow::Status status;
   if (has_segment_) status &= region::RemoveSegment(config(), options_.node);
-  status &= platform::RemoveAll(config().lock_path(options_.node));
+  if (segment_lock_.has_value()) status &= segment_lock_->Remove();
+  segment_lock_.reset();
+  status &= lock_->Remove();
   lock_.reset();
   return status;
 }

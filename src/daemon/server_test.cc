@@ -44,7 +44,7 @@ class ServerTest : public ::testing::Test {
     config_ = memory_.Config();
     config_.lease_pages_max = 2048;
     config_.records_size_bytes = 4 * kMiB;
-    ASSERT_OK(region::PrepareMemoryFolder(config_, 0));
+    ASSERT_OK(region::PrepareMemoryFolder(config_));
     StartServers();
     ASSERT_OK_AND_ASSIGN(
         region_, region::Region::Attach(config_, {{0}, region::Role::kClient, true}));

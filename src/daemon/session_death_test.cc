@@ -137,7 +137,7 @@ class SessionDeathTest : public ::testing::Test {
     SetLogLevel(LogLevel::kOff);
     ASSERT_NE(::mkdtemp(folder_.data()), nullptr);
     config_ = ConfigIn(folder_);
-    ASSERT_OK(region::PrepareMemoryFolder(config_, 0));
+    ASSERT_OK(region::PrepareMemoryFolder(config_));
     for (uint32_t k = 0; k < config_.nodes; ++k) {
       servers_.push_back(std::make_unique<ServerThread>(config_, k));
     }

@@ -63,7 +63,7 @@ struct TestNode {
 /// \brief All nodes of `config`, each with its own view of the region.
 inline std::vector<TestNode> MakeNodes(const region::ClusterConfig& config,
                                        const Scheduler* clock) {
-  SHEAF_CHECK(region::PrepareMemoryFolder(config, 0).ok());
+  SHEAF_CHECK(region::PrepareMemoryFolder(config).ok());
   std::vector<TestNode> nodes(config.nodes);
   for (uint32_t k = 0; k < config.nodes; ++k) {
     SHEAF_CHECK(region::FormatSegment(config, {k}).ok());

@@ -20,13 +20,33 @@ namespace sheaf::region {
 using platform::Access;
 using platform::Mapping;
 
-arrow::Status ExplainFull(const arrow::Status& status, const std::string& path) {
-  if (!status.IsOutOfMemory()) return status;
+namespace {
+
+arrow::Status Full(const std::string& path, uint64_t needed_bytes) {
   const auto free_bytes = platform::FileSystemFreeBytes(path);
-  return status.WithMessage(
-      path, ": ", status.message(), "; free there: ",
+  return arrow::Status::OutOfMemory(
+      path, ": ", needed_bytes, " bytes of memory are needed, free there: ",
       free_bytes.ok() ? std::to_string(*free_bytes) + " bytes" : "unknown",
-      ". Remove tables, or start with a smaller --size or a larger memory file system");
+      ". Remove tables, end what else takes memory, or start with a smaller --size or a "
+      "larger memory file system");
+}
+
+/// A tmpfs hands out more than the host has, and whoever takes it is killed: ask before.
+/// Other file systems say themselves when they are full.
+arrow::Status CheckMemory(const std::string& path, uint64_t needed_bytes) {
+  ARROW_ASSIGN_OR_RAISE(const bool takes_memory, platform::IsMemoryFileSystem(path));
+  if (!takes_memory) return arrow::Status::OK();
+  ARROW_ASSIGN_OR_RAISE(const uint64_t free_bytes, platform::FileSystemFreeBytes(path));
+  return needed_bytes <= free_bytes ? arrow::Status::OK() : Full(path, needed_bytes);
+}
+
+}  // namespace
+
+arrow::Status AllocateInFile(int fd, const std::string& path, uint64_t offset,
+                             uint64_t size_bytes) {
+  ARROW_RETURN_NOT_OK(CheckMemory(path, size_bytes));
+  const arrow::Status status = platform::AllocateFileRange(fd, offset, size_bytes);
+  return status.IsOutOfMemory() ? Full(path, size_bytes) : status;
 }
 
 arrow::Result<std::unique_ptr<platform::CacheControl>> MakeCacheControl(
@@ -66,14 +86,14 @@ arrow::Status FilePart::Allocate(uint64_t offset, uint64_t size_bytes) {
     return arrow::Status::IOError(path_, ": this process may only read it");
   }
   if (size_bytes == 0) return arrow::Status::OK();
-  return ExplainFull(Populate(offset, size_bytes), path_);
+  return Populate(offset, size_bytes);
 }
 
 arrow::Status FilePart::Populate(uint64_t offset, uint64_t size_bytes) {
   // fallocate gives all or nothing but small pages only; touching gives huge pages but
   // stops half-way when memory ends. So touch only where enough is free.
-  const auto free_bytes = platform::FileSystemFreeBytes(path_);
-  if (access_.huge_pages && free_bytes.ok() && *free_bytes >= size_bytes) {
+  if (access_.huge_pages) {
+    ARROW_RETURN_NOT_OK(CheckMemory(path_, size_bytes));
     ARROW_ASSIGN_OR_RAISE(Mapping alias,
                           Mapping::Map(fd_.get(), size_bytes_, Access::kReadWrite));
     alias.AdviseHugePages();
@@ -82,9 +102,10 @@ arrow::Status FilePart::Populate(uint64_t offset, uint64_t size_bytes) {
     const uint64_t end =
         std::min(RoundUp(offset + size_bytes, format::kSmallExtentBytes), size_bytes_);
     const arrow::Status status = alias.PopulateWrite(begin, end - begin);
+    if (status.IsOutOfMemory()) return Full(path_, size_bytes);
     if (!status.IsNotImplemented()) return status;
   }
-  return platform::AllocateFileRange(fd_.get(), offset, size_bytes);
+  return AllocateInFile(fd_.get(), path_, offset, size_bytes);
 }
 
 arrow::Status FilePart::SetWritable(uint64_t offset, uint64_t size_bytes, bool writable) {

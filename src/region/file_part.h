@@ -46,9 +46,10 @@ class FilePart : public Part {
   std::unique_ptr<platform::CacheControl> owned_cache_;
 };
 
-/// \brief `status` with the free space of the file system of `path` added if it is
-/// OutOfMemory.
-arrow::Status ExplainFull(const arrow::Status& status, const std::string& path);
+/// \brief Really allocate a range of the file `path`, open as `fd`. OutOfMemory says what
+/// is needed, what is free and what to do; nothing changes then.
+arrow::Status AllocateInFile(int fd, const std::string& path, uint64_t offset,
+                             uint64_t size_bytes);
 
 /// \brief What the memory of a backend other than the simulator needs.
 arrow::Result<std::unique_ptr<platform::CacheControl>> MakeCacheControl(

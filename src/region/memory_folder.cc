@@ -1,9 +1,10 @@
-// The folder that holds a cluster's memory on this host.
+// The folder that holds a cluster's memory on this host: what is made there, and what may
+// be removed again.
 
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
-#include <limits>
+#include <regex>
+#include <set>
 #include <string>
 #include <system_error>
 
@@ -15,100 +16,165 @@
 #include "platform/file.h"
 #include "region/cluster_config.h"
 #include "region/region.h"
+#include "region/segment_header.h"
 #include "sheaf/types.h"
 
 namespace sheaf::region {
 namespace {
 
-/// Memory that the kernel could give out now; the largest number if it does not say.
-uint64_t AvailableMemoryBytes() {
-  std::ifstream file("/proc/meminfo");
-  std::string name;
-  uint64_t kib = 0;
-  std::string unit;
-  while (file >> name >> kib >> unit) {
-    if (name == "MemAvailable:") return kib * 1024;
-  }
-  return std::numeric_limits<uint64_t>::max();
+namespace fs = std::filesystem;
+
+constexpr uint64_t kMiB = uint64_t{1} << 20;
+
+/// Lies in a folder that PrepareMemoryFolder made, and in no other: in the tmpfs, if it
+/// mounted one there. Folder and tmpfs go when it is all that is left in them.
+constexpr const char* kMarkerName = ".made-by-sheaf";
+
+std::string MarkerPath(const ClusterConfig& config) {
+  return config.memory_folder + "/" + kMarkerName;
 }
 
-arrow::Status TooSmall(const ClusterConfig& config, uint64_t needed_bytes,
-                       const std::string& what, uint64_t free_bytes) {
-  return arrow::Status::OutOfMemory(
-      "cluster ", config.name, " needs ", needed_bytes, " bytes (", config.nodes,
-      " segments of ", FormatSize(config.segment_size_bytes), ") in ",
-      config.memory_folder, ", but ", what, " ", free_bytes,
-      " bytes: choose a smaller --size, or make it larger (mount -o remount,size=... for "
-      "/dev/shm)");
+bool Exists(const std::string& path) {
+  std::error_code ignored;
+  return fs::exists(fs::symlink_status(path, ignored));
 }
 
-/// Segments of this cluster lie there already: their bytes are not free but count as
-/// ours.
-bool IsInUse(const ClusterConfig& config) {
+/// Files that hold each byte: with backend sim the truth, and of each node image and
+/// shadow.
+uint64_t CopiesOf(const ClusterConfig& config) {
+  return config.backend == Backend::kSim ? 1 + 2 * uint64_t{config.nodes} : 1;
+}
+
+/// No file of the cluster can ever make the tmpfs larger. Most of it is never taken.
+uint64_t TmpfsBytes(const ClusterConfig& config) {
+  const format::SegmentHeader header = MakeHeader(config, SegmentId{0}, 1);
+  const uint64_t segment_bytes =
+      RoundUp(header.control_size_bytes, format::kExtentBytes) +
+      RoundUp(header.leases_size_bytes, format::kExtentBytes) + header.data_size_bytes;
+  // Locks and the marker have a small page each.
+  return config.nodes * segment_bytes + format::kExtentBytes;
+}
+
+/// An empty folder of the default name is what somebody left who unmounted it by hand.
+bool IsAbandoned(const ClusterConfig& config) {
   std::error_code error;
-  return !std::filesystem::is_empty(config.memory_folder, error) && !error;
+  return config.memory_folder == DefaultMemoryFolder(config.name) &&
+         fs::is_empty(config.memory_folder, error) && !error &&
+         !platform::IsMountPoint(config.memory_folder).ValueOr(true);
 }
 
-arrow::Status CheckCapacity(const ClusterConfig& config, uint64_t needed_bytes) {
-  std::error_code error;
-  const auto space = std::filesystem::space(config.memory_folder, error);
-  if (error) return platform::OsError("cannot ask for the size of", config.memory_folder);
-  // A tmpfs without a limit says 0: what FileSystemFreeBytes gives then is memory.
-  if (space.capacity != 0 && space.capacity < needed_bytes) {
-    return TooSmall(config, needed_bytes, "that file system has only", space.capacity);
+/// In a new folder. A file system of our own gives huge pages, and only root may mount
+/// one; without it the folder itself serves.
+arrow::Status MarkAndMount(const ClusterConfig& config) {
+  const bool mounted =
+      config.backend == Backend::kShm && config.huge_pages &&
+      platform::MountHugeTmpfs(config.memory_folder, TmpfsBytes(config)).ok();
+  arrow::Status status = platform::CreateFile(MarkerPath(config), 0).status();
+  if (!status.ok()) {
+    if (mounted) status &= platform::Unmount(config.memory_folder);
+    status &= platform::RemoveEmptyFolder(config.memory_folder);
   }
-  if (IsInUse(config)) return arrow::Status::OK();
+  return status;
+}
+
+arrow::Status CheckCapacity(const ClusterConfig& config) {
+  if (!config.prealloc) return arrow::Status::OK();
   ARROW_ASSIGN_OR_RAISE(const uint64_t free_bytes,
                         platform::FileSystemFreeBytes(config.memory_folder));
-  if (free_bytes >= needed_bytes) return arrow::Status::OK();
-  return TooSmall(config, needed_bytes, "there are free only", free_bytes);
+  const uint64_t needed_bytes = FullBytes(config);
+  if (needed_bytes <= free_bytes) return arrow::Status::OK();
+  return arrow::Status::OutOfMemory(
+      "cluster ", config.name, " needs ", FormatSize(RoundUp(needed_bytes, kMiB)), " (",
+      config.nodes, " segments of ", FormatSize(config.segment_size_bytes),
+      ", to be allocated at once) in ", config.memory_folder,
+      ", available there: ", FormatSize(RoundDown(free_bytes, kMiB)),
+      ": choose a smaller --size, or leave out --prealloc");
 }
 
-/// A file system of our own gives huge pages, and only root may mount one. Without it the
-/// folder itself serves.
-arrow::Status TryMount(const ClusterConfig& config, uint64_t needed_bytes) {
-  if (!config.huge_pages || IsInUse(config)) return arrow::Status::OK();
-  ARROW_ASSIGN_OR_RAISE(const bool mounted, platform::IsMountPoint(config.memory_folder));
-  if (mounted) return arrow::Status::OK();
-  const uint64_t size_bytes = RoundUp(needed_bytes, format::kExtentBytes);
-  const arrow::Status status = platform::MountHugeTmpfs(config.memory_folder, size_bytes);
-  return status.IsIOError() ? arrow::Status::OK() : status;
+arrow::Result<std::set<std::string>> NamesIn(const std::string& folder) {
+  std::set<std::string> names;
+  std::error_code error;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end;
+       entry.increment(error)) {
+    names.insert(entry->path().filename().string());
+  }
+  if (error) return platform::OsError("cannot list", folder, error.value());
+  return names;
+}
+
+/// Undoes what PrepareMemoryFolder made, once nothing else is there.
+arrow::Status RemoveFolder(const ClusterConfig& config) {
+  ARROW_ASSIGN_OR_RAISE(const auto names, NamesIn(config.memory_folder));
+  if (names != std::set<std::string>{kMarkerName}) return arrow::Status::OK();
+  ARROW_RETURN_NOT_OK(platform::RemoveFile(MarkerPath(config)));
+  ARROW_RETURN_NOT_OK(platform::Unmount(config.memory_folder));
+  return platform::RemoveEmptyFolder(config.memory_folder);
+}
+
+/// Nodes of which something is there. This cluster may not have them: a former one had
+/// more.
+arrow::Result<std::set<uint32_t>> NodesIn(const ClusterConfig& config) {
+  ARROW_ASSIGN_OR_RAISE(const auto names, NamesIn(config.memory_folder));
+  std::set<uint32_t> nodes;
+  for (const std::string& name : names) {
+    static const std::regex kPattern(R"(node(0|[1-9][0-9]{0,3})(\.lock)?)");
+    std::smatch match;
+    if (std::regex_match(name, match, kPattern)) {
+      nodes.insert(static_cast<uint32_t>(std::stoul(match[1])));
+    }
+  }
+  return nodes;
+}
+
+arrow::Status CheckNoDaemonLives(const ClusterConfig& config, NodeId node) {
+  ARROW_ASSIGN_OR_RAISE(
+      const std::string holder,
+      platform::FileLock::HolderOf(config.segment_lock_path(SegmentId{node.value})));
+  if (holder.empty()) return arrow::Status::OK();
+  return arrow::Status::AlreadyExists(
+      "the memory of cluster ", config.name, " in ", config.memory_folder,
+      " is in use: the daemon of node ", node.value, " is ", holder);
+}
+
+arrow::Status RemoveLeftover(const ClusterConfig& config, NodeId node) {
+  ARROW_ASSIGN_OR_RAISE(const platform::FileLock lock, LockSegment(config, node));
+  const arrow::Status status = RemoveSegment(config, node);
+  return status & lock.Remove();
 }
 
 }  // namespace
 
-arrow::Status PrepareMemoryFolder(const ClusterConfig& incomplete,
-                                  uint64_t needed_bytes) {
+uint64_t FullBytes(const ClusterConfig& config) {
+  return config.nodes * CopiesOf(config) *
+         (config.segment_size_bytes + LayoutOf(config).slots);
+}
+
+arrow::Status PrepareMemoryFolder(const ClusterConfig& incomplete) {
   ClusterConfig config = incomplete;
   config.ApplyDefaults();
   ARROW_RETURN_NOT_OK(config.Validate());
+  const bool exists = Exists(config.memory_folder);
   ARROW_RETURN_NOT_OK(platform::MakePrivateFolder(config.memory_folder));
-  if (config.backend == Backend::kShm) {
-    // A tmpfs may be larger than the memory behind it: that would end in a kill, not in
-    // an error.
-    const uint64_t available_bytes = AvailableMemoryBytes();
-    if (!IsInUse(config) && available_bytes < needed_bytes) {
-      return TooSmall(config, needed_bytes, "this host has available only",
-                      available_bytes);
-    }
-    ARROW_RETURN_NOT_OK(TryMount(config, needed_bytes));
-  }
-  return CheckCapacity(config, needed_bytes);
+  if (!exists || IsAbandoned(config)) ARROW_RETURN_NOT_OK(MarkAndMount(config));
+  arrow::Status status = CheckCapacity(config);
+  // The first error is the one to tell.
+  if (!status.ok()) static_cast<void>(RemoveFolder(config));
+  return status;
 }
 
 arrow::Status RemoveMemoryFolder(const ClusterConfig& incomplete) {
   ClusterConfig config = incomplete;
   config.ApplyDefaults();
-  if (config.backend == Backend::kFile) {  // The folder is the user's.
-    for (uint32_t node = 0; node < config.nodes; ++node) {
-      ARROW_RETURN_NOT_OK(RemoveSegment(config, NodeId{node}));
-    }
-    return arrow::Status::OK();
+  const arrow::Status found = platform::CheckPrivateFolder(config.memory_folder);
+  if (found.IsKeyError()) return arrow::Status::OK();
+  ARROW_RETURN_NOT_OK(found);
+  ARROW_ASSIGN_OR_RAISE(const auto nodes, NodesIn(config));
+  for (const uint32_t k : nodes) {
+    ARROW_RETURN_NOT_OK(CheckNoDaemonLives(config, NodeId{k}));
   }
-  if (config.backend == Backend::kShm) {
-    ARROW_RETURN_NOT_OK(platform::Unmount(config.memory_folder));
-  }
-  return platform::RemoveAll(config.memory_folder);
+  arrow::Status status;
+  for (const uint32_t k : nodes) status &= RemoveLeftover(config, NodeId{k});
+  return status & RemoveFolder(config);
 }
 
 }  // namespace sheaf::region

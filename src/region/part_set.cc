@@ -2,7 +2,9 @@
 
 #include <cstdint>
 #include <memory>
+#include <regex>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include <arrow/result.h>
@@ -59,6 +61,13 @@ const char* ToString(PartKind kind) {
   return "unknown";
 }
 
+bool IsPartFile(std::string_view file_name) {
+  // The second half: what SimFilesOf names.
+  static const std::regex kPattern(
+      R"((control|leases|data)(\.state|\.(image|shadow)[0-9]+)?)");
+  return std::regex_match(file_name.begin(), file_name.end(), kPattern);
+}
+
 std::string PartPath(const ClusterConfig& config, SegmentId segment, PartKind kind) {
   return config.segment_folder(segment) + "/" + ToString(kind);
 }
@@ -82,10 +91,9 @@ arrow::Result<std::unique_ptr<Part>> OpenPart(const ClusterConfig& config,
 arrow::Status CreatePart(const ClusterConfig& config, SegmentId segment, PartKind kind,
                          uint64_t size_bytes) {
   const std::string path = PartPath(config, segment, kind);
-  if (config.backend == Backend::kSim) {
-    ARROW_RETURN_NOT_OK(CreateSimFiles(SimPartId{config, segment, path}, size_bytes));
-  }
-  return platform::CreateFile(path, size_bytes).status();
+  ARROW_RETURN_NOT_OK(platform::CreateFile(path, size_bytes).status());
+  if (config.backend != Backend::kSim) return arrow::Status::OK();
+  return CreateSimFiles(SimPartId{config, segment, path}, size_bytes);
 }
 
 }  // namespace sheaf::region

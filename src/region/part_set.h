@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include <arrow/result.h>
 #include <arrow/status.h>
@@ -27,6 +28,9 @@ arrow::Result<std::unique_ptr<Part>> OpenPart(const ClusterConfig& config,
                                               const AttachOptions& options,
                                               SegmentId segment, PartKind kind,
                                               uint64_t size_bytes);
+
+/// \brief True for the name of a file that CreatePart makes in a segment's folder.
+bool IsPartFile(std::string_view file_name);
 
 /// \brief Create the files of one part, all zero. With backend sim: the truth, image and
 /// shadow of each node, and what they share.

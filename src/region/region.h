@@ -15,6 +15,7 @@
 
 #include "format/layout.h"
 #include "platform/cache.h"
+#include "platform/file.h"
 #include "region/cluster_config.h"
 #include "sheaf/types.h"
 
@@ -129,19 +130,37 @@ class Region {
 
 /// \brief Create (or take over and re-format) the segment of `node`: files, sizes, header
 /// with a new format epoch, all other control lines zero. The caller holds the node's
-/// daemon lock. Refuses files of another user or another format version, saying what to
-/// do. OutOfMemory if the control part does not fit. For the simulator also creates what
-/// each node's image needs.
+/// lock of the segment. Invalid for files that are not Sheaf's, of another user or of
+/// another format version, saying what to do; they stay untouched. OutOfMemory if the
+/// control part does not fit. For the simulator also creates what each node's image
+/// needs.
 arrow::Status FormatSegment(const ClusterConfig& config, NodeId node);
 
-/// \brief Remove the files of `node`'s segment. OK if there are none.
+/// \brief Remove the files of `node`'s segment and its folder, if nothing else is in it.
+/// The caller holds the lock of the segment. Invalid, and nothing is removed, for files
+/// that FormatSegment would refuse. OK if there are none.
 arrow::Status RemoveSegment(const ClusterConfig& config, NodeId node);
 
-/// \brief Prepare `config.memory_folder` on this host: for shm a tmpfs of its own with
-/// huge pages if this user may mount one, else a folder in /dev/shm. Fails if less than
-/// `needed_bytes` can ever fit there, naming what is free. Idempotent.
-arrow::Status PrepareMemoryFolder(const ClusterConfig& config, uint64_t needed_bytes);
-/// \brief Undo PrepareMemoryFolder.
+/// \brief The lock of `node`'s segment, which its daemon holds for as long as it lives.
+/// It lies beside the memory: two clusters that disagree about all else meet there.
+/// AlreadyExists, naming the process and how to end it, if a daemon lives.
+arrow::Result<platform::FileLock> LockSegment(const ClusterConfig& config, NodeId node);
+
+/// \brief Bytes that the cluster has taken when all of its data is granted.
+uint64_t FullBytes(const ClusterConfig& config);
+
+/// \brief Prepare `config.memory_folder` on this host. One that exists is used as it is
+/// (IOError if it is not private). One that does not is made, for shm with a tmpfs of its
+/// own with huge pages if this user may mount one. OutOfMemory, naming what is needed and
+/// free, if all of the memory is wanted now (prealloc) and does not fit. Nothing of it
+/// stays after a failure. Idempotent.
+arrow::Status PrepareMemoryFolder(const ClusterConfig& config);
+
+/// \brief Remove the segments there, of this cluster or of a former one of this user, and
+/// the folder if PrepareMemoryFolder made it and nothing else is in it: what Sheaf did
+/// not make stays. AlreadyExists, and nothing is removed, if a daemon lives there, naming
+/// it and how to end it. Invalid if a segment is not ours: it stays, the others go. OK if
+/// there is no folder.
 arrow::Status RemoveMemoryFolder(const ClusterConfig& config);
 
 }  // namespace sheaf::region

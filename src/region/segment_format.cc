@@ -1,11 +1,15 @@
 // The life of a segment's files: made by its home's daemon, removed when the cluster
 // ends.
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <filesystem>
 #include <string>
+#include <string_view>
+#include <system_error>
 
 #include <arrow/result.h>
 #include <arrow/status.h>
@@ -15,7 +19,6 @@
 #include "platform/process.h"
 #include "platform/shared_word.h"
 #include "region/cluster_config.h"
-#include "region/file_part.h"
 #include "region/part_set.h"
 #include "region/region.h"
 #include "region/segment_header.h"
@@ -33,19 +36,39 @@ arrow::Result<SegmentHeader> ReadLeftover(const ClusterConfig& config, SegmentId
                         platform::OpenFile(PartPath(config, id, PartKind::kControl),
                                            platform::Access::kRead));
   ARROW_ASSIGN_OR_RAISE(const uint64_t size, platform::FileSize(fd.get()));
-  if (size < sizeof(header)) return header;
+  if (size == 0) return header;
+  // Of a shorter file all that is there: enough to know a stranger.
+  const uint64_t known_bytes = std::min<uint64_t>(size, sizeof(header));
   ARROW_ASSIGN_OR_RAISE(
       const auto mapping,
-      platform::Mapping::Map(fd.get(), sizeof(header), platform::Access::kRead));
-  std::memcpy(&header, mapping.data(), sizeof(header));
+      platform::Mapping::Map(fd.get(), known_bytes, platform::Access::kRead));
+  std::memcpy(&header, mapping.data(), known_bytes);
   return header;
 }
 
+/// Parts are made control first and removed control last: without it they are strangers.
+arrow::Status CheckNoParts(const ClusterConfig& config, SegmentId id) {
+  std::error_code ignored;
+  for (const PartKind kind : {PartKind::kLeases, PartKind::kData}) {
+    if (!std::filesystem::exists(PartPath(config, id, kind), ignored)) continue;
+    return arrow::Status::Invalid(SegmentText(config, id), ": there is a file ",
+                                  ToString(kind), " but no ",
+                                  ToString(PartKind::kControl),
+                                  ": these are not Sheaf's files: choose another cluster "
+                                  "name or memory_folder, or ",
+                                  RemoveByHand(config, id));
+  }
+  return arrow::Status::OK();
+}
+
 /// The format epoch of a leftover, 0 if there is none or it cannot be read. Invalid if it
-/// is not ours to overwrite.
-arrow::Result<uint64_t> TakeOver(const ClusterConfig& config, SegmentId id) {
+/// is not ours to overwrite or to remove.
+arrow::Result<uint64_t> CheckLeftover(const ClusterConfig& config, SegmentId id) {
   const auto found = ReadLeftover(config, id);
-  if (found.status().IsKeyError()) return 0;
+  if (found.status().IsKeyError()) {
+    ARROW_RETURN_NOT_OK(CheckNoParts(config, id));
+    return 0;
+  }
   ARROW_RETURN_NOT_OK(found.status());
   switch (Inspect(*found)) {
     case HeaderState::kBlank:
@@ -68,9 +91,19 @@ arrow::Result<uint64_t> TakeOver(const ClusterConfig& config, SegmentId id) {
 arrow::Status CreateFiles(const ClusterConfig& config, SegmentId id,
                           const SegmentHeader& header) {
   ARROW_RETURN_NOT_OK(
+      CreatePart(config, id, PartKind::kControl, header.control_size_bytes));
+  ARROW_RETURN_NOT_OK(
       CreatePart(config, id, PartKind::kLeases, header.leases_size_bytes));
-  ARROW_RETURN_NOT_OK(CreatePart(config, id, PartKind::kData, header.data_size_bytes));
-  return CreatePart(config, id, PartKind::kControl, header.control_size_bytes);
+  return CreatePart(config, id, PartKind::kData, header.data_size_bytes);
+}
+
+/// The files that CreateFiles makes, and the folder if nothing else is in it.
+arrow::Status RemoveParts(const ClusterConfig& config, SegmentId id) {
+  const std::string folder = config.segment_folder(id);
+  ARROW_RETURN_NOT_OK(platform::RemoveOwnFiles(folder, [](std::string_view name) {
+    return IsPartFile(name) && name != ToString(PartKind::kControl);
+  }));
+  return platform::RemoveOwnFiles(folder, IsPartFile);
 }
 
 /// Makes the segment exist for others: all of the header, and only then its magic.
@@ -94,10 +127,7 @@ arrow::Status MakeSegment(const ClusterConfig& config, SegmentId id,
   ARROW_ASSIGN_OR_RAISE(auto control, OpenPart(config, options, id, PartKind::kControl,
                                                header.control_size_bytes));
   // Scanned as a whole by every node. Slots, records and lease pages: as they are used.
-  const auto layout = format::ControlLayout::Make(
-      header.nodes_max, header.lease_pages_max, header.grants_max, header.slots_max,
-      header.records_size_bytes);
-  ARROW_RETURN_NOT_OK(control->Allocate(0, layout.slots));
+  ARROW_RETURN_NOT_OK(control->Allocate(0, LayoutOf(config).slots));
   WriteHeader(header, control.get());
   return arrow::Status::OK();
 }
@@ -117,7 +147,7 @@ arrow::Status FormatSegment(const ClusterConfig& incomplete, NodeId node) {
   const SegmentId id{node.value};
   const std::string folder = config.segment_folder(id);
   ARROW_RETURN_NOT_OK(platform::MakePrivateFolder(folder));
-  ARROW_ASSIGN_OR_RAISE(const uint64_t old_epoch, TakeOver(config, id));
+  ARROW_ASSIGN_OR_RAISE(const uint64_t old_epoch, CheckLeftover(config, id));
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   const uint64_t epoch = NextFormatEpoch(
       old_epoch, std::chrono::duration_cast<std::chrono::seconds>(now).count(),
@@ -127,21 +157,37 @@ arrow::Status FormatSegment(const ClusterConfig& incomplete, NodeId node) {
                                   " is above ", kFormatEpochMax, ": remove the folder");
   }
   // New files, not the old ones emptied: who still reads a former life keeps its bytes.
-  ARROW_RETURN_NOT_OK(platform::RemoveAll(folder));
+  ARROW_RETURN_NOT_OK(RemoveParts(config, id));
   ARROW_RETURN_NOT_OK(platform::MakePrivateFolder(folder));
-  const arrow::Status status = MakeSegment(config, id, epoch);
+  arrow::Status status = MakeSegment(config, id, epoch);
   if (!status.ok()) {
-    arrow::Status explained = ExplainFull(status, folder);
-    ARROW_RETURN_NOT_OK(platform::RemoveAll(folder));  // Nothing half-made stays.
-    return explained;
+    ARROW_RETURN_NOT_OK(RemoveParts(config, id));  // Nothing half-made stays.
   }
-  return arrow::Status::OK();
+  return status;
 }
 
 arrow::Status RemoveSegment(const ClusterConfig& incomplete, NodeId node) {
   ClusterConfig config = incomplete;
   config.ApplyDefaults();
-  return platform::RemoveAll(config.segment_folder(SegmentId{node.value}));
+  const SegmentId id{node.value};
+  ARROW_RETURN_NOT_OK(CheckLeftover(config, id).status());
+  return RemoveParts(config, id);
+}
+
+arrow::Result<platform::FileLock> LockSegment(const ClusterConfig& incomplete,
+                                              NodeId node) {
+  ClusterConfig config = incomplete;
+  config.ApplyDefaults();
+  ARROW_RETURN_NOT_OK(platform::MakePrivateFolder(config.memory_folder));
+  const SegmentId id{node.value};
+  const std::string root =
+      std::filesystem::path(config.runtime_folder).parent_path().string();
+  auto lock = platform::FileLock::Acquire(
+      config.segment_lock_path(id), "end it with: SHEAF_RUNTIME_DIR=" + root +
+                                        " sheaf --cluster " + config.name + " down");
+  if (!lock.status().IsAlreadyExists()) return lock;
+  return lock.status().WithMessage(SegmentText(config, id),
+                                   ": a daemon runs on it: ", lock.status().message());
 }
 
 }  // namespace sheaf::region

@@ -219,10 +219,10 @@ TEST_F(FullMemoryTest, FormatLeavesNothingHalfMade) {
 }
 
 TEST_F(SegmentFormatTest, PreparedFolderGivesHugePagesWhereWeMayMount) {
-  ASSERT_OK(PrepareMemoryFolder(config_, uint64_t{16} << 20));
-  ASSERT_OK(PrepareMemoryFolder(config_, uint64_t{16} << 20));
+  ASSERT_OK(PrepareMemoryFolder(config_));
+  ASSERT_OK(PrepareMemoryFolder(config_));
   ASSERT_OK(FormatSegment(config_, kNode0));
-  ASSERT_OK(PrepareMemoryFolder(config_, uint64_t{16} << 20));
+  ASSERT_OK(PrepareMemoryFolder(config_));
   ASSERT_OK_AND_ASSIGN(const auto region, Region::Attach(config_, {kNode0}));
   Part& data = region->own_segment().data();
   ASSERT_OK(data.Allocate(0, uint64_t{2} << 20));
@@ -240,10 +240,15 @@ TEST_F(SegmentFormatTest, PreparedFolderGivesHugePagesWhereWeMayMount) {
 }
 
 TEST_F(SegmentFormatTest, FolderThatCannotHoldTheClusterIsRefused) {
-  const auto status = PrepareMemoryFolder(config_, uint64_t{1} << 50);
+  config_.segment_size_bytes = uint64_t{20} << 40;
+  config_.prealloc = true;
+  const auto status = PrepareMemoryFolder(config_);
   ASSERT_RAISES(OutOfMemory, status);
-  EXPECT_THAT(status.message(), HasSubstr("needs 1125899906842624 bytes"));
+  EXPECT_THAT(status.message(), HasSubstr("needs 419"));  // 40 TiB and what leads to it.
+  EXPECT_THAT(status.message(), HasSubstr("2 segments of 20TiB"));
+  EXPECT_THAT(status.message(), HasSubstr("available there: "));
   EXPECT_THAT(status.message(), HasSubstr("smaller --size"));
+  EXPECT_FALSE(std::filesystem::exists(config_.memory_folder));
 }
 
 }  // namespace

@@ -51,7 +51,9 @@ arrow::Status CheckField(const Field& field, const std::string& segment) {
                                 ", expected ", field.expected, ": ", field.advice);
 }
 
-arrow::Status CheckState(const SegmentHeader& found, const std::string& segment) {
+arrow::Status CheckState(const SegmentHeader& found, const ClusterConfig& config,
+                         SegmentId id) {
+  const std::string segment = SegmentText(config, id);
   switch (Inspect(found)) {
     case HeaderState::kGood:
       return arrow::Status::OK();
@@ -63,13 +65,16 @@ arrow::Status CheckState(const SegmentHeader& found, const std::string& segment)
       text << std::hex << "magic is 0x" << found.magic << ", expected 0x"
            << format::kSegmentMagic;
       return arrow::Status::Invalid(segment, ": ", text.str(),
-                                    ": these are not Sheaf's files: ", kAdviceFolder);
+                                    ": these are not Sheaf's files: choose another "
+                                    "cluster name or memory_folder, or ",
+                                    RemoveByHand(config, id));
     }
     case HeaderState::kOtherVersion:
       return arrow::Status::Invalid(segment, ": format version is ", found.version,
                                     ", expected ", format::kFormatVersion,
                                     ": another version of Sheaf made it; end its cluster "
-                                    "with that version, or remove the folder");
+                                    "with that version, or ",
+                                    RemoveByHand(config, id));
     case HeaderState::kTorn:
       return arrow::Status::Invalid(segment, ": header checksum is ", found.checksum,
                                     ", expected ", HeaderChecksum(found),
@@ -89,11 +94,14 @@ HeaderState Inspect(const SegmentHeader& header) {
   return HeaderState::kGood;
 }
 
+ControlLayout LayoutOf(const ClusterConfig& config) {
+  return ControlLayout::Make(config.nodes_max, config.lease_pages_max,
+                             config.grants_max(), config.slots_max,
+                             config.records_size_bytes);
+}
+
 SegmentHeader MakeHeader(const ClusterConfig& config, SegmentId segment,
                          uint64_t format_epoch) {
-  const ControlLayout layout =
-      ControlLayout::Make(config.nodes_max, config.lease_pages_max, config.grants_max(),
-                          config.slots_max, config.records_size_bytes);
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   SegmentHeader header{};
   header.magic = format::kSegmentMagic;
@@ -102,7 +110,7 @@ SegmentHeader MakeHeader(const ClusterConfig& config, SegmentId segment,
   header.cluster_id = config.cluster_id;
   header.format_epoch = format_epoch;
   header.base_address = config.segment_base_address(segment);
-  header.control_size_bytes = layout.size_bytes;
+  header.control_size_bytes = LayoutOf(config).size_bytes;
   header.leases_size_bytes = config.lease_pages_max * format::kLeasePageBytes;
   header.data_size_bytes = config.segment_size_bytes;
   header.nodes_max = config.nodes_max;
@@ -121,7 +129,7 @@ SegmentHeader MakeHeader(const ClusterConfig& config, SegmentId segment,
 arrow::Status CheckHeader(const SegmentHeader& found, const ClusterConfig& config,
                           SegmentId segment) {
   const std::string text = SegmentText(config, segment);
-  ARROW_RETURN_NOT_OK(CheckState(found, text));
+  ARROW_RETURN_NOT_OK(CheckState(found, config, segment));
   const SegmentHeader wanted = MakeHeader(config, segment, found.format_epoch);
   const std::array fields = {
       Field{"cluster id", found.cluster_id, wanted.cluster_id, kAdviceFolder},
@@ -153,6 +161,10 @@ arrow::Status CheckHeader(const SegmentHeader& found, const ClusterConfig& confi
 std::string SegmentText(const ClusterConfig& config, SegmentId segment) {
   return "segment " + std::to_string(segment.value) + " in " +
          config.segment_folder(segment);
+}
+
+std::string RemoveByHand(const ClusterConfig& config, SegmentId segment) {
+  return "remove it by hand: rm -r " + config.segment_folder(segment);
 }
 
 uint64_t NextFormatEpoch(uint64_t old_epoch, int64_t unix_seconds, uint64_t random_bits) {

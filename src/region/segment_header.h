@@ -24,6 +24,9 @@ enum class HeaderState : uint8_t {
 };
 HeaderState Inspect(const format::SegmentHeader& header);
 
+/// \brief The arrays of a control part as `config` wants them.
+format::ControlLayout LayoutOf(const ClusterConfig& config);
+
 /// \brief The header of segment `segment` as `config` wants it, checksum included.
 format::SegmentHeader MakeHeader(const ClusterConfig& config, SegmentId segment,
                                  uint64_t format_epoch);
@@ -36,6 +39,8 @@ arrow::Status CheckHeader(const format::SegmentHeader& found, const ClusterConfi
 
 /// \brief "segment 3 in /dev/shm/x/node3", as errors begin.
 std::string SegmentText(const ClusterConfig& config, SegmentId segment);
+/// \brief What to do about files that Sheaf does not touch, as errors end.
+std::string RemoveByHand(const ClusterConfig& config, SegmentId segment);
 
 /// \brief Format epochs fit in 31 bits: the high half of a generation, which stays
 /// positive as a signed number.

@@ -100,7 +100,7 @@ class SimPart final : public Part {
                                   uint64_t size_bytes) {
     ARROW_ASSIGN_OR_RAISE(const auto fd,
                           platform::OpenFile(path, platform::Access::kReadWrite));
-    return ExplainFull(platform::AllocateFileRange(fd.get(), offset, size_bytes), path);
+    return AllocateInFile(fd.get(), path, offset, size_bytes);
   }
 
   SimFiles files_;

@@ -45,7 +45,7 @@ class SimPartTest : public ::testing::Test {
     config_.posted_delay_us = posted_delay_us;
     config_.ApplyDefaults();
     path_ = config_.segment_folder(SegmentId{0}) + "/data";
-    ASSERT_OK(RemoveSegment(config_, NodeId{0}));
+    ASSERT_OK(platform::RemoveAll(config_.segment_folder(SegmentId{0})));
     ASSERT_OK(platform::MakePrivateFolder(config_.segment_folder(SegmentId{0})));
     ASSERT_OK(platform::CreateFile(path_, kPartBytes));
     ASSERT_OK(CreateSimFiles({config_, SegmentId{0}, path_}, kPartBytes));
