@@ -1,14 +1,22 @@
+#include <signal.h>
+
+#include <array>
+#include <csignal>
+#include <cstddef>
 #include <cstdio>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include <arrow/result.h>
 #include <arrow/status.h>
+#include <arrow/util/cancel.h>
 #include <fmt/format.h>
 
 #include "apps/sheaf/commands.h"
 #include "apps/sheaf/connect.h"
 #include "apps/sheaf/output.h"
+#include "region/cluster_config.h"
 #include "sheaf/cluster.h"
 #include "sheaf/status.h"
 #include "sheaf/store.h"
@@ -20,6 +28,51 @@ std::string DownCommand(const std::string& cluster) {
   return cluster == "default" ? "sheaf down" : "sheaf --cluster " + cluster + " down";
 }
 
+std::string NodesText(const ClusterStatus& cluster) {
+  const size_t nodes = cluster.node_up.size();
+  return fmt::format("{} node{}", nodes, nodes == 1 ? "" : "s");
+}
+
+/// While one lives, the signals that end a program ask its token for a stop instead: a
+/// cluster is started as a whole or not at all. One at a time.
+class StopOnSignals {
+ public:
+  StopOnSignals() {
+    source_ = &stop_;
+    struct sigaction stop = {};
+    stop.sa_handler = [](int number) { source_->RequestStopFromSignal(number); };
+    for (size_t i = 0; i < kSignals.size(); ++i) {
+      ::sigaction(kSignals[i], nullptr, &before_[i]);
+      if (before_[i].sa_handler != SIG_IGN) ::sigaction(kSignals[i], &stop, nullptr);
+    }
+  }
+  ~StopOnSignals() {
+    for (size_t i = 0; i < kSignals.size(); ++i) {
+      ::sigaction(kSignals[i], &before_[i], nullptr);
+    }
+  }
+  StopOnSignals(const StopOnSignals&) = delete;
+  StopOnSignals& operator=(const StopOnSignals&) = delete;
+
+  arrow::StopToken token() { return stop_.token(); }
+
+ private:
+  static constexpr std::array kSignals = {SIGINT, SIGTERM, SIGHUP};
+  static inline arrow::StopSource* source_ = nullptr;  ///< For the handler.
+  arrow::StopSource stop_;
+  std::array<struct sigaction, kSignals.size()> before_ = {};
+};
+
+arrow::Result<ClusterStatus> Start(ClusterOptions options) {
+  StopOnSignals stop;
+  options.stop_token = stop.token();
+  auto started = StartCluster(options);
+  if (started.ok() && !started->warning.empty()) {
+    fmt::print(stderr, "sheaf: warning: {}\n", started->warning);
+  }
+  return started;
+}
+
 }  // namespace
 
 arrow::Result<std::shared_ptr<Store>> ConnectOrStart(const Global& global) {
@@ -27,32 +80,38 @@ arrow::Result<std::shared_ptr<Store>> ConnectOrStart(const Global& global) {
   auto store = Store::Connect(connect);
   if (!IsDisconnected(store.status())) return store;
   const auto status = GetClusterStatus(global.cluster);
-  // Nodes of a cluster that does run are not started one by one.
+  ClusterOptions options;
+  options.name = global.cluster;
   if (status.ok()) {
+    // Nodes of a cluster that does run are not started one by one.
     for (const bool up : status->node_up) {
       if (up) return store;
     }
+    options.config_file = region::ClusterFilePath(status->name);
   }
-  ClusterOptions options;
-  options.name = global.cluster;
-  auto started = StartCluster(options);
-  if (!started.ok() && !started.status().IsAlreadyExists()) return started.status();
-  if (started.ok()) {
-    fmt::print(stderr, "sheaf: started cluster '{}' (1 node); end it with: {}\n",
-               started->name, DownCommand(started->name));
+  const auto started = Start(options);
+  if (started.status().IsAlreadyExists()) {
+    // Another command was faster; or the memory is another cluster's.
+    store = Store::Connect(connect);
+    return IsDisconnected(store.status()) ? started.status() : store;
   }
+  ARROW_RETURN_NOT_OK(started.status());
+  fmt::print(
+      stderr, "sheaf: {} cluster '{}' ({}){}; end it with: {}\n",
+      status.ok() ? "restarted" : "started", started->name, NodesText(*started),
+      status.ok() ? " as it was: its daemons had ended, and its tables are gone" : "",
+      DownCommand(started->name));
   return Store::Connect(connect);
 }
 
 arrow::Status Up(const Global& global, const ClusterOptions& options) {
-  ARROW_ASSIGN_OR_RAISE(const ClusterStatus cluster, StartCluster(options));
+  ARROW_ASSIGN_OR_RAISE(const ClusterStatus cluster, Start(options));
   if (global.json) {
     PrintJson({{"cluster", cluster.name}, {"nodes", cluster.node_up.size()}});
     return arrow::Status::OK();
   }
-  const size_t nodes = cluster.node_up.size();
-  fmt::print("cluster '{}' is up: {} node{}; end it with: {}\n", cluster.name, nodes,
-             nodes == 1 ? "" : "s", DownCommand(cluster.name));
+  fmt::print("cluster '{}' is up: {}; end it with: {}\n", cluster.name,
+             NodesText(cluster), DownCommand(cluster.name));
   return arrow::Status::OK();
 }
 

@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include "apps/sheaf/commands.h"
+#include "region/cluster_config.h"
 #include "sheaf/cluster.h"
 
 namespace sheaf::cli {
@@ -20,6 +21,13 @@ constexpr int kExitUsage = 2;
 
 using Command = std::function<arrow::Status()>;
 
+// As the cluster file spells it, fractions included. What it does not know is left to
+// CLI11, which knows "4g" too.
+std::string SizeAsBytes(const std::string& text) {
+  const auto size_bytes = region::ParseSize(text);
+  return size_bytes.ok() ? std::to_string(*size_bytes) : text;
+}
+
 void AddClusterCommands(CLI::App* app, Global* global, ClusterOptions* up,
                         Command* command) {
   CLI::App* add = app->add_subcommand("up", "Start a cluster on this host");
@@ -27,8 +35,9 @@ void AddClusterCommands(CLI::App* app, Global* global, ClusterOptions* up,
                   "Nodes, each with a daemon and memory of its own (1)")
       ->check(CLI::Range(1, 64));
   add->add_option("--size", up->size_bytes,
-                  "Memory of each node, such as 512MiB or 4GiB (4GiB)")
-      ->transform(CLI::AsSizeValue(false));
+                  "Memory of each node, such as 512MiB or 4.5GiB (4GiB)")
+      ->transform(CLI::AsSizeValue(false))
+      ->transform(SizeAsBytes);
   add->add_option(
          "--backend", up->backend,
          "shm: shared memory of this host; file: files in --folder; sim: a simulator\n"
@@ -40,8 +49,9 @@ void AddClusterCommands(CLI::App* app, Global* global, ClusterOptions* up,
          "and invalidated (coherent)")
       ->check(CLI::IsMember({"coherent", "software"}));
   add->add_option("--folder", up->folder, "Where the memory's files go (backend file)");
-  add->add_flag("--prealloc", up->prealloc,
-                "Allocate all memory now, not when it is needed");
+  add->add_flag(
+      "--prealloc", up->prealloc,
+      "Allocate all memory now, not when it is needed; fails if it does not fit");
   add->add_option("--config", up->config_file,
                   "Configuration in TOML; options here win over it")
       ->check(CLI::ExistingFile);
