@@ -6,7 +6,6 @@
 #include <cstdio>
 #include <memory>
 #include <string>
-#include <utility>
 
 #include <arrow/result.h>
 #include <arrow/status.h>
@@ -38,9 +37,9 @@ std::string NodesText(const ClusterStatus& cluster) {
 class StopOnSignals {
  public:
   StopOnSignals() {
-    source_ = &stop_;
+    source = &stop_;
     struct sigaction stop = {};
-    stop.sa_handler = [](int number) { source_->RequestStopFromSignal(number); };
+    stop.sa_handler = [](int number) { source->RequestStopFromSignal(number); };
     for (size_t i = 0; i < kSignals.size(); ++i) {
       ::sigaction(kSignals[i], nullptr, &before_[i]);
       if (before_[i].sa_handler != SIG_IGN) ::sigaction(kSignals[i], &stop, nullptr);
@@ -58,7 +57,7 @@ class StopOnSignals {
 
  private:
   static constexpr std::array kSignals = {SIGINT, SIGTERM, SIGHUP};
-  static inline arrow::StopSource* source_ = nullptr;  ///< For the handler.
+  static inline arrow::StopSource* source = nullptr;  ///< For the handler.
   arrow::StopSource stop_;
   std::array<struct sigaction, kSignals.size()> before_ = {};
 };

@@ -77,9 +77,10 @@ class ControlLock {
   static arrow::Result<std::unique_ptr<ControlLock>> Acquire(
       const std::string& name, Deadline deadline, const arrow::StopToken& stop_token) {
     const std::string folder = region::RuntimeRoot();
+    const std::string path = folder + "/" + name + ".control";
     ARROW_RETURN_NOT_OK(platform::MakePrivateFolder(folder));
     for (;;) {
-      auto lock = platform::FileLock::Acquire(folder + "/" + name + ".control");
+      auto lock = platform::FileLock::Acquire(path);
       if (lock.ok()) return std::make_unique<ControlLock>(std::move(*lock));
       if (!lock.status().IsAlreadyExists() || Passed(deadline)) return lock.status();
       ARROW_RETURN_NOT_OK(stop_token.Poll());
@@ -297,7 +298,7 @@ arrow::Status StopAndRemove(const ClusterConfig& config, Deadline deadline) {
   for (uint32_t k = 0; k < config.nodes; ++k) {
     ARROW_RETURN_NOT_OK(StopDaemon(config, {k}, deadline));
   }
-  const arrow::Status memory = region::RemoveMemoryFolder(config);
+  arrow::Status memory = region::RemoveMemoryFolder(config);
   if (memory.IsAlreadyExists()) return memory;  // A daemon lives: it needs its folder.
   return memory & RemoveRuntimeFolder(config);
 }

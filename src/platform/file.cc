@@ -268,7 +268,7 @@ arrow::Status RemoveOwnFiles(const std::string& folder,
   for (; !error && entry != std::filesystem::directory_iterator();
        entry.increment(error)) {
     const std::string name = entry->path().filename().string();
-    if (is_own(name)) ARROW_RETURN_NOT_OK(RemoveFile(folder + "/" + name));
+    if (is_own(name)) ARROW_RETURN_NOT_OK(RemoveFile(entry->path().string()));
   }
   if (error) return OsError("cannot list", folder, error.value());
   return RemoveEmptyFolder(folder);

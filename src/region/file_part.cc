@@ -101,7 +101,7 @@ arrow::Status FilePart::Populate(uint64_t offset, uint64_t size_bytes) {
     const uint64_t begin = RoundDown(offset, format::kSmallExtentBytes);
     const uint64_t end =
         std::min(RoundUp(offset + size_bytes, format::kSmallExtentBytes), size_bytes_);
-    const arrow::Status status = alias.PopulateWrite(begin, end - begin);
+    arrow::Status status = alias.PopulateWrite(begin, end - begin);
     if (status.IsOutOfMemory()) return Full(path_, size_bytes);
     if (!status.IsNotImplemented()) return status;
   }
