@@ -90,6 +90,7 @@ struct NodeInfo {
   uint64_t used_bytes = 0;
   uint64_t free_bytes = 0;
   uint64_t largest_free_bytes = 0;
+  uint64_t memory_free_bytes = 0;  ///< What the host can give for bytes never used yet.
   uint32_t sessions = 0;
   uint32_t objects = 0;
 };

@@ -9,6 +9,7 @@
 #include "format/checksum.h"
 #include "format/layout.h"
 #include "platform/cache.h"
+#include "platform/file.h"
 #include "platform/shared_word.h"
 #include "region/cluster_config.h"
 #include "region/region.h"
@@ -39,6 +40,8 @@ arrow::Result<NodeInfo> LoadNodeInfo(const region::Region& region, uint32_t id) 
   node.backend = region::ToString(region.config().backend);
   node.coherence = region::ToString(region.config().coherence);
   node.size_bytes = region.config().segment_size_bytes;
+  node.memory_free_bytes =
+      platform::FileSystemFreeBytes(region.config().memory_folder).ValueOr(0);
   const region::Segment* segment = region.segment({id});
   if (segment == nullptr) return node;
   ARROW_ASSIGN_OR_RAISE(const auto line, LoadNodeLine<format::IncarnationLine>(
@@ -62,9 +65,10 @@ arrow::Status DoesNotFit(const std::string& what, const std::string& needed,
   return arrow::Status::OutOfMemory(
       what, " does not fit: it needs ", needed, " of shared memory; node ", home.id,
       " has ", home.free_bytes, " of ", home.size_bytes,
-      " bytes free, the largest free range has ", home.largest_free_bytes,
-      " bytes. Remove tables (sheaf rm), or start a cluster with more memory for each "
-      "node (sheaf up --size)");
+      " bytes free, the largest free range has ", home.largest_free_bytes, " bytes, and ",
+      home.memory_free_bytes,
+      " bytes of memory are free for what was never used. Remove tables (sheaf rm), or "
+      "start a cluster with more memory for each node (sheaf up --size)");
 }
 
 }  // namespace sheaf::client
