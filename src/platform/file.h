@@ -12,6 +12,8 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 
+#include "platform/owner_process.h"
+
 namespace sheaf::platform {
 
 /// \brief Owns a file descriptor; -1 means none.
@@ -105,7 +107,9 @@ class FileLock {
   std::string path_;
 };
 
-/// \brief A shared mapping of [0, size) of a file, unmapped on destruction.
+/// \brief A shared mapping of [0, size) of a file, unmapped on destruction. In a forked
+/// child one that ever was writable stays mapped: what was not inherited is a hole, where
+/// anything else may lie by now.
 class Mapping {
  public:
   /// \brief Map `size_bytes` at `wanted_address` if it is not 0 and free
@@ -140,9 +144,13 @@ class Mapping {
  private:
   Mapping(uint8_t* data, uint64_t size_bytes) : data_(data), size_bytes_(size_bytes) {}
   arrow::Status CheckPages(uint64_t offset, uint64_t size_bytes) const;
+  arrow::Status SetForkRule(uint64_t offset, uint64_t size_bytes, Access access);
+  void Unmap();
 
   uint8_t* data_ = nullptr;
   uint64_t size_bytes_ = 0;
+  bool has_been_writable_ = false;
+  OwnerProcess owner_;
 };
 
 /// \brief Page size that backs most of the touched part of the mapping around `address`

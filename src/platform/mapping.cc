@@ -96,16 +96,6 @@ arrow::Status CheckFileCovers(int fd, uint64_t size_bytes) {
   return arrow::Status::OK();
 }
 
-/// A process that forks must not let its child dirty lines nobody accounts for
-/// (PROTOCOL.md P3).
-arrow::Status SetForkRule(void* data, uint64_t size_bytes, Access access) {
-  const int advice = access == Access::kRead ? MADV_DOFORK : MADV_DONTFORK;
-  if (::madvise(data, size_bytes, advice) != 0) {
-    return OsError("cannot set the fork rule of", "mapping");
-  }
-  return arrow::Status::OK();
-}
-
 }  // namespace
 
 arrow::Result<Mapping> Mapping::Map(int fd, uint64_t size_bytes, Access access,
@@ -122,32 +112,50 @@ arrow::Result<Mapping> Mapping::Map(int fd, uint64_t size_bytes, Access access,
   }
   Mapping mapping(static_cast<uint8_t*>(data), size_bytes);
   if (access == Access::kReadWrite) {
-    ARROW_RETURN_NOT_OK(SetForkRule(data, size_bytes, access));
+    ARROW_RETURN_NOT_OK(mapping.SetForkRule(0, size_bytes, access));
   }
   return mapping;
 }
 
 Mapping::Mapping(Mapping&& other) noexcept
     : data_(std::exchange(other.data_, nullptr)),
-      size_bytes_(std::exchange(other.size_bytes_, 0)) {}
+      size_bytes_(std::exchange(other.size_bytes_, 0)),
+      has_been_writable_(other.has_been_writable_),
+      owner_(other.owner_) {}
 
 Mapping& Mapping::operator=(Mapping&& other) noexcept {
   if (this != &other) {
-    if (data_ != nullptr) ::munmap(data_, size_bytes_);
+    Unmap();
     data_ = std::exchange(other.data_, nullptr);
     size_bytes_ = std::exchange(other.size_bytes_, 0);
+    has_been_writable_ = other.has_been_writable_;
+    owner_ = other.owner_;
   }
   return *this;
 }
 
-Mapping::~Mapping() {
-  if (data_ != nullptr) ::munmap(data_, size_bytes_);
+Mapping::~Mapping() { Unmap(); }
+
+void Mapping::Unmap() {
+  if (data_ == nullptr || (has_been_writable_ && !owner_.IsThisOne())) return;
+  ::munmap(data_, size_bytes_);
+}
+
+/// A process that forks must not let its child dirty lines nobody accounts for
+/// (PROTOCOL.md P3).
+arrow::Status Mapping::SetForkRule(uint64_t offset, uint64_t size_bytes, Access access) {
+  has_been_writable_ |= access == Access::kReadWrite;
+  const int advice = access == Access::kRead ? MADV_DOFORK : MADV_DONTFORK;
+  if (::madvise(data_ + offset, size_bytes, advice) != 0) {
+    return OsError("cannot set the fork rule of", "mapping");
+  }
+  return arrow::Status::OK();
 }
 
 arrow::Status Mapping::Protect(uint64_t offset, uint64_t size_bytes, Access access) {
   ARROW_RETURN_NOT_OK(CheckPages(offset, size_bytes));
   if (access == Access::kReadWrite) {
-    ARROW_RETURN_NOT_OK(SetForkRule(data_ + offset, size_bytes, access));
+    ARROW_RETURN_NOT_OK(SetForkRule(offset, size_bytes, access));
   }
   if (::mprotect(data_ + offset, size_bytes, Protection(access)) != 0) {
     if (errno == ENOMEM) {
@@ -156,7 +164,7 @@ arrow::Status Mapping::Protect(uint64_t offset, uint64_t size_bytes, Access acce
     }
     return OsError("cannot protect", RangeText(offset, size_bytes));
   }
-  if (access == Access::kRead) return SetForkRule(data_ + offset, size_bytes, access);
+  if (access == Access::kRead) return SetForkRule(offset, size_bytes, access);
   return arrow::Status::OK();
 }
 

@@ -1,6 +1,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -183,6 +184,39 @@ TEST_F(MappingTest, ForkInheritsReadOnlyPartsAlone) {
   ASSERT_OK(mapping.Protect(0, 2 * kMiB, Access::kReadWrite));
   EXPECT_EQ(SignalInChild([&] { Store(mapping.data()); }), SIGSEGV);
   mapping.data()[0] = 12;
+}
+
+/// What was not inherited is a hole in the child, and whatever the child maps may lie
+/// there.
+TEST_F(MappingTest, AForkedChildUnmapsNothingOfItsOwn) {
+  const UniqueFd fd = NewFile(4 * kMiB);
+  ASSERT_OK_AND_ASSIGN(Mapping whole,
+                       Mapping::Map(fd.get(), 4 * kMiB, Access::kReadWrite));
+  ASSERT_OK_AND_ASSIGN(Mapping part, Mapping::Map(fd.get(), 4 * kMiB, Access::kRead));
+  ASSERT_OK(part.Protect(2 * kMiB, 2 * kMiB, Access::kReadWrite));
+  uint8_t* const holes[] = {whole.data(), part.data() + 2 * kMiB};
+  EXPECT_TRUE(SucceedsInChild([&] {
+    for (uint8_t* hole : holes) {
+      void* got = ::mmap(hole, kMiB, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+      if (got != hole) return false;
+    }
+    whole = Mapping();
+    part = Mapping();
+    for (uint8_t* hole : holes) Store(hole);
+    return true;
+  }));
+  whole.data()[0] = 1;
+}
+
+TEST_F(MappingTest, AForkedChildUnmapsWhatItInheritedWhole) {
+  const UniqueFd fd = NewFile(4 * kMiB);
+  ASSERT_OK_AND_ASSIGN(Mapping mapping, Mapping::Map(fd.get(), 4 * kMiB, Access::kRead));
+  uint8_t* const data = mapping.data();
+  EXPECT_TRUE(SucceedsInChild([&] {
+    mapping = Mapping();
+    return ::msync(data, 4 * kMiB, MS_ASYNC) != 0 && errno == ENOMEM;
+  }));
 }
 
 TEST_F(MappingTest, ProtectNeedsAFileOpenForIt) {
