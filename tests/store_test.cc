@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -85,9 +86,14 @@ TEST(Peer, Serves) {
 
 class StoreTest : public ::testing::Test {
  protected:
-  void SetUp() override {
+  void SetUp() override { StartCluster(""); }
+
+  void StartCluster(const std::string& more_toml) {
+    node0_.reset();
+    node1_.reset();
+    cluster_.reset();
     TestClusterOptions options;
-    options.config_toml = kSmall;
+    options.config_toml = kSmall + more_toml;
     options.daemon_path = SHEAFD_BINARY;
     ASSERT_OK_AND_ASSIGN(cluster_, TestCluster::Start(options));
     ASSERT_OK_AND_ASSIGN(node0_, cluster_->Connect(0));
@@ -427,6 +433,71 @@ TEST_F(StoreTest, AForkedChildIsToldToConnect) {
   EXPECT_EQ(code, 0);
   ASSERT_OK_AND_ASSIGN(auto info, node1_->Stat("t"));
   EXPECT_EQ(info.leases, 1U);
+}
+
+// True if `body` returns true in a forked child.
+template <typename Body>
+bool HoldsInChild(Body body) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::alarm(60);  // a watchdog: it could wait for a lock of a thread that is not here
+    ::_exit(body() ? 0 : 1);
+  }
+  int status = 0;
+  EXPECT_EQ(::waitpid(child, &status, 0), child);
+  return status == 0;
+}
+
+TEST_F(StoreTest, AForkedChildLeavesThePoolToItsParent) {
+  for (const std::string coherence : {"coherent", "software"}) {
+    StartCluster("coherence = \"" + coherence + "\"\n");
+    arrow::MemoryPool* pool = node0_->memory_pool();
+    auto unpublished = MakeTable(1000, 5, pool);
+    auto published = MakeTable(1000, 0, pool);
+    ASSERT_OK(node0_->Put("t", *published));
+    ASSERT_OK_AND_ASSIGN(auto writer, node0_->NewWriter("w", unpublished->schema()));
+    ASSERT_OK(writer->Append(*unpublished->CombineChunksToBatch().ValueOrDie()));
+    const uint64_t free_bytes = FreeBytes(0);
+    EXPECT_TRUE(HoldsInChild([&] {
+      uint8_t* address = nullptr;
+      const bool refused =
+          pool->Allocate(64, &address).IsInvalid() && writer->Seal().status().IsInvalid();
+      published.reset();
+      unpublished.reset();
+      writer.reset();
+      pool->ReleaseUnused();
+      node0_.reset();  // all of it is the parent's still
+      return refused;
+    }));
+    EXPECT_EQ(FreeBytes(0), free_bytes);
+    EXPECT_TRUE(unpublished->Equals(*MakeTable(1000, 5)));
+    EXPECT_OK(writer->Seal());
+    ASSERT_OK(node0_->Put("u", *MakeTable(1000, 77, pool)));
+    ASSERT_OK_AND_ASSIGN(auto opened, node1_->Get("w"));
+    EXPECT_TRUE(opened->Equals(*unpublished));
+  }
+}
+
+TEST_F(StoreTest, AForkedChildConnectsWhileItsParentAllocates) {
+  std::atomic<bool> done = false;
+  std::thread allocating([&] {
+    while (!done) {
+      auto table = MakeTable(10, 0, node0_->memory_pool());
+      table.reset();
+      node0_->memory_pool()->ReleaseUnused();
+    }
+  });
+  auto kept = MakeTable(10, 0, node0_->memory_pool());
+  ASSERT_OK(node0_->Put("t", *kept));
+  for (int i = 0; i < 50; ++i) {
+    EXPECT_TRUE(HoldsInChild([&] {
+      kept.reset();  // must not wait for a lock that a thread held which is not here
+      node0_ = cluster_->Connect(0).ValueOrDie();
+      return node0_->Get("t").ok();
+    }));
+  }
+  done = true;
+  allocating.join();
 }
 
 TEST_F(StoreTest, BadNamesAreRefused) {

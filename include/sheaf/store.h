@@ -99,7 +99,8 @@ class TableWriter;
 
 /// \brief One process' session with its node. Thread-safe; close it by dropping the last
 /// reference. Tables that were opened stay valid after that, until their own last buffer
-/// dies. Not to be used in a forked child: connect again there.
+/// dies. Not to be used in a forked child: connect again there. What a child inherited,
+/// it may drop: neither that nor its end touches what is its parent's.
 class Store {
  public:
   /// \brief Attach to a running cluster. Disconnected (IOError) if no daemon of that node

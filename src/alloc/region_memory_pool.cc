@@ -38,6 +38,12 @@ arrow::Status CheckArguments(int64_t size, int64_t alignment) {
   return arrow::Status::OK();
 }
 
+arrow::Status InForkedChild() {
+  return arrow::Status::Invalid(
+      "this memory pool belongs to the process that forked this one: connect again here, "
+      "and use the new store's pool");
+}
+
 uint32_t CountFor(int64_t size) {
   return static_cast<uint32_t>(GranulesFor(static_cast<uint64_t>(size)));
 }
@@ -304,18 +310,25 @@ RegionMemoryPool::RegionMemoryPool(ExtentSource* source)
 RegionMemoryPool::RegionMemoryPool(ExtentSource* source, const Options& options)
     : impl_(std::make_unique<Impl>(source, options)) {}
 
-RegionMemoryPool::~RegionMemoryPool() = default;
+RegionMemoryPool::~RegionMemoryPool() {
+  // Another thread may have been in the middle of a change when a child was forked.
+  if (owner_.IsThisOne()) return;
+  [[maybe_unused]] const Impl* const left_alone = impl_.release();
+}
 
 arrow::Status RegionMemoryPool::Allocate(int64_t size, int64_t alignment, uint8_t** out) {
+  if (!owner_.IsThisOne()) return InForkedChild();
   return impl_->Allocate(size, alignment, out);
 }
 
 arrow::Status RegionMemoryPool::Reallocate(int64_t old_size, int64_t new_size,
                                            int64_t alignment, uint8_t** ptr) {
+  if (!owner_.IsThisOne()) return InForkedChild();
   return impl_->Reallocate(old_size, new_size, alignment, ptr);
 }
 
 void RegionMemoryPool::Free(uint8_t* buffer, int64_t size, int64_t /*alignment*/) {
+  if (!owner_.IsThisOne()) return;
   impl_->Free(buffer, size);
 }
 
@@ -344,6 +357,7 @@ void RegionMemoryPool::MarkSealed(const std::vector<Range>& ranges) {
 }
 
 uint64_t RegionMemoryPool::ReturnUnused(bool keep_retained) {
+  if (!owner_.IsThisOne()) return 0;
   return impl_->ReturnUnused(keep_retained);
 }
 

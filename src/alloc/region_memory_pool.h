@@ -14,6 +14,7 @@
 
 #include "alloc/extent_source.h"
 #include "alloc/range.h"
+#include "platform/owner_process.h"
 
 namespace sheaf::alloc {
 
@@ -29,6 +30,9 @@ namespace sheaf::alloc {
 /// about the pool is stored in the extents. How they are divided: GranuleRuns. Invariant
 /// POOL-1: no granule holds bytes of two allocations. POOL-2: a sealed granule is never
 /// handed out again.
+///
+/// In a forked child it still is its parent's: what allocates is Invalid, to free or to
+/// return does nothing, and no lock is taken, which another thread may have held.
 class RegionMemoryPool : public arrow::MemoryPool {
  public:
   struct Options {
@@ -98,6 +102,7 @@ class RegionMemoryPool : public arrow::MemoryPool {
  private:
   class Impl;
   std::unique_ptr<Impl> impl_;
+  platform::OwnerProcess owner_;
 };
 
 }  // namespace sheaf::alloc

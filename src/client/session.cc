@@ -1,6 +1,7 @@
 #include "client/session.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
@@ -20,6 +21,7 @@
 #include "format/message.h"
 #include "lease/lease.h"
 #include "platform/file.h"
+#include "platform/owner_process.h"
 #include "platform/process.h"
 #include "region/cluster_config.h"
 #include "region/region.h"
@@ -40,13 +42,20 @@ constexpr uint64_t kLowMemoryDivisor = 8;
 // pointers to their pool. Never destroyed at exit, when such buffers may still be in
 // statics: the daemon sees the process end and takes everything back.
 struct Lingering {
+  platform::OwnerProcess owner;
   std::mutex mutex;
   std::vector<std::shared_ptr<Session>> sessions;
 };
 
+// A forked child has its own: those of its parent are not the child's to end, and another
+// thread may have held their lock.
 Lingering& LingeringSessions() {
-  static auto* lingering = new Lingering();
-  return *lingering;
+  static std::atomic<Lingering*> of_process{new Lingering()};
+  Lingering* lingering = of_process.load();
+  if (lingering->owner.IsThisOne()) return *lingering;
+  auto fresh = std::make_unique<Lingering>();
+  if (!of_process.compare_exchange_strong(lingering, fresh.get())) return *lingering;
+  return *fresh.release();
 }
 
 // Drop the sessions whose last pool buffer died.
@@ -157,8 +166,9 @@ arrow::Status Session::SayHello() {
 
 Session::~Session() {
   // A forked child that inherited this object must not touch what the parent owns.
-  if (process_id_ != platform::CurrentProcessId()) {
-    static_cast<void>(pool_.release());
+  if (!owner_.IsThisOne()) {
+    // Buffers that the child inherited still name it.
+    [[maybe_unused]] const alloc::RegionMemoryPool* const left_alone = pool_.release();
     return;
   }
   pool_.reset();  // returns its extents
@@ -173,9 +183,9 @@ Session::~Session() {
 }
 
 void Session::Linger(std::shared_ptr<Session> session) {
+  if (!session->owner_.IsThisOne()) return;
   SweepLingering();
-  // What is held belongs to the parent if this is a forked child.
-  if (session->CheckProcess().ok()) session->pool().StopRetaining();
+  session->pool().StopRetaining();
   if (session->pool().is_empty()) return;
   Lingering& lingering = LingeringSessions();
   std::lock_guard lock(lingering.mutex);
@@ -190,10 +200,10 @@ void Session::DidPut(const arrow::Status& status) {
 }
 
 arrow::Status Session::CheckProcess() const {
-  const int now = platform::CurrentProcessId();
-  if (now == process_id_) return arrow::Status::OK();
+  if (owner_.IsThisOne()) return arrow::Status::OK();
   return arrow::Status::Invalid("this store was connected by process ", process_id_,
-                                " and is used in its forked child ", now,
+                                " and is used in its forked child ",
+                                platform::CurrentProcessId(),
                                 ": call Store::Connect again in the child");
 }
 

@@ -17,6 +17,7 @@
 #include "client/node_notes.h"
 #include "lease/lease.h"
 #include "platform/file.h"
+#include "platform/owner_process.h"
 #include "region/region.h"
 #include "sheaf/store.h"
 #include "sheaf/types.h"
@@ -65,6 +66,7 @@ class Session : public std::enable_shared_from_this<Session>,
   arrow::Status Return(const alloc::Extent& extent) override;
 
   // In order of construction: what is below uses what is above.
+  platform::OwnerProcess owner_;
   int process_id_ = 0;
   uint64_t id_ = 0;
   uint64_t incarnation_ = 0;

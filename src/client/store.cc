@@ -377,6 +377,7 @@ arrow::Status TableWriter::Append(const arrow::RecordBatch& batch) {
 arrow::Result<PutReceipt> TableWriter::Seal() {
   if (impl_->publisher == nullptr)
     return arrow::Status::Invalid("this writer was sealed");
+  ARROW_RETURN_NOT_OK(impl_->store->session->CheckProcess());
   auto receipt = impl_->publisher->Finish(impl_->options);
   const int64_t needed_bytes = impl_->publisher->bytes_needed();
   impl_->publisher.reset();
