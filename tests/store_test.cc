@@ -478,6 +478,37 @@ TEST_F(StoreTest, AForkedChildLeavesThePoolToItsParent) {
   }
 }
 
+TEST_F(StoreTest, AForkedChildReadsOnAfterItsParentIsDone) {
+  ASSERT_OK(node0_->Put("t", *MakeTable(1000)));
+  int hold[2];
+  int answer[2];
+  ASSERT_EQ(::pipe(hold) + ::pipe(answer), 0);
+  EXPECT_TRUE(HoldsInChild([&] {
+    ::close(hold[1]);
+    auto store = cluster_->Connect(1).ValueOrDie();
+    auto table = store->Get("t").ValueOrDie();
+    const pid_t reader = ::fork();
+    if (reader == 0) {
+      char byte = 0;
+      const bool told = ::read(hold[0], &byte, 1) == 0;  // the test let go of its end
+      byte = told && table->Equals(*MakeTable(1000)) ? 1 : 0;
+      ::_exit(::write(answer[1], &byte, 1) == 1 ? 0 : 1);
+    }
+    table.reset();
+    store.reset();
+    return reader > 0;
+  }));
+  EXPECT_EQ(node0_->Stat("t").ValueOrDie().leases, 1U);
+  ASSERT_OK(node0_->Remove("t"));
+  ::close(hold[1]);
+  char right = 0;
+  EXPECT_EQ(::read(answer[0], &right, 1), 1);
+  EXPECT_EQ(right, 1);
+  for (const int end : {hold[0], answer[0], answer[1]}) ::close(end);
+  Reconnect();
+  EXPECT_TRUE(AllFree());
+}
+
 TEST_F(StoreTest, AForkedChildConnectsWhileItsParentAllocates) {
   std::atomic<bool> done = false;
   std::thread allocating([&] {

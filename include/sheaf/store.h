@@ -99,8 +99,10 @@ class TableWriter;
 
 /// \brief One process' session with its node. Thread-safe; close it by dropping the last
 /// reference. Tables that were opened stay valid after that, until their own last buffer
-/// dies. Not to be used in a forked child: connect again there. What a child inherited,
-/// it may drop: neither that nor its end touches what is its parent's.
+/// dies. Not to be used in a forked child: connect again there. A child may read on in
+/// tables that it inherited, and drop them: neither that nor its end touches what is its
+/// parent's. Tables that were open at a fork stay leased until this session is over (its
+/// store and tables dropped, or its process ended) and no such child is left.
 class Store {
  public:
   /// \brief Attach to a running cluster. Disconnected (IOError) if no daemon of that node

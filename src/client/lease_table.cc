@@ -43,11 +43,11 @@ ObjectLease::ObjectLease(std::shared_ptr<Session> session, const ObjectId& objec
     : session_(std::move(session)), object_(object), cell_(cell), slot_(slot) {}
 
 ObjectLease::~ObjectLease() {
-  if (!session_->CheckProcess().ok())
-    return;  // a forked child's copy: the cell is the parent's
+  if (!owner_.IsThisOne()) return;  // a forked child's copy: the cell is the parent's
   session_->leases().Forget(*this);
   references_.clear();  // what an object refers to is let go before the object (O4)
-  session_->cells().Clear(cell_);
+  // A forked child may read on: then the cell goes with the session (D1).
+  if (!owner_.HasForked()) session_->cells().Clear(cell_);
 }
 
 namespace {

@@ -14,6 +14,7 @@
 
 #include "directory/directory.h"
 #include "lease/lease.h"
+#include "platform/owner_process.h"
 #include "sheaf/types.h"
 
 namespace sheaf::client {
@@ -38,6 +39,7 @@ class ObjectLease {
 
  private:
   friend class LeaseTable;
+  platform::OwnerProcess owner_;
   std::shared_ptr<Session> session_;
   ObjectId object_;
   lease::Cell cell_;

@@ -172,6 +172,7 @@ Session::~Session() {
     return;
   }
   pool_.reset();  // returns its extents
+  lock_.reset();  // who holds it now is a forked child, for whom the session stays (D1)
   if (daemon_ != nullptr && id_ != 0) {
     // An error means that the daemon is gone or will see this process end: nothing to do
     // about it.

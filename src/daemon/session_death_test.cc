@@ -81,6 +81,7 @@ class PeerSession {
     if (verb == "put-half") return Outcome(SendHalf());
     if (verb == "lease") return Outcome(Lease(&words));
     if (verb == "close") return client_.CloseSocket(), "OK";
+    if (verb == "goodbye") return Outcome(client_.Goodbye());
     if (verb == "fork") return std::to_string(Fork());
     return "what?";
   }
@@ -264,6 +265,21 @@ TEST_F(SessionDeathTest, AForkedChildHoldsTheSessionOfItsDeadParent) {
   DieAfterOther();
   EXPECT_EQ(Sessions(), 1);
   EXPECT_GT(ReadStatistics(*region_, 0).used_bytes, 0);
+  ASSERT_EQ(::kill(child, SIGKILL), 0);
+  ExpectAllBack();
+}
+
+TEST_F(SessionDeathTest, AForkedChildHoldsTheSessionThatItsParentLeft) {
+  auto peer = StartPeer();
+  Tell(*peer, {"hello", "grant"});
+  const int child = std::stoi(peer->Ask("fork").ValueOrDie());
+  Tell(*peer, {"goodbye"});
+  const bool is_held =
+      !std::filesystem::is_empty(config_.runtime_folder + "/node0.sessions");
+  EXPECT_TRUE(is_held);
+  peer->Kill();  // Its end is one more reason to look at the lock, and changes nothing.
+  if (is_held) DieAfterOther();
+  EXPECT_EQ(Sessions(), is_held ? 1 : 0);
   ASSERT_EQ(::kill(child, SIGKILL), 0);
   ExpectAllBack();
 }

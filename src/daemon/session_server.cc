@@ -34,8 +34,7 @@ namespace {
 constexpr size_t kGuestsMax = 1024;
 constexpr std::chrono::seconds kGreetingDeadline{10};
 constexpr std::chrono::milliseconds kAcceptRetryPeriod{100};
-/// How often the lock of a session whose process ended, but whose forked child lives, is
-/// looked at.
+/// How often the lock of a session that is over, but for a forked child, is looked at.
 constexpr std::chrono::milliseconds kLockPollPeriod{100};
 
 }  // namespace
@@ -279,7 +278,9 @@ arrow::Status SessionServer::OnRequest(uint64_t id, const Connection::Ptr& conne
   const auto found = sessions_.find(id);
   if (found == sessions_.end()) return arrow::Status::Invalid("the session has ended");
   if (message.body_type() == format::Body::Goodbye) {
-    connection->Send(format::MakeOutcomeReply(request_id, End(id, "said goodbye")));
+    found->second->connection.reset();
+    connection->Send(
+        format::MakeOutcomeReply(request_id, EndWhenUnlocked(id, "said goodbye")));
     connection->CloseAfterSending();
     return arrow::Status::OK();
   }
@@ -321,17 +322,23 @@ void SessionServer::OnSessionClosed(uint64_t id, const arrow::Status& reason) {
 void SessionServer::OnProcessEnded(uint64_t id) {
   const auto found = sessions_.find(id);
   if (found == sessions_.end()) return;
+  if (const auto connection = std::exchange(found->second->connection, nullptr)) {
+    connection->Close();
+  }
+  LogIfError("cannot end a session", EndWhenUnlocked(id, "ended"));
+}
+
+/// A forked child inherited the lock, and may read as long as it has it.
+arrow::Status SessionServer::EndWhenUnlocked(uint64_t id, const char* why) {
   const auto held = platform::FileLock::IsHeld(LockPath(id));
   LogIfError("session lock", held.status());
-  if (held.ok() && !*held) {
-    if (found->second->connection != nullptr) found->second->connection->Close();
-    LogIfError("cannot end a session", End(id, "ended"));
-    return;
-  }
-  // A forked child inherited the lock, and may read.
-  parts_.loop->After(kLockPollPeriod, [this, id, alive = std::weak_ptr<bool>(alive_)] {
-    if (!alive.expired()) OnProcessEnded(id);
-  });
+  if (held.ok() && !*held) return End(id, why);
+  parts_.loop->After(kLockPollPeriod,
+                     [this, id, why, alive = std::weak_ptr<bool>(alive_)] {
+                       if (alive.expired() || !sessions_.contains(id)) return;
+                       LogIfError("cannot end a session", EndWhenUnlocked(id, why));
+                     });
+  return arrow::Status::OK();
 }
 
 arrow::Status SessionServer::End(uint64_t id, const char* why) {

@@ -23,9 +23,9 @@
 namespace sheaf::daemon {
 
 /// \brief Listens at the node's socket, for sessions of this host and for other daemons.
-/// A session ends when it says goodbye, or when its process has ended and nobody holds
-/// its lock any more; a closed socket alone ends nothing (PROTOCOL.md D1). All it is
-/// given outlives it.
+/// A session ends when it has said goodbye or its process has ended, and nobody holds its
+/// lock any more; a closed socket alone ends nothing (PROTOCOL.md D1). All it is given
+/// outlives it.
 class SessionServer {
  public:
   struct Parts {
@@ -71,6 +71,7 @@ class SessionServer {
   void OnProcessEnded(uint64_t id);
   void Answer(uint64_t id, uint64_t request_id, std::vector<uint8_t> reply);
   void OnSessionClosed(uint64_t id, const arrow::Status& reason);
+  arrow::Status EndWhenUnlocked(uint64_t id, const char* why);
   arrow::Status End(uint64_t id, const char* why);
   void Refuse(const Connection::Ptr& connection, uint64_t request_id,
               const arrow::Status& status);

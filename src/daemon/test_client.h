@@ -100,6 +100,7 @@ class RawClient {
     return arrow::Status::OK();
   }
   arrow::Status Goodbye() {
+    lock_.reset();
     return Call(format::Body::Goodbye,
                 [](auto& builder) { return format::CreateGoodbye(builder).Union(); })
         .status();
