@@ -147,7 +147,8 @@ arrow::Result<Version> CatalogLeader::Impl::Bind(const BindRequest& request) {
   if (Binding* binding = name->Find(request.object)) return Regrant(binding);
   const std::optional<Binding> old_target = name->target;
   ARROW_RETURN_NOT_OK(Refresh(name));
-  if (name->target && name->target->object != old_target->object) {
+  // No old target: its slot could not be read when the name was unbound.
+  if (name->target && (!old_target || name->target->object != old_target->object)) {
     ARROW_RETURN_NOT_OK(StoreEntry(request.name, name, Arrival::kFlushed));
   }
   ARROW_RETURN_NOT_OK(CheckReplace(request, *name));

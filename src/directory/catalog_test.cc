@@ -135,6 +135,22 @@ TEST(Catalog, ReplaceMakesTheNextVersionAndRetiresTheLast) {
   EXPECT_THAT(cluster.AllBound(), ElementsAre(third.object));
 }
 
+TEST(Catalog, AReplaceThatUnbindCouldNotReadIsFoundByTheNextBind) {
+  TestCluster cluster(kTwoNodes);
+  ASSERT_OK(cluster.Claim(1));
+  ASSERT_OK(cluster.Publish("a", 0));
+  const ObjectId second = cluster.Seal("a", 1);
+  ASSERT_OK_AND_ASSIGN(const Version version, cluster.leader().Bind({"a", second, true}));
+  uint64_t* line = cluster.segments()[1]->SlotLine(second.slot);
+  const uint64_t good = line[0];
+  line[0] = format::kBusyWord;
+  ASSERT_OK(cluster.Remove("a"));
+  line[0] = good;
+  EXPECT_RAISES(AlreadyExists, cluster.leader().Bind({"a", cluster.Seal("a", 0)}));
+  ASSERT_OK(cluster.MakeBound(second, version));
+  ExpectFound(&cluster, "a", second);
+}
+
 TEST(Catalog, ReplacesOnlyTheExpectedVersion) {
   TestCluster cluster(kTwoNodes);
   ASSERT_OK(cluster.Claim(1));
