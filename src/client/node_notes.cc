@@ -1,5 +1,6 @@
 #include "client/node_notes.h"
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -8,7 +9,7 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 
-#include "format/layout.h"
+#include "format/checksum.h"
 #include "platform/file.h"
 #include "platform/shared_word.h"
 #include "sheaf/types.h"
@@ -19,8 +20,11 @@ namespace {
 constexpr uint64_t kNotes = uint64_t{1} << 16;
 constexpr uint64_t kNotesBytes = kNotes * sizeof(uint64_t);
 
-uint64_t Pack(const ObjectId& object) {
-  return format::PackLeaseCell(object.segment.value, object.slot, object.generation);
+/// The whole generation goes in, and with it the format epoch of the segment (L3).
+uint64_t HashOf(const ObjectId& object) {
+  const std::array<uint64_t, 3> key = {object.segment.value, object.slot,
+                                       object.generation};
+  return format::Checksum({reinterpret_cast<const uint8_t*>(key.data()), sizeof(key)});
 }
 
 }  // namespace
@@ -45,15 +49,15 @@ arrow::Result<std::unique_ptr<NodeNotes>> NodeNotes::Open(const std::string& pat
 
 bool NodeNotes::IsSet(const ObjectId& object) const {
   // pairs with the release in Set: whoever sees the note also sees the invalidated lines.
-  return platform::SharedWord(Word(object)).LoadAcquire() == Pack(object);
+  return platform::SharedWord(Word(object)).LoadAcquire() == HashOf(object);
 }
 
 void NodeNotes::Set(const ObjectId& object) {
-  platform::SharedWord(Word(object)).StoreRelease(Pack(object));
+  platform::SharedWord(Word(object)).StoreRelease(HashOf(object));
 }
 
 uint64_t* NodeNotes::Word(const ObjectId& object) const {
-  const uint64_t index = std::hash<ObjectId>()(object) >> 48;
+  const uint64_t index = HashOf(object) >> 48;
   static_assert(kNotes == uint64_t{1} << 16);
   return reinterpret_cast<uint64_t*>(mapping_.data()) + index;
 }

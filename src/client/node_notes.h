@@ -14,9 +14,8 @@
 namespace sheaf::client {
 
 /// \brief Notes shared by the sessions of one node, in ordinary local memory. A lossy
-/// cache: a missing note costs one more invalidation, a present one is exact (object and
-/// generation, except that generations of one slot are told apart in 30 bits, as in lease
-/// cells). Thread-safe.
+/// cache: a missing note costs one more invalidation, a present one names object and
+/// generation by 64 bits of hash. Thread-safe.
 class NodeNotes {
  public:
   /// \brief Open or create the notes file at `path`.
