@@ -3,6 +3,7 @@
 
 #include "sheaf/store.h"
 
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -22,6 +23,7 @@
 #include <gtest/gtest.h>
 
 #include "base/check.h"
+#include "base/math.h"
 #include "sheaf/status.h"
 #include "testing/arrow_test.h"
 #include "testing/eventually.h"
@@ -529,6 +531,25 @@ TEST_F(StoreTest, AForkedChildConnectsWhileItsParentAllocates) {
   }
   done = true;
   allocating.join();
+}
+
+TEST_F(StoreTest, AGrantThatCannotBeUsedGoesBack) {
+  EXPECT_TRUE(HoldsInChild([&] {
+    auto store = cluster_->Connect(0).ValueOrDie();
+    arrow::MemoryPool* pool = store->memory_pool();
+    uint8_t* first = nullptr;
+    SHEAF_CHECK(pool->Allocate(1, &first).ok());
+    const uint64_t used_bytes = store->Nodes().ValueOrDie()[0].used_bytes;
+    // The memory after the first grant cannot be made writable when it is not mapped.
+    constexpr uint64_t kGrantBytes = uint64_t{2} << 20;
+    const uint64_t end = RoundUp(reinterpret_cast<uint64_t>(first) + 1, kGrantBytes);
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): the next grant's address
+    SHEAF_CHECK(::munmap(reinterpret_cast<void*>(end), 16 * kGrantBytes) == 0);
+    uint8_t* second = nullptr;
+    return !pool->Allocate(4 * kGrantBytes, &second).ok() && Eventually([&] {
+      return store->Nodes().ValueOrDie()[0].used_bytes == used_bytes;
+    });
+  }));
 }
 
 TEST_F(StoreTest, BadNamesAreRefused) {

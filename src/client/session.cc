@@ -233,20 +233,29 @@ arrow::Result<alloc::Extent> Session::Acquire(uint64_t size_bytes) {
                     }));
   ARROW_ASSIGN_OR_RAISE(const auto* grant,
                         format::BodyAs<format::GrantReply>(reply.message()));
-  const region::Part& data = region_->own_segment().data();
-  if (grant->incarnation() != incarnation_ || grant->size_bytes() < size_bytes ||
-      grant->size_bytes() > data.size_bytes() ||
-      grant->offset() > data.size_bytes() - grant->size_bytes()) {
-    return arrow::Status::Invalid("grant of ", grant->offset(), "+", grant->size_bytes(),
-                                  " bytes, incarnation ", grant->incarnation(),
+  auto extent = MakeWritable(*grant, size_bytes);
+  if (!extent.ok()) {
+    const auto returned = SendReturn({grant->grant(), 0, grant->generation()});
+    if (!returned.ok()) returned.Warn("a grant could not be returned");
+  }
+  return extent;
+}
+
+arrow::Result<alloc::Extent> Session::MakeWritable(const format::GrantReply& grant,
+                                                   uint64_t size_bytes) {
+  region::Part& data = region_->own_segment().data();
+  if (grant.incarnation() != incarnation_ || grant.size_bytes() < size_bytes ||
+      grant.size_bytes() > data.size_bytes() ||
+      grant.offset() > data.size_bytes() - grant.size_bytes()) {
+    return arrow::Status::Invalid("grant of ", grant.offset(), "+", grant.size_bytes(),
+                                  " bytes, incarnation ", grant.incarnation(),
                                   ", for a request of ", size_bytes,
                                   " bytes, incarnation ", incarnation_);
   }
-  alloc::Extent extent{grant->grant(), grant->generation(), grant->offset(),
-                       grant->size_bytes(), data.data() + grant->offset()};
-  ARROW_RETURN_NOT_OK(region_->own_segment().data().SetWritable(extent.offset,
-                                                                extent.size_bytes,
-                                                                /*writable=*/true));
+  alloc::Extent extent{grant.grant(), grant.generation(), grant.offset(),
+                       grant.size_bytes(), data.data() + grant.offset()};
+  ARROW_RETURN_NOT_OK(
+      data.SetWritable(extent.offset, extent.size_bytes, /*writable=*/true));
   data.cache()->Invalidate(extent.data, extent.size_bytes);  // P2
   return extent;
 }
@@ -257,7 +266,10 @@ arrow::Status Session::Return(const alloc::Extent& extent) {
   data.cache()->Settle(extent.data, extent.size_bytes);  // L10: before it can be free
   ARROW_RETURN_NOT_OK(
       data.SetWritable(extent.offset, extent.size_bytes, /*writable=*/false));
-  const format::GrantKey key(extent.grant, 0, extent.generation);
+  return SendReturn({extent.grant, 0, extent.generation});
+}
+
+arrow::Status Session::SendReturn(const format::GrantKey& key) {
   return daemon_
       ->Call(format::Body::ReturnRequest,
              [&](flatbuffers::FlatBufferBuilder* builder) {

@@ -15,6 +15,7 @@
 #include "client/daemon_channel.h"
 #include "client/lease_table.h"
 #include "client/node_notes.h"
+#include "format/message.h"
 #include "lease/lease.h"
 #include "platform/file.h"
 #include "platform/owner_process.h"
@@ -64,6 +65,9 @@ class Session : public std::enable_shared_from_this<Session>,
   arrow::Result<uint32_t> RequestLeasePage();
   arrow::Result<alloc::Extent> Acquire(uint64_t size_bytes) override;
   arrow::Status Return(const alloc::Extent& extent) override;
+  arrow::Result<alloc::Extent> MakeWritable(const format::GrantReply& grant,
+                                            uint64_t size_bytes);
+  arrow::Status SendReturn(const format::GrantKey& key);
 
   // In order of construction: what is below uses what is above.
   platform::OwnerProcess owner_;
