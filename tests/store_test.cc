@@ -533,6 +533,35 @@ TEST_F(StoreTest, AForkedChildConnectsWhileItsParentAllocates) {
   allocating.join();
 }
 
+TEST_F(StoreTest, StatTellsOfOneVersionWhileTheNameIsReplaced) {
+  constexpr int64_t kVersions = 300;
+  ASSERT_OK(node0_->Put("t", *MakeTable(1)));
+  std::vector<Handle> handles;  // of version i + 2, which has i + 2 rows
+  std::atomic<bool> done = false;
+  std::thread replacing([&] {
+    for (int64_t rows = 2; rows <= kVersions; ++rows) {
+      const auto put =
+          node0_->Put("t", *MakeTable(rows), {.replace = true, .expected_version = {}});
+      EXPECT_OK(put);
+      if (put.ok()) handles.push_back(put->handle);
+    }
+    done = true;
+  });
+  std::vector<TableInfo> seen;
+  do {
+    const auto info = node1_->Stat("t");
+    EXPECT_OK(info);
+    if (info.ok()) seen.push_back(*info);
+  } while (!done);
+  replacing.join();
+  ASSERT_EQ(handles.size(), static_cast<size_t>(kVersions - 1));
+  for (const TableInfo& info : seen) {
+    EXPECT_EQ(info.num_rows, info.version);
+    if (info.version < 2) continue;
+    EXPECT_EQ(info.handle.object, handles[info.version - 2].object) << info.version;
+  }
+}
+
 TEST_F(StoreTest, AGrantThatCannotBeUsedGoesBack) {
   EXPECT_TRUE(HoldsInChild([&] {
     auto store = cluster_->Connect(0).ValueOrDie();

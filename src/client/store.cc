@@ -245,16 +245,19 @@ arrow::Result<std::vector<TableInfo>> Store::List() {
 }
 
 arrow::Result<TableInfo> Store::Stat(const std::string& name) {
-  ARROW_RETURN_NOT_OK(impl_->session->CheckProcess());
-  // Counted before our own look needs a lease.
-  ARROW_ASSIGN_OR_RAISE(auto found, impl_->Find(name));
-  ARROW_ASSIGN_OR_RAISE(const uint32_t leases,
-                        lease::CountLeases(impl_->session->region(), found.object));
-  ARROW_ASSIGN_OR_RAISE(auto open, OpenName(impl_->session, name));
-  found.version.sequence = open.version();
-  TableInfo info = MakeInfo(cluster_id(), found, open.record());
-  info.leases = leases;
-  return info;
+  for (;;) {
+    ARROW_ASSIGN_OR_RAISE(auto found, impl_->Find(name));
+    // Counted before our own look needs a lease.
+    ARROW_ASSIGN_OR_RAISE(const uint32_t leases,
+                          lease::CountLeases(impl_->session->region(), found.object));
+    const auto open = OpenObject::Open(impl_->session, found.object);
+    if (IsStaleGeneration(open.status())) continue;  // Replaced meanwhile: look again.
+    ARROW_RETURN_NOT_OK(open.status());
+    found.version.sequence = open->version();
+    TableInfo info = MakeInfo(cluster_id(), found, open->record());
+    info.leases = leases;
+    return info;
+  }
 }
 
 arrow::Status Store::Wait(const std::string& name, std::chrono::milliseconds timeout) {
