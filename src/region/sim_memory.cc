@@ -4,6 +4,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <string>
 #include <utility>
@@ -13,6 +14,7 @@
 
 #include "base/check.h"
 #include "base/math.h"
+#include "base/plant.h"
 #include "platform/file.h"
 #include "platform/process.h"
 #include "platform/shared_word.h"
@@ -194,18 +196,17 @@ void SimMemory::CatchUp(const SimState::Guard& guard) {
   if (self().intent != 0) Recover();
 }
 
-/// A process of this node died while it moved a line. Moves it again.
+/// A process of this node died while it moved a line. Moves it again: what was to be
+/// moved, not what is in the truth by now. A word that had been fetched would be taken
+/// for a store of this node if it were compared with a newer truth.
 void SimMemory::Recover() {
   const uint64_t line = (self().intent >> 1) - 1;
   SHEAF_CHECK(line < num_lines_);
-  if ((self().intent & kIntentWriteBack) != 0) {
-    // Before Post: the line stays dirty. After it: it arrived. Either way the image is
-    // newer than the truth, where they differ.
-    for (uint64_t i = 0; i < words_per_line_; ++i)
-      ShadowLine(line)[i] = TruthLine(line)[i];
-  } else {
-    Fetch(line);
-  }
+  if ((self().intent & kIntentWriteBack) == 0) {
+    MoveIn(line);
+  } else if (self().posted_tail != self().moved_tail) {
+    StoreWords(ShadowLine(line), self().moved.data(), words_per_line_);
+  }  // Otherwise it did not leave, and stays dirty.
   SharedWord(&self().intent).StoreRelease(0);
 }
 
@@ -257,23 +258,32 @@ void SimMemory::FlushLine(uint64_t line) {
 }
 
 void SimMemory::WriteBack(uint64_t line, const SimLine& words) {
+  self().moved = words;
+  self().moved_tail = self().posted_tail;
   SharedWord(&self().intent).StoreRelease(IntentOf(line, true));
   SimPosted posted = PostedOf(node_);
   posted.Post(line, words, options_.posted ? NowNs() : 0);
   if (!options_.posted) posted.ArriveAll();
+  if (Planted("die-in-write-back")) std::_Exit(0);
   // Not the image: whoever stored to it meanwhile has made the line dirty again.
   StoreWords(ShadowLine(line), words.data(), words_per_line_);
   SharedWord(&self().intent).StoreRelease(0);
 }
 
 void SimMemory::Fetch(uint64_t line) {
+  std::copy_n(TruthLine(line), words_per_line_, self().moved.begin());
   SharedWord(&self().intent).StoreRelease(IntentOf(line, false));
+  MoveIn(line);
+  SharedWord(&self().intent).StoreRelease(0);
+}
+
+/// `moved` to the image, then to the shadow; what was there already stays.
+void SimMemory::MoveIn(uint64_t line) {
   // Word 0 last: it is what tells whether the others are to be believed (PROTOCOL.md L2,
   // L7), and a reader in this node may be looking.
   for (uint64_t i = words_per_line_; i-- > 0;) {
-    FetchWord(ImageLine(line) + i, ShadowLine(line) + i, TruthLine(line)[i]);
+    FetchWord(ImageLine(line) + i, ShadowLine(line) + i, self().moved[i]);
   }
-  SharedWord(&self().intent).StoreRelease(0);
 }
 
 void SimMemory::FetchWord(uint64_t* image, uint64_t* shadow, uint64_t truth) {
@@ -283,6 +293,7 @@ void SimMemory::FetchWord(uint64_t* image, uint64_t* shadow, uint64_t truth) {
   // Ends after two rounds, unless other threads store to this very word all the time.
   while (!word.compare_exchange_weak(found, MergeBytes(found, *shadow, truth))) {
   }
+  if (Planted("die-in-fetch")) std::_Exit(0);
   SharedWord(shadow).StoreRelease(truth);
 }
 

@@ -78,6 +78,7 @@ class SimMemory {
   void FlushLine(uint64_t line);
   void WriteBack(uint64_t line, const SimLine& words);
   void Fetch(uint64_t line);
+  void MoveIn(uint64_t line);
   void FetchWord(uint64_t* image, uint64_t* shadow, uint64_t truth);
   uint64_t NextChance();
   void CauseChaos(uint64_t random);

@@ -18,6 +18,7 @@
 
 #include <gtest/gtest.h>
 
+#include "base/plant.h"
 #include "platform/file.h"
 #include "platform/process.h"
 #include "region/cluster_config.h"
@@ -277,6 +278,33 @@ TEST_F(SimPartTest, ChaosFollowsFromTheSeed) {
     for (int i = 0; i < 8; ++i) words[i] = value;
     part->cache()->Flush(part->data(), 64);
     part->cache()->Invalidate(part->data() + 4096, 4096);
+  }
+}
+
+TEST_F(SimPartTest, ALineThatADeadProcessMovedIsNoStoreOfItsNode) {
+  for (const bool is_fetch : {true, false}) {
+    Make({});
+    if (is_fetch) {
+      *Word(b_, 0) = 1;
+      Flush(b_, 0);
+    }
+    const pid_t child = ::fork();
+    if (child == 0) {
+      SetPlants(is_fetch ? "die-in-fetch" : "die-in-write-back");
+      const auto part = Open(0);
+      if (!is_fetch) *Word(part, 0) = 1;
+      Flush(part, 0);
+      ::_exit(1);  // Did not die.
+    }
+    int status = -1;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    ASSERT_EQ(status, 0);
+    ASSERT_EQ(LoadFromMemory(b_, 0), 1);
+    *Word(b_, 0) = 2;  // Before anyone of the dead one's node looks.
+    Flush(b_, 0);
+    EXPECT_EQ(LoadFromMemory(a_, 0), 2);
+    Flush(a_, 0);
+    EXPECT_EQ(LoadFromMemory(b_, 0), 2);
   }
 }
 

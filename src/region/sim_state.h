@@ -42,6 +42,8 @@ struct SimRange {
 struct SimNode {
   /// A line that is half-way: 0 none, else see SimMemory. Of a process that died there.
   uint64_t intent;
+  uint64_t moved_tail;    ///< `posted_tail` when that line began to leave.
+  SimLine moved;          ///< What that line is where it goes to.
   uint64_t operations;    ///< So far; with the seed it gives the next chance events.
   uint64_t recent_count;  ///< Ranges ever entered in `recent`, a ring.
   std::array<SimRange, kSimRecentMax> recent;
