@@ -70,7 +70,7 @@ arrow::Status CheckRanges(const std::vector<GlobalRange>& ranges) {
 arrow::Status CheckReferences(const std::vector<ObjectId>& references) {
   for (const ObjectId& id : references) {
     if (id.segment.value >= format::kNodesMax || id.slot >= format::kSlotsMax ||
-        id.generation == 0) {
+        (id.generation & format::kGenerationLowMask) == 0) {
       return arrow::Status::Invalid("record refers to impossible object ",
                                     id.segment.value, ":", id.slot, "@", id.generation);
     }

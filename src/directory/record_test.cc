@@ -72,9 +72,11 @@ TEST(Record, RefusesWhatBreaksALimit) {
   record = MakeRecord("n");
   record.own_ranges[1].begin.segment = {1};
   EXPECT_RAISES(Invalid, EncodeRecord(record));
-  record = MakeRecord("n");
-  record.references[0].generation = 0;
-  EXPECT_RAISES(Invalid, EncodeRecord(record));
+  for (const uint64_t generation : {uint64_t{0}, uint64_t{5} << 32}) {
+    record = MakeRecord("n");
+    record.references[0].generation = generation;
+    EXPECT_RAISES(Invalid, EncodeRecord(record));
+  }
   EXPECT_RAISES(Invalid, EncodeRecord(MakeRecord(std::string(256, 'n'))));
 }
 

@@ -4,11 +4,13 @@
 #include <memory>
 #include <optional>
 #include <queue>
+#include <string>
 #include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include <arrow/result.h>
+#include <arrow/status.h>
 
 #include "base/check.h"
 #include "base/math.h"
@@ -19,6 +21,7 @@
 #include "platform/cache.h"
 #include "platform/shared_word.h"
 #include "region/region.h"
+#include "sheaf/status.h"
 #include "sheaf/types.h"
 
 namespace sheaf::lease {
@@ -43,6 +46,7 @@ struct CellTable::Impl {
     const bool is_new = page_ordinals.emplace(page, pages.size()).second;
     SHEAF_CHECK(is_new);
     pages.push_back(page);
+    is_taken.resize(pages.size() * kCellsPerPage);
   }
 
   Cell CellOf(uint32_t number) const SHEAF_REQUIRES(mutex) {
@@ -64,24 +68,39 @@ struct CellTable::Impl {
     }
   }
 
+  Cell MarkTaken(uint32_t number) SHEAF_REQUIRES(mutex) {
+    is_taken[number] = true;
+    ++in_use;
+    return CellOf(number);
+  }
+
   /// The lowest free cell, below its page's mark; nothing if all pages are full.
   std::optional<Cell> Take() SHEAF_EXCLUDES(mutex) {
     const MutexLock lock(&mutex);
     if (!cleared.empty()) {
-      const Cell cell = CellOf(cleared.top());
+      const uint32_t number = cleared.top();
       cleared.pop();
-      ++in_use;
-      return cell;
+      return MarkTaken(number);
     }
     if (num_fresh == pages.size() * kCellsPerPage) return std::nullopt;
-    const Cell cell = CellOf(num_fresh++);
+    const Cell cell = MarkTaken(num_fresh++);
     if (cell.index % kMarkStep == 0) {  // LEASE-1
       uint64_t* mark = segment->LeasePage(cell.page) + kPageMarkWord;
       platform::SharedWord(mark).StoreRelease(cell.index + kMarkStep);
       Publish(mark);
     }
-    ++in_use;
     return cell;
+  }
+
+  void GiveBack(const Cell& cell) SHEAF_EXCLUDES(mutex) {
+    const MutexLock lock(&mutex);
+    const auto page = page_ordinals.find(cell.page);
+    SHEAF_CHECK(page != page_ordinals.end() && cell.index < kCellsPerPage);
+    const auto number = CheckedCast<uint32_t>(page->second * kCellsPerPage + cell.index);
+    SHEAF_CHECK(is_taken[number]);
+    is_taken[number] = false;
+    cleared.push(number);
+    --in_use;
   }
 
   region::Segment* const segment;
@@ -98,6 +117,9 @@ struct CellTable::Impl {
       SHEAF_GUARDED_BY(mutex);
   /// Cells from this number on were never used.
   uint32_t num_fresh SHEAF_GUARDED_BY(mutex) = 0;
+  /// By number. The words themselves cannot tell: every session of the node may store
+  /// there.
+  std::vector<bool> is_taken SHEAF_GUARDED_BY(mutex);
   uint32_t in_use SHEAF_GUARDED_BY(mutex) = 0;
 };
 
@@ -111,7 +133,12 @@ CellTable::CellTable(region::Segment* own_segment, std::vector<uint32_t> pages,
 }
 
 arrow::Result<Cell> CellTable::Write(const ObjectId& object) {
-  SHEAF_CHECK(object.generation != 0);
+  if ((object.generation & format::kGenerationLowMask) == 0) {
+    // Ids come in handles, requests and records.
+    return MakeStatus(
+        arrow::StatusCode::KeyError, ErrorReason::kStaleGeneration,
+        "no object ever has generation " + std::to_string(object.generation));
+  }
   std::optional<Cell> cell = impl_->Take();
   while (!cell) {
     const MutexLock grow_lock(&impl_->grow_mutex);
@@ -143,14 +170,9 @@ void CellTable::Settle(const Cell& cell) {
 
 void CellTable::Clear(const Cell& cell) {
   uint64_t* word = impl_->WordOf(cell);
-  SHEAF_CHECK(platform::SharedWord(word).LoadAcquire() != 0);
   platform::SharedWord(word).StoreRelease(0);  // After all reads of the object.
   impl_->segment->leases().cache()->Flush(word, sizeof(*word));
-  const MutexLock lock(&impl_->mutex);
-  const auto page = impl_->page_ordinals.find(cell.page);
-  SHEAF_CHECK(page != impl_->page_ordinals.end() && cell.index < kCellsPerPage);
-  impl_->cleared.push(CheckedCast<uint32_t>(page->second * kCellsPerPage + cell.index));
-  --impl_->in_use;
+  impl_->GiveBack(cell);
 }
 
 uint32_t CellTable::cells_in_use() const {

@@ -50,8 +50,9 @@ class CellTable {
             platform::SettleClass settle_class = platform::SettleClass::kOrdered);
 
   /// \brief Write a lease of `object` in a free cell (lowest first), flush, fence (class
-  /// B: settle): steps O1 "store own cell, FLUSH, FENCE". The error of `more_pages` if no
-  /// page is to be had.
+  /// B: settle): steps O1 "store own cell, FLUSH, FENCE". KeyError with reason stale
+  /// generation if `object` has one that a cell cannot hold; the error of `more_pages` if
+  /// no page is to be had.
   arrow::Result<Cell> Write(const ObjectId& object);
 
   /// \brief Wait until a written cell is in memory, whatever the settle class.

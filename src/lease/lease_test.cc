@@ -14,6 +14,7 @@
 #include "format/layout.h"
 #include "platform/cache.h"
 #include "region/control_line.h"
+#include "sheaf/status.h"
 #include "sheaf/types.h"
 #include "testing/arrow_test.h"
 #include "testing/fake_segments.h"
@@ -199,6 +200,36 @@ TEST(CellTable, WithoutAPageThereIsNoLease) {
   EXPECT_EQ(cells.cells_in_use(), kCells);
   cells.Clear({0, 17});
   EXPECT_OK(cells.Write(Object(1)));
+}
+
+/// Ids come from others: no lease may be a word that means "empty", for any home and
+/// slot.
+TEST(CellTable, RefusesGenerationsThatNoCellCanHold) {
+  FakeSegments segments;
+  PageTable table(segments[0]);
+  CellTable cells(segments[0], {}, PagesOf(&table));
+  for (const uint64_t generation : {uint64_t{0}, uint64_t{1} << 30, uint64_t{5} << 32}) {
+    for (const uint32_t slot : {0U, 3U}) {
+      EXPECT_TRUE(IsStaleGeneration(cells.Write({{0}, slot, generation}).status()));
+    }
+  }
+  EXPECT_EQ(cells.cells_in_use(), 0U);
+}
+
+/// Every session of the node may store in the page.
+TEST(CellTable, AnotherSessionsStoresDoNotEndTheProcess) {
+  FakeSegments segments;
+  PageTable table(segments[0]);
+  CellTable cells(segments[0], {}, PagesOf(&table));
+  ASSERT_OK_AND_ASSIGN(const Cell cell, cells.Write(Object(1)));
+  uint64_t* word = segments[0]->LeasePage(cell.page) + kPageHeaderWords + cell.index;
+  *word = 0;
+  cells.Clear(cell);
+  EXPECT_EQ(cells.cells_in_use(), 0U);
+  *word = Packed(Object(2));
+  ASSERT_OK_AND_ASSIGN(const Cell again, cells.Write(Object(3)));
+  EXPECT_EQ(again.index, cell.index);
+  EXPECT_EQ(*word, Packed(Object(3)));
 }
 
 TEST(CellTable, ThreadsNeverShareACell) {
