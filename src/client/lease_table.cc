@@ -72,7 +72,7 @@ arrow::Result<std::shared_ptr<ObjectLease>> WriteAndCheck(
     return std::make_shared<ObjectLease>(session, object, cell, *slot);
   }
   session->cells().Clear(cell);
-  ARROW_RETURN_NOT_OK(slot.status());
+  if (!slot.ok() && !IsStaleGeneration(slot.status())) return slot.status();
   return Stale(object);
 }
 

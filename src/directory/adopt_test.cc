@@ -14,6 +14,7 @@
 #include "format/checksum.h"
 #include "format/layout.h"
 #include "platform/shared_word.h"
+#include "sheaf/status.h"
 #include "sheaf/types.h"
 #include "testing/arrow_test.h"
 #include "testing/fake_segments.h"
@@ -267,6 +268,21 @@ TEST(ReadSlot, GivesUpOnALineThatStaysBusyOrIsGarbage) {
   SetWords(segments, 0, format::SealLine(busy));
   EXPECT_RAISES(IOError, ReadSlot(*segments[0], 0));
   EXPECT_RAISES(Invalid, ReadSlot(*segments[0], 256));
+}
+
+/// Loading a hole of a tmpfs takes a page, or raises SIGBUS where none is left.
+TEST(ReadSlot, TouchesNoSlotAboveTheMark) {
+  FakeSegments segments({.slots_max = 1 << 20, .recording = true});
+  HomeDirectory home(segments[0]);
+  ASSERT_OK(home.Seal(MakeRecord(""), 0));
+  const uint32_t used = SlotsUsed(*segments[0]);
+  ASSERT_LT(used, 500'000U);
+  EXPECT_OK(ReadSlot(*segments[0], used - 1));
+  segments.TakeLog();
+  for (const uint32_t slot : {used, 500'000U, 1U << 20, ~0U}) {
+    EXPECT_TRUE(IsStaleGeneration(ReadSlot(*segments[0], slot).status()));
+    EXPECT_THAT(segments.TakeLog(), ElementsAre("invalidate incarnation"));
+  }
 }
 
 TEST(ReadRecord, ChecksWhatTheSlotSaysBeforeItReads) {

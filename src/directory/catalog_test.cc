@@ -289,8 +289,10 @@ TEST(Catalog, EntriesAreSettledBeforeTheOldVersionMayGo) {
   cluster.segments().TakeLog();
   ASSERT_OK(cluster.leader().Commit("a", second, v2));
   EXPECT_THAT(cluster.segments().TakeLog(),
-              ElementsAre("invalidate slot 0", "invalidate slot 1", "store record",
-                          "flush record", "fence", "settle record", "invalidate slot 0"));
+              ElementsAre("invalidate incarnation", "invalidate slot 0",
+                          "invalidate incarnation", "invalidate slot 1", "store record",
+                          "flush record", "fence", "settle record",
+                          "invalidate incarnation", "invalidate slot 0"));
 }
 
 /// C1: own index inactive, own epoch in memory, and only then the first slot is read.

@@ -55,7 +55,8 @@ arrow::Result<std::shared_ptr<arrow::Buffer>> EncodeRecord(const Record& record)
 arrow::Result<Record> DecodeRecord(std::shared_ptr<arrow::Buffer> bytes);
 
 /// \brief LOAD! of a slot: dropped and read again while Busy or torn (bounded; then
-/// IOError "unavailable"). Invalid if there is no such slot. Any process.
+/// IOError "unavailable"). Invalid with reason stale generation if it never was in use:
+/// only slots below the home's mark (DIR-2) are touched. Any process.
 arrow::Result<format::Slot> ReadSlot(const region::Segment& segment, uint32_t slot);
 
 /// \brief Copy the record that `slot` (as just read) names out of shared memory, and

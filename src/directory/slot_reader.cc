@@ -7,6 +7,7 @@
 #include <iterator>
 #include <memory>
 #include <optional>
+#include <string>
 #include <utility>
 
 #include <arrow/buffer.h>
@@ -22,6 +23,7 @@
 #include "platform/shared_word.h"
 #include "region/control_line.h"
 #include "region/region.h"
+#include "sheaf/status.h"
 #include "sheaf/types.h"
 
 namespace sheaf::directory {
@@ -68,10 +70,15 @@ const char* ToString(format::LineState state) {
 }
 
 arrow::Result<format::Slot> ReadSlot(const region::Segment& segment, uint32_t slot) {
-  if (slot >= segment.header().slots_max) {
-    return arrow::Status::Invalid("segment ", segment.id().value, " has ",
-                                  segment.header().slots_max, " slots, none of number ",
-                                  slot);
+  // Ids come from others. A slot above the mark may have no memory yet (DIR-2): a load
+  // there would take some, or raise SIGBUS where the file system is full.
+  ARROW_ASSIGN_OR_RAISE(const format::IncarnationLine marks,
+                        region::ReadIncarnation(segment));
+  if (slot >= marks.slots_used) {
+    return MakeStatus(arrow::StatusCode::Invalid, ErrorReason::kStaleGeneration,
+                      "segment " + std::to_string(segment.id().value) + " has used " +
+                          std::to_string(marks.slots_used) + " slots, none of number " +
+                          std::to_string(slot));
   }
   const auto value =
       region::ReadControlLine<format::Slot>(segment, segment.SlotLine(slot));
