@@ -44,6 +44,11 @@ std::vector<uint8_t> MakeBind(uint64_t id, const CatalogClient::Bind& request) {
   return format::FinishRequest(&builder, id, format::Body::BindRequest, body.Union());
 }
 
+/// A home speaks of its own objects.
+bool IsOf(NodeId from, const format::ObjectKey* object) {
+  return object != nullptr && object->segment() == from.value;
+}
+
 }  // namespace
 
 void CatalogClient::RequestBind(
@@ -86,7 +91,8 @@ void CatalogClient::Unbind(const std::string& name, const ObjectId& object) {
                       });
 }
 
-bool CatalogClient::Handle(const format::Message& message, const ReplyFn& reply) {
+bool CatalogClient::Handle(NodeId from, const format::Message& message,
+                           const ReplyFn& reply) {
   const uint64_t id = message.request_id();
   const auto* bind = message.body_as<format::BindRequest>();
   const auto* commit = message.body_as<format::CommitRequest>();
@@ -97,20 +103,20 @@ bool CatalogClient::Handle(const format::Message& message, const ReplyFn& reply)
         id, MakeStatus(arrow::StatusCode::IOError, ErrorReason::kNodeLost,
                        "this node does not lead the catalog")));
   } else if (bind != nullptr) {
-    reply(AnswerBind(id, *bind));
+    reply(AnswerBind(from, id, *bind));
   } else if (commit != nullptr) {
-    reply(AnswerCommit(id, *commit));
+    reply(AnswerCommit(from, id, *commit));
   } else {
-    reply(AnswerUnbind(id, *unbind));
+    reply(AnswerUnbind(from, id, *unbind));
   }
   return true;
 }
 
-std::vector<uint8_t> CatalogClient::AnswerBind(uint64_t id,
+std::vector<uint8_t> CatalogClient::AnswerBind(NodeId from, uint64_t id,
                                                const format::BindRequest& body) {
-  if (body.name() == nullptr || body.object() == nullptr) {
+  if (body.name() == nullptr || !IsOf(from, body.object())) {
     return format::MakeOutcomeReply(
-        id, arrow::Status::Invalid("bind without name or object"));
+        id, arrow::Status::Invalid("bind without a name or an object of the sender"));
   }
   Bind request{body.name()->str(), format::FromKey(*body.object()), body.replace(), {}};
   if (body.expected_version() != 0) request.expected_sequence = body.expected_version();
@@ -121,11 +127,11 @@ std::vector<uint8_t> CatalogClient::AnswerBind(uint64_t id,
   return format::FinishReply(&builder, id, format::Body::BindReply, reply.Union());
 }
 
-std::vector<uint8_t> CatalogClient::AnswerCommit(uint64_t id,
+std::vector<uint8_t> CatalogClient::AnswerCommit(NodeId from, uint64_t id,
                                                  const format::CommitRequest& body) {
-  if (body.name() == nullptr || body.object() == nullptr) {
+  if (body.name() == nullptr || !IsOf(from, body.object())) {
     return format::MakeOutcomeReply(
-        id, arrow::Status::Invalid("commit without name or object"));
+        id, arrow::Status::Invalid("commit without a name or an object of the sender"));
   }
   const auto superseded =
       leader_->Commit(body.name()->str(), format::FromKey(*body.object()),
@@ -138,11 +144,11 @@ std::vector<uint8_t> CatalogClient::AnswerCommit(uint64_t id,
   return format::FinishReply(&builder, id, format::Body::CommitReply, reply.Union());
 }
 
-std::vector<uint8_t> CatalogClient::AnswerUnbind(uint64_t id,
+std::vector<uint8_t> CatalogClient::AnswerUnbind(NodeId from, uint64_t id,
                                                  const format::UnbindRequest& body) {
-  if (body.name() == nullptr || body.object() == nullptr) {
+  if (body.name() == nullptr || !IsOf(from, body.object())) {
     return format::MakeOutcomeReply(
-        id, arrow::Status::Invalid("unbind without name or object"));
+        id, arrow::Status::Invalid("unbind without a name or an object of the sender"));
   }
   leader_->Unbind(body.name()->str(), format::FromKey(*body.object()));
   return format::MakeOutcomeReply(id, arrow::Status::OK());

@@ -37,14 +37,17 @@ class CatalogClient {
   /// \brief A hint to the leader: nobody waits for it (C8).
   void Unbind(const std::string& name, const ObjectId& object);
 
-  /// \brief Answer a peer's message about the catalog. False if it is about something
-  /// else.
-  bool Handle(const format::Message& message, const ReplyFn& reply);
+  /// \brief Answer a peer's message about the catalog; Invalid if it binds or unbinds
+  /// objects of another home than `from`. False if it is about something else.
+  bool Handle(NodeId from, const format::Message& message, const ReplyFn& reply);
 
  private:
-  std::vector<uint8_t> AnswerBind(uint64_t id, const format::BindRequest& body);
-  std::vector<uint8_t> AnswerCommit(uint64_t id, const format::CommitRequest& body);
-  std::vector<uint8_t> AnswerUnbind(uint64_t id, const format::UnbindRequest& body);
+  std::vector<uint8_t> AnswerBind(NodeId from, uint64_t id,
+                                  const format::BindRequest& body);
+  std::vector<uint8_t> AnswerCommit(NodeId from, uint64_t id,
+                                    const format::CommitRequest& body);
+  std::vector<uint8_t> AnswerUnbind(NodeId from, uint64_t id,
+                                    const format::UnbindRequest& body);
 
   directory::CatalogLeader* leader_;
   Transport* transport_;

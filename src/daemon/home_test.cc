@@ -392,6 +392,9 @@ TEST_F(HomeTest, AForeignParentIsStaleUnlessBoundOrLeasedHereSinceItWas) {
   ExpectStale(Seal(0, ranges, {named}).status());
   ExpectStale(Seal(0, ranges, {{{1}, 1u << 21, 7}}).status());
   ExpectStale(Seal(0, ranges, {{{9}, 0, 7}}).status());
+  ExpectStale(Seal(0, ranges, {{{1}, 0, 0}}).status());
+  ExpectStale(Seal(0, ranges, {{{1}, 0, uint64_t{5} << 32}}).status());
+  ExpectStale(Seal(0, ranges, {{{0}, 0, 0}}).status());
 }
 
 TEST_F(HomeTest, StatisticsCountWhatIsThere) {

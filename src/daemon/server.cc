@@ -212,7 +212,7 @@ void Server::Impl::OnNodeMessage(NodeId from, const format::Message& message,
                                  const ReplyFn& reply) {
   // It speaks of objects in its segment, which may have come a moment ago.
   if (region_->segment({from.value}) == nullptr) membership_->Update();
-  if (catalog_->Handle(message, reply) || homes_->Handle(message, reply)) return;
+  if (catalog_->Handle(from, message, reply) || homes_->Handle(message, reply)) return;
   if (message.body_type() == format::Body::FlushPagesRequest) {
     home_->FlushLeasePages();
     return reply(format::MakeOutcomeReply(message.request_id(), arrow::Status::OK()));

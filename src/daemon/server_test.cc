@@ -328,7 +328,22 @@ TEST_F(ServerTest, PeersAreCheckedToo) {
   ASSERT_RAISES(Invalid, peer.Call(Body::BindRequest, [](auto& b) {
     return format::CreateBindRequest(b).Union();
   }));
-  ExpectAlive(0);
+  // It may bind no objects but its own: nobody would ever retire this one.
+  RawClient known(config_, 0);
+  ASSERT_OK(known.Call(Body::NodeHello, [&](auto& b) {
+    return format::CreateNodeHello(b, format::kMessageVersion, config_.cluster_id, 1, 1)
+        .Union();
+  }));
+  for (const format::ObjectKey& key :
+       {format::ObjectKey(9999, 0, 77), format::ObjectKey(0, 0, 77),
+        format::ObjectKey(1, 200, 77)}) {
+    ASSERT_RAISES(Invalid, known.Call(Body::BindRequest, [&](auto& b) {
+      return format::CreateBindRequestDirect(b, "taxi", &key, true).Union();
+    }));
+  }
+  auto client = Connect(0);
+  ASSERT_OK_AND_ASSIGN(const auto grant, client->RequestGrant(4096));
+  EXPECT_OK(client->Seal(*Describe(0, grant.offset, 4096), {.name = "taxi"}));
 }
 
 TEST_F(ServerTest, ARepeatedRequestIsDoneOnce) {

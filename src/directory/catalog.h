@@ -91,8 +91,9 @@ class CatalogLeader {
   /// \brief C3, C9: reserve the name, or the next version of it, for `request.object`,
   /// which is sealed. Idempotent. AlreadyExists if the name is bound to a live object and
   /// `replace` is not set; Invalid with reason version mismatch if `expected_sequence` is
-  /// not current, or another replace is under way that might make it so. IOError if a
-  /// slot that decides cannot be read.
+  /// not current, or another replace is under way that might make it so; Invalid with
+  /// reason stale generation if the object is not there (any more). IOError if a slot
+  /// that decides cannot be read.
   arrow::Result<Version> Bind(const BindRequest& request);
 
   /// \brief The object is Bound in its slot: switch the index entry to it if its version

@@ -40,6 +40,15 @@ arrow::Status VersionMismatch(const std::string& message) {
   return MakeStatus(arrow::StatusCode::Invalid, ErrorReason::kVersionMismatch, message);
 }
 
+arrow::Status NotSealed(const CatalogLeader::BindRequest& request) {
+  const ObjectId& object = request.object;
+  return MakeStatus(arrow::StatusCode::Invalid, ErrorReason::kStaleGeneration,
+                    "'" + request.name + "' cannot be bound to object " +
+                        std::to_string(object.segment.value) + ":" +
+                        std::to_string(object.slot) + " generation " +
+                        std::to_string(object.generation) + ", which is not sealed");
+}
+
 }  // namespace
 
 CatalogLeader::Impl::Binding* CatalogLeader::Impl::Name::Find(const ObjectId& object) {
@@ -58,8 +67,7 @@ arrow::Result<CatalogLeader::Impl::SlotView> CatalogLeader::Impl::LoadSlot(
                       "segment " + std::to_string(home) + " is not attached");
   }
   ARROW_ASSIGN_OR_RAISE(const format::Slot slot, ReadSlot(*segments[home], object.slot));
-  if (slot.generation < object.generation) return SlotView::kSealed;  // Not yet sealed.
-  if (slot.generation > object.generation) return SlotView::kGone;
+  if (slot.generation != object.generation) return SlotView::kGone;
   if (StateOf(slot) == format::LineState::kBound) return SlotView::kBound;
   return StateOf(slot) == format::LineState::kSealed ? SlotView::kSealed
                                                      : SlotView::kGone;
@@ -145,6 +153,10 @@ arrow::Result<Version> CatalogLeader::Impl::Bind(const BindRequest& request) {
   Name fresh;
   Name* name = known == names_.end() ? &fresh : &known->second;
   if (Binding* binding = name->Find(request.object)) return Regrant(binding);
+  // What is not there (sealed, and settled before its home asks) would hold the name for
+  // ever.
+  ARROW_ASSIGN_OR_RAISE(const SlotView view, LoadSlot(request.object));
+  if (view == SlotView::kGone) return NotSealed(request);
   const std::optional<Binding> old_target = name->target;
   ARROW_RETURN_NOT_OK(Refresh(name));
   // No old target: its slot could not be read when the name was unbound.

@@ -225,13 +225,34 @@ TEST(Catalog, NamesWithEqualHashesAreToldApart) {
   ExpectAbsent(&cluster, "n6");
 }
 
+/// A reservation for nothing would hold the name for ever: no home ever retires it.
+TEST(Catalog, OnlyWhatIsSealedMayReserveAName) {
+  TestCluster cluster(kTwoNodes);
+  ASSERT_OK(cluster.Claim(1));
+  const ObjectId sealed = cluster.Seal("a", 1);
+  ObjectId later = sealed;
+  ++later.generation;
+  const ObjectId unused{{1}, 3000, sealed.generation};
+  const ObjectId beyond{{1}, 1U << 21, sealed.generation};
+  for (const ObjectId& object : {later, unused, beyond}) {
+    const auto version = cluster.leader().Bind({"a", object});
+    EXPECT_TRUE(IsStaleGeneration(version.status())) << version.status();
+    (void)cluster.leader().Commit("a", object, {1, 1});
+  }
+  const ObjectId nowhere{{9999}, 0, 77};
+  EXPECT_TRUE(IsNodeLost(cluster.leader().Bind({"a", nowhere}).status()));
+  EXPECT_TRUE(IsNodeLost(cluster.leader().Commit("a", nowhere, {1, 1}).status()));
+  ASSERT_OK(cluster.leader().Bind({"a", sealed}));
+}
+
 TEST(Catalog, TooManyEqualHashesAreAnErrorNotALostName) {
-  TestCluster cluster({.records_size_bytes = 4 << 20}, SameHash);
+  TestCluster cluster({.slots_max = 8192, .records_size_bytes = 16 << 20}, SameHash);
   ASSERT_OK(cluster.Claim(1));
   arrow::Status status;
   uint32_t granted = 0;
   for (; granted <= kProbeMax; ++granted) {
-    status = cluster.leader().Bind({std::to_string(granted), {{0}, granted, 1}}).status();
+    const std::string name = std::to_string(granted);
+    status = cluster.leader().Bind({name, cluster.Seal(name)}).status();
     if (!status.ok()) break;
   }
   EXPECT_TRUE(status.IsCapacityError()) << status.ToString();
@@ -281,18 +302,19 @@ TEST(Catalog, EntriesAreSettledBeforeTheOldVersionMayGo) {
   cluster.segments().TakeLog();
   ASSERT_OK_AND_ASSIGN(const Version v1, cluster.leader().Bind({"a", first}));
   EXPECT_THAT(cluster.segments().TakeLog(),
-              ElementsAre("store record", "flush record", "fence"));  // C3
+              ElementsAre("invalidate incarnation", "invalidate slot 0", "store record",
+                          "flush record", "fence"));  // C3
   ASSERT_OK(cluster.MakeBound(first, v1));
   const ObjectId second = cluster.Seal("a");
   ASSERT_OK_AND_ASSIGN(const Version v2, cluster.leader().Bind({"a", second, true}));
   ASSERT_OK(cluster.MakeBound(second, v2));
   cluster.segments().TakeLog();
   ASSERT_OK(cluster.leader().Commit("a", second, v2));
-  EXPECT_THAT(cluster.segments().TakeLog(),
-              ElementsAre("invalidate incarnation", "invalidate slot 0",
-                          "invalidate incarnation", "invalidate slot 1", "store record",
-                          "flush record", "fence", "settle record",
-                          "invalidate incarnation", "invalidate slot 0"));
+  EXPECT_THAT(
+      cluster.segments().TakeLog(),
+      ElementsAre("invalidate incarnation", "invalidate slot 0", "invalidate incarnation",
+                  "invalidate slot 1", "store record", "flush record", "fence",
+                  "settle record", "invalidate incarnation", "invalidate slot 0"));
 }
 
 /// C1: own index inactive, own epoch in memory, and only then the first slot is read.
