@@ -187,6 +187,7 @@ class Descriptor::Impl {
  public:
   static arrow::Result<std::unique_ptr<Impl>> Make(std::shared_ptr<arrow::Buffer> bytes,
                                                    const SegmentSizeFn& segment_size) {
+    if (bytes == nullptr) return Status::Invalid("there is no descriptor");
     ARROW_RETURN_NOT_OK(CheckVersion(*bytes));
     if (!IsAligned(bytes->address(), kStructAlignment)) {
       bytes = arrow::Buffer::FromString(bytes->ToString());
@@ -287,6 +288,7 @@ arrow::Result<std::shared_ptr<arrow::Table>> Descriptor::ToTable(
     std::iota(indices.begin(), indices.end(), 0);
   }
   ArrayRebuilder builder(impl_->tree, impl_->home(), make_buffer);
+  arrow::ChunkedArrayVector built(static_cast<size_t>(num_columns()));
   arrow::FieldVector fields;
   arrow::ChunkedArrayVector arrays;
   for (const int index : indices) {
@@ -295,10 +297,12 @@ arrow::Result<std::shared_ptr<arrow::Table>> Descriptor::ToTable(
     }
     const auto i = static_cast<size_t>(index);
     fields.push_back(impl_->schema->field(index));
-    ARROW_ASSIGN_OR_RAISE(
-        auto array, builder.Column(fields.back()->type(), impl_->tree.chunk_counts[i],
+    if (built[i] == nullptr) {
+      ARROW_ASSIGN_OR_RAISE(
+          built[i], builder.Column(fields.back()->type(), impl_->tree.chunk_counts[i],
                                    impl_->starts[i]));
-    arrays.push_back(std::move(array));
+    }
+    arrays.push_back(built[i]);
   }
   auto schema = columns ? arrow::schema(std::move(fields), impl_->schema->metadata())
                         : impl_->schema;

@@ -138,10 +138,9 @@ Record Import(const format::StoredRecord& stored,
       record.references.push_back({{id->segment()}, id->slot(), id->generation()});
     }
   }
-  if (const auto* descriptor = stored.descriptor()) {
-    record.descriptor = arrow::SliceBuffer(bytes, descriptor->data() - bytes->data(),
-                                           int64_t{descriptor->size()});
-  }
+  record.descriptor =
+      arrow::SliceBuffer(bytes, stored.descriptor()->data() - bytes->data(),
+                         int64_t{stored.descriptor()->size()});
   return record;
 }
 
@@ -176,6 +175,9 @@ arrow::Result<Record> DecodeRecord(std::shared_ptr<arrow::Buffer> bytes) {
     return arrow::Status::Invalid("record is malformed");
   }
   const auto* stored = format::GetSizePrefixedStoredRecord(bytes->data());
+  if (stored->descriptor() == nullptr) {
+    return arrow::Status::Invalid("record without a descriptor");
+  }
   if ((stored->own_ranges() != nullptr && stored->own_ranges()->size() > kRangesMax) ||
       (stored->references() != nullptr &&
        stored->references()->size() > kReferencesMax)) {

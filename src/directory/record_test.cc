@@ -10,6 +10,7 @@
 
 #include "directory/directory.h"
 #include "directory/test_records.h"
+#include "format/record_generated.h"
 #include "sheaf/types.h"
 #include "testing/arrow_test.h"
 #include "testing/test_seed.h"
@@ -43,6 +44,16 @@ TEST(Record, MayHaveNeitherNameNorRangesNorDescriptor) {
   EXPECT_EQ(decoded.name, "");
   EXPECT_TRUE(decoded.own_ranges.empty());
   EXPECT_EQ(decoded.descriptor->size(), 0);
+}
+
+/// FlatBuffers lets every field be left out.
+TEST(Record, WithoutADescriptorIsRefused) {
+  flatbuffers::FlatBufferBuilder builder;
+  builder.FinishSizePrefixed(format::CreateStoredRecord(builder),
+                             format::StoredRecordIdentifier());
+  EXPECT_RAISES(Invalid, DecodeRecord(arrow::Buffer::FromString(std::string(
+                             reinterpret_cast<const char*>(builder.GetBufferPointer()),
+                             builder.GetSize()))));
 }
 
 TEST(Record, DescriptorIsAlignedForItsOwnVerifier) {
