@@ -36,7 +36,11 @@ struct OpenArray {
   int64_t run_ends_length = 0;
 
   int64_t end() const { return node->offset() + node->length(); }
-  bool may_have_nulls() const { return has_validity && node->null_count() != 0; }
+  /// An array of type null has them whatever its null count says.
+  bool may_have_nulls() const {
+    return storage->id() == arrow::Type::NA ? node->length() > 0
+                                            : has_validity && node->null_count() != 0;
+  }
 };
 
 int64_t RunEndMax(const arrow::DataType& run_end_type) {
@@ -81,28 +85,19 @@ Status CheckNumbers(const OpenArray& array) {
 
 /// \param size bytes of the buffer, or nothing if it is absent
 Status CheckBuffer(const OpenArray& array, uint32_t index, std::optional<int64_t> size) {
-  const bool extra = index >= static_cast<uint32_t>(array.layout.buffer_count);
-  const BufferSpec spec =
-      extra ? BufferSpec{BufferKind::kBytes, 0} : array.layout.buffers[index];
+  const BufferSpec spec = array.layout.buffer(index);
   if (spec.kind == BufferKind::kAbsent) {
     if (!size) return Status::OK();
     return Status::Invalid("buffer ", index, " must be absent");
   }
   if (!size) {
-    if (spec.kind == BufferKind::kValidity) return Status::OK();
-    if (extra || spec.kind == BufferKind::kViews) {
-      return Status::Invalid("buffer ", index, " must not be absent");
-    }
+    if (MayBeAbsent(spec)) return Status::OK();
+    return Status::Invalid("buffer ", index, " must not be absent");
   }
-  // As in Arrow, arrays without elements may have empty buffers at any offset. Offsets,
-  // which have one more entry, must then be whole or not there at all.
-  if (array.node->length() == 0 &&
-      (spec.kind != BufferKind::kOffsets || size.value_or(0) == 0)) {
-    return Status::OK();
-  }
+  // Also of arrays without elements: kernels look at their offset all the same.
   const std::optional<int64_t> needed = BytesFor(spec, array.end());
-  if (!needed || *needed > size.value_or(0)) {
-    return Status::Invalid("buffer ", index, " has ", size.value_or(0), " bytes, ",
+  if (!needed || *needed > *size) {
+    return Status::Invalid("buffer ", index, " has ", *size, " bytes, ",
                            needed.value_or(kInt64Max), " are needed for offset ",
                            array.node->offset(), " and length ", array.node->length());
   }

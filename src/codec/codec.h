@@ -39,14 +39,20 @@ using BufferFn = std::function<arrow::Result<std::shared_ptr<arrow::Buffer>>(
 using SegmentSizeFn = std::function<std::optional<uint64_t>(SegmentId)>;
 
 /// \brief Describe `table`, all of whose non-empty buffers `locate` must know.
-/// Keeps types, offsets, null counts (-1 stays unknown), absent and empty buffers, chunk
+/// Keeps types, offsets, null counts (-1 stays unknown), absent validity bitmaps, chunk
 /// layout per column, schema and field metadata in their order; a buffer that several
-/// arrays share is stored once. `ArrayData::statistics` are not carried.
+/// arrays share is stored once. Other absent buffers become empty ones (see AddOffsets).
+/// `ArrayData::statistics` are not carried.
 /// NotImplemented names the column whose type is not known; Invalid the one whose nesting
 /// exceeds `kNestingMax` or whose arrays are malformed (too short for their length, say);
 /// CapacityError if the descriptor would exceed `kDescriptorSizeMax`.
 arrow::Result<std::shared_ptr<arrow::Buffer>> Encode(const arrow::Table& table,
                                                      const LocateFn& locate);
+
+/// \brief The same array, where arrays without elements that have no offsets, as Arrow
+/// allows, get one, which is zero and lies in private memory: kernels read the first one.
+std::shared_ptr<arrow::ArrayData> AddOffsets(
+    const std::shared_ptr<arrow::ArrayData>& array);
 
 /// \brief The same array with buffers cut down to what its offset and length need,
 /// without reading them: fixed-width values, bitmaps, offsets, and children of structs,
@@ -88,9 +94,9 @@ class Descriptor {
   int64_t data_bytes() const;
 
   /// \brief Rebuild the table, or the projection to `columns` (indices, in the order
-  /// given; all when nothing is given) with buffers from `make_buffer`; a buffer that
-  /// several arrays share is made once. Fails only if `make_buffer` does or if an index
-  /// is out of range.
+  /// given, also more than once; all when nothing is given) with buffers from
+  /// `make_buffer`; a buffer that several arrays share is made once, as is a column.
+  /// Fails only if `make_buffer` does or if an index is out of range.
   arrow::Result<std::shared_ptr<arrow::Table>> ToTable(
       const BufferFn& make_buffer,
       const std::optional<std::vector<int>>& columns = std::nullopt) const;

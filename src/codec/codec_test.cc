@@ -136,9 +136,13 @@ TEST_F(Codec, ValidityWithoutNullsIsKept) {
   EXPECT_NE(decoded->column(0)->chunk(0)->data()->buffers[0], nullptr);
 }
 
-TEST_F(Codec, BuffersWithoutBytesStayPresentAndAbsentOnesAbsent) {
-  auto data = std::make_shared<arrow::ArrayData>(arrow::utf8(), 0, 0);
+/// Arrow makes them where there are no elements, and its kernels follow the nulls.
+TEST_F(Codec, AbsentBuffersBecomeEmptyOnesButForValidity) {
+  auto data = std::make_shared<arrow::ArrayData>(arrow::list_view(arrow::int8()), 0, 0);
   data->buffers = {nullptr, nullptr, arrow::Buffer::FromString("")};
+  data->child_data = {Data(arrow::null(), 0)};
+  data->child_data[0]->type = arrow::int8();
+  data->child_data[0]->buffers = {nullptr, nullptr};
   std::vector<GlobalAddress> asked;
   ASSERT_OK_AND_ASSIGN(const auto descriptor, Describe(*OneColumn(data)));
   ASSERT_OK_AND_ASSIGN(const TablePtr decoded,
@@ -149,10 +153,29 @@ TEST_F(Codec, BuffersWithoutBytesStayPresentAndAbsentOnesAbsent) {
                        }));
   const arrow::ArrayData& actual = *decoded->column(0)->chunk(0)->data();
   EXPECT_EQ(actual.buffers[0], nullptr);
-  EXPECT_EQ(actual.buffers[1], nullptr);
+  ASSERT_NE(actual.buffers[1], nullptr);
+  EXPECT_EQ(actual.buffers[1]->size(), 0);
   EXPECT_EQ(actual.buffers[2]->size(), 0);
   EXPECT_EQ(asked, std::vector<GlobalAddress>{GlobalAddress{}});
   EXPECT_EQ(descriptor->data_bytes(), 0);
+}
+
+TEST_F(Codec, ArraysWithoutElementsNeedNoBuffers) {
+  for (const auto& [name, type] : testing::AllTypes()) {
+    SCOPED_TRACE(name);
+    const auto strip = [](auto self, arrow::ArrayData* data) -> void {
+      data->length = data->offset = 0;
+      for (auto& buffer : data->buffers) buffer = nullptr;
+      for (auto& child : data->child_data) self(self, (child = child->Copy()).get());
+      if (data->dictionary == nullptr) return;
+      self(self, (data->dictionary = data->dictionary->Copy()).get());
+    };
+    const auto data = Data(type, 0, Nulls::kNone)->Copy();
+    strip(strip, data.get());
+    const TablePtr table = OneColumn(AddOffsets(data));
+    ASSERT_OK_AND_ASSIGN(const TablePtr decoded, RoundTrip(*table));
+    EXPECT_TRUE(AreIdentical(*table, *decoded));
+  }
 }
 
 TEST_F(Codec, EmptyBufferLiesInTheHomeOfTheOthers) {
@@ -172,6 +195,15 @@ TEST_F(Codec, ProjectionTakesColumnsInTheOrderGiven) {
   ASSERT_OK_AND_ASSIGN(const TablePtr decoded, RoundTrip(*table, columns));
   ASSERT_OK_AND_ASSIGN(const TablePtr expected, table->SelectColumns(columns));
   EXPECT_TRUE(AreIdentical(*expected, *decoded));
+}
+
+/// A handle may select one column any number of times.
+TEST_F(Codec, AColumnThatIsSelectedTwiceIsBuiltOnce) {
+  const TablePtr table = OneColumn(Data(arrow::utf8(), 100));
+  ASSERT_OK_AND_ASSIGN(const TablePtr decoded,
+                       RoundTrip(*table, std::vector<int>(1000, 0)));
+  ASSERT_EQ(decoded->num_columns(), 1000);
+  EXPECT_EQ(decoded->column(0), decoded->column(999));
 }
 
 TEST_F(Codec, ProjectionToNothingKeepsRowsAndMetadata) {

@@ -169,7 +169,7 @@ TEST_F(DescriptorMake, RefusesReferencesToNoBuffer) {
   Ref(1) = std::numeric_limits<uint32_t>::max();
   ExpectRefused("buffer 1 is number 4294967295 of 2");
   Ref(1) = 0;
-  ExpectRefused("buffer 1 has 0 bytes, 400 are needed");
+  ExpectRefused("buffer 1 must not be absent");
   Ref(1) = 1;
   ExpectRefused("buffer 1 has 13 bytes, 400 are needed");
 }
@@ -284,16 +284,71 @@ TEST_F(DescriptorMake, RefusesValidityWhereTheTypeHasNone) {
   }
 }
 
-TEST_F(DescriptorMake, RefusesAbsentViewsWhichWouldCrashArrow) {
-  Describe1(arrow::utf8_view());
-  const auto empty = With(Node(0), 0, 0, 0);
-  Node(0) = empty;
-  SetRows(0);
-  EXPECT_OK(Describe(arrow::Buffer::FromString(bytes_)));
-  Ref(1) = 0;
-  ExpectRefused("buffer 1 must not be absent");
-  Ref(2) = 0;
-  ExpectRefused("buffer 2 must not be absent");
+TEST_F(DescriptorMake, RefusesKeysOfTypeNullWhichWouldAbortArrow) {
+  const auto type = arrow::map(arrow::null(), arrow::int32());
+  Describe1(type, 0, Nulls::kNone);  // Without keys: no harm.
+  // 0: map, 1: entries, 2: keys, 3: items; the items alone need bytes.
+  Node(0) = With(Node(0), 0, 0, 0);
+  Node(1) = With(Node(1), 5, 0, 0);
+  Range(0) = {3, 0, 0, 64};
+  for (uint32_t i = 0; i < table().buffer_refs()->size(); ++i) {
+    if (Ref(i) != 0) Ref(i) = 1;
+  }
+  good_ = bytes_;
+  for (const int64_t null_count : {-1, 0, 5}) {
+    Node(2) = With(Node(2), 5, null_count, 0);
+    Node(3) = With(Node(3), 5, 0, 0);
+    ExpectRefused("field 'entries.key': keys of a map have nulls");
+  }
+}
+
+TEST_F(DescriptorMake, RefusesAbsentBuffersWhichWouldCrashArrow) {
+  for (const auto& type :
+       {arrow::boolean(), arrow::int64(), arrow::utf8(), arrow::utf8_view(),
+        arrow::list(arrow::int8()), arrow::list_view(arrow::int8())}) {
+    SCOPED_TRACE(type->ToString());
+    Describe1(type, 100, Nulls::kSome);
+    Node(0) = With(Node(0), 0, 0, 0);
+    SetRows(0);
+    good_ = bytes_;
+    EXPECT_OK(Describe(arrow::Buffer::FromString(bytes_)));
+    for (uint32_t i = 1; i < Node(0).buffer_count(); ++i) {
+      Ref(i) = 0;
+      ExpectRefused("buffer " + std::to_string(i) + " must not be absent");
+    }
+    Ref(0) = 0;
+    EXPECT_OK(Describe(arrow::Buffer::FromString(bytes_)));
+  }
+}
+
+TEST_F(DescriptorMake, RefusesOffsetsIntoEmptyBuffersWhichWouldCrashArrow) {
+  for (const auto& type : {arrow::boolean(), arrow::int64(), arrow::utf8_view(),
+                           arrow::list_view(arrow::int8())}) {
+    SCOPED_TRACE(type->ToString());
+    Describe1(type, 100, Nulls::kNone);
+    Node(0) = With(Node(0), 0, 0, 0);
+    SetRows(0);
+    Range(Ref(1) - 1) = {};
+    EXPECT_OK(Describe(arrow::Buffer::FromString(bytes_)));
+    good_ = bytes_;
+    for (const int64_t offset : {int64_t{1}, int64_t{1} << 45}) {
+      ExpectNodeRefused(0, With(Node(0), 0, 0, offset), "buffer 1 has 0 bytes");
+    }
+  }
+}
+
+TEST_F(DescriptorMake, RefusesNoOffsetsWhichKernelsWouldReadAllTheSame) {
+  for (const auto& type :
+       {arrow::utf8(), arrow::list(arrow::int8()), arrow::large_list(arrow::int8())}) {
+    SCOPED_TRACE(type->ToString());
+    Describe1(type, 0, Nulls::kNone);
+    Range(Ref(1) - 1) = {};
+    ExpectRefused("buffer 1 has 0 bytes");
+  }
+}
+
+TEST_F(DescriptorMake, RefusesNoBytesAtAll) {
+  ASSERT_RAISES(Invalid, Describe(std::shared_ptr<arrow::Buffer>()));
 }
 
 TEST_F(DescriptorMake, RefusesAnotherNumberOfRows) {

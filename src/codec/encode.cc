@@ -81,16 +81,22 @@ class ArrayFlattener {
     arrays_.emplace_back(data.length, data.null_count.load(), data.offset,
                          CheckedCast<uint32_t>(data.buffers.size()),
                          CheckedCast<uint32_t>(child_count));
-    for (const auto& buffer : data.buffers) {
-      ARROW_ASSIGN_OR_RAISE(const uint32_t ref, AddBuffer(buffer.get()));
+    const arrow::DataType& storage = StorageOf(type);
+    ARROW_ASSIGN_OR_RAISE(const Layout layout, LayoutOf(storage));
+    for (size_t i = 0; i < data.buffers.size(); ++i) {
+      const arrow::Buffer* buffer = data.buffers[i].get();
+      uint32_t ref = 0;
+      // Arrow leaves out buffers of arrays without elements: readers get an empty one.
+      if (buffer != nullptr || !MayBeAbsent(layout.buffer(i))) {
+        ARROW_ASSIGN_OR_RAISE(ref, AddBuffer(buffer));
+      }
       buffer_refs_.push_back(ref);
     }
-    return AddChildren(StorageOf(type), data, child_count);
+    return AddChildren(storage, layout, data, child_count);
   }
 
-  Status AddChildren(const arrow::DataType& storage, const arrow::ArrayData& data,
-                     size_t child_count) {
-    ARROW_ASSIGN_OR_RAISE(const Layout layout, LayoutOf(storage));
+  Status AddChildren(const arrow::DataType& storage, const Layout& layout,
+                     const arrow::ArrayData& data, size_t child_count) {
     if (child_count != static_cast<size_t>(layout.child_count)) {
       return Status::Invalid("array has ", child_count, " children, type ",
                              storage.ToString(), " has ", layout.child_count);
@@ -105,14 +111,14 @@ class ArrayFlattener {
     return Status::OK();
   }
 
-  /// 0 for an absent buffer, else 1 + its place in `buffers_`.
+  /// 1 + its place in `buffers_`. Null is a buffer without bytes.
   arrow::Result<uint32_t> AddBuffer(const arrow::Buffer* buffer) {
-    if (buffer == nullptr) return 0;
-    if (!buffer->is_cpu()) {
+    if (buffer != nullptr && !buffer->is_cpu()) {
       return Status::NotImplemented("buffer on device ", buffer->device()->ToString());
     }
     // All buffers without bytes are one: their addresses mean nothing.
-    const BufferKey key{buffer->size() == 0 ? nullptr : buffer->data(), buffer->size()};
+    BufferKey key{nullptr, 0};
+    if (buffer != nullptr && buffer->size() != 0) key = {buffer->data(), buffer->size()};
     const auto [found, is_new] =
         indices_.try_emplace(key, CheckedCast<uint32_t>(buffers_.size() + 1));
     if (!is_new) return found->second;

@@ -37,9 +37,7 @@ Layout Binary(int64_t offset_width) {
 }
 
 Layout Views() {
-  return {.buffer_count = 2,
-          .variadic = true,
-          .buffers = {kValidity, BufferSpec{BufferKind::kViews, kViewSize}}};
+  return {.buffer_count = 2, .variadic = true, .buffers = {kValidity, Fixed(kViewSize)}};
 }
 
 Layout List(int64_t offset_width, ChildRule rule = ChildRule::kFree) {
@@ -181,7 +179,6 @@ std::optional<int64_t> BytesFor(const BufferSpec& spec, int64_t elements) {
       ++elements;
       break;
     case BufferKind::kFixed:
-    case BufferKind::kViews:
       break;
     case BufferKind::kBytes:
     case BufferKind::kAbsent:

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 
@@ -17,8 +18,6 @@ enum class BufferKind : uint8_t {
   kValidity,  ///< One bit an element; may be absent.
   kBits,      ///< One bit an element.
   kFixed,     ///< `width` bytes an element.
-  kViews,     ///< As `kFixed`, but never absent: Arrow's own validation would follow the
-              ///< null.
   kOffsets,   ///< `width` bytes an element and once more.
   kBytes,     ///< Only data could tell.
   kAbsent,    ///< Never there: Arrow only keeps its place.
@@ -26,7 +25,7 @@ enum class BufferKind : uint8_t {
 
 struct BufferSpec {
   BufferKind kind = BufferKind::kAbsent;
-  int64_t width = 0;  ///< Bytes an element, for `kFixed`, `kViews` and `kOffsets`.
+  int64_t width = 0;  ///< Bytes an element, for `kFixed` and `kOffsets`.
 };
 
 /// \brief What the type demands of the children's lengths, before any data is read.
@@ -41,12 +40,24 @@ enum class ChildRule : uint8_t {
 /// \brief Layout of a type that is not an extension (of its storage otherwise).
 struct Layout {
   int buffer_count = 0;   ///< At least so many, if `variadic`.
-  bool variadic = false;  ///< More buffers follow, of kind `kBytes` but never absent.
+  bool variadic = false;  ///< More buffers follow, of kind `kBytes`.
   std::array<BufferSpec, 3> buffers;
   int child_count = 0;  ///< Children, and the dictionary as the last one.
   ChildRule child_rule = ChildRule::kFree;
   int64_t list_size = 0;
+
+  BufferSpec buffer(size_t index) const {
+    return index < static_cast<size_t>(buffer_count) ? buffers[index]
+                                                     : BufferSpec{BufferKind::kBytes, 0};
+  }
 };
+
+/// \brief Validity bitmaps may be absent; all else is there, if only without bytes:
+/// Arrow's kernels, and for views its validation, follow the null of an absent one, also
+/// in arrays without elements.
+inline bool MayBeAbsent(const BufferSpec& spec) {
+  return spec.kind == BufferKind::kValidity || spec.kind == BufferKind::kAbsent;
+}
 
 /// \brief `type`, or what an extension type is stored as.
 const arrow::DataType& StorageOf(const arrow::DataType& type);

@@ -121,7 +121,6 @@ TEST_F(SchemaCodec, LayoutAgreesWithArrowsOwn) {
           EXPECT_EQ(expected.buffers[i].kind, arrow::DataTypeLayout::BITMAP);
           break;
         case BufferKind::kFixed:
-        case BufferKind::kViews:
         case BufferKind::kOffsets:
           EXPECT_EQ(expected.buffers[i],
                     arrow::DataTypeLayout::FixedWidth(layout.buffers[i].width));

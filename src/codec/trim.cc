@@ -70,7 +70,37 @@ ArrayDataPtr CutChild(const ArrayDataPtr& child, const Cut& cut) {
   return Trim(child->Slice(cut.dropped, cut.kept));
 }
 
+/// As wide as the widest.
+const BufferPtr& OneOffset() {
+  static constexpr int64_t kZero = 0;
+  static const auto one = std::make_shared<arrow::Buffer>(
+      reinterpret_cast<const uint8_t*>(&kZero), int64_t{sizeof(kZero)});
+  return one;
+}
+
+void AddOffsetsOf(arrow::ArrayData* array) {
+  const auto layout = LayoutOf(StorageOf(*array->type));
+  if (!layout.ok()) return;  // For `Encode` to refuse.
+  for (size_t i = 0; i < array->buffers.size(); ++i) {
+    BufferPtr& buffer = array->buffers[i];
+    if (layout->buffer(i).kind != BufferKind::kOffsets) continue;
+    if (buffer == nullptr || buffer->size() == 0) buffer = OneOffset();
+  }
+}
+
 }  // namespace
+
+ArrayDataPtr AddOffsets(const ArrayDataPtr& array) {
+  if (array == nullptr) return array;
+  auto complete = array->Copy();
+  if (array->length == 0 && array->offset == 0) AddOffsetsOf(complete.get());
+  for (ArrayDataPtr& child : complete->child_data) child = AddOffsets(child);
+  complete->dictionary = AddOffsets(array->dictionary);
+  const bool changed = complete->buffers != array->buffers ||
+                       complete->child_data != array->child_data ||
+                       complete->dictionary != array->dictionary;
+  return changed ? complete : array;
+}
 
 ArrayDataPtr Trim(const ArrayDataPtr& array) {
   const auto layout = LayoutOf(StorageOf(*array->type));

@@ -68,8 +68,8 @@ class TestExtensionRegistration {
 
 /// \brief Do two tables agree in all that Arrow can tell apart: schema with names,
 /// nullability and metadata in order, at every depth; chunks; values; and, with `layout`,
-/// offsets, null counts and the presence of buffers at every depth? Strictly more than
-/// `Table::Equals`.
+/// offsets, null counts and the presence of buffers at every depth (an absent one may be
+/// an empty one, validity bitmaps apart)? Strictly more than `Table::Equals`.
 ::testing::AssertionResult AreIdentical(const arrow::Table& expected,
                                         const arrow::Table& actual, bool layout = true);
 
