@@ -83,9 +83,8 @@ arrow::Result<std::shared_ptr<ObjectLease>> LeaseTable::Take(
   const auto is_readable = [&](const format::Slot& slot) {
     return Names(slot, object) || Planted("no-lease-recheck");
   };
-  if (auto held = FindHeld(object)) {
-    // Gone for others, gone here. Also, a lease that was taken as a reference to a
-    // Retired object holds only as long as the one on the referring object.
+  if (auto held = FindHeld(opened_, object)) {
+    // Gone for others, gone here.
     const region::Segment& home = *session->region().segment(object.segment);
     ARROW_ASSIGN_OR_RAISE(const format::Slot slot,
                           directory::ReadSlot(home, object.slot));
@@ -93,12 +92,12 @@ arrow::Result<std::shared_ptr<ObjectLease>> LeaseTable::Take(
     return held;
   }
   ARROW_ASSIGN_OR_RAISE(auto lease, WriteAndCheck(session, object, is_readable));
-  return Keep(std::move(lease));
+  return Keep(&opened_, std::move(lease));
 }
 
 arrow::Result<std::shared_ptr<ObjectLease>> LeaseTable::TakeReference(
     const std::shared_ptr<Session>& session, const ObjectId& object) {
-  if (auto held = FindHeld(object)) return held;
+  if (auto held = FindHeld(referred_, object)) return held;
   ARROW_ASSIGN_OR_RAISE(
       auto lease, WriteAndCheck(session, object, [&](const format::Slot& slot) {
         return slot.generation == object.generation &&
@@ -108,18 +107,20 @@ arrow::Result<std::shared_ptr<ObjectLease>> LeaseTable::TakeReference(
   // The grace of a retired object may be over: the cell must be in memory before the
   // lease that keeps the object now can end.
   session->cells().Settle(lease->cell_);
-  return Keep(std::move(lease));
+  return Keep(&referred_, std::move(lease));
 }
 
-std::shared_ptr<ObjectLease> LeaseTable::FindHeld(const ObjectId& object) const {
+std::shared_ptr<ObjectLease> LeaseTable::FindHeld(const ByObject& leases,
+                                                  const ObjectId& object) const {
   std::lock_guard lock(mutex_);
-  const auto found = by_object_.find(object);
-  return found == by_object_.end() ? nullptr : found->second.lock();
+  const auto found = leases.find(object);
+  return found == leases.end() ? nullptr : found->second.lock();
 }
 
-std::shared_ptr<ObjectLease> LeaseTable::Keep(std::shared_ptr<ObjectLease> lease) {
+std::shared_ptr<ObjectLease> LeaseTable::Keep(ByObject* leases,
+                                              std::shared_ptr<ObjectLease> lease) {
   std::lock_guard lock(mutex_);
-  by_object_[lease->object()] = lease;
+  (*leases)[lease->object()] = lease;
   return lease;
 }
 
@@ -154,9 +155,11 @@ std::shared_ptr<ObjectLease> LeaseTable::FindCovering(const GlobalRange& range) 
 
 void LeaseTable::Forget(const ObjectLease& lease) {
   std::lock_guard lock(mutex_);
-  if (auto found = by_object_.find(lease.object_);
-      found != by_object_.end() && found->second.expired()) {
-    by_object_.erase(found);
+  for (ByObject* leases : {&opened_, &referred_}) {
+    if (auto found = leases->find(lease.object_);
+        found != leases->end() && found->second.expired()) {
+      leases->erase(found);
+    }
   }
   for (const GlobalRange& range : lease.ranges_) {
     auto [it, end] = by_begin_.equal_range(range.begin);

@@ -58,7 +58,8 @@ class LeaseTable {
 
   /// \brief Lease an object that another object, leased by the caller, refers to (O4).
   /// Its home may have retired it since: the referring object's home keeps it from being
-  /// freed.
+  /// freed. Never the lease that `Take` gives, and never registered: it refers to
+  /// nothing, so that records that refer to each other make no cycle of leases.
   arrow::Result<std::shared_ptr<ObjectLease>> TakeReference(
       const std::shared_ptr<Session>& session, const ObjectId& object);
 
@@ -73,14 +74,17 @@ class LeaseTable {
 
  private:
   friend class ObjectLease;
-  std::shared_ptr<ObjectLease> FindHeld(const ObjectId& object) const;
-  std::shared_ptr<ObjectLease> Keep(std::shared_ptr<ObjectLease> lease);
+  using ByObject = std::unordered_map<ObjectId, std::weak_ptr<ObjectLease>>;
+  std::shared_ptr<ObjectLease> FindHeld(const ByObject& leases,
+                                        const ObjectId& object) const;
+  std::shared_ptr<ObjectLease> Keep(ByObject* leases, std::shared_ptr<ObjectLease> lease);
   void Forget(const ObjectLease& lease);
 
   using ByBegin =
       std::multimap<GlobalAddress, std::pair<GlobalRange, std::weak_ptr<ObjectLease>>>;
   mutable std::mutex mutex_;
-  std::unordered_map<ObjectId, std::weak_ptr<ObjectLease>> by_object_;
+  ByObject opened_;
+  ByObject referred_;
   ByBegin by_begin_;
   uint64_t longest_range_bytes_ = 0;  ///< How far back a covering range can begin.
 };

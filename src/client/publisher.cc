@@ -140,34 +140,37 @@ arrow::Status Publisher::Append(const arrow::RecordBatch& batch) {
                                   "} appended to a table with schema {",
                                   schema_->ToString(), "}");
   }
-  std::vector<std::shared_ptr<arrow::ArrayData>> arrays;
-  arrays.reserve(columns_.size());
-  for (int i = 0; i < batch.num_columns(); ++i) arrays.push_back(batch.column_data(i));
-  ARROW_ASSIGN_OR_RAISE(arrays, relocator_.Relocate(arrays, schema_->field_names()));
-  for (size_t i = 0; i < arrays.size(); ++i)
-    columns_[i].push_back(arrow::MakeArray(arrays[i]));
-  num_rows_ += batch.num_rows();
-  return arrow::Status::OK();
+  codec::ColumnChunks chunks(columns_.size());
+  for (size_t i = 0; i < chunks.size(); ++i) {
+    chunks[i].push_back(batch.column_data(static_cast<int>(i)));
+  }
+  return AddChunks(std::move(chunks), batch.num_rows());
 }
 
 arrow::Status Publisher::SetTable(const arrow::Table& table) {
+  return AddChunks(codec::ChunksOf(table), table.num_rows());
+}
+
+// Checked before anything is made of them: they may come from a file that lies.
+arrow::Status Publisher::AddChunks(codec::ColumnChunks chunks, int64_t num_rows) {
+  for (auto& column : chunks) {
+    for (auto& chunk : column) chunk = codec::AddOffsets(chunk);
+  }
+  ARROW_RETURN_NOT_OK(codec::Check(*schema_, chunks, num_rows));
   std::vector<std::shared_ptr<arrow::ArrayData>> arrays;
   std::vector<std::string> names;
-  for (int i = 0; i < table.num_columns(); ++i) {
-    for (const auto& chunk : table.column(i)->chunks()) {
-      arrays.push_back(chunk->data());
-      names.push_back(schema_->field(i)->name());
-    }
+  for (size_t i = 0; i < chunks.size(); ++i) {
+    arrays.insert(arrays.end(), chunks[i].begin(), chunks[i].end());
+    names.resize(arrays.size(), schema_->field(static_cast<int>(i))->name());
   }
   ARROW_ASSIGN_OR_RAISE(arrays, relocator_.Relocate(arrays, names));
-  size_t next = 0;
-  for (int i = 0; i < table.num_columns(); ++i) {
-    auto& column = columns_[static_cast<size_t>(i)];
-    for (int k = 0; k < table.column(i)->num_chunks(); ++k) {
-      column.push_back(arrow::MakeArray(arrays[next++]));
+  auto next = arrays.begin();
+  for (size_t i = 0; i < chunks.size(); ++i) {
+    for (size_t k = 0; k < chunks[i].size(); ++k) {
+      columns_[i].push_back(arrow::MakeArray(*next++));
     }
   }
-  num_rows_ = table.num_rows();
+  num_rows_ += num_rows;
   return arrow::Status::OK();
 }
 

@@ -13,6 +13,7 @@
 
 #include "client/relocator.h"
 #include "client/session.h"
+#include "codec/codec.h"
 #include "sheaf/store.h"
 
 namespace sheaf::client {
@@ -30,6 +31,7 @@ class Publisher {
  public:
   Publisher(std::shared_ptr<Session> session, std::shared_ptr<arrow::Schema> schema);
 
+  /// \brief Invalid if the batch has another schema or malformed arrays.
   arrow::Status Append(const arrow::RecordBatch& batch);
   /// \brief Keeps the chunk layout of each column. Only as the one thing that is
   /// published.
@@ -41,6 +43,7 @@ class Publisher {
   int64_t bytes_needed() const { return relocator_.bytes_needed(); }
 
  private:
+  arrow::Status AddChunks(codec::ColumnChunks chunks, int64_t num_rows);
   arrow::Result<std::shared_ptr<arrow::Table>> AssembleTable() const;
   arrow::Result<PutReceipt> Seal(const PublishOptions& options);
   arrow::Status CopyForeign();

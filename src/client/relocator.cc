@@ -211,7 +211,7 @@ arrow::Result<std::shared_ptr<ArrayData>> Relocator::Pass::Cut(
                                          buffer->device()->ToString(),
                                          ", not in main memory");
   }));
-  auto trimmed = codec::Trim(codec::AddOffsets(array));
+  auto trimmed = codec::Trim(array);
   ARROW_ASSIGN_OR_RAISE(const auto compacted_size, CompactedSize(*trimmed));
   if (!compacted_size) return trimmed;
   auto copy = arrow::Concatenate({arrow::MakeArray(trimmed)}, &session_.pool());

@@ -41,6 +41,8 @@ using client::Session;
 // Waiting for a name looks this often: first soon, then rarely.
 constexpr std::chrono::microseconds kWaitFirst{100};
 constexpr std::chrono::microseconds kWaitLongest{10'000};
+// For ever, as far as a clock of nanoseconds in 64 bits goes.
+constexpr std::chrono::hours kTimeoutMax{24 * 365 * 100};
 
 arrow::Result<std::vector<int>> ColumnIndices(const arrow::Schema& schema,
                                               const std::vector<std::string>& names) {
@@ -261,7 +263,9 @@ arrow::Result<TableInfo> Store::Stat(const std::string& name) {
 }
 
 arrow::Status Store::Wait(const std::string& name, std::chrono::milliseconds timeout) {
-  const auto deadline = platform::BootTime() + timeout;
+  const auto deadline =
+      platform::BootTime() + std::clamp<std::chrono::milliseconds>(
+                                 timeout, std::chrono::milliseconds(0), kTimeoutMax);
   std::chrono::nanoseconds pause = kWaitFirst;
   for (;;) {
     const arrow::Status found = impl_->Find(name).status();
@@ -289,12 +293,13 @@ arrow::Result<std::shared_ptr<arrow::Table>> Store::Open(const Handle& handle,
   ARROW_RETURN_NOT_OK(impl_->CheckHandle(handle));
   ARROW_ASSIGN_OR_RAISE(auto open, OpenObject::Open(impl_->session, handle.object));
   const int64_t rows = open.descriptor().num_rows();
-  const int64_t length = handle.num_rows < 0 ? rows - handle.row_offset : handle.num_rows;
   if (handle.row_offset < 0 || handle.row_offset > rows ||
-      length > rows - handle.row_offset) {
-    return arrow::Status::Invalid("handle names rows ", handle.row_offset, "+", length,
-                                  " of a table of ", rows, " rows");
+      handle.num_rows > rows - handle.row_offset) {
+    return arrow::Status::Invalid("handle names rows from ", handle.row_offset, " on (",
+                                  handle.num_rows, ", -1 for all) of a table of ", rows,
+                                  " rows");
   }
+  const int64_t length = handle.num_rows < 0 ? rows - handle.row_offset : handle.num_rows;
   std::optional<std::vector<int>> columns;
   if (handle.columns) {
     columns.emplace();

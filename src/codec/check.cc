@@ -146,8 +146,8 @@ Status CheckAgainstParent(const OpenArray& parent, const OpenArray& child) {
 
 class ArrayChecker {
  public:
-  ArrayChecker(const arrow::Schema& schema, const ArrayTree& tree)
-      : schema_(schema), tree_(tree) {}
+  ArrayChecker(const arrow::Schema& schema, const ArrayTree& tree, ChunkNulls chunk_nulls)
+      : schema_(schema), tree_(tree), chunk_nulls_(chunk_nulls) {}
 
   arrow::Result<std::vector<TreePosition>> Run(int64_t num_rows) {
     const auto num_columns = static_cast<size_t>(schema_.num_fields());
@@ -181,7 +181,8 @@ class ArrayChecker {
     for (chunk_ = 0; chunk_ < chunk_count; ++chunk_) {
       ARROW_RETURN_NOT_OK(Open(type));
       const OpenArray& chunk = stack_.front();
-      if (chunk.node->null_count() == kUnknown && chunk.has_validity) {
+      if (chunk.node->null_count() == kUnknown && chunk.has_validity &&
+          chunk_nulls_ == ChunkNulls::kKnown) {
         // `arrow::ChunkedArray` would count at once, and so read data that may be stale.
         return Status::Invalid("null count of a chunk is not known");
       }
@@ -275,6 +276,7 @@ class ArrayChecker {
 
   const arrow::Schema& schema_;
   const ArrayTree& tree_;
+  const ChunkNulls chunk_nulls_;
   TreePosition position_;
   int column_ = 0;
   uint32_t chunk_ = 0;
@@ -285,8 +287,9 @@ class ArrayChecker {
 
 arrow::Result<std::vector<TreePosition>> CheckArrays(const arrow::Schema& schema,
                                                      int64_t num_rows,
-                                                     const ArrayTree& tree) {
-  return ArrayChecker(schema, tree).Run(num_rows);
+                                                     const ArrayTree& tree,
+                                                     ChunkNulls chunk_nulls) {
+  return ArrayChecker(schema, tree, chunk_nulls).Run(num_rows);
 }
 
 Status CheckBuffers(std::span<const format::BufferRange> buffers,

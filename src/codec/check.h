@@ -31,13 +31,17 @@ struct TreePosition {
   size_t buffer_ref = 0;
 };
 
+/// \brief Whether chunks must say how many nulls they have (D8).
+enum class ChunkNulls : uint8_t { kKnown, kMayBeUnknown };
+
 /// \brief Check all that can be told without reading data: counts, lengths, offsets, null
 /// counts, and that each buffer is as large as type, offset and length demand. One pass
 /// with a stack of its own. Returns where each column begins, and the end [num_columns +
 /// 1]. Invalid names column, chunk and field.
 arrow::Result<std::vector<TreePosition>> CheckArrays(const arrow::Schema& schema,
                                                      int64_t num_rows,
-                                                     const ArrayTree& tree);
+                                                     const ArrayTree& tree,
+                                                     ChunkNulls chunk_nulls);
 
 /// \brief Check that each buffer lies in its segment.
 arrow::Status CheckBuffers(std::span<const format::BufferRange> buffers,

@@ -38,6 +38,17 @@ using BufferFn = std::function<arrow::Result<std::shared_ptr<arrow::Buffer>>(
 /// \brief Size of the data part of a segment, or nothing when there is no such segment.
 using SegmentSizeFn = std::function<std::optional<uint64_t>(SegmentId)>;
 
+/// \brief Arrays that are not (yet) chunks of an `arrow::ChunkedArray`: by column.
+using ColumnChunks = std::vector<std::vector<std::shared_ptr<arrow::ArrayData>>>;
+ColumnChunks ChunksOf(const arrow::Table& table);
+
+/// \brief What `Encode` would refuse in arrays that lie anywhere, null counts apart that
+/// are not known: Invalid or NotImplemented name the column. `columns` are as many as the
+/// schema has. Before Arrow is asked to do anything with arrays that came from outside:
+/// it may abort the process or read out of bounds.
+arrow::Status Check(const arrow::Schema& schema, const ColumnChunks& columns,
+                    int64_t num_rows);
+
 /// \brief Describe `table`, all of whose non-empty buffers `locate` must know.
 /// Keeps types, offsets, null counts (-1 stays unknown), absent validity bitmaps, chunk
 /// layout per column, schema and field metadata in their order; a buffer that several

@@ -199,8 +199,8 @@ class Descriptor::Impl {
     ARROW_RETURN_NOT_OK(CheckBuffers(impl->tree.buffers, segment_size));
     ARROW_ASSIGN_OR_RAISE(impl->schema,
                           DecodeSchema(*table, static_cast<size_t>(bytes->size())));
-    ARROW_ASSIGN_OR_RAISE(impl->starts,
-                          CheckArrays(*impl->schema, impl->num_rows, impl->tree));
+    ARROW_ASSIGN_OR_RAISE(impl->starts, CheckArrays(*impl->schema, impl->num_rows,
+                                                    impl->tree, ChunkNulls::kKnown));
     impl->bytes = std::move(bytes);
     return impl;
   }

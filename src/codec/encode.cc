@@ -46,15 +46,32 @@ struct BufferKeyHash {
 /// Flattens `arrow::ArrayData` trees. Recursion is bounded: types were checked before.
 class ArrayFlattener {
  public:
-  explicit ArrayFlattener(const LocateFn& locate) : locate_(locate) {}
+  explicit ArrayFlattener(LocateFn locate) : locate_(std::move(locate)) {}
 
-  Status AddColumn(const arrow::DataType& type, const arrow::ChunkedArray& column) {
-    chunk_counts_.push_back(CheckedCast<uint32_t>(column.num_chunks()));
-    for (const auto& chunk : column.chunks()) {
-      ARROW_RETURN_NOT_OK(AddArray(type, *chunk->data()));
+  Status AddColumn(const arrow::DataType& type,
+                   std::span<const std::shared_ptr<arrow::ArrayData>> chunks) {
+    chunk_counts_.push_back(CheckedCast<uint32_t>(chunks.size()));
+    for (const auto& chunk : chunks) {
+      ARROW_RETURN_NOT_OK(AddArray(type, *chunk));
       if (size_bytes() > kDescriptorSizeMax) {
         return Status::CapacityError("the descriptor exceeds ", kDescriptorSizeMax,
                                      " bytes: combine small chunks");
+      }
+    }
+    return Status::OK();
+  }
+
+  Status AddColumns(const arrow::Schema& schema, const ColumnChunks& columns) {
+    if (columns.size() != static_cast<size_t>(schema.num_fields())) {
+      return Status::Invalid(columns.size(), " columns, the schema has ",
+                             schema.num_fields());
+    }
+    for (int i = 0; i < schema.num_fields(); ++i) {
+      const arrow::Field& field = *schema.field(i);
+      const Status status = AddColumn(*field.type(), columns[static_cast<size_t>(i)]);
+      if (!status.ok()) {
+        return status.WithMessage("column ", i, " '", field.name(),
+                                  "': ", status.message());
       }
     }
     return Status::OK();
@@ -131,7 +148,7 @@ class ArrayFlattener {
     return found->second;
   }
 
-  const LocateFn& locate_;
+  const LocateFn locate_;
   std::vector<uint32_t> chunk_counts_;
   std::vector<format::ArrayNode> arrays_;
   std::vector<uint32_t> buffer_refs_;
@@ -175,6 +192,24 @@ void Build(const arrow::Table& table, const ArrayTree& tree,
 
 }  // namespace
 
+ColumnChunks ChunksOf(const arrow::Table& table) {
+  ColumnChunks columns(static_cast<size_t>(table.num_columns()));
+  for (size_t i = 0; i < columns.size(); ++i) {
+    for (const auto& chunk : table.column(static_cast<int>(i))->chunks()) {
+      columns[i].push_back(chunk->data());
+    }
+  }
+  return columns;
+}
+
+Status Check(const arrow::Schema& schema, const ColumnChunks& columns, int64_t num_rows) {
+  ArrayFlattener flattener(
+      [](const uint8_t* /*address*/, int64_t /*size_bytes*/) { return GlobalAddress{}; });
+  ARROW_RETURN_NOT_OK(flattener.AddColumns(schema, columns));
+  return CheckArrays(schema, num_rows, flattener.tree(), ChunkNulls::kMayBeUnknown)
+      .status();
+}
+
 arrow::Result<std::shared_ptr<arrow::Buffer>> Encode(const arrow::Table& table,
                                                      const LocateFn& locate) {
   const arrow::Schema& schema = *table.schema();
@@ -188,16 +223,9 @@ arrow::Result<std::shared_ptr<arrow::Buffer>> Encode(const arrow::Table& table,
                         EncodeMetadata(schema.metadata().get(), &builder));
 
   ArrayFlattener flattener(locate);
-  for (int i = 0; i < table.num_columns(); ++i) {
-    const arrow::Field& field = *schema.field(i);
-    const Status status = flattener.AddColumn(*field.type(), *table.column(i));
-    if (!status.ok()) {
-      return status.WithMessage("column ", i, " '", field.name(),
-                                "': ", status.message());
-    }
-  }
+  ARROW_RETURN_NOT_OK(flattener.AddColumns(schema, ChunksOf(table)));
   const ArrayTree tree = flattener.tree();
-  ARROW_RETURN_NOT_OK(CheckArrays(schema, table.num_rows(), tree));
+  ARROW_RETURN_NOT_OK(CheckArrays(schema, table.num_rows(), tree, ChunkNulls::kKnown));
 
   Build(table, tree, fields, metadata, &builder);
   if (builder.GetSize() > static_cast<size_t>(kDescriptorSizeMax)) {

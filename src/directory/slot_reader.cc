@@ -127,6 +127,13 @@ arrow::Result<Record> OpenRecord(const region::Segment& segment, const format::S
                                     "+", range.size_bytes, " outside of that segment");
     }
   }
+  for (const ObjectId& reference : record.references) {
+    if (reference.segment == segment.id()) {
+      return arrow::Status::Invalid("record at ", slot.record_offset, " of segment ",
+                                    segment.id().value,
+                                    " refers to an object of its own segment");
+    }
+  }
   const bool is_named = (slot.flags & format::kSlotNamed) != 0;
   if (is_named != !record.name.empty() || is_named != (slot.name_hash != 0)) {
     return arrow::Status::Invalid("slot and record of segment ", segment.id().value,

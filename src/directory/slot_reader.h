@@ -28,7 +28,7 @@ arrow::Result<std::shared_ptr<arrow::Buffer>> CopyRecordBytes(
     const region::Segment& segment, uint64_t offset, uint64_t size_bytes);
 
 /// \brief The record in `bytes`, which is the one that `slot` names: checksum, structure,
-/// and ranges inside the segment's data part.
+/// ranges inside the segment's data part, and references to other segments only (O4).
 arrow::Result<Record> OpenRecord(const region::Segment& segment, const format::Slot& slot,
                                  std::shared_ptr<arrow::Buffer> bytes);
 
