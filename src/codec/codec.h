@@ -75,6 +75,10 @@ std::shared_ptr<arrow::ArrayData> Trim(const std::shared_ptr<arrow::ArrayData>& 
 /// \brief `Trim` of every chunk of every column.
 std::shared_ptr<arrow::Table> Trim(const arrow::Table& table);
 
+/// \brief Whether extension types that are registered here are made, or only stored types
+/// are looked at: that runs no code of an extension over data that others wrote.
+enum class Extensions : uint8_t { kMake, kStorageOnly };
+
 /// \brief A descriptor that was copied out of shared memory or a message and checked as a
 /// whole: structure, counts, nesting, every buffer inside its segment and large enough
 /// for its type, so that decoding cannot read out of bounds. Contents of buffers (string
@@ -87,7 +91,8 @@ class Descriptor {
   /// An extension type that is not registered here becomes its storage, with name and
   /// data in the field's metadata, as in Arrow's own transports.
   static arrow::Result<std::shared_ptr<const Descriptor>> Make(
-      std::shared_ptr<arrow::Buffer> bytes, const SegmentSizeFn& segment_size);
+      std::shared_ptr<arrow::Buffer> bytes, const SegmentSizeFn& segment_size,
+      Extensions extensions = Extensions::kMake);
   ~Descriptor();
 
   int64_t num_rows() const;

@@ -320,6 +320,27 @@ TEST_F(Codec, MalformedArraysAreRefusedBeforeTheyAreShared) {
               HasSubstr("column 0 'x', chunk 0: buffer 1 has 400 bytes, 404 are needed"));
 }
 
+TEST_F(Codec, CheckRefusesWhatEncodeWould) {
+  for (const NamedTable& named : testing::AllTypesTables({.num_rows = 20})) {
+    SCOPED_TRACE(named.name);
+    ColumnChunks chunks = ChunksOf(*named.table);
+    const int64_t rows = named.table->num_rows();
+    EXPECT_OK(Check(*named.table->schema(), chunks, rows));
+    if (chunks.empty()) continue;
+    EXPECT_RAISES(Invalid, Check(*named.table->schema(), chunks, rows + 1));
+    chunks.pop_back();
+    EXPECT_RAISES(Invalid, Check(*named.table->schema(), chunks, rows));
+  }
+  const auto schema = arrow::schema({field("x", arrow::int64())});
+  auto data = Data(arrow::int64(), 100);
+  data->SetNullCount(arrow::kUnknownNullCount);  // Not counted yet: no harm.
+  EXPECT_OK(Check(*schema, {{data}}, 100));
+  data->length = int64_t{1} << 40;
+  const auto status = Check(*schema, {{data}}, data->length);
+  ASSERT_RAISES(Invalid, status);
+  EXPECT_THAT(status.message(), HasSubstr("column 0 'x', chunk 0: buffer 0 has"));
+}
+
 TEST_F(Codec, TooManyTinyChunksAreACapacityError) {
   constexpr int kChunks = 1 << 21;  // 32 bytes each.
   const auto chunk = arrow::MakeArray(Data(arrow::null(), 1));

@@ -186,7 +186,8 @@ class ArrayRebuilder {
 class Descriptor::Impl {
  public:
   static arrow::Result<std::unique_ptr<Impl>> Make(std::shared_ptr<arrow::Buffer> bytes,
-                                                   const SegmentSizeFn& segment_size) {
+                                                   const SegmentSizeFn& segment_size,
+                                                   Extensions extensions) {
     if (bytes == nullptr) return Status::Invalid("there is no descriptor");
     ARROW_RETURN_NOT_OK(CheckVersion(*bytes));
     if (!IsAligned(bytes->address(), kStructAlignment)) {
@@ -197,8 +198,9 @@ class Descriptor::Impl {
     impl->tree = TreeOf(*table);
     impl->num_rows = table->num_rows();
     ARROW_RETURN_NOT_OK(CheckBuffers(impl->tree.buffers, segment_size));
-    ARROW_ASSIGN_OR_RAISE(impl->schema,
-                          DecodeSchema(*table, static_cast<size_t>(bytes->size())));
+    ARROW_ASSIGN_OR_RAISE(
+        impl->schema,
+        DecodeSchema(*table, static_cast<size_t>(bytes->size()), extensions));
     ARROW_ASSIGN_OR_RAISE(impl->starts, CheckArrays(*impl->schema, impl->num_rows,
                                                     impl->tree, ChunkNulls::kKnown));
     impl->bytes = std::move(bytes);
@@ -230,8 +232,10 @@ Descriptor::Descriptor(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Descriptor::~Descriptor() = default;
 
 arrow::Result<std::shared_ptr<const Descriptor>> Descriptor::Make(
-    std::shared_ptr<arrow::Buffer> bytes, const SegmentSizeFn& segment_size) {
-  ARROW_ASSIGN_OR_RAISE(auto impl, Impl::Make(std::move(bytes), segment_size));
+    std::shared_ptr<arrow::Buffer> bytes, const SegmentSizeFn& segment_size,
+    Extensions extensions) {
+  ARROW_ASSIGN_OR_RAISE(auto impl,
+                        Impl::Make(std::move(bytes), segment_size, extensions));
   return std::shared_ptr<const Descriptor>(new Descriptor(std::move(impl)));
 }
 

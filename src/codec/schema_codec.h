@@ -15,6 +15,7 @@
 #include <arrow/type_fwd.h>
 #include <flatbuffers/flatbuffers.h>
 
+#include "codec/codec.h"
 #include "format/descriptor_generated.h"
 
 namespace sheaf::codec {
@@ -38,8 +39,8 @@ arrow::Result<KeyValueOffsets> EncodeMetadata(const arrow::KeyValueMetadata* met
 /// type that is not registered in this process becomes its storage, with name and data in
 /// the field's metadata, as in all of Arrow's transports; one that is named there and
 /// registered is made. Invalid or NotImplemented names the column. `descriptor_size`
-/// bounds what the text may take.
+/// bounds what the text may take. With `kStorageOnly` extension types are left out.
 arrow::Result<std::shared_ptr<arrow::Schema>> DecodeSchema(
-    const format::TableDescriptor& table, size_t descriptor_size);
+    const format::TableDescriptor& table, size_t descriptor_size, Extensions extensions);
 
 }  // namespace sheaf::codec

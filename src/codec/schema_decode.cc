@@ -238,11 +238,15 @@ arrow::Result<TypePtr> ResolveExtension(
   return type;
 }
 
-arrow::Result<std::shared_ptr<arrow::Field>> MakeField(const OpenNode& open) {
+arrow::Result<std::shared_ptr<arrow::Field>> MakeField(const OpenNode& open,
+                                                       Extensions extensions) {
   ARROW_ASSIGN_OR_RAISE(const TypePtr storage, MakeStorage(open));
   ARROW_RETURN_NOT_OK(LayoutOf(*storage));
   auto metadata = DecodeMetadata(open.node->metadata());
-  ARROW_ASSIGN_OR_RAISE(TypePtr type, ResolveExtension(*open.node, storage, &metadata));
+  TypePtr type = storage;
+  if (extensions == Extensions::kMake) {
+    ARROW_ASSIGN_OR_RAISE(type, ResolveExtension(*open.node, storage, &metadata));
+  }
   return arrow::field(open.node->name()->str(), std::move(type),
                       (open.node->flags() & kFieldNullable) != 0, std::move(metadata));
 }
@@ -250,6 +254,8 @@ arrow::Result<std::shared_ptr<arrow::Field>> MakeField(const OpenNode& open) {
 /// Puts the tree together with a stack of its own: the bytes may come from anyone.
 class FieldDecoder {
  public:
+  explicit FieldDecoder(Extensions extensions) : extensions_(extensions) {}
+
   Status Add(const format::FieldNode& node) {
     if (stack_.size() >= static_cast<size_t>(kNestingMax)) {
       return Place(Status::Invalid("nested more than ", kNestingMax, " levels deep"));
@@ -258,7 +264,7 @@ class FieldDecoder {
     const Status status = CheckFlags(node);
     if (!status.ok()) return Place(status);
     while (!stack_.empty() && stack_.back().complete()) {
-      auto field = MakeField(stack_.back());
+      auto field = MakeField(stack_.back(), extensions_);
       if (!field.ok()) return Place(field.status());
       stack_.pop_back();
       Attach(field.MoveValueUnsafe());
@@ -293,6 +299,7 @@ class FieldDecoder {
                               "': ", status.message());
   }
 
+  const Extensions extensions_;
   std::vector<OpenNode> stack_;
   arrow::FieldVector columns_;
 };
@@ -316,9 +323,9 @@ Status CheckTextSize(const format::TableDescriptor& table, size_t size_max) {
 }  // namespace
 
 arrow::Result<std::shared_ptr<arrow::Schema>> DecodeSchema(
-    const format::TableDescriptor& table, size_t descriptor_size) {
+    const format::TableDescriptor& table, size_t descriptor_size, Extensions extensions) {
   ARROW_RETURN_NOT_OK(CheckTextSize(table, descriptor_size));
-  FieldDecoder decoder;
+  FieldDecoder decoder(extensions);
   for (const auto* node : *table.fields()) ARROW_RETURN_NOT_OK(decoder.Add(*node));
   ARROW_ASSIGN_OR_RAISE(auto columns, decoder.Finish());
   return arrow::schema(std::move(columns), DecodeMetadata(table.metadata()));

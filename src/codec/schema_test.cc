@@ -240,6 +240,17 @@ TEST_F(SchemaCodec, ExtensionThatRefusesItsDataIsAnError) {
   EXPECT_THAT(decoded.status().message(), HasSubstr("column 0, field 'a'"));
 }
 
+/// Whoever only checks what others wrote runs no code of an extension over it.
+TEST_F(SchemaCodec, StorageAloneCanBeLookedAt) {
+  const TestExtensionRegistration known;
+  const auto type = TestExtension(arrow::int8(), "refuse");
+  const auto table = WithoutChunks({field("a", type)});
+  ASSERT_OK_AND_ASSIGN(const auto bytes, Encode(*table, Locate()));
+  ASSERT_OK_AND_ASSIGN(const auto descriptor,
+                       Descriptor::Make(bytes, SegmentSize(), Extensions::kStorageOnly));
+  EXPECT_EQ(descriptor->schema()->field(0)->type(), arrow::int8());
+}
+
 TEST_F(SchemaCodec, TreesThatDoNotCloseAreRefused) {
   ExpectRefused({{"+l", 2, 1}}, "children of the field are missing");
   ExpectRefused({{"+s", 2, 3}, {"i"}, {"i"}}, "children of the field are missing");

@@ -61,7 +61,8 @@ arrow::Result<std::shared_ptr<const codec::Descriptor>> Home::Verify(
   // A node that came up a moment ago: its tables can be opened, so they can be referred
   // to.
   ARROW_RETURN_NOT_OK(region_->AttachMissing());
-  return codec::Descriptor::Make(input.descriptor, SizesOf(region_));
+  return codec::Descriptor::Make(input.descriptor, SizesOf(region_),
+                                 codec::Extensions::kStorageOnly);
 }
 
 arrow::Result<ObjectId> Home::Seal(uint64_t session, const SealInput& input) {
