@@ -13,6 +13,7 @@
 
 #include "format/message.h"
 #include "platform/file.h"
+#include "platform/process.h"
 #include "platform/unix_socket.h"
 #include "sheaf/status.h"
 
@@ -28,6 +29,12 @@ arrow::Result<Reply> Reply::Make(std::vector<uint8_t> payload) {
 arrow::Result<std::unique_ptr<DaemonChannel>> DaemonChannel::Connect(
     const std::string& path) {
   ARROW_ASSIGN_OR_RAISE(platform::UniqueFd socket, platform::ConnectUnix(path));
+  ARROW_ASSIGN_OR_RAISE(const platform::PeerCredentials peer,
+                        platform::GetPeerCredentials(socket.get()));
+  if (peer.user_id != platform::CurrentUserId()) {
+    return arrow::Status::IOError("user ", peer.user_id, " listens at ", path,
+                                  ", we are user ", platform::CurrentUserId());
+  }
   return std::unique_ptr<DaemonChannel>(new DaemonChannel(std::move(socket), path));
 }
 

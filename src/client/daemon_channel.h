@@ -34,7 +34,8 @@ class DaemonChannel {
   using BuildBody =
       std::function<flatbuffers::Offset<void>(flatbuffers::FlatBufferBuilder*)>;
 
-  /// \brief Connect to the socket at `path`; reason disconnected if nobody listens there.
+  /// \brief Connect to the socket at `path`; reason disconnected if nobody listens there,
+  /// IOError if another user does.
   static arrow::Result<std::unique_ptr<DaemonChannel>> Connect(const std::string& path);
 
   /// \brief Send a request and wait for its reply. A reply that reports a failure becomes

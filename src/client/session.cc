@@ -82,7 +82,19 @@ arrow::Result<NodeId> ChosenNode(const ConnectOptions& options) {
   return NodeId{static_cast<uint32_t>(value)};
 }
 
+// Whoever can write there would choose whom we speak to and what we map. OK if there is
+// no such folder.
+arrow::Status CheckFolders(const std::string& cluster) {
+  const std::string root = region::RuntimeRoot();
+  for (const std::string& folder : {root, root + "/" + cluster}) {
+    const arrow::Status status = platform::CheckPrivateFolder(folder);
+    if (!status.ok() && !status.IsKeyError()) return status;
+  }
+  return arrow::Status::OK();
+}
+
 arrow::Result<region::ClusterConfig> LoadCluster(const std::string& name) {
+  ARROW_RETURN_NOT_OK(CheckFolders(name));
   auto config = region::ClusterConfig::Load(region::ClusterFilePath(name));
   if (config.status().IsKeyError()) {
     return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kDisconnected,

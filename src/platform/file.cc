@@ -176,6 +176,13 @@ arrow::Result<uint64_t> FileSize(int fd) {
   return CheckedCast<uint64_t>(status.st_size);
 }
 
+arrow::Status CheckOwnFile(int fd, const std::string& path) {
+  struct stat status;
+  if (::fstat(fd, &status) != 0) return OsError("cannot look at", path);
+  if (status.st_uid == ::geteuid()) return arrow::Status::OK();
+  return arrow::Status::IOError(path, " is another user's: ", OwnerAndMode(path));
+}
+
 arrow::Status AllocateFileRange(int fd, uint64_t offset, uint64_t size_bytes) {
   if (size_bytes == 0) return arrow::Status::OK();
   const auto begin = CheckedCast<off_t>(offset);

@@ -70,6 +70,9 @@ arrow::Status CheckPrivateFolder(const std::string& path);
 /// CheckPrivateFolder refuses.
 arrow::Status MakePrivateFolder(const std::string& path);
 
+/// \brief IOError if the open file (`path` is for messages) belongs to another user.
+arrow::Status CheckOwnFile(int fd, const std::string& path);
+
 /// \brief Remove a file; OK if there is none.
 arrow::Status RemoveFile(const std::string& path);
 /// \brief Remove a folder; OK if there is none. One that is not empty stays: OK too.

@@ -225,6 +225,18 @@ TEST(MakePrivateFolder, RefusesAnotherUsersFolder) {
   EXPECT_TRUE(MakePrivateFolder(folder.File("theirs")).IsIOError());
 }
 
+TEST(CheckOwnFile, RefusesAnotherUsersFile) {
+  if (::geteuid() != 0) GTEST_SKIP() << "only root can give a file to another user";
+  const TestFolder folder;
+  const std::string path = folder.File("f");
+  ASSERT_OK_AND_ASSIGN(const UniqueFd fd, CreateFile(path, 1));
+  EXPECT_OK(CheckOwnFile(fd.get(), path));
+  ASSERT_EQ(::chown(path.c_str(), 12345, 0), 0);
+  const auto status = CheckOwnFile(fd.get(), path);
+  ASSERT_RAISES(IOError, status);
+  EXPECT_NE(status.message().find("owner uid 12345"), std::string::npos) << status;
+}
+
 TEST(RemoveAll, RemovesTreesButNotWhatLinksPointTo) {
   const TestFolder folder;
   ASSERT_OK(MakePrivateFolder(folder.File("tree/branch")));

@@ -66,6 +66,7 @@ arrow::Result<std::unique_ptr<FilePart>> FilePart::Open(
   const bool writable = access.open_writable || access.map_writable;
   ARROW_ASSIGN_OR_RAISE(
       part->fd_, platform::OpenFile(path, writable ? Access::kReadWrite : Access::kRead));
+  ARROW_RETURN_NOT_OK(platform::CheckOwnFile(part->fd_.get(), path));
   const Access map_access = access.map_writable ? Access::kReadWrite : Access::kRead;
   ARROW_ASSIGN_OR_RAISE(part->mapping_, Mapping::Map(part->fd_.get(), size_bytes,
                                                      map_access, access.wanted_address));

@@ -197,6 +197,20 @@ TEST_F(RegionTest, WrongClusterAndSizesAreRefused) {
 }
 
 /// Where a range of `size` at `offset` of a part of `limit` bytes may begin and end.
+TEST_F(RegionTest, PartsOfAnotherUserAreRefused) {
+  if (::geteuid() != 0) GTEST_SKIP() << "only root can give a file to another user";
+  for (const char* part : {"control", "leases", "data"}) {
+    const std::string path = config_.segment_folder(SegmentId{0}) + "/" + part;
+    ASSERT_EQ(::chown(path.c_str(), 12345, 0), 0);
+    const auto attached = Region::Attach(config_, {{0}, Role::kClient, true});
+    ASSERT_EQ(::chown(path.c_str(), 0, 0), 0);
+    ASSERT_RAISES(IOError, attached);
+    EXPECT_NE(attached.status().message().find(path + " is another user's"),
+              std::string::npos)
+        << attached.status();
+  }
+}
+
 TEST_F(RegionTest, ResolveAndLocateAgreeForAnyOffset) {
   ASSERT_OK(FormatSegment(config_, kNode1));
   const auto region = Attach(kNode0);
