@@ -50,7 +50,7 @@ void Connection::AwaitFrames() {
 void Connection::ReadFrames() {
   const auto self = shared_from_this();  // a handler may drop the last other owner
   for (int i = 0; i < kFramesPerTurn; ++i) {
-    auto next = reader_.Next(socket_.get());
+    auto next = reader_.Next(socket_.get(), handlers_.payload_size_max);
     if (!next.ok()) return Fail(next.status());
     std::optional<platform::Frame> frame = *std::move(next);
     if (!frame) break;

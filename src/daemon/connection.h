@@ -32,6 +32,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
     std::function<void(const Ptr&, platform::Frame)> on_frame;
     /// Once, when the peer or an error ended it; not after our own Close.
     std::function<void(const Ptr&, const arrow::Status& reason)> on_closed;
+    /// Longer frames end the connection before memory is taken for them.
+    uint32_t payload_size_max = platform::kFramePayloadMax;
   };
 
   static Ptr Start(EventLoop* loop, platform::UniqueFd socket, Handlers handlers);

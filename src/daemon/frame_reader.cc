@@ -74,7 +74,7 @@ arrow::Result<size_t> FrameReader::Receive(int socket_fd, uint8_t* bytes,
   return static_cast<size_t>(size);
 }
 
-arrow::Result<bool> FrameReader::FillHeader(int socket_fd) {
+arrow::Result<bool> FrameReader::FillHeader(int socket_fd, uint32_t payload_size_max) {
   while (header_received_ < header_.size()) {
     ARROW_ASSIGN_OR_RAISE(const size_t size,
                           Receive(socket_fd, header_.data() + header_received_,
@@ -88,9 +88,9 @@ arrow::Result<bool> FrameReader::FillHeader(int socket_fd) {
       return arrow::Status::Invalid("frame begins with ", header.magic, ", expected ",
                                     platform::kFrameMagic);
     }
-    if (header.payload_size_bytes > platform::kFramePayloadMax) {
+    if (header.payload_size_bytes > payload_size_max) {
       return arrow::Status::Invalid("frame of ", header.payload_size_bytes,
-                                    " bytes, at most ", platform::kFramePayloadMax);
+                                    " bytes, at most ", payload_size_max);
     }
     payload_size_bytes_ = header.payload_size_bytes;
   }
@@ -113,8 +113,9 @@ arrow::Result<bool> FrameReader::FillPayload(int socket_fd) {
   return true;
 }
 
-arrow::Result<std::optional<platform::Frame>> FrameReader::Next(int socket_fd) {
-  ARROW_ASSIGN_OR_RAISE(const bool has_header, FillHeader(socket_fd));
+arrow::Result<std::optional<platform::Frame>> FrameReader::Next(
+    int socket_fd, uint32_t payload_size_max) {
+  ARROW_ASSIGN_OR_RAISE(const bool has_header, FillHeader(socket_fd, payload_size_max));
   if (!has_header) return std::nullopt;
   ARROW_ASSIGN_OR_RAISE(const bool has_payload, FillPayload(socket_fd));
   if (!has_payload) return std::nullopt;

@@ -24,13 +24,15 @@ constexpr size_t kFdsPerFrameMax = 4;
 class FrameReader {
  public:
   /// \brief The next whole frame, or nothing if the socket has no more bytes now.
-  /// Disconnected at the end of the stream; Invalid if a header is malformed or too many
-  /// descriptors came. After an error the stream is of no use.
-  arrow::Result<std::optional<platform::Frame>> Next(int socket_fd);
+  /// Disconnected at the end of the stream; Invalid if a header is malformed or announces
+  /// more than `payload_size_max`, or too many descriptors came. After an error the
+  /// stream is of no use.
+  arrow::Result<std::optional<platform::Frame>> Next(
+      int socket_fd, uint32_t payload_size_max = platform::kFramePayloadMax);
 
  private:
   arrow::Result<size_t> Receive(int socket_fd, uint8_t* bytes, size_t size_bytes);
-  arrow::Result<bool> FillHeader(int socket_fd);
+  arrow::Result<bool> FillHeader(int socket_fd, uint32_t payload_size_max);
   arrow::Result<bool> FillPayload(int socket_fd);
 
   std::array<uint8_t, sizeof(platform::FrameHeader)> header_{};

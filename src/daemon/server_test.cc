@@ -224,6 +224,31 @@ TEST_F(ServerTest, GreetingsThatDoNotFitAreRefused) {
   ExpectAllBack(0);
 }
 
+/// Who has not said who it is makes the daemon take no memory worth speaking of.
+TEST_F(ServerTest, GreetingsOfAnyLengthAreRefused) {
+  const auto greet = [&](size_t program_size) {
+    RawClient client(config_, 0);
+    const auto pidfd = platform::OpenPidFd(platform::CurrentProcessId()).ValueOrDie();
+    const int fds[] = {pidfd.get()};
+    return client
+        .Call(
+            Body::Hello,
+            [&](auto& builder) {
+              return format::CreateHelloDirect(builder, format::kMessageVersion,
+                                               config_.cluster_id,
+                                               platform::CurrentProcessId(),
+                                               std::string(program_size, 'x').c_str())
+                  .Union();
+            },
+            fds)
+        .status();
+  };
+  EXPECT_OK(greet(4096));
+  EXPECT_TRUE(IsDisconnected(greet(20'000)));
+  EXPECT_TRUE(IsDisconnected(greet(60 * kMiB)));
+  ExpectAlive(0);
+}
+
 TEST_F(ServerTest, FramesThatAreNoneEndTheConnectionOnly) {
   const auto send = [&](const std::vector<uint8_t>& bytes) {
     RawClient client(config_, 0);

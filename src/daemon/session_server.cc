@@ -32,6 +32,8 @@ namespace {
 
 /// Connections that have not said who they are. More wait in the listener's backlog.
 constexpr size_t kGuestsMax = 1024;
+/// A greeting with the longest path of a program has a third of it.
+constexpr uint32_t kGreetingBytesMax = 16384;
 constexpr std::chrono::seconds kGreetingDeadline{10};
 constexpr std::chrono::milliseconds kAcceptRetryPeriod{100};
 /// How often the lock of a session that is over, but for a forked child, is looked at.
@@ -114,14 +116,13 @@ void SessionServer::Welcome(platform::UniqueFd socket) {
   if (const auto peer = CheckPeer(socket.get()); !peer.ok()) {
     return Log(LogLevel::kWarning, "refused: ", peer.status().message());
   }
-  const auto guest =
-      Connection::Start(parts_.loop, std::move(socket),
-                        {[this](const Connection::Ptr& from, platform::Frame frame) {
-                           OnGuestFrame(from, std::move(frame));
-                         },
-                         [this](const Connection::Ptr& from, const arrow::Status&) {
-                           guests_.erase(from);
-                         }});
+  const auto guest = Connection::Start(
+      parts_.loop, std::move(socket),
+      {[this](const Connection::Ptr& from, platform::Frame frame) {
+         OnGuestFrame(from, std::move(frame));
+       },
+       [this](const Connection::Ptr& from, const arrow::Status&) { guests_.erase(from); },
+       kGreetingBytesMax});
   guests_.insert(guest);
   parts_.loop->After(kGreetingDeadline, [this, late = std::weak_ptr<Connection>(guest),
                                          alive = std::weak_ptr<bool>(alive_)] {

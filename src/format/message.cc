@@ -1,5 +1,6 @@
 #include "format/message.h"
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -16,6 +17,17 @@ namespace sheaf::format {
 namespace {
 
 constexpr uint8_t kReasonMax = static_cast<uint8_t>(ErrorReason::kInterrupted);
+
+/// Messages quote names of fields, of any length: a reply must stay one that the peer
+/// takes.
+constexpr size_t kOutcomeTextMax = 4096;
+
+std::string Shortened(const std::string& text) {
+  if (text.size() <= kOutcomeTextMax) return text;
+  size_t end = kOutcomeTextMax;
+  while (end > 0 && (static_cast<uint8_t>(text[end]) & 0xC0) == 0x80) --end;  // UTF-8
+  return text.substr(0, end) + " ...";
+}
 
 std::vector<uint8_t> Finish(flatbuffers::FlatBufferBuilder* builder, uint64_t request_id,
                             bool is_reply, flatbuffers::Offset<Outcome> outcome,
@@ -77,7 +89,7 @@ std::vector<uint8_t> MakeOutcomeReply(uint64_t request_id, const arrow::Status& 
   flatbuffers::FlatBufferBuilder builder;
   flatbuffers::Offset<Outcome> outcome = 0;
   if (!status.ok()) {
-    const auto text = builder.CreateString(status.message());
+    const auto text = builder.CreateString(Shortened(status.message()));
     outcome = CreateOutcome(builder, static_cast<uint8_t>(status.code()),
                             ReasonCode(status), text);
   }

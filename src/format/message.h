@@ -35,7 +35,8 @@ std::vector<uint8_t> FinishReply(flatbuffers::FlatBufferBuilder* builder,
                                  uint64_t request_id, Body type,
                                  flatbuffers::Offset<void> body);
 
-/// \brief The reply that says what went wrong, or (for OK) that there is nothing to say.
+/// \brief The reply that says what went wrong (in a few KiB at most), or (for OK) that
+/// there is nothing to say.
 std::vector<uint8_t> MakeOutcomeReply(uint64_t request_id, const arrow::Status& status);
 
 /// \brief Verify a frame's payload and view it; valid as long as `payload` is. Invalid if
