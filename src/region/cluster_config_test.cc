@@ -129,6 +129,10 @@ TEST(ClusterConfig, LoadOfMissingFileSaysWhatToDo) {
   EXPECT_THAT(config.status().message(), HasSubstr("sheaf up"));
 }
 
+TEST(ClusterConfig, LoadOfAFolderIsRefused) {
+  EXPECT_RAISES(Invalid, ClusterConfig::Load("/tmp"));
+}
+
 TEST(ClusterConfig, LoadReadsWhatWasWritten) {
   const TestMemory memory;
   const ClusterConfig config = memory.Config();

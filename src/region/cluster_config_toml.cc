@@ -1,5 +1,6 @@
 // The cluster file: strict, so that a mistyped key is an error and not a silent default.
 
+#include <filesystem>
 #include <fstream>
 #include <ios>
 #include <iterator>
@@ -279,6 +280,11 @@ arrow::Result<ClusterConfig> ClusterConfig::FromToml(const std::string& text,
 }
 
 arrow::Result<ClusterConfig> ClusterConfig::Load(const std::string& path) {
+  std::error_code error;
+  if (std::filesystem::exists(path, error) &&
+      !std::filesystem::is_regular_file(path, error)) {
+    return arrow::Status::Invalid("the cluster file ", path, " is not a file");
+  }
   std::ifstream file(path, std::ios::binary);
   if (!file) {
     return arrow::Status::KeyError("there is no cluster file ", path,
