@@ -7,8 +7,16 @@
 #include <algorithm>
 #include <cstdint>
 #include <filesystem>
+#include <fstream>
+#include <ios>
 #include <string>
 
+#include <arrow/buffer.h>
+#include <arrow/builder.h>
+#include <arrow/io/memory.h>
+#include <arrow/ipc/writer.h>
+#include <arrow/record_batch.h>
+#include <arrow/type.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
@@ -24,6 +32,36 @@ namespace {
 
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
+
+// An IPC file whose one column says that it has 2^40 rows, of which nobody counted the
+// nulls.
+void WriteLyingIpc(const std::string& path) {
+  arrow::Int64Builder values;
+  for (int64_t i = 0; i < 77; ++i) {
+    EXPECT_OK(i == 3 ? values.AppendNull() : values.Append(i));
+  }
+  const auto batch =
+      arrow::RecordBatch::Make(arrow::schema({arrow::field("x", arrow::int64())}), 77,
+                               {values.Finish().ValueOrDie()});
+  auto bytes = arrow::io::BufferOutputStream::Create().ValueOrDie();
+  auto writer = arrow::ipc::MakeFileWriter(bytes, batch->schema()).ValueOrDie();
+  EXPECT_OK(writer->WriteRecordBatch(*batch));
+  EXPECT_OK(writer->Close());
+  std::string text = bytes->Finish().ValueOrDie()->ToString();
+  const auto word = [](int64_t value) {
+    return std::string(reinterpret_cast<const char*>(&value), sizeof(value));
+  };
+  const std::string rows = word(77);
+  const std::string nulls = word(1);
+  constexpr int64_t kLie = int64_t{1} << 40;
+  const size_t node = text.find(rows + nulls);  // FieldNode {length, null_count}
+  ASSERT_NE(node, std::string::npos);
+  text.replace(node, 16, word(kLie) + word(-1));
+  const size_t length = text.find(rows);  // of the batch
+  ASSERT_NE(length, std::string::npos);
+  text.replace(length, 8, word(kLie));
+  std::ofstream(path, std::ios::binary) << text;
+}
 
 TEST_F(CommandLine, TheFirstCommandStartsAClusterAndDownEndsIt) {
   const Ran put = Sheaf("put t " + WriteParquet("t.parquet", 100));
@@ -117,6 +155,10 @@ TEST_F(CommandLine, BadFilesGetOneClearLine) {
   WriteText("text.arrows", "this is not Arrow at all");
   WriteText("empty.parquet", "");
   WriteText("t.xlsx", "x");
+  fs::copy_file(good, Path("parquet.csv"));
+  WriteText("ipc.csv", "ARROW1 and so on\n1\n");
+  WriteText("zero.csv", std::string("a,b\n1,\0\n", 8));
+  WriteLyingIpc(Path("lies.arrow"));
   struct Case {
     const char* file;
     const char* says;
@@ -125,8 +167,10 @@ TEST_F(CommandLine, BadFilesGetOneClearLine) {
        {Case{"cut.parquet", "as Parquet"}, Case{"text.parquet", "as Parquet"},
         Case{"text.arrow", "as Arrow IPC file"},
         Case{"text.arrows", "as Arrow IPC stream"}, Case{"empty.parquet", "as Parquet"},
-        Case{"absent.parquet", "absent.parquet"},
-        Case{"t.xlsx", "suffix must be one of"}}) {
+        Case{"absent.parquet", "absent.parquet"}, Case{"t.xlsx", "suffix must be one of"},
+        Case{"parquet.csv", "it begins with PAR1, as Parquet"},
+        Case{"ipc.csv", "it begins with ARROW1, as Arrow IPC"},
+        Case{"zero.csv", "byte 6 is zero"}, Case{"lies.arrow", "column 'x'"}}) {
     const Ran ran = Sheaf("put t " + Path(bad.file));
     EXPECT_EQ(ran.code, 1) << bad.file;
     EXPECT_THAT(ran.out, HasSubstr(bad.says)) << bad.file;
@@ -135,6 +179,15 @@ TEST_F(CommandLine, BadFilesGetOneClearLine) {
   EXPECT_EQ(SheafJson("ls").size(), 0U);
   EXPECT_TRUE(
       Eventually([&] { return SheafJson("nodes")[0]["free_bytes"] == free_before; }));
+}
+
+TEST_F(CommandLine, WhatAnErrorQuotesDoesNotReachTheTerminal) {
+  const Ran ran = Sheaf(
+      "put t '/nowhere/\x1B]0;a\x07\x7F\xC2\x9B"
+      "b\x9D\xC3\xA9\nc.parquet'");
+  EXPECT_EQ(ran.code, 1);
+  EXPECT_THAT(ran.out,
+              HasSubstr("/nowhere/\\x1B]0;a\\x07\\x7F\\x9Bb\\x9D\xC3\xA9 c.parquet"));
 }
 
 TEST_F(CommandLine, AFileLargerThanTheMemorySaysWhatIsNeededAndFree) {

@@ -12,6 +12,7 @@
 #include <system_error>
 #include <utility>
 
+#include <arrow/array/validate.h>
 #include <arrow/csv/writer.h>
 #include <arrow/io/file.h>
 #include <arrow/ipc/reader.h>
@@ -153,6 +154,21 @@ arrow::Result<BatchReader> OpenParquet(std::shared_ptr<arrow::io::RandomAccessFi
                                           [batches] { return batches->Next(); });
 }
 
+// IPC files are not decoded but used as they are: what their arrays say must be so.
+arrow::Result<std::shared_ptr<arrow::RecordBatch>> Checked(
+    arrow::Result<std::shared_ptr<arrow::RecordBatch>> batch) {
+  if (!batch.ok() || *batch == nullptr) return batch;
+  for (int i = 0; i < (*batch)->num_columns(); ++i) {
+    const arrow::Status status =
+        arrow::internal::ValidateArrayFull(*(*batch)->column_data(i));
+    if (!status.ok()) {
+      return status.WithMessage("column '", (*batch)->column_name(i),
+                                "': ", status.message());
+    }
+  }
+  return batch;
+}
+
 arrow::ipc::IpcReadOptions IpcOptions(arrow::MemoryPool* pool) {
   auto options = arrow::ipc::IpcReadOptions::Defaults();
   options.memory_pool = pool;
@@ -185,7 +201,7 @@ arrow::Result<BatchReader> OpenIpcFile(
                    0]() mutable -> arrow::Result<std::shared_ptr<arrow::RecordBatch>> {
     if (index == file->num_record_batches()) return nullptr;
     progress(static_cast<double>(index) / file->num_record_batches());
-    return file->ReadRecordBatch(index++);
+    return Checked(file->ReadRecordBatch(index++));
   };
   return std::make_shared<FunctionReader>(file->schema(), std::move(next));
 }
@@ -215,14 +231,33 @@ arrow::Result<BatchReader> OpenIpcStream(
     ARROW_ASSIGN_OR_RAISE(const int64_t position, input->Tell());
     progress(static_cast<double>(position) /
              static_cast<double>(std::max<int64_t>(size, 1)));
-    return stream->Next();
+    return Checked(stream->Next());
   };
   return std::make_shared<FunctionReader>(stream->schema(), std::move(next));
+}
+
+// Any bytes are rows of some CSV: say so of files that are certainly something else.
+arrow::Status CheckCsvStart(arrow::io::RandomAccessFile* input) {
+  constexpr int64_t kBlockBytes = int64_t{1} << 20;
+  ARROW_ASSIGN_OR_RAISE(const auto block, input->ReadAt(0, kBlockBytes));
+  const std::string_view text(*block);
+  for (const char* magic : {"ARROW1", "PAR1"}) {
+    if (text.starts_with(magic)) {
+      return arrow::Status::Invalid(
+          "it begins with ", magic, ", as ",
+          magic == std::string_view("PAR1") ? "Parquet" : "Arrow IPC", " files do");
+    }
+  }
+  if (const size_t zero = text.find('\0'); zero != std::string_view::npos) {
+    return arrow::Status::Invalid("byte ", zero, " is zero: it is not UTF-8 text");
+  }
+  return input->Seek(0);
 }
 
 arrow::Result<BatchReader> OpenCsv(
     const std::shared_ptr<arrow::io::RandomAccessFile>& input,
     const std::shared_ptr<DecodePool>& pool, const ProgressFn& progress) {
+  ARROW_RETURN_NOT_OK(CheckCsvStart(input.get()));
   ARROW_ASSIGN_OR_RAISE(const int64_t size, input->GetSize());
   const auto did_read = [&](int64_t bytes_done) {
     progress(static_cast<double>(bytes_done) /
