@@ -104,6 +104,11 @@ void AddTableCommands(CLI::App* app, Global* global, TableArguments* arguments,
   CLI::App* head = add("head", "Print the first rows of a table");
   head->add_option("-n,--rows", arguments->num_rows, "How many (10)")
       ->check(CLI::NonNegativeNumber);
+  head->footer(
+      "Text shows null as `null` and cuts long cells. JSON has an object for each row;\n"
+      "a name that comes again becomes name#2, name#3. Binary is hexadecimal; decimals,\n"
+      "dates, times, intervals, NaN and Infinity are strings; a map is an array of\n"
+      "{\"key\":, \"value\":}; dictionaries and unions are the value they stand for.");
   head->callback([=] {
     *command = [=] { return Head(*global, arguments->name, arguments->num_rows); };
   });

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <fmt/format.h>
@@ -15,11 +16,14 @@
 namespace sheaf::cli {
 namespace {
 
+constexpr std::string_view kEllipsis = "...";
+
+// Does a character of UTF-8 text start at this byte?
+bool StartsCharacter(char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }
+
 // Characters of UTF-8 text: what a terminal shows, near enough for alignment.
 size_t DisplayWidth(const std::string& text) {
-  return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) {
-    return (static_cast<unsigned char>(c) & 0xC0) != 0x80;
-  }));
+  return static_cast<size_t>(std::count_if(text.begin(), text.end(), StartsCharacter));
 }
 
 void AppendCell(std::string* line, const std::string& text, size_t width, Align align,
@@ -33,6 +37,7 @@ void AppendCell(std::string* line, const std::string& text, size_t width, Align 
 
 std::string TextTable::ToString() const {
   std::vector<size_t> widths;
+  widths.reserve(columns_.size());
   for (const Column& column : columns_) widths.push_back(DisplayWidth(column.heading));
   for (const auto& row : rows_) {
     for (size_t i = 0; i < row.size(); ++i)
@@ -116,11 +121,33 @@ Json ToJson(const NodeInfo& node) {
           {"objects", node.objects}};
 }
 
-void PrintJson(const Json& json) {
-  // Names are UTF-8; text of tables may not be: replaced rather than refused.
-  const std::string text =
-      json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+std::string ToUtf8(std::string_view text) {
+  const std::string quoted =
+      Json(text).dump(-1, ' ', false, Json::error_handler_t::replace);
+  return Json::parse(quoted).get<std::string>();
+}
+
+std::string OneLine(std::string_view text, size_t width_max) {
+  std::string line = ToUtf8(text);
+  std::replace_if(
+      line.begin(), line.end(),
+      [](char c) { return static_cast<unsigned char>(c) < ' ' || c == '\x7F'; }, ' ');
+  if (DisplayWidth(line) <= width_max) return line;
+  const size_t kept = width_max - std::min(width_max, kEllipsis.size());
+  size_t characters = 0;
+  const auto cut = std::find_if(line.begin(), line.end(), [&](char c) {
+    return StartsCharacter(c) && ++characters > kept;
+  });
+  line.erase(cut, line.end());
+  return line += kEllipsis;
+}
+
+void PrintText(std::string_view text) {
   std::fwrite(text.data(), 1, text.size(), stdout);
+}
+
+void PrintJson(const Json& json) {
+  PrintText(json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
 }  // namespace sheaf::cli

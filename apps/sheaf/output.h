@@ -2,8 +2,11 @@
 
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -40,6 +43,16 @@ Json ToJson(const PutReceipt& receipt);
 Json ToJson(const TableInfo& info);
 Json ToJson(const NodeInfo& node);
 
+/// \brief `text` with what is not UTF-8 in it replaced.
+std::string ToUtf8(std::string_view text);
+
+/// \brief `text` in valid UTF-8 without line breaks and other control characters, cut to
+/// `width_max` characters.
+std::string OneLine(std::string_view text,
+                    size_t width_max = std::numeric_limits<size_t>::max());
+
+/// To standard output. Whether all of it could be written, main asks once at the end.
+void PrintText(std::string_view text);
 void PrintJson(const Json& json);
 
 }  // namespace sheaf::cli

@@ -1,17 +1,16 @@
-#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
+#include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
+#include <arrow/array/array_base.h>
+#include <arrow/array/data.h>
 #include <arrow/result.h>
-#include <arrow/scalar.h>
 #include <arrow/status.h>
 #include <arrow/table.h>
-#include <arrow/type_traits.h>
 #include <arrow/util/thread_pool.h>
 #include <fmt/format.h>
 
@@ -20,6 +19,7 @@
 #include "apps/sheaf/decode_pool.h"
 #include "apps/sheaf/output.h"
 #include "apps/sheaf/progress.h"
+#include "apps/sheaf/rows.h"
 #include "apps/sheaf/table_files.h"
 #include "client/node_info.h"
 #include "format/checksum.h"
@@ -29,9 +29,6 @@
 namespace sheaf::cli {
 namespace {
 
-// Cells wider than this are cut in `head`.
-constexpr size_t kCellWidthMax = 40;
-
 void PrintReceipt(const PutReceipt& receipt) {
   const double seconds = std::chrono::duration<double>(receipt.duration).count();
   fmt::print("{}: version {}, {} rows, {} in {} ({} shared, {} copied, {} flushed)\n",
@@ -40,81 +37,6 @@ void PrintReceipt(const PutReceipt& receipt) {
              HumanBytes(static_cast<uint64_t>(receipt.bytes_shared)),
              HumanBytes(static_cast<uint64_t>(receipt.bytes_copied)),
              HumanBytes(static_cast<uint64_t>(receipt.bytes_flushed)));
-}
-
-// A cell as text; long ones are cut.
-arrow::Result<std::string> CellText(const arrow::ChunkedArray& column, int64_t row) {
-  ARROW_ASSIGN_OR_RAISE(auto scalar, column.GetScalar(row));
-  std::string text = scalar->is_valid ? scalar->ToString() : "";
-  std::replace_if(
-      text.begin(), text.end(),
-      [](char c) { return static_cast<unsigned char>(c) < ' '; }, ' ');
-  if (text.size() > kCellWidthMax) {
-    size_t cut = kCellWidthMax - 3;
-    while (cut > 0 && (static_cast<unsigned char>(text[cut]) & 0xC0) == 0x80) --cut;
-    text = text.substr(0, cut) + "...";
-  }
-  return text;
-}
-
-// A cell as JSON: numbers, booleans and null as such, all else as text.
-arrow::Result<Json> CellJson(const arrow::ChunkedArray& column, int64_t row) {
-  ARROW_ASSIGN_OR_RAISE(auto scalar, column.GetScalar(row));
-  if (!scalar->is_valid) return Json(nullptr);
-  switch (scalar->type->id()) {
-    case arrow::Type::BOOL:
-      return Json(static_cast<const arrow::BooleanScalar&>(*scalar).value);
-    case arrow::Type::INT8:
-    case arrow::Type::INT16:
-    case arrow::Type::INT32:
-    case arrow::Type::INT64:
-    case arrow::Type::UINT8:
-    case arrow::Type::UINT16:
-    case arrow::Type::UINT32:
-    case arrow::Type::UINT64:
-    case arrow::Type::FLOAT:
-    case arrow::Type::DOUBLE: {
-      // Not a number and infinities have no JSON: null, as most writers do.
-      Json number = Json::parse(scalar->ToString(), nullptr, /*allow_exceptions=*/false);
-      return number.is_discarded() ? Json(nullptr) : number;
-    }
-    default:
-      return Json(scalar->ToString());
-  }
-}
-
-arrow::Status PrintRowsAsJson(const arrow::Table& table) {
-  Json rows = Json::array();
-  for (int64_t row = 0; row < table.num_rows(); ++row) {
-    Json object = Json::object();
-    for (int i = 0; i < table.num_columns(); ++i) {
-      ARROW_ASSIGN_OR_RAISE(object[table.field(i)->name()],
-                            CellJson(*table.column(i), row));
-    }
-    rows.push_back(std::move(object));
-  }
-  PrintJson(rows);
-  return arrow::Status::OK();
-}
-
-arrow::Status PrintRowsAsText(const arrow::Table& table) {
-  std::vector<TextTable::Column> columns;
-  for (const auto& field : table.schema()->fields()) {
-    const bool number = arrow::is_integer(field->type()->id()) ||
-                        arrow::is_floating(field->type()->id()) ||
-                        arrow::is_decimal(field->type()->id());
-    columns.push_back({field->name(), number ? Align::kRight : Align::kLeft});
-  }
-  TextTable text(std::move(columns));
-  for (int64_t row = 0; row < table.num_rows(); ++row) {
-    std::vector<std::string> cells;
-    for (int i = 0; i < table.num_columns(); ++i) {
-      ARROW_ASSIGN_OR_RAISE(cells.emplace_back(), CellText(*table.column(i), row));
-    }
-    text.AddRow(std::move(cells));
-  }
-  fmt::print("{}", text.ToString());
-  return arrow::Status::OK();
 }
 
 // The checksum of a column's bytes, in order of chunks and buffers: equal on every node.
@@ -188,8 +110,15 @@ arrow::Status Get(const Global& global, const std::string& name,
 arrow::Status Head(const Global& global, const std::string& name, int64_t num_rows) {
   ARROW_ASSIGN_OR_RAISE(auto store, ConnectOrStart(global));
   ARROW_ASSIGN_OR_RAISE(auto table, store->Get(name));
-  const auto head = table->Slice(0, num_rows);
-  return global.json ? PrintRowsAsJson(*head) : PrintRowsAsText(*head);
+  const std::shared_ptr<arrow::Table> head = table->Slice(0, num_rows);
+  if (global.json) {
+    ARROW_ASSIGN_OR_RAISE(const Json rows, RowsToJson(*head));
+    PrintJson(rows);
+  } else {
+    ARROW_ASSIGN_OR_RAISE(const std::string rows, RowsToText(*head));
+    PrintText(rows);
+  }
+  return arrow::Status::OK();
 }
 
 arrow::Status List(const Global& global) {
