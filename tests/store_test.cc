@@ -218,6 +218,10 @@ TEST_F(StoreTest, ListAndStatDescribeTables) {
   ASSERT_OK_AND_ASSIGN(auto other, node1_->Get("b"));
   ASSERT_OK_AND_ASSIGN(auto read, node0_->Stat("b"));
   EXPECT_EQ(read.leases, 2U);
+  ASSERT_OK_AND_ASSIGN(infos, node0_->List());
+  ASSERT_EQ(infos.size(), 2U);
+  EXPECT_EQ(infos[0].leases, 0U);
+  EXPECT_EQ(infos[1].leases, 2U);
 }
 
 TEST_F(StoreTest, WaitEndsWhenTheNameAppearsOrTheTimeIsUp) {

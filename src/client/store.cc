@@ -236,10 +236,17 @@ arrow::Status Store::Remove(const std::string& name) {
 arrow::Result<std::vector<TableInfo>> Store::List() {
   ARROW_RETURN_NOT_OK(impl_->session->CheckProcess());
   ARROW_RETURN_NOT_OK(impl_->session->AttachMissing());
-  ARROW_ASSIGN_OR_RAISE(auto listed, directory::List(impl_->session->region()));
+  const region::Region& region = impl_->session->region();
+  ARROW_ASSIGN_OR_RAISE(const auto listed, directory::List(region));
+  ARROW_ASSIGN_OR_RAISE(const auto leases, lease::CountLeases(region));
   std::vector<TableInfo> infos;
-  for (const auto& entry : listed) {
-    infos.push_back(MakeInfo(cluster_id(), entry.found, entry.record));
+  infos.reserve(listed.size());
+  for (const auto& [found, record] : listed) {
+    TableInfo& info = infos.emplace_back(MakeInfo(cluster_id(), found, record));
+    const ObjectId& object = found.object;
+    const auto counted = leases.find(
+        format::PackLeaseCell(object.segment.value, object.slot, object.generation));
+    if (counted != leases.end()) info.leases = counted->second;
   }
   std::sort(infos.begin(), infos.end(),
             [](const TableInfo& a, const TableInfo& b) { return a.name < b.name; });

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
@@ -104,6 +105,14 @@ using LeasedSet = std::unordered_set<uint64_t>;
 /// read (then nothing may be reclaimed).
 arrow::Result<LeasedSet> ScanLeases(const region::Region& region, SegmentId home);
 arrow::Result<LeasedSet> ScanLeases(const region::SegmentList& segments, SegmentId home);
+
+/// \brief Number of cells that lease an object, by packed cell; no entry if there is
+/// none.
+using LeaseCounts = std::unordered_map<uint64_t, uint32_t>;
+
+/// \brief What all cells in the cluster lease, from one scan (for display; a snapshot).
+arrow::Result<LeaseCounts> CountLeases(const region::Region& region);
+arrow::Result<LeaseCounts> CountLeases(const region::SegmentList& segments);
 
 /// \brief Number of cells in the cluster that lease `object` (for display; a snapshot).
 arrow::Result<uint32_t> CountLeases(const region::Region& region, const ObjectId& object);

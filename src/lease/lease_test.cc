@@ -323,6 +323,8 @@ TEST(CountLeases, CountsTheCellsOfAllNodes) {
   ASSERT_OK(cells_b.Write(Object(8)));
   EXPECT_EQ(*CountLeases(segments.list(), Object(7)), 4U);
   EXPECT_EQ(*CountLeases(segments.list(), Object(9)), 0U);
+  EXPECT_EQ(*CountLeases(segments.list()),
+            (LeaseCounts{{Packed(Object(7)), 4}, {Packed(Object(8)), 1}}));
 }
 
 }  // namespace

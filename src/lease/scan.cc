@@ -72,6 +72,16 @@ arrow::Result<LeasedSet> ScanLeases(const region::Region& region, SegmentId home
   return ScanLeases(region::SegmentsOf(region), home);
 }
 
+arrow::Result<LeaseCounts> CountLeases(const region::SegmentList& segments) {
+  LeaseCounts counts;
+  ARROW_RETURN_NOT_OK(ScanCells(segments, [&](uint64_t cell) { ++counts[cell]; }));
+  return counts;
+}
+
+arrow::Result<LeaseCounts> CountLeases(const region::Region& region) {
+  return CountLeases(region::SegmentsOf(region));
+}
+
 arrow::Result<uint32_t> CountLeases(const region::SegmentList& segments,
                                     const ObjectId& object) {
   const uint64_t wanted =
