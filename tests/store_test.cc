@@ -245,6 +245,16 @@ TEST_F(StoreTest, AHandleOpensSlicesAndColumnsAnywhere) {
   EXPECT_TRUE(opened->Equals(*expected->Slice(100, 50)));
   EXPECT_RAISES(Invalid, node1_->Open(receipt.handle.Slice(990, 11)));
   EXPECT_RAISES(Invalid, node1_->Open(receipt.handle.Slice(-1, 1)));
+  EXPECT_RAISES(Invalid, node1_->Open(receipt.handle.Slice(1001)));
+  const Handle ten = receipt.handle.Slice(0, 10);
+  ASSERT_OK_AND_ASSIGN(auto rest, node1_->Open(ten.Slice(2)));
+  EXPECT_EQ(rest->num_rows(), 8);
+  EXPECT_RAISES(Invalid, node1_->Open(ten.Slice(11)));
+  EXPECT_RAISES(Invalid, node1_->Open(ten.Slice(5, 6)));
+  EXPECT_RAISES(Invalid, node1_->Open(ten.Slice(5, 6).Slice(0, 1)));
+  Handle forged = receipt.handle;
+  forged.num_rows = -2;
+  EXPECT_RAISES(Invalid, node1_->Open(forged));
   ASSERT_OK_AND_ASSIGN(const Handle wild, receipt.handle.Select({2}));
   EXPECT_RAISES(Invalid, node1_->Open(wild));
 }

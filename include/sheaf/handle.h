@@ -23,15 +23,17 @@ struct Handle {
   uint64_t cluster_id = 0;
   ObjectId object;
   int64_t row_offset = 0;
-  int64_t num_rows = -1;  ///< -1: to the end.
-  std::optional<std::vector<uint32_t>> columns =
-      std::nullopt;  ///< Of the object, in this order; all when absent.
+  /// -1: all rows of the object from `row_offset` on.
+  int64_t num_rows = -1;
+  /// Of the object, in this order; all when absent.
+  std::optional<std::vector<uint32_t>> columns = std::nullopt;
 
   bool operator==(const Handle&) const = default;
 
-  /// \brief Rows `[offset, offset + length)` of what this handle names; no message is
-  /// sent. Bounds are checked at Open.
-  Handle Slice(int64_t offset, int64_t length) const;
+  /// \brief Rows `[offset, offset + length)` of what this handle names; a length of -1
+  /// is to its end. No message is sent, so it is Open that says Invalid if some of these
+  /// rows lie outside of what this handle names. A slice of such a slice is no better.
+  Handle Slice(int64_t offset, int64_t length = -1) const;
 
   /// \brief Some columns of what this handle names, by position. No message is sent.
   /// Invalid if this handle already selects columns and an index is out of their range.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -18,6 +19,9 @@ namespace {
 
 constexpr uint32_t kHandleMagic = 0x31484853;  // "SHH1"
 constexpr uint32_t kAllColumns = 0xFFFFFFFF;
+
+// Offset of a slice of rows that its parent does not name: no Open takes it.
+constexpr int64_t kOutsideRows = -1;
 
 // Layout of a serialised handle; the column indices and the checksum follow.
 struct HandleHead {
@@ -40,9 +44,18 @@ uint64_t ChecksumOf(std::string_view bytes) {
 
 Handle Handle::Slice(int64_t offset, int64_t length) const {
   Handle slice = *this;
+  // Of a handle without an end only the object knows which rows there are.
+  const bool bounded = num_rows >= 0;
+  const int64_t rows_max =
+      bounded ? num_rows
+              : std::numeric_limits<int64_t>::max() - std::max<int64_t>(row_offset, 0);
+  if (row_offset < 0 || offset < 0 || offset > rows_max || length < -1 ||
+      length > rows_max - offset) {
+    slice.row_offset = kOutsideRows;
+    return slice;
+  }
   slice.row_offset = row_offset + offset;
-  slice.num_rows =
-      num_rows < 0 ? length : std::min(length, std::max<int64_t>(num_rows - offset, 0));
+  slice.num_rows = length < 0 && bounded ? num_rows - offset : length;
   return slice;
 }
 

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -54,9 +55,34 @@ TEST(Handle, EveryTruncationAndExtensionIsRefused) {
 }
 
 TEST(Handle, SliceOfASliceCountsFromTheFirst) {
-  const Handle slice = MakeHandle().Slice(5, 50).Slice(2, 1000);
+  const Handle slice = MakeHandle().Slice(5, 50).Slice(2, 48);
   EXPECT_EQ(slice.row_offset, 17);
   EXPECT_EQ(slice.num_rows, 48);
+}
+
+TEST(Handle, ASliceToTheEndEndsWhereItsParentDoes) {
+  const Handle bounded = MakeHandle().Slice(0, 10).Slice(2);
+  EXPECT_EQ(bounded.row_offset, 12);
+  EXPECT_EQ(bounded.num_rows, 8);
+  EXPECT_EQ(MakeHandle().Slice(100).num_rows, 0);
+  const Handle whole{};
+  EXPECT_EQ(whole.Slice(7).row_offset, 7);
+  EXPECT_EQ(whole.Slice(7).num_rows, -1);
+  EXPECT_EQ(whole.Slice(7, 3).num_rows, 3);
+}
+
+TEST(Handle, ASliceOutsideOfItsParentStaysOutside) {
+  constexpr int64_t kMax = std::numeric_limits<int64_t>::max();
+  const Handle parent = MakeHandle();  // rows 10 to 109
+  for (const Handle& slice :
+       {parent.Slice(101), parent.Slice(101, 0), parent.Slice(0, 101),
+        parent.Slice(100, 1), parent.Slice(-1, 1), parent.Slice(1, -2),
+        parent.Slice(kMax, kMax), parent.Slice(0, 10).Slice(5, 6), Handle{}.Slice(-1, 1),
+        Handle{}.Slice(5).Slice(kMax, 1)}) {
+    EXPECT_LT(slice.row_offset, 0);
+    EXPECT_LT(slice.Slice(0).row_offset, 0);
+    EXPECT_LT(slice.Slice(1, 1).row_offset, 0);
+  }
 }
 
 TEST(Handle, SelectOfASelectionIsByPosition) {

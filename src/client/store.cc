@@ -64,6 +64,22 @@ arrow::Result<std::vector<int>> ColumnIndices(const arrow::Schema& schema,
   return indices;
 }
 
+// Of a handle whose bytes anyone may have made, for a table of `rows` rows.
+arrow::Status CheckRows(const Handle& handle, int64_t rows) {
+  if (handle.row_offset < 0) {
+    return arrow::Status::Invalid(
+        "the handle is a slice outside of the rows that its "
+        "parent names");
+  }
+  if (handle.num_rows < -1 || handle.row_offset > rows ||
+      handle.num_rows > rows - handle.row_offset) {
+    return arrow::Status::Invalid("a handle with row_offset ", handle.row_offset,
+                                  " and num_rows ", handle.num_rows,
+                                  " does not fit a table of ", rows, " rows");
+  }
+  return arrow::Status::OK();
+}
+
 arrow::Result<std::shared_ptr<arrow::Table>> Validated(
     std::shared_ptr<arrow::Table> table, Validation validate) {
   if (validate == Validation::kFull) ARROW_RETURN_NOT_OK(table->ValidateFull());
@@ -300,12 +316,7 @@ arrow::Result<std::shared_ptr<arrow::Table>> Store::Open(const Handle& handle,
   ARROW_RETURN_NOT_OK(impl_->CheckHandle(handle));
   ARROW_ASSIGN_OR_RAISE(auto open, OpenObject::Open(impl_->session, handle.object));
   const int64_t rows = open.descriptor().num_rows();
-  if (handle.row_offset < 0 || handle.row_offset > rows ||
-      handle.num_rows > rows - handle.row_offset) {
-    return arrow::Status::Invalid("handle names rows from ", handle.row_offset, " on (",
-                                  handle.num_rows, ", -1 for all) of a table of ", rows,
-                                  " rows");
-  }
+  ARROW_RETURN_NOT_OK(CheckRows(handle, rows));
   const int64_t length = handle.num_rows < 0 ? rows - handle.row_offset : handle.num_rows;
   std::optional<std::vector<int>> columns;
   if (handle.columns) {
