@@ -59,6 +59,8 @@ class CommandLine : public ::testing::Test {
   static Ran Run(const std::string& command) {
     Ran ran;
     std::FILE* pipe = ::popen((command + " 2>&1").c_str(), "r");
+    EXPECT_NE(pipe, nullptr);
+    if (pipe == nullptr) return ran;
     std::array<char, 4096> block;
     for (size_t size; (size = std::fread(block.data(), 1, block.size(), pipe)) > 0;) {
       ran.out.append(block.data(), size);

@@ -127,8 +127,17 @@ void AddTableCommands(CLI::App* app, Global* global, TableArguments* arguments,
   wait->callback([=] {
     *command = [=] { return Wait(*global, arguments->name, arguments->timeout_seconds); };
   });
-  add("verify", "Check all data of a table and print a checksum per column")
-      ->callback([=] { *command = [=] { return Verify(*global, arguments->name); }; });
+  CLI::App* verify =
+      add("verify", "Check a table's structure, print checksums of columns");
+  verify->footer(
+      "Reads all data. Every offset, index and length must lie in its bounds and text "
+      "must\n"
+      "be UTF-8; else the exit code is 1. The checksums are of the values, however they\n"
+      "are cut into chunks or encoded: compare them between nodes, or with another "
+      "table\n"
+      "or file that should hold the same. No checksum is stored at put, so a value that\n"
+      "changed since then is not found by itself.");
+  verify->callback([=] { *command = [=] { return Verify(*global, arguments->name); }; });
 }
 
 // One line, whatever the message holds: it may quote a name in a file that means to speak

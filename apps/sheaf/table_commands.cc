@@ -4,16 +4,16 @@
 #include <cstdio>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include <arrow/array/array_base.h>
-#include <arrow/array/data.h>
 #include <arrow/result.h>
 #include <arrow/status.h>
 #include <arrow/table.h>
 #include <arrow/util/thread_pool.h>
 #include <fmt/format.h>
 
+#include "apps/sheaf/column_checksum.h"
 #include "apps/sheaf/commands.h"
 #include "apps/sheaf/connect.h"
 #include "apps/sheaf/decode_pool.h"
@@ -22,7 +22,6 @@
 #include "apps/sheaf/rows.h"
 #include "apps/sheaf/table_files.h"
 #include "client/node_info.h"
-#include "format/checksum.h"
 #include "platform/process.h"
 #include "sheaf/store.h"
 
@@ -38,25 +37,6 @@ void PrintReceipt(const PutReceipt& receipt) {
              HumanBytes(static_cast<uint64_t>(receipt.bytes_copied)),
              HumanBytes(static_cast<uint64_t>(receipt.bytes_flushed)));
 }
-
-// The checksum of a column's bytes, in order of chunks and buffers: equal on every node.
-class ColumnChecksum {
- public:
-  void Add(const arrow::ArrayData& array) {
-    for (const auto& buffer : array.buffers) {
-      if (buffer == nullptr) continue;
-      const auto size = static_cast<size_t>(buffer->size());
-      const uint64_t parts[] = {value_, format::Checksum({buffer->data(), size})};
-      value_ = format::Checksum({reinterpret_cast<const uint8_t*>(parts), sizeof(parts)});
-    }
-    for (const auto& child : array.child_data) Add(*child);
-    if (array.dictionary != nullptr) Add(*array.dictionary);
-  }
-  uint64_t value() const { return value_; }
-
- private:
-  uint64_t value_ = 0;
-};
 
 arrow::Result<PutReceipt> PutFile(Store& store, const PutArguments& arguments) {
   const auto pool = DecodePool::Make(store.memory_pool());
@@ -183,21 +163,30 @@ arrow::Status Verify(const Global& global, const std::string& name) {
   ARROW_ASSIGN_OR_RAISE(auto store, ConnectOrStart(global));
   GetOptions options;
   options.validate = Validation::kFull;
-  ARROW_ASSIGN_OR_RAISE(auto table, store->Get(name, options));
+  auto got = store->Get(name, options);
+  if (got.status().IsInvalid()) {
+    return got.status().WithMessage("'", name,
+                                    "' is not valid: ", got.status().message());
+  }
+  ARROW_ASSIGN_OR_RAISE(auto table, std::move(got));
   Json columns = Json::array();
   TextTable text({{"COLUMN"}, {"TYPE"}, {"CHECKSUM"}});
   for (int i = 0; i < table->num_columns(); ++i) {
-    ColumnChecksum checksum;
-    for (const auto& chunk : table->column(i)->chunks()) checksum.Add(*chunk->data());
-    const std::string digits = fmt::format("{:016x}", checksum.value());
+    ARROW_ASSIGN_OR_RAISE(const uint64_t checksum, ColumnChecksum(*table->column(i)));
+    const std::string digits = fmt::format("{:016x}", checksum);
     const auto& field = table->field(i);
     columns.push_back({{"name", field->name()}, {"checksum", digits}});
-    text.AddRow({field->name(), field->type()->ToString(), digits});
+    text.AddRow({OneLine(field->name()), field->type()->ToString(), digits});
   }
   if (global.json) {
     PrintJson({{"name", name}, {"valid", true}, {"columns", columns}});
   } else {
-    fmt::print("{}{}: valid\n", text.ToString(), name);
+    PrintText(text.ToString());
+    PrintText(fmt::format(
+        "{}: valid: every offset, index and length lies in its bounds, text is UTF-8.\n"
+        "The checksums are of the values as they are now (nothing was stored at put):\n"
+        "compare them between nodes, or with those of another table.\n",
+        name));
   }
   return arrow::Status::OK();
 }
