@@ -8,6 +8,7 @@
 #include <fstream>
 #include <ios>
 #include <iterator>
+#include <map>
 #include <memory>
 #include <ostream>
 #include <string>
@@ -29,7 +30,9 @@ namespace sheaf::testing {
 namespace {
 
 namespace fs = std::filesystem;
+using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 class CommandLineOutput : public CommandLine {
  protected:
@@ -125,6 +128,122 @@ TEST_F(CommandLineOutput, ChecksumsSurviveTheWayThroughEveryFormat) {
   const Ran ran = Sheaf("verify t");
   EXPECT_THAT(ran.out, HasSubstr(sums[0]["checksum"].get<std::string>()));
   EXPECT_THAT(ran.out, HasSubstr("nothing was stored at put"));
+}
+
+TEST_F(CommandLineOutput, UsageErrorsSayWhatIsExpected) {
+  struct Case {
+    const char* arguments;
+    const char* says;
+  };
+  for (const Case& bad :
+       {Case{"head t -n -1", "must be a number from 0 to"},
+        Case{"wait t --timeout inf", "must be a number from 0 to 31536000, got 'inf'"},
+        Case{"wait t --timeout nan", "got 'nan'"},
+        Case{"wait t --timeout 1e300", "got '1e300'"},
+        Case{"up --nodes 0", "not in range 1 to 64"}}) {
+    const Ran ran = Sheaf(bad.arguments);
+    EXPECT_EQ(ran.code, 2) << bad.arguments;
+    EXPECT_THAT(ran.out, HasSubstr(bad.says)) << bad.arguments;
+    EXPECT_LT(ran.out.size(), 200U) << ran.out;
+  }
+}
+
+TEST_F(CommandLineOutput, ErrorsSayWhatToDo) {
+  Up("--nodes 2");
+  for (const std::string command : {"head", "stat", "rm", "verify"}) {
+    const Ran ran = Sheaf(command + " absent");
+    EXPECT_EQ(ran.code, 1) << command;
+    EXPECT_THAT(ran.out, HasSubstr("no table is named 'absent'; `sheaf ls`")) << command;
+  }
+  ASSERT_EQ(Sheaf("put t " + WriteParquet("t.parquet", 10)).code, 0);
+  const Ran get = Sheaf("get t -o " + Path("none/t.csv"));
+  EXPECT_EQ(get.code, 1);
+  EXPECT_THAT(get.out, HasSubstr("there is no folder \"" + Path("none") + "\""));
+  EXPECT_THAT(get.out, Not(HasSubstr(".part")));
+  EndDaemon(1);
+  const Ran gone = Sheaf("--node 1 ls");
+  EXPECT_EQ(gone.code, 1);
+  EXPECT_THAT(gone.out, HasSubstr("node 1 of cluster '" + cluster_ + "' does not run"));
+  EXPECT_THAT(gone.out, HasSubstr("sheaf --cluster " + cluster_ + " down"));
+}
+
+TEST_F(CommandLineOutput, TheNodeComesFromTheEnvironmentUnlessItIsGiven) {
+  Up("--nodes 2");
+  const std::string file = WriteParquet("t.parquet", 10);
+  const std::string on_node_1 = "SHEAF_NODE=1 " SHEAF_BINARY " ";
+  ASSERT_EQ(Run(on_node_1 + "put on1 " + file).code, 0);
+  ASSERT_EQ(Run(on_node_1 + "--node 0 put on0 " + file).code, 0);
+  EXPECT_EQ(SheafJson("stat on1")["home_node"], 1);
+  EXPECT_EQ(SheafJson("stat on0")["home_node"], 0);
+  const Ran bad = Run("SHEAF_NODE=abc " SHEAF_BINARY " ls");
+  EXPECT_EQ(bad.code, 1);
+  EXPECT_EQ(bad.out, "sheaf: SHEAF_NODE is 'abc', expected a node number\n");
+}
+
+TEST_F(CommandLineOutput, EveryCommandHasHelp) {
+  const std::string help = Sheaf("--help").out;
+  for (const char* part : {"Examples:", "Exit codes:", "Environment:", "SHEAF_CLUSTER",
+                           "SHEAF_NODE", "SHEAF_RUNTIME_DIR"}) {
+    EXPECT_THAT(help, HasSubstr(part));
+  }
+  const std::map<std::string, std::vector<std::string>> positionals = {
+      {"up", {}},
+      {"down", {}},
+      {"nodes", {}},
+      {"ls", {}},
+      {"get", {"NAME"}},
+      {"head", {"NAME"}},
+      {"stat", {"NAME"}},
+      {"rm", {"NAME"}},
+      {"wait", {"NAME"}},
+      {"verify", {"NAME"}},
+      {"put", {"NAME", "FILE"}}};
+  for (const auto& [command, names] : positionals) {
+    EXPECT_THAT(help, HasSubstr("\n  " + command + " ")) << command;
+    const Ran ran = Sheaf(command + " --help");
+    EXPECT_EQ(ran.code, 0) << command;
+    for (const std::string& name : names) {
+      EXPECT_THAT(ran.out, ContainsRegex("\n  " + name + " +[A-Z]")) << ran.out;
+    }
+    for (const char* noise : {"INT", "TEXT", ":FILE", "UINT", "REQUIRED"}) {
+      EXPECT_THAT(ran.out, Not(HasSubstr(noise))) << ran.out;
+    }
+  }
+  EXPECT_THAT(Sheaf("up --help").out, HasSubstr("docs/configuration.md"));
+}
+
+TEST_F(CommandLineOutput, UpTakesAConfigurationAndOptionsWinOverIt) {
+  fs::create_directory(Path("memory"));
+  WriteText("cluster.toml",
+            "nodes = 3\nsegment_size = \"32MiB\"\nbackend = \"file\"\n"
+            "coherence = \"coherent\"\n");
+  const Ran up = Sheaf("up --config " + Path("cluster.toml") + " --folder " +
+                       Path("memory") + " --nodes 2 --coherence software");
+  ASSERT_EQ(up.code, 0) << up.out;
+  const Json nodes = SheafJson("nodes");
+  ASSERT_EQ(nodes.size(), 2U);
+  EXPECT_EQ(nodes[0]["size_bytes"], 32 << 20);
+  EXPECT_EQ(nodes[0]["backend"], "file");
+  EXPECT_EQ(nodes[0]["coherence"], "software");
+  const std::string memory = Path("memory/sheaf-" + cluster_);
+  EXPECT_FALSE(fs::is_empty(memory));
+  const Json put = SheafJson("put t " + WriteParquet("t.parquet", 1000));
+  EXPECT_EQ(put["bytes_flushed"], put["bytes"]);
+  EXPECT_EQ(SheafJson("--node 1 head t -n 1"),
+            Json::parse(R"([{"id": 0, "name": "name 0"}])"));
+  EXPECT_EQ(Sheaf("down").code, 0);
+  EXPECT_TRUE(fs::is_empty(memory));
+}
+
+TEST_F(CommandLineOutput, FirstCommandsAtOnceStartOneCluster) {
+  const Ran ran = Run("( for i in 1 2 3 4; do " SHEAF_BINARY
+                      " ls & all=\"$all $!\"; done\n"
+                      "for one in $all; do wait $one || exit 1; done )");
+  EXPECT_EQ(ran.code, 0) << ran.out;
+  const size_t started = ran.out.find("started cluster");
+  ASSERT_NE(started, std::string::npos) << ran.out;
+  EXPECT_EQ(ran.out.find("started cluster", started + 1), std::string::npos) << ran.out;
+  EXPECT_EQ(SheafJson("nodes").size(), 1U);
 }
 
 }  // namespace

@@ -1,7 +1,6 @@
 // The command line as a user meets it: real processes, exit codes, JSON, and clear
 // errors.
 
-#include <signal.h>
 #include <stdlib.h>
 
 #include <algorithm>
@@ -21,8 +20,6 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
-#include "platform/process.h"
-#include "platform/unix_socket.h"
 #include "testing/arrow_test.h"
 #include "testing/eventually.h"
 #include "tests/command_line.h"
@@ -265,14 +262,7 @@ TEST_F(CommandLine, UpRefusesWhatCannotBe) {
 TEST_F(CommandLine, WhatACrashLeftIsTakenOver) {
   Up("--nodes 2");
   ASSERT_EQ(Sheaf("put t " + WriteParquet("t.parquet", 100)).code, 0);
-  for (const char* node : {"node0", "node1"}) {
-    const std::string socket = folder_ + "/run/" + cluster_ + "/" + node + ".sock";
-    ASSERT_OK_AND_ASSIGN(auto connection, platform::ConnectUnix(socket));
-    ASSERT_OK_AND_ASSIGN(auto peer, platform::GetPeerCredentials(connection.get()));
-    ASSERT_OK_AND_ASSIGN(auto pidfd, platform::OpenPidFd(peer.process_id));
-    ASSERT_EQ(::kill(peer.process_id, SIGKILL), 0);
-    ASSERT_TRUE(Eventually([&] { return platform::HasExited(pidfd); }));
-  }
+  for (const int node : {0, 1}) EndDaemon(node);
   Up("--nodes 2");
   EXPECT_EQ(SheafJson("ls").size(), 0U);
   EXPECT_EQ(Sheaf("put t " + WriteParquet("t2.parquet", 100)).code, 0);

@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -24,7 +25,9 @@
 #include <parquet/arrow/writer.h>
 
 #include "platform/process.h"
+#include "platform/unix_socket.h"
 #include "testing/arrow_test.h"
+#include "testing/eventually.h"
 
 namespace sheaf::testing {
 
@@ -39,6 +42,9 @@ struct Ran {
 /// \brief A runtime folder and a cluster name of its own, and `sheaf` run in them as a
 /// user does. The cluster, if one was started, ends with the test.
 class CommandLine : public ::testing::Test {
+ public:
+  static Ran Run(const std::string& command);
+
  protected:
   void SetUp() override {
     std::string folder = "/tmp/sheaf-cli-XXXXXX";
@@ -56,19 +62,6 @@ class CommandLine : public ::testing::Test {
     ::unsetenv("SHEAF_CLUSTER");
   }
 
-  static Ran Run(const std::string& command) {
-    Ran ran;
-    std::FILE* pipe = ::popen((command + " 2>&1").c_str(), "r");
-    EXPECT_NE(pipe, nullptr);
-    if (pipe == nullptr) return ran;
-    std::array<char, 4096> block;
-    for (size_t size; (size = std::fread(block.data(), 1, block.size(), pipe)) > 0;) {
-      ran.out.append(block.data(), size);
-    }
-    const int status = ::pclose(pipe);
-    ran.code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-    return ran;
-  }
   static Ran Sheaf(const std::string& arguments) {
     return Run(std::string(SHEAF_BINARY) + " " + arguments);
   }
@@ -80,6 +73,16 @@ class CommandLine : public ::testing::Test {
   void Up(const std::string& options = "") {
     const Ran ran = Sheaf("up --size 64MiB " + options);
     ASSERT_EQ(ran.code, 0) << ran.out;
+  }
+  // As a crash would: by SIGKILL.
+  void EndDaemon(int node) {
+    const std::string socket =
+        folder_ + "/run/" + cluster_ + "/node" + std::to_string(node) + ".sock";
+    ASSERT_OK_AND_ASSIGN(auto connection, platform::ConnectUnix(socket));
+    ASSERT_OK_AND_ASSIGN(auto peer, platform::GetPeerCredentials(connection.get()));
+    ASSERT_OK_AND_ASSIGN(auto pidfd, platform::OpenPidFd(peer.process_id));
+    ASSERT_EQ(::kill(peer.process_id, SIGKILL), 0);
+    ASSERT_TRUE(Eventually([&] { return platform::HasExited(pidfd); }));
   }
   std::string Path(const std::string& name) const { return folder_ + "/" + name; }
 
@@ -107,5 +110,19 @@ class CommandLine : public ::testing::Test {
   std::string folder_;
   std::string cluster_;
 };
+
+inline Ran CommandLine::Run(const std::string& command) {
+  Ran ran;
+  std::FILE* pipe = ::popen((command + " 2>&1").c_str(), "r");
+  EXPECT_NE(pipe, nullptr);
+  if (pipe == nullptr) return ran;
+  std::array<char, 4096> block;
+  for (size_t size; (size = std::fread(block.data(), 1, block.size(), pipe)) > 0;) {
+    ran.out.append(block.data(), size);
+  }
+  const int status = ::pclose(pipe);
+  ran.code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  return ran;
+}
 
 }  // namespace sheaf::testing

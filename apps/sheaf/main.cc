@@ -1,23 +1,30 @@
 // The command line: parses, calls, and turns an error into one line and exit code 1.
 
+#include <charconv>
 #include <cstdint>
 #include <cstdio>
+#include <exception>
 #include <functional>
 #include <string>
+#include <system_error>
 
 #include <CLI/CLI.hpp>
 #include <arrow/status.h>
 #include <fmt/format.h>
 
 #include "apps/sheaf/commands.h"
+#include "apps/sheaf/output.h"
 #include "region/cluster_config.h"
 #include "sheaf/cluster.h"
+#include "sheaf/status.h"
 
 namespace sheaf::cli {
 namespace {
 
 constexpr int kExitError = 1;
 constexpr int kExitUsage = 2;
+
+constexpr double kTimeoutSecondsMax = 365 * 86400;
 
 using Command = std::function<arrow::Status()>;
 
@@ -28,33 +35,71 @@ std::string SizeAsBytes(const std::string& text) {
   return size_bytes.ok() ? std::to_string(*size_bytes) : text;
 }
 
-void AddClusterCommands(CLI::App* app, Global* global, ClusterOptions* up,
-                        Command* command) {
-  CLI::App* add = app->add_subcommand("up", "Start a cluster on this host");
+// In help there is a name for what is expected; what is allowed stands in the text.
+CLI::Validator Unnamed(const CLI::Validator& validator) {
+  return validator.description("");
+}
+
+// `what` names the argument in the message.
+CLI::Validator NumberBetween(const std::string& what, double least, double most) {
+  const auto check = [=](const std::string& text) -> std::string {
+    double value = 0;
+    const char* end = text.data() + text.size();
+    const auto parsed = std::from_chars(text.data(), end, value);
+    // Written so that what is not a number fails.
+    if (parsed.ec == std::errc{} && parsed.ptr == end && value >= least && value <= most)
+      return "";
+    return fmt::format("{} must be a number from {:.0f} to {:.0f}, got '{}'", what, least,
+                       most, text);
+  };
+  return {check, ""};
+}
+
+void AddUpOptions(CLI::App* add, ClusterOptions* up) {
   add->add_option("--nodes", up->nodes,
-                  "Nodes, each with a daemon and memory of its own (1)")
-      ->check(CLI::Range(1, 64));
+                  "1 to 64 nodes, each with a daemon and memory of its own (1)")
+      ->type_name("N")
+      ->check(Unnamed(CLI::Range(1, 64)));
   add->add_option("--size", up->size_bytes,
                   "Memory of each node, such as 512MiB or 4.5GiB (4GiB)")
-      ->transform(CLI::AsSizeValue(false))
+      ->type_name("SIZE")
+      ->transform(Unnamed(CLI::AsSizeValue(false)))
       ->transform(SizeAsBytes);
   add->add_option(
          "--backend", up->backend,
          "shm: shared memory of this host; file: files in --folder; sim: a simulator\n"
          "of memory that is not coherent between nodes (shm)")
-      ->check(CLI::IsMember({"shm", "file", "sim"}));
+      ->type_name("KIND")
+      ->check(Unnamed(CLI::IsMember({"shm", "file", "sim"})));
   add->add_option(
          "--coherence", up->coherence,
          "coherent: hardware keeps nodes coherent; software: cache lines are flushed\n"
          "and invalidated (coherent)")
-      ->check(CLI::IsMember({"coherent", "software"}));
-  add->add_option("--folder", up->folder, "Where the memory's files go (backend file)");
+      ->type_name("KIND")
+      ->check(Unnamed(CLI::IsMember({"coherent", "software"})));
+  add->add_option("--folder", up->folder, "Where the memory's files go (backend file)")
+      ->type_name("FOLDER");
   add->add_flag(
       "--prealloc", up->prealloc,
       "Allocate all memory now, not when it is needed; fails if it does not fit");
-  add->add_option("--config", up->config_file,
-                  "Configuration in TOML; options here win over it")
-      ->check(CLI::ExistingFile);
+  add->add_option(
+         "--config", up->config_file,
+         "Configuration in TOML, with the keys of docs/configuration.md: all of\n"
+         "the above, and sizes of tables and slots, addresses, the simulator.\n"
+         "Options of this command win over it")
+      ->type_name("FILE")
+      ->check(Unnamed(CLI::ExistingFile));
+  add->footer(
+      "Examples:\n"
+      "  sheaf up --nodes 2 --size 1GiB\n"
+      "  sheaf --cluster big up --config big.toml\n"
+      "  sheaf up --backend file --folder /mnt/famfs --coherence software");
+}
+
+void AddClusterCommands(CLI::App* app, Global* global, ClusterOptions* up,
+                        Command* command) {
+  CLI::App* add = app->add_subcommand("up", "Start a cluster on this host");
+  AddUpOptions(add, up);
   add->callback([=] {
     *command = [=] {
       up->name = global->cluster;
@@ -76,54 +121,78 @@ struct TableArguments {
   double timeout_seconds = 60;
 };
 
+// Commands that open a table know no other key than its name.
+arrow::Status WithAdvice(const arrow::Status& status) {
+  if (!status.IsKeyError() || IsStaleGeneration(status)) return status;
+  return status.WithMessage(status.message(), "; `sheaf ls` shows what there is");
+}
+
+void AddName(CLI::App* command, std::string* name) {
+  command->add_option("NAME", *name, "The table: 1 to 255 bytes of UTF-8")
+      ->type_name("")
+      ->required();
+}
+
 void AddPutAndGet(CLI::App* app, Global* global, TableArguments* arguments,
                   Command* command) {
-  CLI::App* put = app->add_subcommand(
-      "put", "Publish a file (.parquet, .arrow, .feather, .arrows, .csv) as a table");
-  put->add_option("NAME", arguments->put.name, "1 to 255 bytes of UTF-8")->required();
-  put->add_option("FILE", arguments->put.file)->required();
+  CLI::App* put = app->add_subcommand("put", "Publish a file as a table");
+  AddName(put, &arguments->put.name);
+  put->add_option("FILE", arguments->put.file,
+                  "Parquet, Arrow IPC or CSV: .parquet, .arrow, .feather, .arrows, .csv")
+      ->type_name("")
+      ->required();
   put->add_flag("--replace", arguments->put.replace,
                 "If the name exists make a new version; readers keep the old one");
+  put->footer("Example:\n  sheaf put flights flights.parquet --replace");
   put->callback([=] { *command = [=] { return Put(*global, arguments->put); }; });
   CLI::App* get = app->add_subcommand("get", "Write a table to a file");
-  get->add_option("NAME", arguments->name)->required();
-  get->add_option("-o,--output", arguments->file,
-                  "Its suffix says the format, as for put")
+  AddName(get, &arguments->name);
+  get->add_option(
+         "-o,--output", arguments->file,
+         "Its suffix says the format, as for put; it appears whole or not at all")
+      ->type_name("FILE")
       ->required();
-  get->callback(
-      [=] { *command = [=] { return Get(*global, arguments->name, arguments->file); }; });
+  get->footer("Example:\n  sheaf get flights -o copy.csv");
+  get->callback([=] {
+    *command = [=] { return WithAdvice(Get(*global, arguments->name, arguments->file)); };
+  });
 }
 
 void AddTableCommands(CLI::App* app, Global* global, TableArguments* arguments,
                       Command* command) {
   const auto add = [=](const char* name, const char* help) {
     CLI::App* sub = app->add_subcommand(name, help);
-    sub->add_option("NAME", arguments->name)->required();
+    AddName(sub, &arguments->name);
     return sub;
   };
   CLI::App* head = add("head", "Print the first rows of a table");
   head->add_option("-n,--rows", arguments->num_rows, "How many (10)")
-      ->check(CLI::NonNegativeNumber);
+      ->type_name("N")
+      ->check(NumberBetween("the number of rows", 0, 1e15));
   head->footer(
       "Text shows null as `null` and cuts long cells. JSON has an object for each row;\n"
       "a name that comes again becomes name#2, name#3. Binary is hexadecimal; decimals,\n"
       "dates, times, intervals, NaN and Infinity are strings; a map is an array of\n"
       "{\"key\":, \"value\":}; dictionaries and unions are the value they stand for.");
   head->callback([=] {
-    *command = [=] { return Head(*global, arguments->name, arguments->num_rows); };
+    *command = [=] {
+      return WithAdvice(Head(*global, arguments->name, arguments->num_rows));
+    };
   });
   app->add_subcommand("ls", "List all tables")->callback([=] {
     *command = [=] { return List(*global); };
   });
   add("stat", "Describe a table")->callback([=] {
-    *command = [=] { return Stat(*global, arguments->name); };
+    *command = [=] { return WithAdvice(Stat(*global, arguments->name)); };
   });
   add("rm", "Remove a table; who has it open keeps it")->callback([=] {
-    *command = [=] { return Remove(*global, arguments->name); };
+    *command = [=] { return WithAdvice(Remove(*global, arguments->name)); };
   });
   CLI::App* wait = add("wait", "Wait until a table can be opened");
-  wait->add_option("--timeout", arguments->timeout_seconds, "Seconds (60)")
-      ->check(CLI::NonNegativeNumber);
+  wait->add_option("--timeout", arguments->timeout_seconds,
+                   "How long, then the exit code is 1 (60)")
+      ->type_name("SECONDS")
+      ->check(NumberBetween("the timeout in seconds", 0, kTimeoutSecondsMax));
   wait->callback([=] {
     *command = [=] { return Wait(*global, arguments->name, arguments->timeout_seconds); };
   });
@@ -137,13 +206,56 @@ void AddTableCommands(CLI::App* app, Global* global, TableArguments* arguments,
       "table\n"
       "or file that should hold the same. No checksum is stored at put, so a value that\n"
       "changed since then is not found by itself.");
-  verify->callback([=] { *command = [=] { return Verify(*global, arguments->name); }; });
+  verify->callback(
+      [=] { *command = [=] { return WithAdvice(Verify(*global, arguments->name)); }; });
+}
+
+void AddGlobalOptions(CLI::App* app, Global* global) {
+  app->name("sheaf");
+  app->set_version_flag("--version", SHEAF_VERSION);
+  app->require_subcommand(1);
+  app->fallthrough();
+  app->failure_message(CLI::FailureMessage::simple);
+  app->get_formatter()->label("REQUIRED", "");
+  app->get_formatter()->column_width(24);
+  app->add_option("--cluster", global->cluster,
+                  "Which cluster (default; else SHEAF_CLUSTER)")
+      ->option_text("NAME")
+      ->envname("SHEAF_CLUSTER");
+  // The library reads SHEAF_NODE: its error names the variable.
+  app->add_option("--node", global->node,
+                  "Through which node of this host to speak (0; else SHEAF_NODE)")
+      ->type_name("K");
+  app->add_flag("--json", global->json, "Print JSON");
+}
+
+// Commands would inherit a footer that was there when they were added.
+void AddFooter(CLI::App* app) {
+  app->footer(
+      "The options above go with every command, before or after it; `sheaf put --help`\n"
+      "shows those of put.\n"
+      "\n"
+      "Examples:\n"
+      "  sheaf put flights flights.parquet    the first command starts one node\n"
+      "  sheaf head flights -n 3\n"
+      "  sheaf get flights -o copy.csv\n"
+      "  sheaf down                           the cluster and its tables are gone\n"
+      "  sheaf up --nodes 2 --size 1GiB       nodes of one host, as if of a cluster\n"
+      "  sheaf --node 1 stat flights --json   what node 1 sees\n"
+      "\n"
+      "Exit codes:\n"
+      "  0 done; 1 error: one line on standard error says what to do; 2 wrong usage\n"
+      "\n"
+      "Environment:\n"
+      "  SHEAF_CLUSTER, SHEAF_NODE   for --cluster and --node\n"
+      "  SHEAF_RUNTIME_DIR           folder of sockets, locks and logs\n"
+      "                              ($XDG_RUNTIME_DIR/sheaf, else /tmp/sheaf-<uid>)\n"
+      "  SHEAFD                      the daemon, if neither beside sheaf nor in PATH");
 }
 
 // One line, whatever the message holds: it may quote a name in a file that means to speak
 // to the terminal (control characters C0, DEL, and C1 as UTF-8 or as a bare byte).
-std::string OneLine(const arrow::Status& status) {
-  const std::string text = status.message();
+std::string OneLine(const std::string& text) {
   const auto byte_at = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
   const auto is_c1 = [&](size_t i) {
     return i < text.size() && byte_at(i) >= 0x80 && byte_at(i) < 0xA0;
@@ -164,39 +276,49 @@ std::string OneLine(const arrow::Status& status) {
   return line;
 }
 
-int Main(int argc, char** argv) {
+// What the operating system said is a detail of Arrow's errors, not part of the message.
+std::string Message(const arrow::Status& status) {
+  const auto& detail = status.detail();
+  const bool ours = dynamic_cast<const SheafStatusDetail*>(detail.get()) != nullptr;
+  if (detail == nullptr || ours) return status.message();
+  return status.message() + ": " + detail->ToString();
+}
+
+// Parses, and says in `command` what is to be done; or exits, after --help for example.
+int Run(int argc, char** argv) {
   CLI::App app(
       "Arrow tables in memory that nodes share: put once, open anywhere, copy nothing.\n"
       "The first command that needs a cluster starts one; `sheaf down` ends it.");
-  app.name("sheaf");
-  app.set_version_flag("--version", SHEAF_VERSION);
-  app.require_subcommand(1);
-  app.fallthrough();
-  app.failure_message(CLI::FailureMessage::simple);
   Global global;
-  app.add_option("--cluster", global.cluster, "Which cluster (default)")
-      ->envname("SHEAF_CLUSTER");
-  app.add_option("--node", global.node, "Through which node of this host to speak (0)")
-      ->envname("SHEAF_NODE");
-  app.add_flag("--json", global.json, "Print JSON");
   Command command;
   ClusterOptions up;
   TableArguments arguments;
+  AddGlobalOptions(&app, &global);
   AddClusterCommands(&app, &global, &up, &command);
   AddPutAndGet(&app, &global, &arguments, &command);
   AddTableCommands(&app, &global, &arguments, &command);
+  AddFooter(&app);
+  int code = 0;
+  arrow::Status status;
   try {
     app.parse(argc, argv);
+    status = command();
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : kExitUsage;
+    if (app.exit(error) != 0) code = kExitUsage;
   }
-  const arrow::Status status = command();
-  if (status.ok()) return 0;
-  fmt::print(stderr, "sheaf: {}\n", OneLine(status));
-  return kExitError;
+  if (status.ok()) return code;
+  fmt::print(stderr, "sheaf: {}\n", OneLine(Message(status)));
+  return code == 0 ? kExitError : code;
 }
 
 }  // namespace
 }  // namespace sheaf::cli
 
-int main(int argc, char** argv) { return sheaf::cli::Main(argc, argv); }
+int main(int argc, char** argv) {
+  try {
+    return sheaf::cli::Run(argc, argv);
+  } catch (const std::exception& error) {  // of a library, such as std::bad_alloc
+    std::fprintf(stderr, "sheaf: %s\n", error.what());
+    return 1;
+  }
+}

@@ -2,8 +2,10 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
+#include <filesystem>
 #include <memory>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -30,12 +32,13 @@ namespace {
 
 void PrintReceipt(const PutReceipt& receipt) {
   const double seconds = std::chrono::duration<double>(receipt.duration).count();
-  fmt::print("{}: version {}, {} rows, {} in {} ({} shared, {} copied, {} flushed)\n",
-             receipt.name, receipt.version, HumanCount(receipt.num_rows),
-             HumanBytes(static_cast<uint64_t>(receipt.bytes)), HumanSeconds(seconds),
-             HumanBytes(static_cast<uint64_t>(receipt.bytes_shared)),
-             HumanBytes(static_cast<uint64_t>(receipt.bytes_copied)),
-             HumanBytes(static_cast<uint64_t>(receipt.bytes_flushed)));
+  PrintText(fmt::format(
+      "{}: version {}, {} rows, {} in {} ({} shared, {} copied, {} flushed)\n",
+      receipt.name, receipt.version, HumanCount(receipt.num_rows),
+      HumanBytes(static_cast<uint64_t>(receipt.bytes)), HumanSeconds(seconds),
+      HumanBytes(static_cast<uint64_t>(receipt.bytes_shared)),
+      HumanBytes(static_cast<uint64_t>(receipt.bytes_copied)),
+      HumanBytes(static_cast<uint64_t>(receipt.bytes_flushed))));
 }
 
 arrow::Result<PutReceipt> PutFile(Store& store, const PutArguments& arguments) {
@@ -76,13 +79,20 @@ arrow::Status Put(const Global& global, const PutArguments& arguments) {
 arrow::Status Get(const Global& global, const std::string& name,
                   const std::string& file) {
   ARROW_RETURN_NOT_OK(CheckSuffix(file));
+  const std::filesystem::path folder = std::filesystem::path(file).parent_path();
+  std::error_code error;
+  if (!folder.empty() && !std::filesystem::is_directory(folder, error)) {
+    return arrow::Status::IOError("cannot write '", file, "': there is no folder ",
+                                  folder);
+  }
   ARROW_ASSIGN_OR_RAISE(auto store, ConnectOrStart(global));
   ARROW_ASSIGN_OR_RAISE(auto table, store->Get(name));
   ARROW_RETURN_NOT_OK(WriteTableFile(*table, file));
   if (global.json) {
     PrintJson({{"name", name}, {"file", file}, {"rows", table->num_rows()}});
   } else {
-    fmt::print("{}: {} rows written to {}\n", name, HumanCount(table->num_rows()), file);
+    PrintText(fmt::format("{}: {} rows written to {}\n", name,
+                          HumanCount(table->num_rows()), file));
   }
   return arrow::Status::OK();
 }
@@ -122,7 +132,7 @@ arrow::Status List(const Global& global) {
                   HumanBytes(static_cast<uint64_t>(info.bytes)),
                   std::to_string(info.home_node)});
   }
-  fmt::print("{}", table.ToString());
+  PrintText(table.ToString());
   return arrow::Status::OK();
 }
 
@@ -133,12 +143,12 @@ arrow::Status Stat(const Global& global, const std::string& name) {
     PrintJson(ToJson(info));
     return arrow::Status::OK();
   }
-  fmt::print(
+  PrintText(fmt::format(
       "name        {}\nnode        {}\nversion     {}\ngeneration  {}\nrows        {}\n"
       "columns     {}\nchunks      {}\nsize        {}\nleases      {}\n",
       info.name, info.home_node, info.version, info.handle.object.generation,
       HumanCount(info.num_rows), info.num_columns, info.num_chunks,
-      HumanBytes(static_cast<uint64_t>(info.bytes)), info.leases);
+      HumanBytes(static_cast<uint64_t>(info.bytes)), info.leases));
   return arrow::Status::OK();
 }
 

@@ -117,7 +117,15 @@ arrow::Result<std::shared_ptr<Session>> Session::Connect(const ConnectOptions& o
                                   config.nodes - 1, ", asked for node ", node.value);
   }
   auto session = std::shared_ptr<Session>(new Session());
-  ARROW_RETURN_NOT_OK(session->Attach(config, node, options.relocate));
+  const arrow::Status attached = session->Attach(config, node, options.relocate);
+  if (IsDisconnected(attached)) {
+    const std::string sheaf = "sheaf --cluster " + config.name;
+    return attached.WithMessage("node ", node.value, " of cluster '", config.name,
+                                "' does not run (", attached.message(),
+                                "); end the cluster with `", sheaf,
+                                " down` and start it anew with `", sheaf, " up`");
+  }
+  ARROW_RETURN_NOT_OK(attached);
   return session;
 }
 
