@@ -130,6 +130,25 @@ TEST_F(CommandLineOutput, ChecksumsSurviveTheWayThroughEveryFormat) {
   EXPECT_THAT(ran.out, HasSubstr("nothing was stored at put"));
 }
 
+// `arguments` with standard output on a full disk; what is returned is standard error.
+Ran SheafOnFullDisk(const std::string& arguments) {
+  return CommandLine::Run("( " SHEAF_BINARY " " + arguments + " > /dev/full )");
+}
+
+TEST_F(CommandLineOutput, OutputThatCannotBeWrittenIsAnError) {
+  Up();
+  const std::string file = WriteParquet("t.parquet", 20'000);
+  for (const std::string& arguments :
+       {std::string("ls"), std::string("--json ls"), "put t " + file,
+        std::string("head t -n 20000"), std::string("--json head t -n 20000"),
+        std::string("--help")}) {
+    const Ran ran = SheafOnFullDisk(arguments);
+    EXPECT_EQ(ran.code, 1) << arguments;
+    EXPECT_EQ(ran.out, "sheaf: cannot write to standard output; is the disk full?\n")
+        << arguments;
+  }
+}
+
 TEST_F(CommandLineOutput, UsageErrorsSayWhatIsExpected) {
   struct Case {
     const char* arguments;

@@ -109,8 +109,8 @@ arrow::Status Up(const Global& global, const ClusterOptions& options) {
     PrintJson({{"cluster", cluster.name}, {"nodes", cluster.node_up.size()}});
     return arrow::Status::OK();
   }
-  fmt::print("cluster '{}' is up: {}; end it with: {}\n", cluster.name,
-             NodesText(cluster), DownCommand(cluster.name));
+  PrintText(fmt::format("cluster '{}' is up: {}; end it with: {}\n", cluster.name,
+                        NodesText(cluster), DownCommand(cluster.name)));
   return arrow::Status::OK();
 }
 
@@ -120,7 +120,7 @@ arrow::Status Down(const Global& global) {
   if (global.json) {
     PrintJson({{"cluster", name}, {"state", "down"}});
   } else {
-    fmt::print("cluster '{}' is down\n", name);
+    PrintText(fmt::format("cluster '{}' is down\n", name));
   }
   return arrow::Status::OK();
 }
@@ -150,7 +150,7 @@ arrow::Status Nodes(const Global& global) {
                   HumanBytes(node.used_bytes), HumanBytes(node.free_bytes),
                   std::to_string(node.objects), std::to_string(node.sessions)});
   }
-  fmt::print("{}", table.ToString());
+  PrintText(table.ToString());
   return arrow::Status::OK();
 }
 

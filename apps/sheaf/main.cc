@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <exception>
 #include <functional>
+#include <iostream>
 #include <string>
 #include <system_error>
 
@@ -284,6 +285,15 @@ std::string Message(const arrow::Status& status) {
   return status.message() + ": " + detail->ToString();
 }
 
+// A full disk shows only now: until here the output may lie in buffers.
+arrow::Status FlushStandardOutput() {
+  std::cout.flush();
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0 && std::cout.good()) {
+    return arrow::Status::OK();
+  }
+  return arrow::Status::IOError("cannot write to standard output; is the disk full?");
+}
+
 // Parses, and says in `command` what is to be done; or exits, after --help for example.
 int Run(int argc, char** argv) {
   CLI::App app(
@@ -306,6 +316,7 @@ int Run(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     if (app.exit(error) != 0) code = kExitUsage;
   }
+  status &= FlushStandardOutput();
   if (status.ok()) return code;
   fmt::print(stderr, "sheaf: {}\n", OneLine(Message(status)));
   return code == 0 ? kExitError : code;
