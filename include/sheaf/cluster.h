@@ -23,8 +23,8 @@ struct ClusterOptions {
   std::optional<uint64_t> size_bytes;    ///< Of each node's data, rounded up to 2 MiB.
   std::optional<std::string> backend;    ///< "shm", "file" or "sim".
   std::optional<std::string> coherence;  ///< "coherent" or "software".
-  std::optional<std::string>
-      folder;               ///< Where the memory's files go (backend file: required).
+  /// Where the memory's files go (backend file: required).
+  std::optional<std::string> folder;
   bool prealloc = false;    ///< Touch all memory now instead of when it is granted.
   std::string daemon_path;  ///< sheafd; empty: $SHEAFD, beside this program, or in PATH.
   std::chrono::milliseconds timeout{60'000};
@@ -35,8 +35,8 @@ struct ClusterOptions {
 struct ClusterStatus {
   std::string name;
   uint64_t cluster_id = 0;
-  std::vector<bool>
-      node_up;          ///< One per configured node: its daemon answers on this host.
+  /// One per configured node: its daemon answers on this host.
+  std::vector<bool> node_up;
   std::string warning;  ///< Of StartCluster: what a user should know; else empty.
 };
 

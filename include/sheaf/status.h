@@ -13,8 +13,7 @@ namespace sheaf {
 
 /// \brief Why a call failed, where `arrow::StatusCode` alone does not tell.
 enum class ErrorReason : uint8_t {
-  kStaleGeneration,  ///< The object named by a handle or request is gone; its slot moved
-                     ///< on.
+  kStaleGeneration,  ///< The object of a handle or request is gone; its slot moved on.
   kLeaseLost,        ///< A lease could not be taken or no longer holds.
   kNodeLost,         ///< A node (or its memory) that is needed cannot be reached.
   kTimeout,          ///< A deadline passed.

@@ -21,16 +21,16 @@ namespace sheaf {
 
 struct ConnectOptions {
   std::string cluster;  ///< Name; empty: $SHEAF_CLUSTER, else "default".
-  std::optional<uint32_t>
-      node;               ///< Through which node of this host; else $SHEAF_NODE, else 0.
+  /// Through which node of this host; else $SHEAF_NODE, else 0.
+  std::optional<uint32_t> node;
   bool relocate = false;  ///< Do not map at the cluster's base address (tests).
 };
 
 struct PutOptions {
-  bool replace =
-      false;  ///< If the name exists make a new version; readers keep the old one.
-  std::optional<uint32_t>
-      expected_version;  ///< Replace only this version (compare and swap).
+  /// If the name exists make a new version; readers keep the old one.
+  bool replace = false;
+  /// Replace only this version (compare and swap).
+  std::optional<uint32_t> expected_version;
 };
 
 /// \brief What a put did. Nothing is ever copied silently.
@@ -39,11 +39,10 @@ struct PutReceipt {
   Handle handle;         ///< Of the new object.
   uint32_t version = 0;  ///< Rises with each put of this name; 0 when unnamed.
   int64_t num_rows = 0;
-  int64_t bytes = 0;         ///< Distinct data bytes that the table refers to.
-  int64_t bytes_shared = 0;  ///< Of these: were in the region already.
-  int64_t bytes_copied = 0;  ///< Of these: copied into the region by this call.
-  int64_t bytes_flushed =
-      0;  ///< Written back from this node's caches (0 on coherent memory).
+  int64_t bytes = 0;          ///< Distinct data bytes that the table refers to.
+  int64_t bytes_shared = 0;   ///< Of these: were in the region already.
+  int64_t bytes_copied = 0;   ///< Of these: copied into the region by this call.
+  int64_t bytes_flushed = 0;  ///< Written back from caches (0 on coherent memory).
   std::chrono::nanoseconds duration{0};
 };
 
@@ -54,8 +53,8 @@ enum class Validation : uint8_t {
 };
 
 struct GetOptions {
-  std::optional<std::vector<std::string>>
-      columns;                      ///< Names, in this order; all when absent.
+  /// Names, in this order; all when absent.
+  std::optional<std::vector<std::string>> columns;
   std::optional<uint32_t> version;  ///< Must be the current one, else "version mismatch".
   Validation validate = Validation::kNone;
 };
@@ -78,6 +77,7 @@ struct TableInfo {
   int64_t created_unix_ns = 0;
 };
 
+/// \brief One node and what its memory holds, as its daemon last said.
 struct NodeInfo {
   uint32_t id = 0;
   std::string state;  ///< "up" or "down".
@@ -135,29 +135,42 @@ class Store {
   /// \brief Unbind the name and reclaim the memory when the last lease ends. KeyError if
   /// absent.
   arrow::Status Remove(const std::string& name);
+  /// \brief All named tables of the cluster, by name: a snapshot of each, not of all at
+  /// one time. No table is opened. IOError if the memory of a node cannot be read.
   arrow::Result<std::vector<TableInfo>> List();
+  /// \brief As `List`, of one table. KeyError if there is no such name; Invalid for a bad
+  /// one.
   arrow::Result<TableInfo> Stat(const std::string& name);
   /// \brief Return once `name` can be opened; reason timeout if it cannot within
   /// `timeout`.
   arrow::Status Wait(const std::string& name, std::chrono::milliseconds timeout);
 
   /// \brief Publish without a name. The object goes when this session ends or drops it
-  /// and no lease is left, unless kept.
+  /// and no lease is left, unless kept. OutOfMemory and NotImplemented as for `Put`;
+  /// nothing is left behind then.
   arrow::Result<PutReceipt> Share(const arrow::Table& table,
                                   const ShareOptions& options = {});
   /// \brief Open what `handle` names, on any node. Reason stale generation if it is gone.
   arrow::Result<std::shared_ptr<arrow::Table>> Open(
       const Handle& handle, Validation validate = Validation::kNone);
-  arrow::Status Drop(const Handle& handle);  ///< End an unnamed object. Idempotent.
-  arrow::Status Keep(
-      const Handle& handle);  ///< Let an unnamed object outlive its session.
+  /// \brief End an unnamed object; who has it open keeps it. OK if it is gone already.
+  /// Invalid if it has a name (see `Remove`), or for a handle of another cluster.
+  arrow::Status Drop(const Handle& handle);
+  /// \brief Let an unnamed object outlive its session, until `Drop`. Reason stale
+  /// generation if it is gone; Invalid if it has a name, which keeps it anyway, or for a
+  /// handle of another cluster.
+  arrow::Status Keep(const Handle& handle);
 
   /// \brief Builds in shared memory: what is allocated here needs no copy to be put.
   /// Thread-safe; valid as long as any buffer from it or this store lives.
   arrow::MemoryPool* memory_pool();
 
+  /// \brief All configured nodes, by number; one whose memory is not there is "down".
+  /// IOError if a node left its control part torn.
   arrow::Result<std::vector<NodeInfo>> Nodes();
+  /// \brief The node through which this store is connected.
   uint32_t node() const;
+  /// \brief Drawn when the cluster was started; handles carry it.
   uint64_t cluster_id() const;
 
  private:
