@@ -162,7 +162,7 @@ TEST(LateNodeTest, ANodeThatComesUpLaterIsSeen) {
   daemon::SetLogLevel(daemon::LogLevel::kOff);
   std::filesystem::create_directories(config.runtime_folder);
   std::filesystem::permissions(config.runtime_folder, std::filesystem::perms::owner_all);
-  ASSERT_OK(region::PrepareMemoryFolder(config, 0));
+  ASSERT_OK(region::PrepareMemoryFolder(config));
   std::ofstream(region::ClusterFilePath(config.name)) << config.ToToml();
 
   daemon::ServerThread second(config, 1);
