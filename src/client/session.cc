@@ -86,7 +86,9 @@ arrow::Result<NodeId> ChosenNode(const ConnectOptions& options) {
 // no such folder.
 arrow::Status CheckFolders(const std::string& cluster) {
   const std::string root = region::RuntimeRoot();
-  for (const std::string& folder : {root, root + "/" + cluster}) {
+  std::string cluster_folder = root + "/";
+  cluster_folder += cluster;
+  for (const std::string& folder : {root, cluster_folder}) {
     const arrow::Status status = platform::CheckPrivateFolder(folder);
     if (!status.ok() && !status.IsKeyError()) return status;
   }

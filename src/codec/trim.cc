@@ -73,9 +73,9 @@ ArrayDataPtr CutChild(const ArrayDataPtr& child, const Cut& cut) {
 /// As wide as the widest.
 const BufferPtr& OneOffset() {
   static constexpr int64_t kZero = 0;
-  static const auto one = std::make_shared<arrow::Buffer>(
+  static const auto kOne = std::make_shared<arrow::Buffer>(
       reinterpret_cast<const uint8_t*>(&kZero), int64_t{sizeof(kZero)});
-  return one;
+  return kOne;
 }
 
 void AddOffsetsOf(arrow::ArrayData* array) {
