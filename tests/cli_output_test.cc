@@ -251,7 +251,7 @@ TEST_F(CommandLineOutput, UpTakesAConfigurationAndOptionsWinOverIt) {
   EXPECT_EQ(SheafJson("--node 1 head t -n 1"),
             Json::parse(R"([{"id": 0, "name": "name 0"}])"));
   EXPECT_EQ(Sheaf("down").code, 0);
-  EXPECT_TRUE(fs::is_empty(memory));
+  EXPECT_TRUE(fs::is_empty(Path("memory")));
 }
 
 TEST_F(CommandLineOutput, FirstCommandsAtOnceStartOneCluster) {

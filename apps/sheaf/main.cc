@@ -254,29 +254,6 @@ void AddFooter(CLI::App* app) {
       "  SHEAFD                      the daemon, if neither beside sheaf nor in PATH");
 }
 
-// One line, whatever the message holds: it may quote a name in a file that means to speak
-// to the terminal (control characters C0, DEL, and C1 as UTF-8 or as a bare byte).
-std::string OneLine(const std::string& text) {
-  const auto byte_at = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
-  const auto is_c1 = [&](size_t i) {
-    return i < text.size() && byte_at(i) >= 0x80 && byte_at(i) < 0xA0;
-  };
-  std::string line;
-  for (size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '\n' || text[i] == '\r' || text[i] == '\t') {
-      line += ' ';
-    } else if (byte_at(i) < 0x20 || byte_at(i) == 0x7F ||
-               (is_c1(i) && (i == 0 || byte_at(i - 1) < 0x80))) {
-      line += fmt::format("\\x{:02X}", byte_at(i));
-    } else if (byte_at(i) == 0xC2 && is_c1(i + 1)) {
-      line += fmt::format("\\x{:02X}", byte_at(++i));
-    } else {
-      line += text[i];
-    }
-  }
-  return line;
-}
-
 // What the operating system said is a detail of Arrow's errors, not part of the message.
 std::string Message(const arrow::Status& status) {
   const auto& detail = status.detail();

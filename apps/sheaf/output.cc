@@ -33,6 +33,29 @@ void AppendCell(std::string* line, const std::string& text, size_t width, Align 
   if (align == Align::kLeft) *line += last ? text : text + padding;
 }
 
+// A name or a value in a file may mean to speak to the terminal (control characters C0,
+// DEL, and C1 as UTF-8 or as a bare byte).
+std::string EscapeControl(std::string_view text) {
+  const auto byte_at = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
+  const auto is_c1 = [&](size_t i) {
+    return i < text.size() && byte_at(i) >= 0x80 && byte_at(i) < 0xA0;
+  };
+  std::string line;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '\n' || text[i] == '\r' || text[i] == '\t') {
+      line += ' ';
+    } else if (byte_at(i) < 0x20 || byte_at(i) == 0x7F ||
+               (is_c1(i) && (i == 0 || byte_at(i - 1) < 0x80))) {
+      line += fmt::format("\\x{:02X}", byte_at(i));
+    } else if (byte_at(i) == 0xC2 && is_c1(i + 1)) {
+      line += fmt::format("\\x{:02X}", byte_at(++i));
+    } else {
+      line += text[i];
+    }
+  }
+  return line;
+}
+
 }  // namespace
 
 std::string TextTable::ToString() const {
@@ -128,10 +151,7 @@ std::string ToUtf8(std::string_view text) {
 }
 
 std::string OneLine(std::string_view text, size_t width_max) {
-  std::string line = ToUtf8(text);
-  std::replace_if(
-      line.begin(), line.end(),
-      [](char c) { return static_cast<unsigned char>(c) < ' ' || c == '\x7F'; }, ' ');
+  std::string line = ToUtf8(EscapeControl(text));
   if (DisplayWidth(line) <= width_max) return line;
   const size_t kept = width_max - std::min(width_max, kEllipsis.size());
   size_t characters = 0;

@@ -46,8 +46,8 @@ Json ToJson(const NodeInfo& node);
 /// \brief `text` with what is not UTF-8 in it replaced.
 std::string ToUtf8(std::string_view text);
 
-/// \brief `text` in valid UTF-8 without line breaks and other control characters, cut to
-/// `width_max` characters.
+/// \brief `text` in valid UTF-8, with spaces for line breaks and tabs, other control
+/// characters escaped, cut to `width_max` characters.
 std::string OneLine(std::string_view text,
                     size_t width_max = std::numeric_limits<size_t>::max());
 

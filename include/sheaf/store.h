@@ -15,6 +15,7 @@
 #include <arrow/type_fwd.h>
 
 #include "sheaf/handle.h"
+#include "sheaf/info.h"  // IWYU pragma: export
 #include "sheaf/types.h"
 
 namespace sheaf {
@@ -63,37 +64,6 @@ struct ShareOptions {
   bool keep = false;  ///< Outlives this session; ends with `Drop`.
 };
 
-/// \brief What is known about a table without opening it.
-struct TableInfo {
-  std::string name;
-  Handle handle;
-  uint32_t home_node = 0;
-  uint32_t version = 0;
-  int64_t num_rows = 0;
-  int64_t num_columns = 0;
-  int64_t num_chunks = 0;
-  int64_t bytes = 0;
-  uint32_t leases = 0;  ///< Sessions that read it now, over all nodes.
-  int64_t created_unix_ns = 0;
-};
-
-/// \brief One node and what its memory holds, as its daemon last said.
-struct NodeInfo {
-  uint32_t id = 0;
-  std::string state;  ///< "up" or "down".
-  uint64_t incarnation = 0;
-  std::string backend;
-  std::string coherence;
-  uint64_t page_bytes = 0;  ///< Page size that backs its data.
-  uint64_t size_bytes = 0;
-  uint64_t used_bytes = 0;
-  uint64_t free_bytes = 0;
-  uint64_t largest_free_bytes = 0;
-  uint64_t memory_free_bytes = 0;  ///< What the host can give for bytes never used yet.
-  uint32_t sessions = 0;
-  uint32_t objects = 0;
-};
-
 class TableWriter;
 
 /// \brief One process' session with its node. Thread-safe; close it by dropping the last
@@ -114,8 +84,9 @@ class Store {
   /// `memory_pool()`, or opened from it, also slices) are shared; all others are copied
   /// there once. AlreadyExists without `replace`; OutOfMemory says what is needed, free,
   /// and the largest free range once nothing of this put is left there; NotImplemented
-  /// names the column of an unknown type; Invalid for a bad name. After any error the name
-  /// is what it was and nothing is left behind; after reason disconnected nobody knows.
+  /// names the column of an unknown type; Invalid for a bad name. After any error the
+  /// name is what it was and nothing is left behind; after reason disconnected nobody
+  /// knows.
   arrow::Result<PutReceipt> Put(const std::string& name, const arrow::Table& table,
                                 const PutOptions& options = {});
   /// \brief Publish all batches of `reader`; each is copied or shared as it comes (see
@@ -186,10 +157,10 @@ class TableWriter {
  public:
   ~TableWriter();
   /// \brief Copies or shares the batch; it becomes one chunk of every column. A private
-  /// `Buffer` of an earlier batch that still lives, such as that of a dictionary, is taken
-  /// to hold the same bytes and not copied again; it is not kept alive. Invalid if the
-  /// schema differs from the writer's. After an error, OutOfMemory too, the writer is as
-  /// before: append something else, seal what there is, or drop it.
+  /// `Buffer` of an earlier batch that still lives, such as that of a dictionary, is
+  /// taken to hold the same bytes and not copied again; it is not kept alive. Invalid if
+  /// the schema differs from the writer's. After an error, OutOfMemory too, the writer is
+  /// as before: append something else, seal what there is, or drop it.
   arrow::Status Append(const arrow::RecordBatch& batch);
   /// \brief Publish what was appended. The writer is then closed, also after an error:
   /// nothing is published then and what was appended is given back, but after reason

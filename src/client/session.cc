@@ -121,11 +121,10 @@ arrow::Result<std::shared_ptr<Session>> Session::Connect(const ConnectOptions& o
   auto session = std::shared_ptr<Session>(new Session());
   const arrow::Status attached = session->Attach(config, node, options.relocate);
   if (IsDisconnected(attached)) {
-    const std::string sheaf = "sheaf --cluster " + config.name;
     return attached.WithMessage("node ", node.value, " of cluster '", config.name,
                                 "' does not run (", attached.message(),
-                                "); end the cluster with `", sheaf,
-                                " down` and start it anew with `", sheaf, " up`");
+                                "); end the cluster with `sheaf --cluster ", config.name,
+                                " down`, then start it anew");
   }
   ARROW_RETURN_NOT_OK(attached);
   return session;

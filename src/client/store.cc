@@ -22,10 +22,12 @@
 #include "client/session.h"
 #include "directory/catalog.h"
 #include "directory/directory.h"
+#include "format/lease_cell.h"
 #include "format/message.h"
 #include "lease/lease.h"
 #include "platform/process.h"
 #include "region/region.h"
+#include "sheaf/handle.h"
 #include "sheaf/status.h"
 
 namespace sheaf {
@@ -291,7 +293,7 @@ arrow::Status Store::Wait(const std::string& name, std::chrono::milliseconds tim
                                  timeout, std::chrono::milliseconds(0), kTimeoutMax);
   std::chrono::nanoseconds pause = kWaitFirst;
   for (;;) {
-    const arrow::Status found = impl_->Find(name).status();
+    arrow::Status found = impl_->Find(name).status();
     // The node that leads the catalog may come up yet.
     if (!found.IsKeyError() && !IsNodeLost(found)) return found;
     const auto left = deadline - platform::BootTime();

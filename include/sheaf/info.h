@@ -1,0 +1,43 @@
+// What a store tells of tables and nodes.
+
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "sheaf/handle.h"
+
+namespace sheaf {
+
+/// \brief What is known about a table without opening it.
+struct TableInfo {
+  std::string name;
+  Handle handle;
+  uint32_t home_node = 0;
+  uint32_t version = 0;
+  int64_t num_rows = 0;
+  int64_t num_columns = 0;
+  int64_t num_chunks = 0;
+  int64_t bytes = 0;
+  uint32_t leases = 0;  ///< Sessions that read it now, over all nodes.
+  int64_t created_unix_ns = 0;
+};
+
+/// \brief One node and what its memory holds, as its daemon last said.
+struct NodeInfo {
+  uint32_t id = 0;
+  std::string state;  ///< "up" or "down".
+  uint64_t incarnation = 0;
+  std::string backend;
+  std::string coherence;
+  uint64_t page_bytes = 0;  ///< Page size that backs its data.
+  uint64_t size_bytes = 0;
+  uint64_t used_bytes = 0;
+  uint64_t free_bytes = 0;
+  uint64_t largest_free_bytes = 0;
+  uint64_t memory_free_bytes = 0;  ///< What the host can give for bytes never used yet.
+  uint32_t sessions = 0;
+  uint32_t objects = 0;
+};
+
+}  // namespace sheaf
