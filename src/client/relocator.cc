@@ -161,7 +161,11 @@ void Relocator::Remember(const std::shared_ptr<Buffer>& buffer,
   // Another buffer may have had this address before.
   if (source.buffer.lock() != root) source = {root, {}};
   const uint8_t* const end = buffer->data() + buffer->size();
-  auto it = source.copies.lower_bound(buffer->data());
+  // None within another: the last that begins before some bytes is the one that can cover
+  // them.
+  auto it = source.copies.upper_bound(buffer->data());
+  if (it != source.copies.begin() && std::prev(it)->second.end >= end) return;
+  it = source.copies.lower_bound(buffer->data());
   while (it != source.copies.end() && it->second.end <= end) it = source.copies.erase(it);
   source.copies.insert_or_assign(buffer->data(), Copy{end, std::move(copy)});
 }

@@ -161,6 +161,7 @@ TEST_F(Codec, AbsentBuffersBecomeEmptyOnesButForValidity) {
 }
 
 TEST_F(Codec, ArraysWithoutElementsNeedNoBuffers) {
+  const testing::TestExtensionRegistration registered;
   for (const auto& [name, type] : testing::AllTypes()) {
     SCOPED_TRACE(name);
     const auto strip = [](auto self, arrow::ArrayData* data) -> void {

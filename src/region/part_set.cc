@@ -91,9 +91,11 @@ arrow::Result<std::unique_ptr<Part>> OpenPart(const ClusterConfig& config,
 arrow::Status CreatePart(const ClusterConfig& config, SegmentId segment, PartKind kind,
                          uint64_t size_bytes) {
   const std::string path = PartPath(config, segment, kind);
-  ARROW_RETURN_NOT_OK(platform::CreateFile(path, size_bytes).status());
-  if (config.backend != Backend::kSim) return arrow::Status::OK();
-  return CreateSimFiles(SimPartId{config, segment, path}, size_bytes);
+  // The truth comes last: another node that finds it finds all the others.
+  if (config.backend == Backend::kSim) {
+    ARROW_RETURN_NOT_OK(CreateSimFiles(SimPartId{config, segment, path}, size_bytes));
+  }
+  return platform::CreateFile(path, size_bytes).status();
 }
 
 }  // namespace sheaf::region
