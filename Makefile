@@ -25,7 +25,7 @@ help:
 	@echo "  make bench-smoke  run each benchmark once, tiny, to see that it works"
 	@echo "  make fuzz         let libFuzzer try each decoder for SECONDS (60) each"
 	@echo "  make coverage     lines that the tests execute, file by file"
-	@echo "  make model        check the protocol's models (about 2 minutes)"
+	@echo "  make model        check the protocol's models (about 4 minutes)"
 	@echo "  make clean        remove build/ (the set-up in .deps/ stays)"
 	@echo
 	@echo "  JOBS=$(JOBS) compilers and tests at a time. Everything that CI does: .ci/run"

@@ -50,12 +50,14 @@ function(sheaf_add_test name label sources)
     set_tests_properties(${name}.whole PROPERTIES LABELS ${label} TIMEOUT 1200)
     return()
   endif()
+  set(discovery DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60 TEST_PREFIX "${name}.")
   gtest_discover_tests(
-    ${name}
-    DISCOVERY_MODE PRE_TEST
-    DISCOVERY_TIMEOUT 60
-    TEST_PREFIX "${name}."
+    ${name} TEST_FILTER "-*Race.*" ${discovery}
     PROPERTIES LABELS ${label} TIMEOUT 300)
+  # Suites named ...Race want threads to meet: no other test may take their processors.
+  gtest_discover_tests(
+    ${name} TEST_FILTER "*Race.*" ${discovery}
+    PROPERTIES LABELS ${label} TIMEOUT 300 RUN_SERIAL TRUE)
 endfunction()
 
 # The tests beside the sources in `dir`, as one program.

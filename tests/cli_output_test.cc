@@ -254,6 +254,13 @@ TEST_F(CommandLineOutput, UpTakesAConfigurationAndOptionsWinOverIt) {
   EXPECT_TRUE(fs::is_empty(Path("memory")));
 }
 
+TEST_F(CommandLineOutput, AFileThatIsNotThereStartsNoCluster) {
+  EXPECT_EQ(Sheaf("put t " + Path("none.parquet")).code, 1);
+  const Ran down = Sheaf("down");
+  EXPECT_EQ(down.code, 1);
+  EXPECT_THAT(down.out, HasSubstr("no cluster"));
+}
+
 TEST_F(CommandLineOutput, FirstCommandsAtOnceStartOneCluster) {
   const Ran ran = Run("( for i in 1 2 3 4; do " SHEAF_BINARY
                       " ls & all=\"$all $!\"; done\n"

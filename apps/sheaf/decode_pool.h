@@ -30,7 +30,8 @@ class DecodePool : public arrow::MemoryPool,
 
   /// \brief The file says that its data takes about so many bytes.
   void Expect(int64_t bytes) { expected_bytes_ = bytes; }
-  /// \brief What decoding takes in all: expected, or the most that it held if that is more.
+  /// \brief What decoding takes in all: expected, or the most that it held if that is
+  /// more.
   int64_t bytes_needed() const;
 
   using arrow::MemoryPool::Allocate;

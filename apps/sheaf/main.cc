@@ -57,12 +57,15 @@ CLI::Validator NumberBetween(const std::string& what, double least, double most)
 }
 
 void AddUpOptions(CLI::App* add, ClusterOptions* up) {
-  add->add_option("--nodes", up->nodes,
-                  "1 to 64 nodes, each with a daemon and memory of its own (1)")
+  add->add_option(
+         "--nodes", up->nodes,
+         "Nodes, each with a daemon and memory of its own (1); at most nodes_max\n"
+         "of the configuration (64)")
       ->type_name("N")
-      ->check(Unnamed(CLI::Range(1, 64)));
-  add->add_option("--size", up->size_bytes,
-                  "Memory of each node, such as 512MiB or 4.5GiB (4GiB)")
+      ->check(Unnamed(CLI::Range(1, 4096)));
+  add->add_option(
+         "--size", up->size_bytes,
+         "Memory of each node, such as 512MiB or 4.5GiB, rounded up to 2 MiB (4GiB)")
       ->type_name("SIZE")
       ->transform(Unnamed(CLI::AsSizeValue(false)))
       ->transform(SizeAsBytes);
@@ -78,7 +81,8 @@ void AddUpOptions(CLI::App* add, ClusterOptions* up) {
          "and invalidated (coherent)")
       ->type_name("KIND")
       ->check(Unnamed(CLI::IsMember({"coherent", "software"})));
-  add->add_option("--folder", up->folder, "Where the memory's files go (backend file)")
+  add->add_option("--folder", up->folder,
+                  "Where the memory's files go; backend file needs one")
       ->type_name("FOLDER");
   add->add_flag(
       "--prealloc", up->prealloc,

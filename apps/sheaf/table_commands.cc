@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include <arrow/io/file.h>
 #include <arrow/result.h>
 #include <arrow/status.h>
 #include <arrow/table.h>
@@ -64,6 +65,8 @@ arrow::Result<PutReceipt> PutFile(Store& store, const PutArguments& arguments) {
 
 arrow::Status Put(const Global& global, const PutArguments& arguments) {
   ARROW_RETURN_NOT_OK(CheckSuffix(arguments.file));
+  // Before a cluster is started for it.
+  ARROW_RETURN_NOT_OK(arrow::io::ReadableFile::Open(arguments.file).status());
   ARROW_ASSIGN_OR_RAISE(auto store, ConnectOrStart(global));
   const auto start = platform::BootTime();
   ARROW_ASSIGN_OR_RAISE(PutReceipt receipt, PutFile(*store, arguments));

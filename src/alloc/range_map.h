@@ -36,8 +36,8 @@ struct Run {
 };
 
 /// \brief State of every granule of one segment: free, open (in a grant, not yet sealed)
-/// or sealed with a reference count (PROTOCOL.md L10). Not thread-safe; the home daemon
-/// owns it. A sealed granule remembers the grant it came from while that grant is
+/// or sealed with a reference count (docs/protocol.md L10). Not thread-safe; the home
+/// daemon owns it. A sealed granule remembers the grant it came from while that grant is
 /// outstanding: its writer may still read it as memory of its own, so at count 0 it goes
 /// back to *open in that grant*, and becomes free only when the grant is returned.
 /// Operations take O(k log n) for the k runs that they touch, of n in the segment.

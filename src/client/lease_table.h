@@ -21,7 +21,7 @@ namespace sheaf::client {
 
 class Session;
 
-/// \brief Keeps one object from being reclaimed (PROTOCOL.md O1-O6), the objects it
+/// \brief Keeps one object from being reclaimed (docs/protocol.md O1-O6), the objects it
 /// refers to, and the session with its mappings. Ends when its last holder, usually a
 /// `Buffer`, is gone.
 class ObjectLease {

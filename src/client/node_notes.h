@@ -1,4 +1,5 @@
-// Which objects this node has invalidated since they were sealed (PROTOCOL.md L9, O3).
+// Which objects this node has invalidated since they were sealed (docs/protocol.md L9,
+// O3).
 
 #pragma once
 

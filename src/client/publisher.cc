@@ -89,7 +89,8 @@ int64_t SettleData(Session& session, const std::vector<GlobalRange>& ranges) {
     flushed += CheckedCast<int64_t>(range.size_bytes);
   }
   cache.Fence();
-  // In class C one wait of D covers every flush that was fenced before it.
+  // The fence was enough in class A. In class C one wait of D covers every flush that was
+  // fenced before it.
   if (last != nullptr && !settle_each && !Planted("no-settle-data"))
     cache.Settle(last, last_size);
   return flushed;

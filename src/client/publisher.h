@@ -1,4 +1,4 @@
-// From a table to a sealed object (ARCHITECTURE.md section 4).
+// From a table to a sealed object (docs/architecture.md section 4).
 
 #pragma once
 

@@ -1,5 +1,5 @@
-// From an object's identity to an arrow::Table over its bytes (ARCHITECTURE.md section
-// 5).
+// From an object's identity to an arrow::Table over its bytes (docs/architecture.md
+// section 5).
 
 #pragma once
 

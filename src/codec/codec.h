@@ -18,7 +18,7 @@
 
 namespace sheaf::codec {
 
-/// Bounds that hold for every descriptor (PROTOCOL.md L13).
+/// Bounds that hold for every descriptor (docs/protocol.md L13).
 constexpr int64_t kDescriptorSizeMax = int64_t{64} << 20;
 constexpr int kNestingMax = 64;
 

@@ -1,5 +1,5 @@
 // The home's own leases on objects of other homes whose bytes its objects refer to
-// (PROTOCOL.md O4).
+// (docs/protocol.md O4).
 
 #pragma once
 

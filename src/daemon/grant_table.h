@@ -1,5 +1,5 @@
-// Which session may write which extent: the grant lines of the own segment (PROTOCOL.md
-// L2, L10, P1).
+// Which session may write which extent: the grant lines of the own segment
+// (docs/protocol.md L2, L10, P1).
 
 #pragma once
 

@@ -41,10 +41,10 @@ struct SealInput {
 };
 
 /// \brief All state of one home, changed by one thread. What it is told is checked
-/// against what it wrote itself (PROTOCOL.md L11); a call that fails has changed nothing.
-/// `region` and `clock` outlive it. Invariant HOME-1: every byte of a Sealed, Bound or
-/// Retired object has a reference in the range map, or lies in an object of another home
-/// on which this home holds a lease.
+/// against what it wrote itself (docs/protocol.md L11); a call that fails has changed
+/// nothing. `region` and `clock` outlive it. Invariant HOME-1: every byte of a Sealed,
+/// Bound or Retired object has a reference in the range map, or lies in an object of
+/// another home on which this home holds a lease.
 class Home {
  public:
   /// \brief The home of `region`'s own segment, freshly formatted, in `incarnation`.
@@ -68,9 +68,9 @@ class Home {
   arrow::Status Return(uint64_t session, const GrantId& id);
 
   // Objects of this home.
-  /// \brief Free -> Sealed, after every guard of PROTOCOL.md section 4 and O4. Invalid
-  /// with reason stale generation if a byte is neither in a grant of `session` nor in a
-  /// live parent.
+  /// \brief Free -> Sealed, after every guard of docs/protocol.md section 4 and O4.
+  /// Invalid with reason stale generation if a byte is neither in a grant of `session`
+  /// nor in a live parent.
   arrow::Result<ObjectId> Seal(uint64_t session, const SealInput& input);
   /// \brief -> Retired, settled. Invalid unless `name` is the object's (empty if it has
   /// none); stale if it is gone or Retired already. Any session may do it.
@@ -121,7 +121,8 @@ class Home {
   std::map<ObjectId, std::chrono::nanoseconds> retired_;  ///< End of GRACE.
 };
 
-/// \brief GRACE of the home on this memory: 0, or 2D in class C (PROTOCOL.md section 1).
+/// \brief GRACE of the home on this memory: 0, or 2D in class C (docs/protocol.md section
+/// 1).
 std::chrono::nanoseconds GraceOf(const region::ClusterConfig& config);
 
 }  // namespace sheaf::daemon

@@ -1,5 +1,5 @@
-// Which nodes this home honours: the admit lines (PROTOCOL.md L4, F7). The one place that
-// decides it.
+// Which nodes this home honours: the admit lines (docs/protocol.md L4, F7). The one place
+// that decides it.
 
 #pragma once
 

@@ -1,4 +1,4 @@
-// What a daemon says about itself in its own control part (PROTOCOL.md L4).
+// What a daemon says about itself in its own control part (docs/protocol.md L4).
 
 #pragma once
 

@@ -1,4 +1,4 @@
-// From a seal request to a table that everybody sees (PROTOCOL.md C4-C6, C9).
+// From a seal request to a table that everybody sees (docs/protocol.md C4-C6, C9).
 
 #pragma once
 

@@ -42,7 +42,7 @@
 namespace sheaf::daemon {
 namespace {
 
-// PROTOCOL.md L13.
+// docs/protocol.md L13.
 constexpr std::chrono::milliseconds kHeartbeatPeriod{100};
 constexpr std::chrono::milliseconds kMembershipPeriod{50};
 constexpr std::chrono::seconds kSweepPeriod{1};

@@ -24,8 +24,8 @@ namespace sheaf::daemon {
 
 /// \brief Listens at the node's socket, for sessions of this host and for other daemons.
 /// A session ends when it has said goodbye or its process has ended, and nobody holds its
-/// lock any more; a closed socket alone ends nothing (PROTOCOL.md D1). All it is given
-/// outlives it.
+/// lock any more; a closed socket alone ends nothing (docs/protocol.md D1). All it is
+/// given outlives it.
 class SessionServer {
  public:
   struct Parts {

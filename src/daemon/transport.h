@@ -22,8 +22,8 @@ using ReplyCallback = std::function<void(const arrow::Result<const format::Messa
 using ReplyFn = std::function<void(std::vector<uint8_t>)>;
 
 /// \brief Requests are delivered at least once while the peer answers before the
-/// deadline: handlers are idempotent (PROTOCOL.md M3). One thread; callbacks never run
-/// inside `Request`.
+/// deadline: handlers are idempotent (docs/protocol.md M3). One thread; callbacks never
+/// run inside `Request`.
 class Transport {
  public:
   using Handler =

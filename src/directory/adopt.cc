@@ -1,4 +1,4 @@
-// Rebuild of a home's private state from the slots in memory (PROTOCOL.md R1 to R3):
+// Rebuild of a home's private state from the slots in memory (docs/protocol.md R1 to R3):
 // nothing but them is trusted.
 
 #include <array>

@@ -1,5 +1,5 @@
 // Name -> object: the leader's index (a cache over the slots) and one-sided look-up
-// (PROTOCOL.md C1-C9).
+// (docs/protocol.md C1-C9).
 
 #pragma once
 

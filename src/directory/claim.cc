@@ -1,5 +1,5 @@
-// A leader's claim: its epoch first, then every slot of every segment (PROTOCOL.md C1,
-// C2).
+// A leader's claim: its epoch first, then every slot of every segment (docs/protocol.md
+// C1, C2).
 
 #include <algorithm>
 #include <cstdint>

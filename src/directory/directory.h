@@ -1,5 +1,5 @@
-// Slots and records: one-sided reads for everyone, transitions for the home (PROTOCOL.md
-// section 4).
+// Slots and records: one-sided reads for everyone, transitions for the home
+// (docs/protocol.md section 4).
 
 #pragma once
 
@@ -73,9 +73,9 @@ bool IsReadable(const format::Slot& slot);
 uint32_t SlotsUsed(const region::Segment& segment);
 
 /// \brief The home's slots and records. One per daemon, single-threaded. Every transition
-/// flushes and fences; those that PROTOCOL.md section 4 marks "settle" settle before they
-/// return. Requests that name another generation, or an object in another state, fail
-/// with reason stale generation and change nothing; repeated ones succeed and change
+/// flushes and fences; those that docs/protocol.md section 4 marks "settle" settle before
+/// they return. Requests that name another generation, or an object in another state,
+/// fail with reason stale generation and change nothing; repeated ones succeed and change
 /// nothing. Invariant DIR-1: a slot in M is in use only while its record is in M.
 /// Invariant DIR-2: slots in use lie below `IncarnationLine::slots_used` in M.
 class HomeDirectory {

@@ -26,8 +26,8 @@ using ::testing::ElementsAre;
 using testing::FakeOptions;
 using testing::FakeSegments;
 
-/// PROTOCOL.md section 4: every transition ends in FLUSH; FENCE, and in SETTLE where it
-/// says so.
+/// docs/protocol.md section 4: every transition ends in FLUSH; FENCE, and in SETTLE where
+/// it says so.
 TEST(HomeDirectory, StoresFlushesAndSettlesInTheOrderOfTheStateTable) {
   FakeSegments segments({.recording = true});
   HomeDirectory home(segments[0]);

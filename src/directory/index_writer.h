@@ -1,5 +1,5 @@
 // The leader's side of the index: an open-addressed table of entry lines in its own
-// record area (PROTOCOL.md L6).
+// record area (docs/protocol.md L6).
 
 #pragma once
 

@@ -1,4 +1,4 @@
-// One-sided look-up of a name (PROTOCOL.md C7).
+// One-sided look-up of a name (docs/protocol.md C7).
 
 #include <algorithm>
 #include <bit>

@@ -7,7 +7,7 @@
 
 namespace sheaf::directory {
 
-constexpr int64_t kDescriptorSizeMax = int64_t{64} << 20;  ///< PROTOCOL.md L13.
+constexpr int64_t kDescriptorSizeMax = int64_t{64} << 20;  ///< docs/protocol.md L13.
 constexpr size_t kRangesMax = size_t{1} << 20;             ///< 16 MiB of them.
 constexpr size_t kReferencesMax = size_t{1} << 16;         ///< A reader leases each.
 /// The three above with room for names and padding.

@@ -1,5 +1,5 @@
 // Leases: cells in the reader's own node's segment that keep a home from reclaiming an
-// object (PROTOCOL.md L3, L5, O1-O6, G1).
+// object (docs/protocol.md L3, L5, O1-O6, G1).
 
 #pragma once
 

@@ -1,5 +1,5 @@
-// Reader and home on coherent memory (PROTOCOL.md section 1): of "store cell, load slot"
-// and "store Retired, load cells" at least one sees the other's store.
+// Reader and home on coherent memory (docs/protocol.md section 1): of "store cell, load
+// slot" and "store Retired, load cells" at least one sees the other's store.
 
 #include <array>
 #include <atomic>

@@ -1,4 +1,4 @@
-// One-sided scan of the lease cells of all nodes (PROTOCOL.md G1).
+// One-sided scan of the lease cells of all nodes (docs/protocol.md G1).
 
 #include <algorithm>
 #include <cstdint>

@@ -1,4 +1,5 @@
-// Cache lines: the only code of the project that executes a cache instruction or a fence.
+// Cache lines. This room alone executes cache instructions and fences: cache_*.cc, and
+// shared_word.h for the fence of a single store.
 
 #pragma once
 
@@ -12,7 +13,7 @@
 
 namespace sheaf::platform {
 
-/// \brief The protocol's primitives on a mapped range (PROTOCOL.md section 1). One
+/// \brief The protocol's primitives on a mapped range (docs/protocol.md section 1). One
 /// implementation per kind of memory: hardware-coherent, incoherent with CPU
 /// instructions, and the simulator's. All calls are thread-safe. Ranges may have any
 /// alignment; every line they touch is meant.
@@ -43,7 +44,7 @@ class CacheControl {
   virtual size_t line_bytes() const = 0;
 };
 
-/// \brief When does a write-back arrive in memory (PROTOCOL.md section 1)?
+/// \brief When does a write-back arrive in memory (docs/protocol.md section 1)?
 enum class SettleClass : uint8_t {
   kArrived,  ///< A: when the fence returns.
   kOrdered,  ///< B: a later load of the same line from memory does not pass it.

@@ -269,7 +269,8 @@ TEST_F(EvictionTest, InvalidateDropsLinesOfAReadOnlyMapping) {
       kSlowDownMin);
 }
 
-/// PROTOCOL.md HW2: through any mapping. So a daemon flushes what a dead client stored.
+/// docs/protocol.md HW2: through any mapping. So a daemon flushes what a dead client
+/// stored.
 TEST_F(EvictionTest, FlushThroughAnotherMappingDropsTheLines) {
   const LoadChain chain(writer_.data(), 0);
   EXPECT_GT(SlowDown(chain, 0,

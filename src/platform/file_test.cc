@@ -308,7 +308,7 @@ TEST(FileLock, GarbageInsteadOfAPidIsNoError) {
   EXPECT_THAT(status.message(), HasSubstr("another process"));
 }
 
-/// PROTOCOL.md D1: a session is dead only when its forked children, too, are gone.
+/// docs/protocol.md D1: a session is dead only when its forked children, too, are gone.
 TEST(FileLock, ForkedChildKeepsItAfterTheParentLetGo) {
   const TestFolder folder;
   const std::string path = folder.File("lock");

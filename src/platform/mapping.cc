@@ -142,7 +142,7 @@ void Mapping::Unmap() {
 }
 
 /// A process that forks must not let its child dirty lines nobody accounts for
-/// (PROTOCOL.md P3).
+/// (docs/protocol.md P3).
 arrow::Status Mapping::SetForkRule(uint64_t offset, uint64_t size_bytes, Access access) {
   has_been_writable_ |= access == Access::kReadWrite;
   const int advice = access == Access::kRead ? MADV_DOFORK : MADV_DONTFORK;

@@ -28,7 +28,7 @@ namespace sheaf::platform {
 namespace {
 
 constexpr uint64_t kMiB = uint64_t{1} << 20;
-constexpr uint64_t kBaseAddress = 0x200000000000;  // PROTOCOL.md L13
+constexpr uint64_t kBaseAddress = 0x200000000000;  // docs/protocol.md L13
 
 constexpr bool kFixedAddressesWork = SHEAF_THREAD_SANITIZER == 0;
 
@@ -171,7 +171,7 @@ TEST_F(MappingTest, ReadOnlyMappingCannotBeStoredTo) {
   EXPECT_EQ(SignalInChild([&] { Store(mapping.data()); }), SIGSEGV);
 }
 
-/// PROTOCOL.md P3: children must not dirty lines of their parent's grants.
+/// docs/protocol.md P3: children must not dirty lines of their parent's grants.
 TEST_F(MappingTest, ForkInheritsReadOnlyPartsAlone) {
   const UniqueFd fd = NewFile(4 * kMiB);
   ASSERT_OK_AND_ASSIGN(Mapping mapping,

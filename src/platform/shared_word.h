@@ -36,7 +36,7 @@ class SharedWord {
 using LineWords = std::array<uint64_t, 8>;
 
 /// \brief Read a line that its owner may be changing: words are whole, the line may be
-/// torn; the caller checks its checksum (PROTOCOL.md L2).
+/// torn; the caller checks its checksum (docs/protocol.md L2).
 inline LineWords LoadLine(const uint64_t* line) {
   LineWords words;
   for (size_t i = 0; i < words.size(); ++i) words[i] = SharedWord(line + i).LoadAcquire();

@@ -28,10 +28,10 @@ inline void PinToCpu(size_t index) {
   }
 }
 
-/// \brief The lease protocol's pattern (PROTOCOL.md section 1): two threads each store to
-/// their own word and then load the other's. Returns in how many of 50,000 rounds neither
-/// saw the other's store: 0 if `store_and_fence(word, value)` fences. Without a fence
-/// x86-64 shows hundreds, on one core none.
+/// \brief The lease protocol's pattern (docs/protocol.md section 1): two threads each
+/// store to their own word and then load the other's. Returns in how many of 50,000
+/// rounds neither saw the other's store: 0 if `store_and_fence(word, value)` fences.
+/// Without a fence x86-64 shows hundreds, on one core none.
 template <typename StoreAndFence>
 uint64_t CountLoadsThatPassedStores(StoreAndFence store_and_fence) {
   constexpr uint64_t kRounds = 50000;

@@ -35,7 +35,7 @@ struct ClusterConfig {
   Backend backend = Backend::kShm;
   Coherence coherence = Coherence::kCoherent;  ///< The simulator counts as software.
   platform::SettleClass settle_class = platform::SettleClass::kArrived;
-  int64_t posted_delay_us = 1000;  ///< D (PROTOCOL.md L13).
+  int64_t posted_delay_us = 1000;  ///< D (docs/protocol.md L13).
   SimOptions sim;
 
   uint64_t base_address = 0x200000000000;

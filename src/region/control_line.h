@@ -1,5 +1,5 @@
 // One control line at a time: LOAD! with its checksum, and updates that a reader on any
-// node tells from torn ones (PROTOCOL.md L2).
+// node tells from torn ones (docs/protocol.md L2).
 
 #pragma once
 

@@ -32,7 +32,6 @@ using ::testing::HasSubstr;
 using ::testing::Not;
 
 constexpr NodeId kNode0{0};
-constexpr SegmentId kSegment0{0};
 constexpr uint64_t kVersionOffset = 8;  // docs/format.md, section 2
 
 class MemoryFolderTest : public ::testing::TestWithParam<Backend> {

@@ -34,8 +34,8 @@ struct AttachOptions {
 };
 
 /// \brief One mapped part. Bytes that other nodes write must be read after
-/// `cache()->Invalidate` (LOAD! of PROTOCOL.md); what other nodes read must be flushed
-/// through `cache()`.
+/// `cache()->Invalidate` (LOAD! of docs/protocol.md); what other nodes read must be
+/// flushed through `cache()`.
 class Part {
  public:
   virtual ~Part() = default;

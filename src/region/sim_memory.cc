@@ -69,7 +69,7 @@ uint64_t MergeBytes(uint64_t image, uint64_t shadow, uint64_t truth) {
 }
 
 /// The words of a line at one instant, although others may be storing to it: a line is
-/// written back as a unit (PROTOCOL.md HW3).
+/// written back as a unit (docs/protocol.md HW3).
 SimLine Snapshot(const uint64_t* line, uint64_t line_bytes) {
   SimLine words{};
   for (int i = 0; i < kSnapshotReadsMax; ++i) {
@@ -279,8 +279,8 @@ void SimMemory::Fetch(uint64_t line) {
 
 /// `moved` to the image, then to the shadow; what was there already stays.
 void SimMemory::MoveIn(uint64_t line) {
-  // Word 0 last: it is what tells whether the others are to be believed (PROTOCOL.md L2,
-  // L7), and a reader in this node may be looking.
+  // Word 0 last: it is what tells whether the others are to be believed (docs/protocol.md
+  // L2, L7), and a reader in this node may be looking.
   for (uint64_t i = words_per_line_; i-- > 0;) {
     FetchWord(ImageLine(line) + i, ShadowLine(line) + i, self().moved[i]);
   }

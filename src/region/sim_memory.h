@@ -36,7 +36,7 @@ SimFiles SimFilesOf(const std::string& truth, uint32_t num_nodes);
 /// from the seed. With `posted` a write-back reaches the truth at most D later.
 ///
 /// A store that changes nothing is not seen as a store: who overwrites whole lines that
-/// it may hold stale has to invalidate them first here (PROTOCOL.md P2 without its
+/// it may hold stale has to invalidate them first here (docs/protocol.md P2 without its
 /// exception).
 ///
 /// Thread-safe, also between processes; a process may die anywhere in here. Loads and

@@ -32,7 +32,7 @@ class SimPosted {
   void ArriveUntil(uint64_t posted_ns);  ///< All that were posted by then.
   void ArriveAll();
   /// \brief Some line, picked by `random`, arrives before older ones of other lines:
-  /// there is no order between lines, only within one (PROTOCOL.md HW4).
+  /// there is no order between lines, only within one (docs/protocol.md HW4).
   void ArriveAny(uint64_t random);
 
  private:
