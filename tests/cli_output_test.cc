@@ -159,7 +159,7 @@ TEST_F(CommandLineOutput, UsageErrorsSayWhatIsExpected) {
         Case{"wait t --timeout inf", "must be a number from 0 to 31536000, got 'inf'"},
         Case{"wait t --timeout nan", "got 'nan'"},
         Case{"wait t --timeout 1e300", "got '1e300'"},
-        Case{"up --nodes 0", "not in range 1 to 64"}}) {
+        Case{"up --nodes 0", "not in range 1 to 4096"}}) {
     const Ran ran = Sheaf(bad.arguments);
     EXPECT_EQ(ran.code, 2) << bad.arguments;
     EXPECT_THAT(ran.out, HasSubstr(bad.says)) << bad.arguments;
