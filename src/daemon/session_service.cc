@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <arrow/buffer.h>
+#include <arrow/memory_pool.h>
 #include <arrow/result.h>
 #include <arrow/status.h>
 
@@ -36,7 +37,8 @@ int64_t NowUnixNs() {
 arrow::Result<std::shared_ptr<arrow::Buffer>> CopyBytes(
     const flatbuffers::Vector<uint8_t>& bytes) {
   ARROW_ASSIGN_OR_RAISE(auto copy,
-                        arrow::AllocateBuffer(CheckedCast<int64_t>(bytes.size())));
+                        arrow::AllocateBuffer(CheckedCast<int64_t>(bytes.size()),
+                                              arrow::system_memory_pool()));
   std::memcpy(copy->mutable_data(), bytes.data(), bytes.size());
   return std::shared_ptr<arrow::Buffer>(std::move(copy));
 }

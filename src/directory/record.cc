@@ -7,6 +7,7 @@
 
 #include <arrow/buffer.h>
 #include <arrow/device.h>
+#include <arrow/memory_pool.h>
 #include <arrow/result.h>
 #include <arrow/status.h>
 #include <flatbuffers/flatbuffers.h>
@@ -150,7 +151,8 @@ arrow::Result<std::shared_ptr<arrow::Buffer>> EncodeRecord(const Record& record)
   ARROW_RETURN_NOT_OK(CheckRecord(record));
   flatbuffers::FlatBufferBuilder builder;
   builder.FinishSizePrefixed(Build(record, &builder), format::StoredRecordIdentifier());
-  ARROW_ASSIGN_OR_RAISE(auto bytes, arrow::AllocateBuffer(builder.GetSize()));
+  ARROW_ASSIGN_OR_RAISE(
+      auto bytes, arrow::AllocateBuffer(builder.GetSize(), arrow::system_memory_pool()));
   std::memcpy(bytes->mutable_data(), builder.GetBufferPointer(), builder.GetSize());
   return std::shared_ptr<arrow::Buffer>(std::move(bytes));
 }
@@ -161,8 +163,9 @@ arrow::Result<Record> DecodeRecord(std::shared_ptr<arrow::Buffer> bytes) {
                                   " bytes, this one ", bytes->size());
   }
   if (!IsAligned(bytes->address(), kDescriptorAlignment)) {
-    ARROW_ASSIGN_OR_RAISE(bytes, arrow::MemoryManager::CopyBuffer(
-                                     bytes, arrow::default_cpu_memory_manager()));
+    ARROW_ASSIGN_OR_RAISE(
+        bytes, arrow::MemoryManager::CopyBuffer(
+                   bytes, arrow::CPUDevice::memory_manager(arrow::system_memory_pool())));
   }
   const auto size = CheckedCast<size_t>(bytes->size());
   if (flatbuffers::GetPrefixedSize(bytes->data()) != size - kRecordPrefixBytes ||

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include <arrow/buffer.h>
+#include <arrow/memory_pool.h>
 #include <arrow/result.h>
 #include <arrow/status.h>
 
@@ -102,7 +103,8 @@ arrow::Result<std::shared_ptr<arrow::Buffer>> CopyRecordBytes(
   }
   const uint64_t* source = segment.ControlLine(segment.layout().records + offset);
   ARROW_ASSIGN_OR_RAISE(auto bytes,
-                        arrow::AllocateBuffer(CheckedCast<int64_t>(size_bytes)));
+                        arrow::AllocateBuffer(CheckedCast<int64_t>(size_bytes),
+                                              arrow::system_memory_pool()));
   segment.control().cache()->Invalidate(source, size_bytes);
   LoadBytes(source, {bytes->mutable_data(), CheckedCast<size_t>(size_bytes)});
   return std::shared_ptr<arrow::Buffer>(std::move(bytes));
