@@ -12,6 +12,7 @@
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
+#include <exception>
 #include <memory>
 #include <string>
 #include <vector>
@@ -216,10 +217,7 @@ arrow::Status Run(const std::string& cluster, const std::vector<std::string>& so
   return Check(all);
 }
 
-}  // namespace
-}  // namespace sheaf::demo
-
-int main(int argc, char** argv) {
+int ParseAndRun(int argc, char** argv) {
   CLI::App app("Shows the main job on a running cluster of two nodes");
   std::string cluster;
   std::string read;
@@ -230,8 +228,20 @@ int main(int argc, char** argv) {
   app.add_option("--port", port, "Of the writer's Flight server");
   app.add_option("TABLE=FILE", sources);
   CLI11_PARSE(app, argc, argv);
-  const arrow::Status status = sheaf::demo::Run(cluster, sources, read, port);
+  const arrow::Status status = Run(cluster, sources, read, port);
   if (status.ok()) return 0;
   fmt::print(stderr, "demo: {}\n", status.message());
   return 1;
+}
+
+}  // namespace
+}  // namespace sheaf::demo
+
+int main(int argc, char** argv) {
+  try {
+    return sheaf::demo::ParseAndRun(argc, argv);
+  } catch (const std::exception& error) {  // of a library, such as std::bad_alloc
+    std::fprintf(stderr, "demo: %s\n", error.what());
+    return 1;
+  }
 }

@@ -83,17 +83,17 @@ class Server::Impl {
   std::optional<platform::FileLock> segment_lock_;  ///< Of its memory.
   bool has_segment_ = false;
   std::shared_ptr<region::Region> region_;
-  std::optional<NodeLines> lines_;
+  std::unique_ptr<NodeLines> lines_;
   std::unique_ptr<Home> home_;
   std::unique_ptr<directory::CatalogLeader> leader_;  ///< Null on all nodes but one.
-  std::optional<Membership> membership_;
-  std::optional<UnixTransport> transport_;
-  std::optional<CatalogClient> catalog_;
-  std::optional<Reclaimer> reclaimer_;
-  std::optional<HomeClient> homes_;
-  std::optional<Publisher> publisher_;
-  std::optional<SessionService> service_;
-  std::optional<SessionServer> sessions_;
+  std::unique_ptr<Membership> membership_;
+  std::unique_ptr<UnixTransport> transport_;
+  std::unique_ptr<CatalogClient> catalog_;
+  std::unique_ptr<Reclaimer> reclaimer_;
+  std::unique_ptr<HomeClient> homes_;
+  std::unique_ptr<Publisher> publisher_;
+  std::unique_ptr<SessionService> service_;
+  std::unique_ptr<SessionServer> sessions_;
   uint64_t backing_page_bytes_ = 0;
 };
 
@@ -145,24 +145,24 @@ arrow::Status Server::Impl::OpenSegment() {
 }
 
 arrow::Status Server::Impl::StartServices() {
-  lines_.emplace(&region_->own_segment());
+  lines_ = std::make_unique<NodeLines>(&region_->own_segment());
   const uint64_t incarnation = lines_->BeginIncarnation();
   ARROW_ASSIGN_OR_RAISE(home_, Home::Make(region_.get(), &loop_, incarnation));
   ARROW_RETURN_NOT_OK(LeadCatalog());
-  membership_.emplace(region_.get());
-  transport_.emplace(&loop_, config(), options_.node, incarnation);
-  catalog_.emplace(leader_.get(), &*transport_);
-  reclaimer_.emplace(region_.get(), home_.get(), &*transport_, &loop_);
-  homes_.emplace(region_.get(), home_.get(), &*catalog_, &*reclaimer_, &*transport_);
-  publisher_.emplace(region_.get(), home_.get(), &*catalog_, &*homes_, &loop_);
-  service_.emplace(home_.get(), &*homes_, &*publisher_, &*reclaimer_);
+  membership_ = std::make_unique<Membership>(region_.get());
+  transport_ = std::make_unique<UnixTransport>(&loop_, config(), options_.node, incarnation);
+  catalog_ = std::make_unique<CatalogClient>(leader_.get(), transport_.get());
+  reclaimer_ = std::make_unique<Reclaimer>(region_.get(), home_.get(), transport_.get(), &loop_);
+  homes_ = std::make_unique<HomeClient>(region_.get(), home_.get(), catalog_.get(), reclaimer_.get(), transport_.get());
+  publisher_ = std::make_unique<Publisher>(region_.get(), home_.get(), catalog_.get(), homes_.get(), &loop_);
+  service_ = std::make_unique<SessionService>(home_.get(), homes_.get(), publisher_.get(), reclaimer_.get());
   transport_->Serve(
       [this](NodeId from, const format::Message& message, const ReplyFn& reply) {
         OnNodeMessage(from, message, reply);
       });
-  sessions_.emplace(
+  sessions_ = std::make_unique<SessionServer>(
       config(), options_.node,
-      SessionServer::Parts{&loop_, home_.get(), &*service_, &*reclaimer_, &*transport_},
+      SessionServer::Parts{&loop_, home_.get(), service_.get(), reclaimer_.get(), transport_.get()},
       [this] { Stop(); });
   RetireLosers();
   Log(LogLevel::kInfo, "node ", options_.node.value, " of cluster '", config().name,
@@ -256,8 +256,8 @@ void Server::Impl::StopOnSignals(bool hang_up) {
 // The locks go last: whoever gets them finds nothing of ours.
 arrow::Status Server::Impl::Close() {
   if (!lock_.has_value()) return arrow::Status::OK();
-  if (sessions_.has_value()) sessions_->Close();
-  if (lines_.has_value()) lines_->SayDown();
+  if (sessions_ != nullptr) sessions_->Close();
+  if (lines_ != nullptr) lines_->SayDown();
   arrow::Status status;
   if (has_segment_) status &= region::RemoveSegment(config(), options_.node);
   if (segment_lock_.has_value()) status &= segment_lock_->Remove();

@@ -197,7 +197,7 @@ HomeDirectory::HomeDirectory(region::Segment* own_segment, HashFn hash)
 
 HomeDirectory::~HomeDirectory() = default;
 
-std::vector<std::string> HomeDirectory::problems() const { return impl_->problems_; }
+std::vector<std::string> HomeDirectory::problems() const { return impl_->problems(); }
 
 arrow::Result<ObjectId> HomeDirectory::Seal(const Record& record, uint8_t flags) {
   return impl_->Seal(record, flags);
@@ -260,7 +260,7 @@ arrow::Result<format::Slot> HomeDirectory::GetSlot(const ObjectId& id) const {
 arrow::Result<std::shared_ptr<const Record>> HomeDirectory::GetRecord(
     const ObjectId& id) const {
   ARROW_RETURN_NOT_OK(GetSlot(id));
-  return impl_->entries_[id.slot].record;
+  return impl_->entry(id.slot).record;
 }
 
 std::vector<ObjectId> HomeDirectory::ObjectsIn(LineState state) const {
@@ -272,7 +272,7 @@ std::vector<ObjectId> HomeDirectory::ObjectsIn(LineState state) const {
 std::vector<ObjectId> HomeDirectory::UnnamedOf(uint64_t creator_session) const {
   std::vector<ObjectId> ids;
   for (const uint32_t index : impl_->SlotsIn(LineState::kSealed)) {
-    const Impl::Entry& entry = impl_->entries_[index];
+    const Impl::Entry& entry = impl_->entry(index);
     if (entry.slot.flags == 0 && entry.record->creator_session == creator_session) {
       ids.push_back(impl_->IdOf(index));
     }
@@ -287,13 +287,13 @@ uint32_t HomeDirectory::num_objects() const {
 }
 
 arrow::Result<uint64_t> HomeDirectory::AllocateRecordSpace(uint64_t size_bytes) {
-  return impl_->records_.Allocate(size_bytes);
+  return impl_->records().Allocate(size_bytes);
 }
 
 void HomeDirectory::FreeRecordSpace(uint64_t offset, uint64_t size_bytes) {
-  impl_->records_.Free(offset, size_bytes);
+  impl_->records().Free(offset, size_bytes);
 }
 
-region::Segment* HomeDirectory::own_segment() const { return impl_->segment_; }
+region::Segment* HomeDirectory::own_segment() const { return impl_->segment(); }
 
 }  // namespace sheaf::directory

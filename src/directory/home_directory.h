@@ -51,11 +51,10 @@ class HomeDirectory::Impl {
     std::shared_ptr<const Record> record;  ///< Of slots in use.
   };
 
-  region::Segment* segment_;
-  HashFn hash_;
-  RecordSpace records_;
-  std::vector<Entry> entries_;  ///< [slots below the high-water mark in memory]
-  std::vector<std::string> problems_;
+  const Entry& entry(uint32_t index) const { return entries_[index]; }
+  region::Segment* segment() const { return segment_; }
+  RecordSpace& records() { return records_; }
+  const std::vector<std::string>& problems() const { return problems_; }
 
  private:
   /// How a slot is adopted.
@@ -82,6 +81,11 @@ class HomeDirectory::Impl {
   bool IsOwnGeneration(uint64_t generation) const;
   void AddProblem(uint32_t index, const std::string& what);
 
+  region::Segment* segment_;
+  HashFn hash_;
+  RecordSpace records_;
+  std::vector<Entry> entries_;  ///< [slots below the high-water mark in memory]
+  std::vector<std::string> problems_;
   uint64_t slots_allocated_ = 0;  ///< Slots whose memory is really allocated.
   std::array<std::set<uint32_t>, 7> by_state_;  ///< Index: LineState.
 };
