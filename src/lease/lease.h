@@ -87,6 +87,7 @@ class PageTable {
   /// \brief Sessions that hold pages: after a restart, those to attach again or to
   /// release.
   std::vector<uint64_t> Sessions() const;
+  std::vector<uint32_t> PagesOf(uint64_t session) const;  ///< In order.
 
  private:
   uint64_t* Word(uint32_t page) const;
