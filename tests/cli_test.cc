@@ -10,7 +10,6 @@
 #include <ios>
 #include <string>
 
-#include <arrow/buffer.h>
 #include <arrow/builder.h>
 #include <arrow/io/memory.h>
 #include <arrow/ipc/writer.h>

@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <span>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include <arrow/result.h>
@@ -120,16 +119,14 @@ arrow::Status ToStatus(const Message& reply) {
   const Outcome* outcome = reply.outcome();
   if (outcome == nullptr || outcome->code() == 0) return arrow::Status::OK();
   const std::string text = outcome->text() != nullptr ? outcome->text()->str() : "";
-  // CodeAsString knows which values are codes.  NOLINTNEXTLINE(*-EnumCastOutOfRange)
   const auto code = static_cast<arrow::StatusCode>(outcome->code());
   if (arrow::Status::CodeAsString(code).starts_with("Unknown status code")) {
     return arrow::Status::Invalid("reply with status code ", int{outcome->code()}, ": ",
                                   text);
   }
-  if (outcome->reason() == 0 || outcome->reason() > kReasonMax + 1) {
-    return {code, text};
-  }
-  return MakeStatus(code, static_cast<ErrorReason>(outcome->reason() - 1), text);
+  const uint8_t reason = outcome->reason();  // + 1
+  if (reason == 0 || reason > kReasonMax + 1) return {code, text};
+  return MakeStatus(code, static_cast<ErrorReason>(reason - 1), text);
 }
 
 }  // namespace sheaf::format

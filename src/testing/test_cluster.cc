@@ -1,9 +1,9 @@
 #include "testing/test_cluster.h"
 
+#include <signal.h>
 #include <stdlib.h>
 
 #include <chrono>
-#include <csignal>
 #include <cstdint>
 #include <cstdlib>
 #include <fstream>
