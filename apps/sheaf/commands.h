@@ -25,6 +25,8 @@ arrow::Status Up(const Global& global, const ClusterOptions& options);
 arrow::Status Down(const Global& global, bool keep);
 arrow::Status ForgetNode(const Global& global, uint32_t node);
 arrow::Status Nodes(const Global& global);
+/// Of all nodes of this host, or of the one that is chosen; their daemons must not run.
+arrow::Status Fsck(const Global& global, bool repair);
 
 struct PutArguments {
   std::string name;

@@ -119,6 +119,16 @@ void AddClusterCommands(CLI::App* app, Global* global, ClusterOptions* up,
   down->callback([=] { *command = [=] { return Down(*global, *keep); }; });
   CLI::App* nodes = app->add_subcommand("nodes", "List the nodes and what they hold");
   nodes->callback([=] { *command = [=] { return Nodes(*global); }; });
+  CLI::App* fsck = app->add_subcommand(
+      "fsck",
+      "Check every structure in the memory of a cluster that is down (down --keep), or\n"
+      "of --node K; changes nothing");
+  auto repair = std::make_shared<bool>(false);
+  fsck->add_flag(
+      "--repair", *repair,
+      "Take what is damaged out of use: those tables are gone, all others and\n"
+      "all other memory can be used again");
+  fsck->callback([=] { *command = [=] { return Fsck(*global, *repair); }; });
   CLI::App* node = app->add_subcommand("node", "Say something about one node");
   node->require_subcommand(1);
   CLI::App* forget = node->add_subcommand(

@@ -78,7 +78,15 @@ std::optional<format::Slot> FindWordZero(const format::LineWords& words, uint32_
 
 }  // namespace
 
+void HomeDirectory::Impl::DisuseDamaged() {
+  for (const uint32_t index : damaged_) {
+    Store(index, GivenUp().slot, region::Arrival::kSettled);
+  }
+  damaged_.clear();
+}
+
 void HomeDirectory::Impl::AddProblem(uint32_t index, const std::string& what) {
+  damaged_.push_back(index);
   problems_.push_back("slot " + std::to_string(segment_->id().value) + ":" +
                       std::to_string(index) + ": " + what);
 }
@@ -144,7 +152,14 @@ HomeDirectory::Impl::Adopted HomeDirectory::Impl::AdoptLine(
   const auto slot = format::OpenLine<format::Slot>(words);
   if (!slot || slot->state > static_cast<uint8_t>(LineState::kDisused)) {
     AddProblem(index, "the line is damaged");
-    return {GivenUp().slot, nullptr, /*stored=*/false};
+    Adopted lost = GivenUp();  // stored: readers and leaders need a line that can be read
+    lost.slot.flags = format::kSlotLost;
+    lost.stored = false;
+    return lost;
+  }
+  if ((slot->flags & format::kSlotLost) != 0) {
+    AddProblem(index, "the line was damaged");
+    return {*slot, nullptr};
   }
   if (slot->generation != 0 && !IsOwnGeneration(slot->generation)) {
     AddProblem(index, "generation " + std::to_string(slot->generation) +

@@ -197,6 +197,8 @@ HomeDirectory::HomeDirectory(region::Segment* own_segment, HashFn hash)
 
 HomeDirectory::~HomeDirectory() = default;
 
+void HomeDirectory::DisuseDamaged() { impl_->DisuseDamaged(); }
+
 std::vector<std::string> HomeDirectory::problems() const { return impl_->problems(); }
 
 arrow::Result<ObjectId> HomeDirectory::Seal(const Record& record, uint8_t flags) {
