@@ -11,6 +11,7 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 
+#include "client/call_points.h"
 #include "format/message.h"
 #include "platform/file.h"
 #include "platform/process.h"
@@ -48,8 +49,10 @@ arrow::Result<Reply> DaemonChannel::Call(format::Body type, const BuildBody& bod
                       "the connection to the daemon at " + path_ + " was lost before");
   }
   const uint64_t request_id = next_request_id_++;
+  PassCallPoint(type, CallStep::kBeforeRequest);
   auto reply = Exchange(request_id,
                         format::FinishRequest(&builder, request_id, type, offset), fds);
+  PassCallPoint(type, CallStep::kAfterReply);
   // A stream out of step cannot be used again.
   if (!reply.ok()) socket_ = platform::UniqueFd();
   ARROW_RETURN_NOT_OK(reply.status());
@@ -61,6 +64,7 @@ arrow::Result<Reply> DaemonChannel::Exchange(uint64_t request_id,
                                              std::span<const uint8_t> payload,
                                              std::span<const int> fds) {
   ARROW_RETURN_NOT_OK(platform::SendFrame(socket_.get(), payload, fds));
+  PassCallPoint(format::GetMessage(payload.data())->body_type(), CallStep::kAfterRequest);
   ARROW_ASSIGN_OR_RAISE(platform::Frame frame, platform::ReceiveFrame(socket_.get()));
   ARROW_ASSIGN_OR_RAISE(Reply reply, Reply::Make(std::move(frame.payload)));
   if (!reply.message().is_reply() || reply.message().request_id() != request_id) {

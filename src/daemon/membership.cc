@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <string>
 
+#include "base/fault_point.h"
 #include "daemon/log.h"
 #include "format/layout.h"
 #include "region/control_line.h"
@@ -34,10 +35,12 @@ void Membership::Admit(NodeId node) {
   const auto line = region::ReadIncarnation(*region_->segment({node.value}));
   if (!line.ok() || line->incarnation == 0) return;  // Not up yet.
   region::Segment& own = region_->own_segment();
+  PassFaultPoint("daemon.admit.before-word");
   region::StoreControlWord(
       &own,
       own.ControlLine(own.layout().admit + uint64_t{node.value} * format::kLineBytes),
       line->incarnation);
+  PassFaultPoint("daemon.admit.after-word");
   admitted_[node.value] = line->incarnation;
   Log(LogLevel::kInfo, "node ", node.value, " admitted with incarnation ",
       line->incarnation);

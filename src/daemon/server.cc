@@ -17,6 +17,7 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 
+#include "base/fault_point.h"
 #include "daemon/catalog_client.h"
 #include "daemon/event_loop.h"
 #include "daemon/home.h"
@@ -103,11 +104,14 @@ arrow::Status Server::Impl::Start() {
     return arrow::Status::Invalid("node ", options_.node.value,
                                   " of a cluster with nodes 0 to ", config().nodes - 1);
   }
+  PassFaultPoint("daemon.start.before-lock");
   ARROW_RETURN_NOT_OK(Lock());
+  PassFaultPoint("daemon.start.after-lock");
   ARROW_RETURN_NOT_OK(OpenSegment());
   ARROW_RETURN_NOT_OK(StartServices());
   StartTimers();
   PublishStatistics();
+  PassFaultPoint("daemon.start.before-listen");
   return sessions_->Listen();
 }
 
@@ -137,6 +141,7 @@ arrow::Status Server::Impl::OpenSegment() {
   }
   ARROW_RETURN_NOT_OK(region::FormatSegment(config(), node));
   has_segment_ = true;
+  PassFaultPoint("daemon.start.after-format");
   ARROW_ASSIGN_OR_RAISE(
       region_, region::Region::Attach(config(), {.node = node,
                                                  .role = region::Role::kDaemon,
@@ -146,8 +151,11 @@ arrow::Status Server::Impl::OpenSegment() {
 
 arrow::Status Server::Impl::StartServices() {
   lines_ = std::make_unique<NodeLines>(&region_->own_segment());
+  PassFaultPoint("daemon.start.before-incarnation");
   const uint64_t incarnation = lines_->BeginIncarnation();
+  PassFaultPoint("daemon.start.after-incarnation");
   ARROW_ASSIGN_OR_RAISE(home_, Home::Make(region_.get(), &loop_, incarnation));
+  PassFaultPoint("daemon.start.after-home");
   ARROW_RETURN_NOT_OK(LeadCatalog());
   membership_ = std::make_unique<Membership>(region_.get());
   transport_ = std::make_unique<UnixTransport>(&loop_, config(), options_.node, incarnation);
@@ -257,9 +265,12 @@ void Server::Impl::StopOnSignals(bool hang_up) {
 arrow::Status Server::Impl::Close() {
   if (!lock_.has_value()) return arrow::Status::OK();
   if (sessions_ != nullptr) sessions_->Close();
+  PassFaultPoint("daemon.stop.before-down");
   if (lines_ != nullptr) lines_->SayDown();
+  PassFaultPoint("daemon.stop.after-down");
   arrow::Status status;
   if (has_segment_) status &= region::RemoveSegment(config(), options_.node);
+  PassFaultPoint("daemon.stop.after-remove");
   if (segment_lock_.has_value()) status &= segment_lock_->Remove();
   segment_lock_.reset();
   status &= lock_->Remove();

@@ -15,6 +15,7 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 
+#include "base/fault_point.h"
 #include "daemon/connection.h"
 #include "daemon/event_loop.h"
 #include "daemon/home.h"
@@ -71,6 +72,7 @@ arrow::Status SessionServer::Listen() {
   ARROW_ASSIGN_OR_RAISE(listener_, platform::ListenUnix(config_.socket_path(node_)));
   listener_watch_ = parts_.loop->Watch(listener_.get());
   AwaitGuests();
+  PassFaultPoint("daemon.start.after-listen");
   return arrow::Status::OK();
 }
 

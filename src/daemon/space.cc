@@ -8,6 +8,7 @@
 #include <arrow/status.h>
 
 #include "alloc/range.h"
+#include "base/fault_point.h"
 #include "daemon/grant_table.h"
 #include "format/layout.h"
 #include "platform/cache.h"
@@ -31,6 +32,7 @@ arrow::Result<Granted> Space::Grant(uint64_t session, uint64_t size_bytes) {
     ranges_.Return(grant);
     return id.status();
   }
+  PassFaultPoint("daemon.grant.after-line");
   of_session_[session].insert(grant);
   return Granted{*id, extent};
 }
@@ -38,6 +40,7 @@ arrow::Result<Granted> Space::Grant(uint64_t session, uint64_t size_bytes) {
 arrow::Result<GrantId> Space::Record(uint32_t grant, uint64_t session,
                                      const alloc::Range& extent) {
   ARROW_RETURN_NOT_OK(warm_.Warm(extent));
+  PassFaultPoint("daemon.grant.before-line");
   GrantOwner owner = node_;
   owner.session = session;
   return grants_.Own(grant, owner, extent);
@@ -54,9 +57,12 @@ arrow::Status Space::Return(uint64_t session, const GrantId& id) {
     return arrow::Status::Invalid("grant ", id.grant, " belongs to session ",
                                   entry.owner.session, ", not to ", session);
   }
+  PassFaultPoint("daemon.return.before-line");
   ARROW_RETURN_NOT_OK(
       grants_.Free(id));  // in memory before the extent can be granted again
+  PassFaultPoint("daemon.return.after-line");
   ranges_.Return(id.grant);
+  PassFaultPoint("daemon.return.after-extent");
   const auto held = of_session_.find(session);
   held->second.erase(id.grant);
   if (held->second.empty()) of_session_.erase(held);
@@ -69,6 +75,7 @@ arrow::Status Space::ReturnAll(uint64_t session) {
   const std::set<uint32_t> grants = held->second;
   for (const uint32_t grant : grants) {
     SettleOpenRanges(grant);
+    PassFaultPoint("daemon.session-end.after-settle");
     ARROW_RETURN_NOT_OK(Return(session, {grant, grants_.Get(grant).generation}));
   }
   return arrow::Status::OK();
