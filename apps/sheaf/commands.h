@@ -22,7 +22,7 @@ struct Global {
 };
 
 arrow::Status Up(const Global& global, const ClusterOptions& options);
-arrow::Status Down(const Global& global);
+arrow::Status Down(const Global& global, bool keep);
 arrow::Status Nodes(const Global& global);
 
 struct PutArguments {

@@ -113,7 +113,10 @@ void AddClusterCommands(CLI::App* app, Global* global, ClusterOptions* up,
   });
   CLI::App* down =
       app->add_subcommand("down", "End the cluster; its memory and tables are gone");
-  down->callback([=] { *command = [=] { return Down(*global); }; });
+  auto keep = std::make_shared<bool>(false);
+  down->add_flag("--keep", *keep,
+                 "Leave memory and tables as they are for the next `sheaf up`");
+  down->callback([=] { *command = [=] { return Down(*global, *keep); }; });
   CLI::App* nodes = app->add_subcommand("nodes", "List the nodes and what they hold");
   nodes->callback([=] { *command = [=] { return Nodes(*global); }; });
 }

@@ -11,9 +11,9 @@ namespace sheaf {
 /// In the order in which a session meets them, by kind of step.
 inline constexpr auto kClientFaultPoints = std::to_array<FaultPointInfo>({
     // The session's messages to its daemon (client/call_points.h).
-    {"client.hello.before-request", "Connected; the greeting is not sent."},
+    {"client.hello.before-request", "Locked; the greeting is not sent."},
     {"client.hello.after-request", "The greeting is sent, the welcome not read."},
-    {"client.hello.after-reply", "Welcomed; the session's lock is not taken."},
+    {"client.hello.after-reply", "Welcomed; no lease page is noted."},
     {"client.lease-page.before-request", "All cells are taken; no page is asked for."},
     {"client.lease-page.after-request", "A lease page is asked for, no answer read."},
     {"client.lease-page.after-reply", "A lease page is ours; no cell of it is used."},
@@ -36,7 +36,8 @@ inline constexpr auto kClientFaultPoints = std::to_array<FaultPointInfo>({
     {"client.goodbye.after-request", "The goodbye is sent, no answer read."},
     {"client.goodbye.after-reply", "The session has ended; its memory is mapped still."},
     // What the session writes itself.
-    {"client.hello.after-lock", "The session's lock is held; no lease page is noted."},
+    {"client.hello.before-lock", "Connected; there is no lock of the session (D1)."},
+    {"client.hello.after-lock", "The session's lock is held; no daemon knows of it."},
     {"client.grant.after-writable", "An extent is writable, not invalidated (P2)."},
     {"client.grant.after-invalidate", "An extent is invalidated; the pool has it not."},
     {"client.build.before-copy", "Before each run of private bytes is copied."},

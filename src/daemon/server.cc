@@ -35,8 +35,10 @@
 #include "directory/directory.h"
 #include "format/message.h"
 #include "platform/file.h"
+#include "platform/process.h"
 #include "platform/shared_word.h"
 #include "region/cluster_config.h"
+#include "region/control_line.h"
 #include "region/region.h"
 #include "sheaf/types.h"
 
@@ -82,7 +84,6 @@ class Server::Impl {
   EventLoop loop_;
   std::optional<platform::FileLock> lock_;          ///< Of the node's sockets and logs.
   std::optional<platform::FileLock> segment_lock_;  ///< Of its memory.
-  bool has_segment_ = false;
   std::shared_ptr<region::Region> region_;
   std::unique_ptr<NodeLines> lines_;
   std::unique_ptr<Home> home_;
@@ -130,18 +131,17 @@ arrow::Status Server::Impl::Lock() {
 
 arrow::Status Server::Impl::OpenSegment() {
   const NodeId node = options_.node;
-  std::error_code ignored;
-  if (std::filesystem::exists(config().segment_folder({node.value}), ignored)) {
-    Log(LogLevel::kWarning, "taking over the segment that a crash left in ",
+  ARROW_ASSIGN_OR_RAISE(const auto origin, region::PrepareSegment(config(), node));
+  if (origin == region::SegmentOrigin::kKept) {
+    Log(LogLevel::kInfo, "going on with what is in ",
         config().segment_folder({node.value}));
   }
+  std::error_code ignored;
   if (std::filesystem::exists(config().socket_path(node), ignored)) {
     Log(LogLevel::kWarning, "taking over the socket that a crash left at ",
         config().socket_path(node));
   }
-  ARROW_RETURN_NOT_OK(region::FormatSegment(config(), node));
-  has_segment_ = true;
-  PassFaultPoint("daemon.start.after-format");
+  PassFaultPoint("daemon.start.after-prepare");
   ARROW_ASSIGN_OR_RAISE(
       region_, region::Region::Attach(config(), {.node = node,
                                                  .role = region::Role::kDaemon,
@@ -152,37 +152,52 @@ arrow::Status Server::Impl::OpenSegment() {
 arrow::Status Server::Impl::StartServices() {
   lines_ = std::make_unique<NodeLines>(&region_->own_segment());
   PassFaultPoint("daemon.start.before-incarnation");
-  const uint64_t incarnation = lines_->BeginIncarnation();
+  const HomeLife life = lines_->BeginLife(platform::BootNumber());
   PassFaultPoint("daemon.start.after-incarnation");
-  ARROW_ASSIGN_OR_RAISE(home_, Home::Make(region_.get(), &loop_, incarnation));
+  ARROW_ASSIGN_OR_RAISE(home_, Home::Make(region_.get(), &loop_, life));
+  for (const std::string& problem : home_->problems()) {
+    Log(LogLevel::kWarning, "damaged: ", problem);
+  }
   PassFaultPoint("daemon.start.after-home");
   ARROW_RETURN_NOT_OK(LeadCatalog());
   membership_ = std::make_unique<Membership>(region_.get());
-  transport_ = std::make_unique<UnixTransport>(&loop_, config(), options_.node, incarnation);
+  transport_ =
+      std::make_unique<UnixTransport>(&loop_, config(), options_.node, life.incarnation);
   catalog_ = std::make_unique<CatalogClient>(leader_.get(), transport_.get());
-  reclaimer_ = std::make_unique<Reclaimer>(region_.get(), home_.get(), transport_.get(), &loop_);
-  homes_ = std::make_unique<HomeClient>(region_.get(), home_.get(), catalog_.get(), reclaimer_.get(), transport_.get());
-  publisher_ = std::make_unique<Publisher>(region_.get(), home_.get(), catalog_.get(), homes_.get(), &loop_);
-  service_ = std::make_unique<SessionService>(home_.get(), homes_.get(), publisher_.get(), reclaimer_.get());
+  reclaimer_ =
+      std::make_unique<Reclaimer>(region_.get(), home_.get(), transport_.get(), &loop_);
+  homes_ = std::make_unique<HomeClient>(region_.get(), home_.get(), catalog_.get(),
+                                        reclaimer_.get(), transport_.get());
+  publisher_ = std::make_unique<Publisher>(region_.get(), home_.get(), catalog_.get(),
+                                           homes_.get(), &loop_);
+  service_ = std::make_unique<SessionService>(home_.get(), homes_.get(), publisher_.get(),
+                                              reclaimer_.get());
   transport_->Serve(
       [this](NodeId from, const format::Message& message, const ReplyFn& reply) {
         OnNodeMessage(from, message, reply);
       });
   sessions_ = std::make_unique<SessionServer>(
       config(), options_.node,
-      SessionServer::Parts{&loop_, home_.get(), service_.get(), reclaimer_.get(), transport_.get()},
+      SessionServer::Parts{&loop_, home_.get(), service_.get(), reclaimer_.get(),
+                           transport_.get()},
       [this] { Stop(); });
   RetireLosers();
+  PassFaultPoint("daemon.start.before-recover");
+  publisher_->Recover();
+  PassFaultPoint("daemon.start.after-recover");
   Log(LogLevel::kInfo, "node ", options_.node.value, " of cluster '", config().name,
-      "' is up, incarnation ", incarnation);
+      "' is up, incarnation ", life.incarnation);
   return arrow::Status::OK();
 }
 
 arrow::Status Server::Impl::LeadCatalog() {
   if (options_.node != kLeaderNode) return arrow::Status::OK();
   ARROW_RETURN_NOT_OK(region_->AttachMissing());
+  ARROW_ASSIGN_OR_RAISE(
+      const uint32_t epoch,
+      directory::NextEpoch(region::SegmentsOf(*region_), options_.node));
   ARROW_ASSIGN_OR_RAISE(leader_, directory::CatalogLeader::Claim(
-                                     region_.get(), &home_->directory(), kLeaderEpoch));
+                                     region_.get(), &home_->directory(), epoch));
   for (const std::string& problem : leader_->problems()) {
     Log(LogLevel::kWarning, "the catalog leaves out: ", problem);
   }
@@ -269,10 +284,9 @@ arrow::Status Server::Impl::Close() {
   if (lines_ != nullptr) lines_->SayDown();
   PassFaultPoint("daemon.stop.after-down");
   arrow::Status status;
-  if (has_segment_) status &= region::RemoveSegment(config(), options_.node);
-  PassFaultPoint("daemon.stop.after-remove");
   if (segment_lock_.has_value()) status &= segment_lock_->Remove();
   segment_lock_.reset();
+  PassFaultPoint("daemon.stop.after-unlock");
   status &= lock_->Remove();
   lock_.reset();
   return status;

@@ -228,16 +228,20 @@ TEST_F(ServerTest, GreetingsThatDoNotFitAreRefused) {
 TEST_F(ServerTest, GreetingsOfAnyLengthAreRefused) {
   const auto greet = [&](size_t program_size) {
     RawClient client(config_, 0);
+    const std::string lock_name = std::to_string(program_size) + ".lock";
+    const auto lock =
+        platform::FileLock::Acquire(config_.session_lock_folder({0}) + "/" + lock_name)
+            .ValueOrDie();
     const auto pidfd = platform::OpenPidFd(platform::CurrentProcessId()).ValueOrDie();
     const int fds[] = {pidfd.get()};
     return client
         .Call(
             Body::Hello,
             [&](auto& builder) {
-              return format::CreateHelloDirect(builder, format::kMessageVersion,
-                                               config_.cluster_id,
-                                               platform::CurrentProcessId(),
-                                               std::string(program_size, 'x').c_str())
+              return format::CreateHelloDirect(
+                         builder, format::kMessageVersion, config_.cluster_id,
+                         platform::CurrentProcessId(),
+                         std::string(program_size, 'x').c_str(), lock_name.c_str())
                   .Union();
             },
             fds)
@@ -373,8 +377,8 @@ TEST_F(ServerTest, PeersAreCheckedToo) {
 
 TEST_F(ServerTest, ARepeatedRequestIsDoneOnce) {
   auto client = Connect(0);
-  const auto request = client->Build(Body::GrantRequest, [](auto& builder) {
-    return format::CreateGrantRequest(builder, 4096).Union();
+  const auto request = client->Build(Body::LeasePageRequest, [](auto& builder) {
+    return format::CreateLeasePageRequest(builder).Union();
   });
   ASSERT_OK_AND_ASSIGN(const RawReply first, client->Exchange(request));
   ASSERT_OK_AND_ASSIGN(const RawReply second, client->Exchange(request));
@@ -422,7 +426,7 @@ TEST_F(ServerTest, ASecondDaemonOfANodeIsRefused) {
   ExpectAlive(0);
 }
 
-TEST_F(ServerTest, AShutdownRequestRemovesEverything) {
+TEST_F(ServerTest, AShutdownRequestLeavesTheMemoryAndNothingElse) {
   RawClient client(config_, 1);
   ASSERT_OK(client.Call(Body::ShutdownRequest, [](auto& builder) {
     return format::CreateShutdownRequest(builder).Union();
@@ -430,7 +434,7 @@ TEST_F(ServerTest, AShutdownRequestRemovesEverything) {
   ASSERT_OK(servers_[1]->Join());
   EXPECT_FALSE(std::filesystem::exists(config_.socket_path({1})));
   EXPECT_FALSE(std::filesystem::exists(config_.lock_path({1})));
-  EXPECT_FALSE(std::filesystem::exists(config_.segment_folder({1})));
+  EXPECT_TRUE(std::filesystem::exists(config_.segment_folder({1})));
   EXPECT_EQ(region::ReadIncarnation(*region_->segment({1})).ValueOrDie().state,
             static_cast<uint32_t>(format::NodeState::kDown));
   ExpectAlive(0);

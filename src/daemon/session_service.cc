@@ -21,6 +21,7 @@
 #include "daemon/space.h"
 #include "daemon/transport.h"
 #include "format/message.h"
+#include "sheaf/status.h"
 
 namespace sheaf::daemon {
 namespace {
@@ -44,7 +45,8 @@ arrow::Result<std::shared_ptr<arrow::Buffer>> CopyBytes(
 }
 
 arrow::Result<Publisher::Request> ReadSealRequest(uint64_t session,
-                                                  const format::SealRequest& body) {
+                                                  const format::Message& message) {
+  const auto& body = *message.body_as<format::SealRequest>();
   if (body.descriptor() == nullptr || body.descriptor()->size() == 0) {
     return arrow::Status::Invalid("seal request without a descriptor");
   }
@@ -57,6 +59,8 @@ arrow::Result<Publisher::Request> ReadSealRequest(uint64_t session,
   }
   Publisher::Request request;
   request.session = session;
+  request.input.request = message.request_id();
+  request.is_repeated = message.is_repeated();
   request.replace = body.replace();
   request.expected_version = body.expected_version();
   request.input.keep = body.keep();
@@ -101,17 +105,16 @@ arrow::Status SessionService::Handle(uint64_t session, const format::Message& me
       Grant(session, id, message.body_as<format::GrantRequest>()->size_bytes(), reply);
       break;
     case Body::ReturnRequest:
-      reply(format::MakeOutcomeReply(
-          id, Return(session, *message.body_as<format::ReturnRequest>())));
+      reply(format::MakeOutcomeReply(id, Return(session, message)));
       break;
     case Body::LeasePageRequest:
       AddLeasePage(session, id, reply);
       break;
     case Body::SealRequest:
-      Seal(session, id, *message.body_as<format::SealRequest>(), reply);
+      Seal(session, message, reply);
       break;
     case Body::RetireRequest:
-      Retire(id, *message.body_as<format::RetireRequest>(), reply);
+      Retire(message, reply);
       break;
     case Body::KeepRequest:
       Keep(id, *message.body_as<format::KeepRequest>(), reply);
@@ -137,12 +140,14 @@ void SessionService::Grant(uint64_t session, uint64_t id, uint64_t size_bytes,
       [this, session, size_bytes, answer] { answer(home_->Grant(session, size_bytes)); });
 }
 
-arrow::Status SessionService::Return(uint64_t session,
-                                     const format::ReturnRequest& body) {
+arrow::Status SessionService::Return(uint64_t session, const format::Message& message) {
+  const auto& body = *message.body_as<format::ReturnRequest>();
   if (body.grants() == nullptr) return arrow::Status::Invalid("return of no grants");
   arrow::Status status;
   for (const format::GrantKey* key : *body.grants()) {
-    status &= home_->Return(session, {key->grant(), key->generation()});
+    const arrow::Status returned =
+        home_->Return(session, {key->grant(), key->generation()});
+    if (!message.is_repeated() || !IsStaleGeneration(returned)) status &= returned;
   }
   return status;
 }
@@ -155,9 +160,10 @@ void SessionService::AddLeasePage(uint64_t session, uint64_t id, const ReplyFn& 
   reply(format::FinishReply(&builder, id, Body::LeasePageReply, body.Union()));
 }
 
-void SessionService::Seal(uint64_t session, uint64_t id, const format::SealRequest& body,
+void SessionService::Seal(uint64_t session, const format::Message& message,
                           const ReplyFn& reply) {
-  const auto request = ReadSealRequest(session, body);
+  const uint64_t id = message.request_id();
+  const auto request = ReadSealRequest(session, message);
   if (!request.ok()) return reply(format::MakeOutcomeReply(id, request.status()));
   publisher_->Publish(
       *request, [id, reply](const arrow::Result<Publisher::Published>& published) {
@@ -166,17 +172,20 @@ void SessionService::Seal(uint64_t session, uint64_t id, const format::SealReque
       });
 }
 
-void SessionService::Retire(uint64_t id, const format::RetireRequest& body,
-                            const ReplyFn& reply) {
+void SessionService::Retire(const format::Message& message, const ReplyFn& reply) {
+  const uint64_t id = message.request_id();
+  const auto& body = *message.body_as<format::RetireRequest>();
   if (body.object() == nullptr) {
     return reply(
         format::MakeOutcomeReply(id, arrow::Status::Invalid("retire of nothing")));
   }
-  homes_->Retire(format::FromKey(*body.object()),
-                 body.name() != nullptr ? body.name()->str() : "",
-                 [id, reply](const arrow::Status& status) {
-                   reply(format::MakeOutcomeReply(id, status));
-                 });
+  homes_->Retire(
+      format::FromKey(*body.object()), body.name() != nullptr ? body.name()->str() : "",
+      [id, reply, is_repeated = message.is_repeated()](const arrow::Status& status) {
+        // The first time it was done, by a daemon that died before its reply.
+        const bool is_done = is_repeated && IsStaleGeneration(status);
+        reply(format::MakeOutcomeReply(id, is_done ? arrow::Status::OK() : status));
+      });
 }
 
 void SessionService::Keep(uint64_t id, const format::KeepRequest& body,

@@ -58,6 +58,13 @@ struct TestNode {
   std::unique_ptr<Home> home;
 
   Home* operator->() const { return home.get(); }
+
+  /// \brief Begin a life of the home; with a former one whose daemon died, the next.
+  void Begin(const Scheduler* clock, uint64_t boot = 1) {
+    home.reset();
+    const HomeLife life = NodeLines(&region->own_segment()).BeginLife(boot);
+    home = Home::Make(region.get(), clock, life).ValueOrDie();
+  }
 };
 
 /// \brief All nodes of `config`, each with its own view of the region.
@@ -71,9 +78,7 @@ inline std::vector<TestNode> MakeNodes(const region::ClusterConfig& config,
   for (uint32_t k = 0; k < config.nodes; ++k) {
     nodes[k].region =
         region::Region::Attach(config, {{k}, region::Role::kDaemon, true}).ValueOrDie();
-    const uint64_t incarnation =
-        NodeLines(&nodes[k].region->own_segment()).BeginIncarnation();
-    nodes[k].home = Home::Make(nodes[k].region.get(), clock, incarnation).ValueOrDie();
+    nodes[k].Begin(clock);
   }
   return nodes;
 }

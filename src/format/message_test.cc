@@ -1,5 +1,6 @@
 #include "format/message.h"
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>

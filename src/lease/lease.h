@@ -46,7 +46,7 @@ class CellTable {
   /// `pages` are active pages of this session, all of their cells clear. `settle_class`
   /// is the cluster's; the default is right for every class, but waits D in each `Write`
   /// of class C.
-  CellTable(region::Segment* own_segment, std::vector<uint32_t> pages,
+  CellTable(region::Segment* own_segment, const std::vector<uint32_t>& pages,
             MorePagesFn more_pages,
             platform::SettleClass settle_class = platform::SettleClass::kOrdered);
 
@@ -87,6 +87,7 @@ class PageTable {
   /// \brief Sessions that hold pages: after a restart, those to attach again or to
   /// release.
   std::vector<uint64_t> Sessions() const;
+  std::vector<uint32_t> PagesOf(uint64_t session) const;  ///< In order.
 
  private:
   uint64_t* Word(uint32_t page) const;

@@ -171,6 +171,10 @@ std::string ClusterConfig::log_path(NodeId node) const {
   return runtime_folder + "/node" + std::to_string(node.value) + ".log";
 }
 
+std::string ClusterConfig::session_lock_folder(NodeId node) const {
+  return runtime_folder + "/node" + std::to_string(node.value) + ".sessions";
+}
+
 void ClusterConfig::ApplyDefaults() {
   if (runtime_folder.empty()) runtime_folder = RuntimeRoot() + "/" + name;
   if (memory_folder.empty() && backend != Backend::kFile) {
@@ -308,6 +312,10 @@ std::string RuntimeRoot() {
 
 std::string ClusterFilePath(const std::string& name) {
   return RuntimeRoot() + "/" + name + "/cluster.toml";
+}
+
+std::string KeptClusterFilePath(const ClusterConfig& config) {
+  return config.memory_folder + "/.sheaf-cluster.toml";
 }
 
 }  // namespace sheaf::region

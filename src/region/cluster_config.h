@@ -65,6 +65,7 @@ struct ClusterConfig {
   std::string socket_path(NodeId node) const;
   std::string lock_path(NodeId node) const;
   std::string log_path(NodeId node) const;
+  std::string session_lock_folder(NodeId node) const;
 
   /// \brief Fill in what follows from the rest: empty folders from the name, coherence
   /// and settle class of the simulator. FromToml and Region do it; idempotent.
@@ -116,5 +117,7 @@ arrow::Status CheckClusterName(const std::string& name);
 /// \brief Path of the cluster file of cluster `name` on this host:
 /// `<root>/<name>/cluster.toml`.
 std::string ClusterFilePath(const std::string& name);
+/// \brief Path of the copy that lies beside the cluster's memory.
+std::string KeptClusterFilePath(const ClusterConfig& config);
 
 }  // namespace sheaf::region

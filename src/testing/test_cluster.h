@@ -8,6 +8,7 @@
 
 #include <arrow/result.h>
 
+#include "sheaf/cluster.h"
 #include "sheaf/store.h"
 
 namespace sheaf::testing {
@@ -37,10 +38,15 @@ class TestCluster {
   }  ///< Temporary; for the test's files.
   arrow::Result<std::shared_ptr<Store>> Connect(uint32_t node,
                                                 bool relocate = false) const;
+  /// \brief SIGKILL; returns when the process is gone.
+  arrow::Status KillDaemon(uint32_t node) const;
+  /// \brief Start the daemons that do not run.
+  arrow::Status StartMissing() const;
 
  private:
   TestCluster(std::string name, std::string folder)
       : name_(std::move(name)), folder_(std::move(folder)) {}
+  ClusterOptions start_;
   std::string name_;
   std::string folder_;
 };
