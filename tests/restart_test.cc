@@ -2,7 +2,8 @@
 // survive, readers read through the gap, sessions go on, and what died meanwhile leaves
 // nothing.
 
-#include <atomic>
+#include <signal.h>
+
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -45,8 +46,8 @@ std::string AnswerAsHolder(const std::string& request) {
   const size_t space = request.find(' ');
   const std::string verb = request.substr(0, space);
   const std::string rest = space == std::string::npos ? "" : request.substr(space + 1);
-  if (verb == "connect") {
-    auto connected = Store::Connect({rest, 0});
+  if (verb.starts_with("connect")) {
+    auto connected = Store::Connect({rest, verb == "connect1" ? 1U : 0U});
     if (connected.ok()) *store = *connected;
     return connected.status().ToString();
   }
@@ -73,7 +74,8 @@ class Restart : public ::testing::TestWithParam<const char*> {
     TestClusterOptions options;
     options.config_toml = std::string(
                               "segment_size = \"64MiB\"\nslots_max = 4096\n"
-                              "records_size = \"16MiB\"\n") +
+                              "records_size = \"16MiB\"\nheartbeat_ms = 10\n"
+                              "suspect_after_ms = 200\nsuspect_samples = 4\n") +
                           GetParam();
     options.daemon_path = SHEAFD_BINARY;
     ASSERT_OK_AND_ASSIGN(cluster_, TestCluster::Start(options));
@@ -96,9 +98,80 @@ class Restart : public ::testing::TestWithParam<const char*> {
     ASSERT_OK(cluster_->StartMissing());
   }
 
+  // As node 0 sees it.
+  void AwaitState(const std::shared_ptr<Store>& store, uint32_t node,
+                  const std::string& state) {
+    EXPECT_TRUE(Eventually([&] {
+      return store->Nodes().ValueOrDie()[node].state == state;
+    })) << store->Nodes().ValueOrDie()[node].state;
+  }
+
   std::unique_ptr<TestCluster> cluster_;
   std::vector<uint64_t> free_at_start_;
 };
+
+/// Policy strict: what the readers of a silent node hold stays, until it is back.
+TEST_P(Restart, ReadersOfAPausedNodeReadTheRightBytesAndItComesBack) {
+  const auto source = MakeTable(50'000, 7);
+  const auto other = MakeTable(50'000, 8);
+  {
+    ASSERT_OK_AND_ASSIGN(auto writer, cluster_->Connect(0));
+    ASSERT_OK_AND_ASSIGN(auto reader, cluster_->Connect(1));
+    ASSERT_OK(writer->Put("t", *source));
+    ASSERT_OK_AND_ASSIGN(auto held, reader->Get("t"));
+    ASSERT_OK(cluster_->SignalDaemon(1, SIGSTOP));
+    AwaitState(writer, 1, "withdrawn");
+    ASSERT_OK(reader->Get("t"));  // it has that
+    ASSERT_OK(writer->Put("w", *source));
+    EXPECT_TRUE(IsNodeLost(reader->Get("w").status()));  // F7
+    ASSERT_OK(writer->Remove("w"));
+    ASSERT_OK(writer->Remove("t"));
+    // Memory is written anew as often as there is any: never what is held.
+    for (int i = 0; i < 8; ++i) {
+      ASSERT_OK_AND_ASSIGN(const auto unnamed, writer->Share(*other));
+      ASSERT_OK(writer->Drop(unnamed.handle));
+    }
+    EXPECT_TRUE(held->Equals(*source));
+    EXPECT_TRUE(writer->ForgetNode(0).IsInvalid());
+    ASSERT_OK(cluster_->SignalDaemon(1, SIGCONT));
+    AwaitState(writer, 1, "up");
+    EXPECT_EQ(writer->Nodes().ValueOrDie()[1].incarnation, 2U);
+    EXPECT_TRUE(held->Equals(*source));
+    ASSERT_OK(writer->Put("u", *source));
+    ASSERT_OK_AND_ASSIGN(auto opened, reader->Get("u"));
+    EXPECT_TRUE(opened->Equals(*source));
+    ASSERT_OK(reader->Put("v", *source));  // its home is node 1, its leader node 0
+    ASSERT_OK(reader->Remove("u"));
+    ASSERT_OK(reader->Remove("v"));
+  }
+  ExpectAllBack();
+}
+
+/// All processes of a node at once; then an operator who says that it is off.
+TEST_P(Restart, WhatADeadNodeReadComesBackWhenItIsForgotten) {
+  ASSERT_OK_AND_ASSIGN(auto peer, Peer::Start({}));
+  ASSERT_EQ(peer->Ask("connect1 " + cluster_->name()).ValueOrDie(), "OK");
+  {
+    ASSERT_OK_AND_ASSIGN(auto writer, cluster_->Connect(0));
+    ASSERT_OK(writer->Put("t", *MakeTable(50'000, 7)));
+    ASSERT_EQ(peer->Ask("hold t").ValueOrDie(), "OK");
+    EXPECT_TRUE(writer->ForgetNode(1).IsInvalid());  // it lives
+    ASSERT_OK(cluster_->SignalDaemon(1, SIGSTOP));
+    peer->Kill();
+    ASSERT_OK(cluster_->KillDaemon(1));
+    ASSERT_OK(writer->Remove("t"));
+    AwaitState(writer, 1, "withdrawn");
+    ASSERT_OK(writer->ForgetNode(1));
+    AwaitState(writer, 1, "off");
+  }
+  EXPECT_TRUE(Eventually([&] { return Free(0) == free_at_start_[0]; }));
+  ASSERT_OK(cluster_->StartMissing());
+  ASSERT_OK_AND_ASSIGN(auto writer, cluster_->Connect(0));
+  AwaitState(writer, 1, "up");
+  ASSERT_OK(cluster_->Connect(1));
+  writer.reset();
+  ExpectAllBack();
+}
 
 TEST_P(Restart, ReadersReadThroughTheGapAndSessionsGoOn) {
   const auto source = MakeTable(50'000, 7);

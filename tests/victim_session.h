@@ -37,7 +37,8 @@ inline arrow::Result<Handle> HandleOf(const TableInfo& info) {
 
 /// \brief All steps of a session: it leases more than its first pages hold and tables of
 /// both homes, puts (copied, built in place, unnamed, replacing), keeps and drops, keeps
-/// slices of what is removed, meets an object that is gone, and closes. Invalid if
+/// slices of what is removed, meets an object that is gone, asks
+/// for what is refused, and closes. Invalid if
 /// anything is not as it should be.
 class VictimSession {
  public:
@@ -62,6 +63,8 @@ class VictimSession {
     ARROW_RETURN_NOT_OK(store_->Put(kLeft, *SeededTable(4, 900)).status());
     ARROW_RETURN_NOT_OK(store_->Share(*SeededTable(5, 300)).status());
     ARROW_RETURN_NOT_OK(CheckSlices());
+    const arrow::Status refused = store_->ForgetNode(store_->node());
+    if (!refused.IsInvalid()) return arrow::Status::Invalid("forgot its own node");
     slices_.clear();
     many_.clear();
     store_.reset();

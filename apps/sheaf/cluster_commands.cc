@@ -147,6 +147,8 @@ arrow::Status Nodes(const Global& global) {
   }
   TextTable table({{"NODE", Align::kRight},
                    {"STATE"},
+                   {"LIFE", Align::kRight},
+                   {"HEARTBEAT", Align::kRight},
                    {"BACKEND"},
                    {"COHERENCE"},
                    {"PAGE", Align::kRight},
@@ -156,12 +158,29 @@ arrow::Status Nodes(const Global& global) {
                    {"TABLES", Align::kRight},
                    {"SESSIONS", Align::kRight}});
   for (const NodeInfo& node : nodes) {
-    table.AddRow({std::to_string(node.id), node.state, node.backend, node.coherence,
-                  HumanBytes(node.page_bytes), HumanBytes(node.size_bytes),
-                  HumanBytes(node.used_bytes), HumanBytes(node.free_bytes),
-                  std::to_string(node.objects), std::to_string(node.sessions)});
+    const std::string heartbeat =
+        node.heartbeat_age_ms
+            ? fmt::format("{:.1f} s ago",
+                          static_cast<double>(*node.heartbeat_age_ms) / 1e3)
+            : "";
+    table.AddRow({std::to_string(node.id), node.state, std::to_string(node.incarnation),
+                  heartbeat, node.backend, node.coherence, HumanBytes(node.page_bytes),
+                  HumanBytes(node.size_bytes), HumanBytes(node.used_bytes),
+                  HumanBytes(node.free_bytes), std::to_string(node.objects),
+                  std::to_string(node.sessions)});
   }
   PrintText(table.ToString());
+  return arrow::Status::OK();
+}
+
+arrow::Status ForgetNode(const Global& global, uint32_t node) {
+  ARROW_ASSIGN_OR_RAISE(auto store, Store::Connect({global.cluster, global.node}));
+  ARROW_RETURN_NOT_OK(store->ForgetNode(node));
+  if (global.json) {
+    PrintJson({{"node", node}, {"state", "off"}});
+  } else {
+    PrintText(fmt::format("node {} is forgotten: what it held comes back\n", node));
+  }
   return arrow::Status::OK();
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
@@ -25,6 +26,7 @@
 #include "platform/file.h"
 #include "platform/owner_process.h"
 #include "platform/process.h"
+#include "region/admit_line.h"
 #include "region/cluster_config.h"
 #include "region/control_line.h"
 #include "region/region.h"
@@ -40,6 +42,8 @@ namespace {
 // once less than that part of the segment is free for all.
 constexpr uint64_t kRetainedDivisor = 16;
 constexpr uint64_t kLowMemoryDivisor = 8;
+constexpr std::chrono::seconds kHonourPatience{2};
+constexpr std::chrono::milliseconds kHonourPollPeriod{2};
 
 // Sessions whose store is gone but whose pool buffers are not: Arrow's buffers hold bare
 // pointers to their pool. Never destroyed at exit, when such buffers may still be in
@@ -195,7 +199,6 @@ arrow::Status Session::BeginSession(const region::ClusterConfig& config) {
   ARROW_ASSIGN_OR_RAISE(const auto* welcome,
                         format::BodyAs<format::Welcome>(reply->message()));
   id_ = welcome->session();
-  incarnation_ = welcome->incarnation();
   const auto& header = region_->own_segment().header();
   for (uint32_t i = 0;
        welcome->lease_pages() != nullptr && i < welcome->lease_pages()->size(); ++i) {
@@ -219,7 +222,6 @@ arrow::Status Session::Continue(const DaemonChannel::CallFn& call) {
     return arrow::Status::Invalid("welcome to session ", welcome->session(),
                                   ", expected ", id_);
   }
-  incarnation_ = welcome->incarnation();
   return arrow::Status::OK();
 }
 
@@ -281,6 +283,16 @@ arrow::Status Session::CheckProcess() const {
                                 ": call Store::Connect again in the child");
 }
 
+bool Session::IsHonouredBy(const region::Segment& home) const {
+  if (region::IsHonoured(home, region_->own_segment())) return true;
+  const auto deadline = platform::BootTime() + kHonourPatience;
+  while (platform::BootTime() < deadline) {
+    platform::SleepFor(kHonourPollPeriod);
+    if (region::IsHonoured(home, region_->own_segment())) return true;
+  }
+  return false;
+}
+
 arrow::Result<uint32_t> Session::RequestLeasePage() {
   ARROW_ASSIGN_OR_RAISE(
       Reply reply,
@@ -323,13 +335,10 @@ arrow::Result<alloc::Extent> Session::Acquire(uint64_t size_bytes) {
 arrow::Result<alloc::Extent> Session::MakeWritable(const format::GrantReply& grant,
                                                    uint64_t size_bytes) {
   region::Part& data = region_->own_segment().data();
-  if (grant.incarnation() != incarnation_ || grant.size_bytes() < size_bytes ||
-      grant.size_bytes() > data.size_bytes() ||
+  if (grant.size_bytes() < size_bytes || grant.size_bytes() > data.size_bytes() ||
       grant.offset() > data.size_bytes() - grant.size_bytes()) {
     return arrow::Status::Invalid("grant of ", grant.offset(), "+", grant.size_bytes(),
-                                  " bytes, incarnation ", grant.incarnation(),
-                                  ", for a request of ", size_bytes,
-                                  " bytes, incarnation ", incarnation_);
+                                  " bytes for a request of ", size_bytes);
   }
   alloc::Extent extent{grant.grant(), grant.generation(), grant.offset(),
                        grant.size_bytes(), data.data() + grant.offset()};

@@ -2,7 +2,6 @@
 
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -58,6 +57,10 @@ class Session : public std::enable_shared_from_this<Session>,
   /// there for the next put only while the home has plenty.
   void DidPut(const arrow::Status& status);
 
+  /// \brief F7: true if `home` honours this node. One that was withdrawn, or has just come
+  /// up, is honoured within a few heartbeats: waited for.
+  bool IsHonouredBy(const region::Segment& home) const;
+
   /// \brief Map segments that appeared since; cheap when nothing is missing.
   arrow::Status AttachMissing() { return region_->AttachMissing(); }
 
@@ -82,7 +85,6 @@ class Session : public std::enable_shared_from_this<Session>,
   platform::OwnerProcess owner_;
   int process_id_ = 0;
   uint64_t id_ = 0;
-  std::atomic<uint64_t> incarnation_ = 0;
   std::vector<uint32_t> lease_pages_;
   /// Grants that the daemon told us of: number, generation. Changed and read only while
   /// the channel handles a reply or greets, one at a time.

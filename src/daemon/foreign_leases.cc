@@ -13,6 +13,7 @@
 #include "directory/directory.h"
 #include "format/layout.h"
 #include "lease/lease.h"
+#include "region/admit_line.h"
 #include "region/region.h"
 #include "sheaf/status.h"
 #include "sheaf/types.h"
@@ -63,6 +64,9 @@ arrow::Status ForeignLeases::Check(const ObjectId& object, bool is_new, Lease* l
   const region::Segment& segment = *region_->segment(object.segment);
   ARROW_ASSIGN_OR_RAISE(const format::Slot slot,
                         directory::ReadSlot(segment, object.slot));
+  if (!region::IsHonoured(segment, region_->own_segment())) {  // F7
+    return StaleObject(object, "is of a home that does not honour this node now");
+  }
   // A cell that was there before the object was Retired keeps it. A new one may come too
   // late: a scan that is under way can miss it and then, elsewhere, the publisher's cell.
   const bool kept =

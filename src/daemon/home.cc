@@ -146,6 +146,11 @@ std::vector<uint32_t> Home::LeasePagesOf(uint64_t session) const {
   return pages_.PagesOf(session);
 }
 
+void Home::SetIncarnation(uint64_t incarnation) {
+  life_.incarnation = incarnation;
+  space_.SetOwner(OwnerOf(*region_, incarnation));
+}
+
 arrow::Status Home::CheckSession(uint64_t session) const {
   if (sessions_.contains(session)) return arrow::Status::OK();
   return arrow::Status::Invalid("no session ", session);

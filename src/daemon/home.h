@@ -109,6 +109,7 @@ class Home {
 
   Statistics statistics() const;
   uint64_t incarnation() const { return life_.incarnation; }
+  void SetIncarnation(uint64_t incarnation);  ///< Of new grants, from now on (F6).
   SegmentId segment() const { return region_->own_segment().id(); }
   const Space& space() const { return space_; }
   size_t num_foreign_leases() const { return foreign_.num_leased(); }

@@ -27,6 +27,14 @@ HomeLife NodeLines::BeginLife(uint64_t boot) {
   return life;
 }
 
+uint64_t NodeLines::NextIncarnation() {
+  uint64_t incarnation = 0;
+  region::UpdateIncarnation(segment_, [&](format::IncarnationLine* line) {
+    incarnation = ++line->incarnation;
+  });
+  return incarnation;
+}
+
 void NodeLines::SayDown() {
   region::UpdateIncarnation(segment_, [](format::IncarnationLine* line) {
     line->state = static_cast<uint32_t>(format::NodeState::kDown);

@@ -31,7 +31,8 @@ class NodeLines {
   /// node's sessions and caches may live on, and with them its incarnation (F10); else
   /// the next one begins: stored + 1 (F9).
   HomeLife BeginLife(uint64_t boot);
-  void SayDown();  ///< State down, settled: a clean end.
+  uint64_t NextIncarnation();  ///< Stored + 1, settled (F6).
+  void SayDown();              ///< State down, settled: a clean end.
 
   void Beat();  ///< One heartbeat, flushed.
 

@@ -41,6 +41,8 @@ constexpr auto kSendPoints = std::to_array<SendPoints>({
      {"daemon.retire-request.before-send", "daemon.retire-request.after-send"}},
     {Body::KeepRequest,
      {"daemon.keep-request.before-send", "daemon.keep-request.after-send"}},
+    {Body::ForgetNodeRequest,
+     {"daemon.forget-request.before-send", "daemon.forget-request.after-send"}},
     {Body::FlushPagesRequest,
      {"daemon.flush-pages-request.before-send", "daemon.flush-pages-request.after-send"}},
 });

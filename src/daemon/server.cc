@@ -24,6 +24,7 @@
 #include "daemon/home_client.h"
 #include "daemon/log.h"
 #include "daemon/membership.h"
+#include "daemon/membership_client.h"
 #include "daemon/node_lines.h"
 #include "daemon/publisher.h"
 #include "daemon/reclaimer.h"
@@ -40,13 +41,13 @@
 #include "region/cluster_config.h"
 #include "region/control_line.h"
 #include "region/region.h"
+#include "sheaf/status.h"
 #include "sheaf/types.h"
 
 namespace sheaf::daemon {
 namespace {
 
 // docs/protocol.md L13.
-constexpr std::chrono::milliseconds kHeartbeatPeriod{100};
 constexpr std::chrono::milliseconds kMembershipPeriod{50};
 constexpr std::chrono::seconds kSweepPeriod{1};
 /// Page size that is shown where the system does not tell.
@@ -72,6 +73,7 @@ class Server::Impl {
   void StartTimers();
   void Every(std::chrono::nanoseconds period, const std::function<void()>& action);
   void OnNodeMessage(NodeId from, const format::Message& message, const ReplyFn& reply);
+  uint64_t Rejoin(bool was_off);
   arrow::Status LeadCatalog();
   void RetireLosers();
   uint64_t FindBackingPageSize() const;
@@ -93,6 +95,7 @@ class Server::Impl {
   std::unique_ptr<CatalogClient> catalog_;
   std::unique_ptr<Reclaimer> reclaimer_;
   std::unique_ptr<HomeClient> homes_;
+  std::unique_ptr<MembershipClient> members_;
   std::unique_ptr<Publisher> publisher_;
   std::unique_ptr<SessionService> service_;
   std::unique_ptr<SessionServer> sessions_;
@@ -160,7 +163,9 @@ arrow::Status Server::Impl::StartServices() {
   }
   PassFaultPoint("daemon.start.after-home");
   ARROW_RETURN_NOT_OK(LeadCatalog());
-  membership_ = std::make_unique<Membership>(region_.get());
+  membership_ =
+      std::make_unique<Membership>(region_.get(), &loop_, life.incarnation,
+                                   [this](bool was_off) { return Rejoin(was_off); });
   transport_ =
       std::make_unique<UnixTransport>(&loop_, config(), options_.node, life.incarnation);
   catalog_ = std::make_unique<CatalogClient>(leader_.get(), transport_.get());
@@ -170,8 +175,10 @@ arrow::Status Server::Impl::StartServices() {
                                         reclaimer_.get(), transport_.get());
   publisher_ = std::make_unique<Publisher>(region_.get(), home_.get(), catalog_.get(),
                                            homes_.get(), &loop_);
-  service_ = std::make_unique<SessionService>(home_.get(), homes_.get(), publisher_.get(),
-                                              reclaimer_.get());
+  members_ = std::make_unique<MembershipClient>(region_.get(), membership_.get(),
+                                                reclaimer_.get(), transport_.get());
+  service_ = std::make_unique<SessionService>(home_.get(), homes_.get(), members_.get(),
+                                              publisher_.get(), reclaimer_.get());
   transport_->Serve(
       [this](NodeId from, const format::Message& message, const ReplyFn& reply) {
         OnNodeMessage(from, message, reply);
@@ -188,6 +195,19 @@ arrow::Status Server::Impl::StartServices() {
   Log(LogLevel::kInfo, "node ", options_.node.value, " of cluster '", config().name,
       "' is up, incarnation ", life.incarnation);
   return arrow::Status::OK();
+}
+
+// F6: no other home ever granted memory to this node, so its sessions may go on, whose
+// cells counted all the time; unless it was off.
+uint64_t Server::Impl::Rejoin(bool was_off) {
+  if (was_off && !sessions_->EndAll()) return 0;
+  home_->FlushLeasePages();
+  PassFaultPoint("daemon.rejoin.before-incarnation");
+  const uint64_t incarnation = lines_->NextIncarnation();
+  PassFaultPoint("daemon.rejoin.after-incarnation");
+  home_->SetIncarnation(incarnation);
+  transport_->SetIncarnation(incarnation);
+  return incarnation;
 }
 
 arrow::Status Server::Impl::LeadCatalog() {
@@ -220,7 +240,7 @@ void Server::Impl::RetireLosers() {
 }
 
 void Server::Impl::StartTimers() {
-  Every(kHeartbeatPeriod, [this] { lines_->Beat(); });
+  Every(std::chrono::milliseconds(config().heartbeat_ms), [this] { lines_->Beat(); });
   Every(kMembershipPeriod, [this] { membership_->Update(); });
   Every(kSweepPeriod, [this] { home_->FlushLeasePages(); });
 }
@@ -233,9 +253,20 @@ void Server::Impl::Every(std::chrono::nanoseconds period,
 
 void Server::Impl::OnNodeMessage(NodeId from, const format::Message& message,
                                  const ReplyFn& reply) {
-  // It speaks of objects in its segment, which may have come a moment ago.
-  if (region_->segment({from.value}) == nullptr) membership_->Update();
-  if (catalog_->Handle(from, message, reply) || homes_->Handle(message, reply)) return;
+  // It may have come a moment ago.
+  if (membership_->admitted(from) == 0) membership_->Update();
+  if (membership_->admitted(from) == 0) {
+    return reply(format::MakeOutcomeReply(
+        message.request_id(),
+        MakeStatus(arrow::StatusCode::IOError, ErrorReason::kNodeLost,
+                   "node " + std::to_string(from.value) + " is withdrawn by node " +
+                       std::to_string(options_.node.value) +
+                       " and not yet back: try again")));
+  }
+  if (catalog_->Handle(from, message, reply) || homes_->Handle(message, reply) ||
+      members_->Handle(message, reply)) {
+    return;
+  }
   if (message.body_type() == format::Body::FlushPagesRequest) {
     home_->FlushLeasePages();
     return reply(format::MakeOutcomeReply(message.request_id(), arrow::Status::OK()));

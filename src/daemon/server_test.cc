@@ -375,6 +375,27 @@ TEST_F(ServerTest, PeersAreCheckedToo) {
   EXPECT_OK(client->Seal(*Describe(0, grant.offset, 4096), {.name = "taxi"}));
 }
 
+/// The reply of the first was lost with the daemon that did it.
+TEST_F(ServerTest, ARepeatedRetireOfAPeerIsDone) {
+  auto client = Connect(0);
+  ASSERT_OK_AND_ASSIGN(const auto grant, client->RequestGrant(4096));
+  ASSERT_OK_AND_ASSIGN(const auto sealed,
+                       client->Seal(*Describe(0, grant.offset, 4096), {.name = "taxi"}));
+  RawClient peer(config_, 0);
+  ASSERT_OK(peer.Call(Body::NodeHello, [&](auto& b) {
+    return format::CreateNodeHello(b, format::kMessageVersion, config_.cluster_id, 1, 1)
+        .Union();
+  }));
+  const format::ObjectKey key = format::ToKey(sealed.object);
+  std::vector<uint8_t> request = peer.Build(Body::RetireRequest, [&](auto& b) {
+    return format::CreateRetireRequestDirect(b, &key, "taxi").Union();
+  });
+  ASSERT_OK(peer.Exchange(request));
+  EXPECT_TRUE(IsStaleGeneration(peer.Exchange(request).status()));
+  format::MarkRepeated(&request);
+  EXPECT_OK(peer.Exchange(request));
+}
+
 TEST_F(ServerTest, ARepeatedRequestIsDoneOnce) {
   auto client = Connect(0);
   const auto request = client->Build(Body::LeasePageRequest, [](auto& builder) {

@@ -1,5 +1,6 @@
 #include "daemon/session_server.h"
 
+#include <signal.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -29,6 +30,7 @@
 #include "daemon/space.h"
 #include "format/message.h"
 #include "platform/file.h"
+#include "platform/process.h"
 #include "platform/unix_socket.h"
 #include "region/cluster_config.h"
 #include "sheaf/types.h"
@@ -89,6 +91,16 @@ void SessionServer::AdoptSessions() {
     sessions_.emplace(id, std::move(session));
     EndWhenUnlocked(id);
   }
+}
+
+// A session of a former daemon that has not come back has no process that we could name:
+// it holds its lock, and we wait.
+bool SessionServer::EndAll() {
+  for (const auto& [id, session] : sessions_) {
+    if (!session->pidfd.valid()) continue;
+    LogIfError("cannot end a session", platform::SendSignal(session->pidfd, SIGKILL));
+  }
+  return sessions_.empty();
 }
 
 // Of greetings that were never welcomed.

@@ -44,6 +44,9 @@ class SessionServer {
   /// there.
   arrow::Status Listen();
 
+  /// \brief SIGKILL to the process of every session. True once none is left: call again.
+  bool EndAll();
+
   /// \brief Refuse new connections and close all; remove the socket. Sessions stay: their
   /// processes may read on, and go on with the next daemon.
   void Close();

@@ -16,6 +16,7 @@
 #include "codec/codec.h"
 #include "daemon/home.h"
 #include "daemon/home_client.h"
+#include "daemon/membership_client.h"
 #include "daemon/publisher.h"
 #include "daemon/reclaimer.h"
 #include "daemon/space.h"
@@ -93,9 +94,13 @@ std::vector<uint8_t> MakeGrantReply(uint64_t id, const Granted& granted,
 
 }  // namespace
 
-SessionService::SessionService(Home* home, HomeClient* homes, Publisher* publisher,
-                               Reclaimer* reclaimer)
-    : home_(home), homes_(homes), publisher_(publisher), reclaimer_(reclaimer) {}
+SessionService::SessionService(Home* home, HomeClient* homes, MembershipClient* members,
+                               Publisher* publisher, Reclaimer* reclaimer)
+    : home_(home),
+      homes_(homes),
+      members_(members),
+      publisher_(publisher),
+      reclaimer_(reclaimer) {}
 
 arrow::Status SessionService::Handle(uint64_t session, const format::Message& message,
                                      const ReplyFn& reply) {
@@ -118,6 +123,12 @@ arrow::Status SessionService::Handle(uint64_t session, const format::Message& me
       break;
     case Body::KeepRequest:
       Keep(id, *message.body_as<format::KeepRequest>(), reply);
+      break;
+    case Body::ForgetNodeRequest:
+      members_->Forget({message.body_as<format::ForgetNodeRequest>()->node()},
+                       [id, reply](const arrow::Status& status) {
+                         reply(format::MakeOutcomeReply(id, status));
+                       });
       break;
     default:
       return arrow::Status::Invalid("a session may not send ",

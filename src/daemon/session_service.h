@@ -7,6 +7,7 @@
 
 #include "daemon/home.h"
 #include "daemon/home_client.h"
+#include "daemon/membership_client.h"
 #include "daemon/publisher.h"
 #include "daemon/reclaimer.h"
 #include "daemon/transport.h"
@@ -18,8 +19,8 @@ namespace sheaf::daemon {
 /// they say is input. All it is given outlives it.
 class SessionService {
  public:
-  SessionService(Home* home, HomeClient* homes, Publisher* publisher,
-                 Reclaimer* reclaimer);
+  SessionService(Home* home, HomeClient* homes, MembershipClient* members,
+                 Publisher* publisher, Reclaimer* reclaimer);
 
   /// \brief Answer `message` of `session`, maybe later. Invalid, and nothing is answered,
   /// if it is no request that a session may send.
@@ -36,6 +37,7 @@ class SessionService {
 
   Home* home_;
   HomeClient* homes_;
+  MembershipClient* members_;
   Publisher* publisher_;
   Reclaimer* reclaimer_;
 };

@@ -32,6 +32,8 @@ class Space {
   /// is whom new grants are given to: the own node's current incarnation.
   Space(region::Segment* own_segment, const GrantOwner& node);
 
+  void SetOwner(const GrantOwner& node) { node_ = node; }  ///< Of new grants.
+
   /// \brief Adopt the ranges of a live object, after all grants: one reference on each.
   /// If they are malformed that is a problem, and nothing changes.
   void AdoptObject(const std::vector<alloc::Range>& ranges);

@@ -23,6 +23,7 @@
 #include "daemon/home.h"
 #include "daemon/node_lines.h"
 #include "daemon/scheduler.h"
+#include "region/admit_line.h"
 #include "region/region.h"
 #include "region/test_cluster.h"
 
@@ -67,7 +68,8 @@ struct TestNode {
   }
 };
 
-/// \brief All nodes of `config`, each with its own view of the region.
+/// \brief All nodes of `config`, each with its own view of the region, each honoured by
+/// all.
 inline std::vector<TestNode> MakeNodes(const region::ClusterConfig& config,
                                        const Scheduler* clock) {
   SHEAF_CHECK(region::PrepareMemoryFolder(config).ok());
@@ -79,6 +81,12 @@ inline std::vector<TestNode> MakeNodes(const region::ClusterConfig& config,
     nodes[k].region =
         region::Region::Attach(config, {{k}, region::Role::kDaemon, true}).ValueOrDie();
     nodes[k].Begin(clock);
+  }
+  for (TestNode& home : nodes) {
+    for (TestNode& node : nodes) {
+      region::StoreAdmitted(&home.region->own_segment(), node.region->node(),
+                            node->incarnation());
+    }
   }
   return nodes;
 }

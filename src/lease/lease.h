@@ -100,8 +100,8 @@ class PageTable {
 /// \brief The set of leases that some node holds on objects of one home, as packed cells.
 using LeasedSet = std::unordered_set<uint64_t>;
 
-/// \brief G1: LOAD! page tables and active cells of every segment; the cells whose home
-/// is `home`. Called after GRACE and after Region::AttachMissing: a segment that does not
+/// \brief G1: LOAD! page tables and active cells of every segment, except of nodes that
+/// `home` knows to be off (F8); the cells whose home is `home`. Called after GRACE and after Region::AttachMissing: a segment that does not
 /// exist yet holds no lease on what was Retired before. IOError if some segment cannot be
 /// read (then nothing may be reclaimed).
 arrow::Result<LeasedSet> ScanLeases(const region::Region& region, SegmentId home);

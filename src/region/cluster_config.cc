@@ -59,6 +59,16 @@ arrow::Status CheckCounts(const ClusterConfig& config) {
   ARROW_RETURN_NOT_OK(CheckRange("slots_max", config.slots_max, 1, format::kSlotsMax));
   ARROW_RETURN_NOT_OK(
       CheckRange("lease_pages_max", config.lease_pages_max, 1, uint64_t{1} << 20));
+  ARROW_RETURN_NOT_OK(
+      CheckRange("heartbeat_ms", static_cast<uint64_t>(config.heartbeat_ms), 1, 60'000));
+  ARROW_RETURN_NOT_OK(CheckRange("suspect_samples",
+                                 static_cast<uint64_t>(config.suspect_samples), 2, 1000));
+  // A sample must have a beat in it.
+  ARROW_RETURN_NOT_OK(CheckRange(
+      "suspect_after_ms", static_cast<uint64_t>(config.suspect_after_ms),
+      static_cast<uint64_t>(config.heartbeat_ms) *
+          static_cast<uint64_t>(config.suspect_samples),
+      3'600'000));
   return CheckRange("posted_delay_us", static_cast<uint64_t>(config.posted_delay_us), 0,
                     kPostedDelayMaxUs);
 }

@@ -36,6 +36,9 @@ struct ClusterConfig {
   Coherence coherence = Coherence::kCoherent;  ///< The simulator counts as software.
   platform::SettleClass settle_class = platform::SettleClass::kArrived;
   int64_t posted_delay_us = 1000;  ///< D (docs/protocol.md L13).
+  int heartbeat_ms = 100;
+  int suspect_after_ms = 3000;  ///< Silence after which a node is withdrawn (F1).
+  int suspect_samples = 5;      ///< In that time, at least.
   SimOptions sim;
 
   uint64_t base_address = 0x200000000000;

@@ -55,12 +55,21 @@ TestCluster::~TestCluster() {
   ::unsetenv("SHEAF_RUNTIME_DIR");
 }
 
-arrow::Status TestCluster::KillDaemon(uint32_t node) const {
+arrow::Result<platform::UniqueFd> TestCluster::OpenDaemon(uint32_t node) const {
   ARROW_ASSIGN_OR_RAISE(const auto socket,
                         platform::ConnectUnix(folder_ + "/run/" + name_ + "/node" +
                                               std::to_string(node) + ".sock"));
   ARROW_ASSIGN_OR_RAISE(const auto peer, platform::GetPeerCredentials(socket.get()));
-  ARROW_ASSIGN_OR_RAISE(const auto pidfd, platform::OpenPidFd(peer.process_id));
+  return platform::OpenPidFd(peer.process_id);
+}
+
+arrow::Status TestCluster::SignalDaemon(uint32_t node, int signal_number) const {
+  ARROW_ASSIGN_OR_RAISE(const auto pidfd, OpenDaemon(node));
+  return platform::SendSignal(pidfd, signal_number);
+}
+
+arrow::Status TestCluster::KillDaemon(uint32_t node) const {
+  ARROW_ASSIGN_OR_RAISE(const auto pidfd, OpenDaemon(node));
   ARROW_RETURN_NOT_OK(platform::SendSignal(pidfd, SIGKILL));
   while (!platform::HasExited(pidfd)) {
     platform::SleepFor(std::chrono::milliseconds(1));
