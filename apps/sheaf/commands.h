@@ -47,4 +47,7 @@ arrow::Status Wait(const Global& global, const std::string& name, double timeout
 /// nothing: no checksums are stored.
 arrow::Status Verify(const Global& global, const std::string& name);
 
+/// The fault points of client and daemon (base/fault_point.h). Needs no cluster.
+arrow::Status Faults(const Global& global);
+
 }  // namespace sheaf::cli

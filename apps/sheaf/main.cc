@@ -237,6 +237,22 @@ void AddTableCommands(CLI::App* app, Global* global, TableArguments* arguments,
       [=] { *command = [=] { return WithAdvice(Verify(*global, arguments->name)); }; });
 }
 
+void AddFaults(CLI::App* app, Global* global, Command* command) {
+  CLI::App* faults =
+      app->add_subcommand("faults", "List the points where a test can kill a program");
+  faults->footer(
+      "SHEAF_FAULT arms points in the program that is started with it:\n"
+      "  <name>=<action>[@<n>], comma separated\n"
+      "At the n-th pass (1) of the point the program is ended by SIGKILL (kill), "
+      "stopped\n"
+      "by SIGSTOP until SIGCONT (pause), or waits (delay:<ms>). A daemon has the\n"
+      "SHEAF_FAULT of the `sheaf up` that started it.\n"
+      "\n"
+      "Example:\n"
+      "  SHEAF_FAULT=client.seal.after-request=kill sheaf put flights flights.parquet");
+  faults->callback([=] { *command = [=] { return Faults(*global); }; });
+}
+
 void AddGlobalOptions(CLI::App* app, Global* global) {
   app->name("sheaf");
   app->set_version_flag("--version", SHEAF_VERSION);
@@ -310,6 +326,7 @@ int Run(int argc, char** argv) {
   AddClusterCommands(&app, &global, &up, &command);
   AddPutAndGet(&app, &global, &arguments, &command);
   AddTableCommands(&app, &global, &arguments, &command);
+  AddFaults(&app, &global, &command);
   AddFooter(&app);
   int code = 0;
   arrow::Status status;

@@ -16,6 +16,7 @@
 #include <arrow/status.h>
 
 #include "alloc/extent_source.h"
+#include "base/fault_point.h"
 #include "client/daemon_channel.h"
 #include "client/node_info.h"
 #include "client/node_notes.h"
@@ -162,8 +163,10 @@ arrow::Result<std::string> Session::LockSession(const std::string& folder) {
   name += '-';
   name += std::to_string(platform::RandomBits());
   name += ".lock";
+  PassFaultPoint("client.hello.before-lock");
   ARROW_ASSIGN_OR_RAISE(auto lock, platform::FileLock::Acquire(folder + "/" + name));
   lock_.emplace(std::move(lock));
+  PassFaultPoint("client.hello.after-lock");
   return name;
 }
 
@@ -243,6 +246,7 @@ Session::~Session() {
   }
   if (daemon_ != nullptr) daemon_->GiveUp();  // nobody waits for the next one now
   pool_.reset();                              // returns its extents
+  PassFaultPoint("client.goodbye.before-unlock");
   lock_.reset();  // who holds it now is a forked child, for whom the session stays (D1)
   if (daemon_ != nullptr && id_ != 0) {
     // An error means that the daemon is gone or will see this process end: nothing to do
@@ -340,14 +344,18 @@ arrow::Result<alloc::Extent> Session::MakeWritable(const format::GrantReply& gra
                        grant.size_bytes(), data.data() + grant.offset()};
   ARROW_RETURN_NOT_OK(
       data.SetWritable(extent.offset, extent.size_bytes, /*writable=*/true));
+  PassFaultPoint("client.grant.after-writable");
   data.cache()->Invalidate(extent.data, extent.size_bytes);  // P2
+  PassFaultPoint("client.grant.after-invalidate");
   return extent;
 }
 
 arrow::Status Session::Return(const alloc::Extent& extent) {
   ARROW_RETURN_NOT_OK(CheckProcess());
   region::Part& data = region_->own_segment().data();
+  PassFaultPoint("client.return.before-settle");
   data.cache()->Settle(extent.data, extent.size_bytes);  // L10: before it can be free
+  PassFaultPoint("client.return.after-settle");
   ARROW_RETURN_NOT_OK(
       data.SetWritable(extent.offset, extent.size_bytes, /*writable=*/false));
   return SendReturn({extent.grant, 0, extent.generation});

@@ -9,6 +9,7 @@
 #include <arrow/status.h>
 
 #include "base/check.h"
+#include "base/fault_point.h"
 #include "directory/directory.h"
 #include "format/layout.h"
 #include "lease/lease.h"
@@ -42,7 +43,9 @@ arrow::Result<std::shared_ptr<const directory::Record>> ForeignLeases::Acquire(
   const bool is_new = found == leases_.end();
   if (is_new) {
     Lease lease;
+    PassFaultPoint("daemon.foreign-lease.before-cell");
     ARROW_ASSIGN_OR_RAISE(lease.cell, cells_.Write(object));
+    PassFaultPoint("daemon.foreign-lease.after-cell");
     found = leases_.emplace(object, std::move(lease)).first;
   }
   if (const arrow::Status status = Check(object, is_new, &found->second); !status.ok()) {
@@ -82,8 +85,10 @@ arrow::Status ForeignLeases::Adopt(const ObjectId& object) {
   auto found = leases_.find(object);
   if (found == leases_.end()) {
     Lease lease;
+    PassFaultPoint("daemon.adopt.before-cell");
     ARROW_ASSIGN_OR_RAISE(lease.cell, cells_.Write(object));
     cells_.Settle(lease.cell);
+    PassFaultPoint("daemon.adopt.after-cell");
     found = leases_.emplace(object, std::move(lease)).first;
   }
   ++found->second.references;
@@ -94,7 +99,9 @@ void ForeignLeases::Release(const ObjectId& object) {
   const auto found = leases_.find(object);
   SHEAF_CHECK(found != leases_.end());
   if (--found->second.references > 0) return;
+  PassFaultPoint("daemon.foreign-lease.before-clear");
   cells_.Clear(found->second.cell);
+  PassFaultPoint("daemon.foreign-lease.after-clear");
   leases_.erase(found);
 }
 

@@ -11,6 +11,7 @@
 
 #include "alloc/range.h"
 #include "base/check.h"
+#include "base/fault_point.h"
 #include "base/math.h"
 #include "format/checksum.h"
 #include "format/layout.h"
@@ -49,7 +50,9 @@ void GrantTable::Adopt() {
   for (uint32_t grant = 0; grant < entries_.size(); ++grant) {
     if (entries_[grant].generation == 0) free_.insert(grant);
   }
+  PassFaultPoint("daemon.adopt.before-grants");
   cache->Settle(segment_->GrantLine(0), entries_.size() * format::kLineBytes);
+  PassFaultPoint("daemon.adopt.after-grants");
 }
 
 void GrantTable::AdoptLine(uint32_t grant, const format::LineWords& words) {

@@ -20,6 +20,7 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 
+#include "base/fault_point.h"
 #include "daemon/connection.h"
 #include "daemon/event_loop.h"
 #include "daemon/home.h"
@@ -78,6 +79,7 @@ arrow::Status SessionServer::Listen() {
   ARROW_ASSIGN_OR_RAISE(listener_, platform::ListenUnix(config_.socket_path(node_)));
   listener_watch_ = parts_.loop->Watch(listener_.get());
   AwaitGuests();
+  PassFaultPoint("daemon.start.after-listen");
   return arrow::Status::OK();
 }
 
@@ -282,7 +284,9 @@ arrow::Result<uint64_t> SessionServer::OpenSession(const format::Hello& hello) {
   if (!is_held) return arrow::Status::Invalid("nobody holds the session lock ", path);
   ARROW_ASSIGN_OR_RAISE(const Home::NewSession session, parts_.home->OpenSession());
   std::error_code error;
+  PassFaultPoint("daemon.session.before-lock");
   std::filesystem::rename(path, LockPath(session.id), error);
+  PassFaultPoint("daemon.session.after-lock");
   if (error) {
     const arrow::Status status =
         platform::OsError("cannot rename the session lock", path, error.value());

@@ -12,6 +12,7 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 
+#include "base/fault_point.h"
 #include "base/math.h"
 #include "directory/directory.h"
 #include "directory/home_directory.h"
@@ -119,10 +120,12 @@ void HomeDirectory::Impl::Adopt() {
   const uint64_t size_bytes = slots_used * format::kLineBytes;
   platform::CacheControl* cache = segment_->control().cache();
   if (slots_used > 0) cache->Invalidate(segment_->SlotLine(0), size_bytes);
+  PassFaultPoint("daemon.adopt.before-slots");
   for (uint32_t i = 0; i < slots_used; ++i) AdoptSlot(i);
   AdoptIndexTable();
   // R1: nothing that a reply may have promised is merely on its way.
   if (slots_used > 0) cache->Settle(segment_->SlotLine(0), size_bytes);
+  PassFaultPoint("daemon.adopt.after-slots");
 }
 
 void HomeDirectory::Impl::AdoptSlot(uint32_t index) {
