@@ -42,6 +42,8 @@ namespace {
 // once less than that part of the segment is free for all.
 constexpr uint64_t kRetainedDivisor = 16;
 constexpr uint64_t kLowMemoryDivisor = 8;
+
+constexpr int kLockNamesMax = 16;
 constexpr std::chrono::seconds kHonourPatience{2};
 constexpr std::chrono::milliseconds kHonourPollPeriod{2};
 
@@ -157,17 +159,22 @@ arrow::Status Session::Attach(const region::ClusterConfig& config, NodeId node,
   return arrow::Status::OK();
 }
 
-// Held before the daemon knows of us (D1).
+// Held before the daemon knows of us (D1). The daemon may take a new one for a dead
+// process' and remove it: then there is another name.
 arrow::Result<std::string> Session::LockSession(const std::string& folder) {
-  std::string name = std::to_string(process_id_);
-  name += '-';
-  name += std::to_string(platform::RandomBits());
-  name += ".lock";
   PassFaultPoint("client.hello.before-lock");
-  ARROW_ASSIGN_OR_RAISE(auto lock, platform::FileLock::Acquire(folder + "/" + name));
-  lock_.emplace(std::move(lock));
-  PassFaultPoint("client.hello.after-lock");
-  return name;
+  for (int i = 1;; ++i) {
+    std::string name = std::to_string(process_id_);
+    name += '-';
+    name += std::to_string(platform::RandomBits());
+    name += ".lock";
+    auto lock = platform::FileLock::Acquire(folder + "/" + name);
+    if (lock.status().IsAlreadyExists() && i < kLockNamesMax) continue;
+    ARROW_RETURN_NOT_OK(lock.status());
+    lock_.emplace(*std::move(lock));
+    PassFaultPoint("client.hello.after-lock");
+    return name;
+  }
 }
 
 arrow::Result<Reply> Session::SendHello(const DaemonChannel::CallFn& call,

@@ -103,8 +103,10 @@ bool SessionServer::EndAll() {
   return sessions_.empty();
 }
 
-// Of greetings that were never welcomed.
+// Of greetings that were never welcomed. A guest that is gone may have left one; its
+// process closes the socket before the lock, so it is looked for until none is held.
 void SessionServer::RemoveStaleLocks() {
+  bool any_held = false;
   std::error_code error;
   for (std::filesystem::directory_iterator entry(lock_folder_, error), end;
        !error && entry != end; entry.increment(error)) {
@@ -113,8 +115,19 @@ void SessionServer::RemoveStaleLocks() {
         sessions_, [&](const auto& session) { return path == LockPath(session.first); });
     if (is_of_session) continue;
     const auto lock = platform::FileLock::Acquire(path);
+    any_held |= lock.status().IsAlreadyExists();
     if (lock.ok()) LogIfError("cannot remove a lock", lock->Remove());
   }
+  if (any_held) RemoveStaleLocksLater();
+}
+
+void SessionServer::RemoveStaleLocksLater() {
+  if (std::exchange(removes_locks_, true)) return;
+  parts_.loop->After(kLockPollPeriod, [this, alive = std::weak_ptr<bool>(alive_)] {
+    if (alive.expired()) return;
+    removes_locks_ = false;
+    RemoveStaleLocks();
+  });
 }
 
 void SessionServer::Close() {
@@ -158,19 +171,23 @@ void SessionServer::Welcome(platform::UniqueFd socket) {
   if (const auto peer = CheckPeer(socket.get()); !peer.ok()) {
     return Log(LogLevel::kWarning, "refused: ", peer.status().message());
   }
-  const auto guest = Connection::Start(
-      parts_.loop, std::move(socket),
-      {[this](const Connection::Ptr& from, platform::Frame frame) {
-         OnGuestFrame(from, std::move(frame));
-       },
-       [this](const Connection::Ptr& from, const arrow::Status&) { guests_.erase(from); },
-       kGreetingBytesMax});
+  const auto guest =
+      Connection::Start(parts_.loop, std::move(socket),
+                        {[this](const Connection::Ptr& from, platform::Frame frame) {
+                           OnGuestFrame(from, std::move(frame));
+                         },
+                         [this](const Connection::Ptr& from, const arrow::Status&) {
+                           guests_.erase(from);
+                           RemoveStaleLocksLater();
+                         },
+                         kGreetingBytesMax});
   guests_.insert(guest);
   parts_.loop->After(kGreetingDeadline, [this, late = std::weak_ptr<Connection>(guest),
                                          alive = std::weak_ptr<bool>(alive_)] {
     const auto silent = late.lock();
     if (alive.expired() || silent == nullptr || guests_.erase(silent) == 0) return;
     silent->Close();
+    RemoveStaleLocksLater();
   });
 }
 
@@ -188,7 +205,9 @@ void SessionServer::OnGuestFrame(const Connection::Ptr& guest, platform::Frame f
   const auto message = format::ParseMessage(frame.payload);
   if (!message.ok()) return Refuse(guest, 0, message.status());
   const arrow::Status status = Greet(guest, **message, std::move(frame.fds));
-  if (!status.ok()) Refuse(guest, (*message)->request_id(), status);
+  if (status.ok()) return;
+  Refuse(guest, (*message)->request_id(), status);
+  RemoveStaleLocksLater();
 }
 
 arrow::Status SessionServer::Greet(const Connection::Ptr& guest,
