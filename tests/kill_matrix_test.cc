@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <csignal>
 #include <cstdint>
@@ -26,6 +27,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -43,39 +45,25 @@
 #include "format/layout.h"
 #include "lease/lease.h"
 #include "platform/cache.h"
+#include "platform/process.h"
 #include "region/cluster_config.h"
 #include "region/region.h"
 #include "sheaf/sheaf.h"
 #include "testing/arrow_test.h"
 #include "testing/eventually.h"
 #include "testing/test_cluster.h"
-#include "tests/seeded_table.h"
+#include "tests/survivors.h"
 #include "tests/victim.h"
 #include "tests/victim_session.h"
 
 namespace sheaf::testing {
 namespace {
 
-namespace fs = std::filesystem;
-
-constexpr uint32_t kNodes = 2;
-
 TEST(Victim, Runs) {
   if (!IsVictim()) GTEST_SKIP() << "runs in the processes that other tests start";
   EXPECT_OK(RunAsVictim());
 }
 
-struct Setting {
-  const char* name;
-  bool coherent;
-  const char* config;
-};
-
-void PrintTo(const Setting& setting, std::ostream* out) { *out << setting.name; }
-
-constexpr const char* kSmall =
-    "segment_size = \"16MiB\"\nslots_max = 4096\nlease_pages_max = 64\n"
-    "records_size = \"16MiB\"\n";
 constexpr Setting kSettings[] = {
     {"Shm", true, ""},
     {"SimChaos", false, "backend = \"sim\"\n[sim]\nchaos = true\n"},
@@ -85,204 +73,6 @@ constexpr Setting kSettings[] = {
 constexpr std::array<std::string_view, 4> kOnlyIncoherent = {
     "client.seal.after-flush", "client.read.before-invalidate",
     "client.read.after-invalidate", "client.read.after-note"};
-
-// ---- What there is, and whether all of it is right.
-
-/// Everything that a session may hold.
-struct Holdings {
-  struct Node {
-    uint64_t free_bytes = 0;
-    uint64_t used_bytes = 0;
-    uint64_t largest_free_bytes = 0;
-    uint32_t sessions = 0;
-    uint32_t objects = 0;
-    bool operator==(const Node&) const = default;
-  };
-  std::vector<Node> nodes;
-  uint64_t leases = 0;
-  std::set<std::string> files;  ///< Sockets, locks, logs.
-  bool operator==(const Holdings&) const = default;
-
-  std::string ToString() const {
-    std::string text = fmt::format("{} leases, {} files", leases, files.size());
-    for (const Node& node : nodes) {
-      text += fmt::format("; {} bytes free, {} used, {} largest, {} sessions, {} objects",
-                          node.free_bytes, node.used_bytes, node.largest_free_bytes,
-                          node.sessions, node.objects);
-    }
-    return text;
-  }
-};
-
-/// A cluster with tables on it, and one session on each node that only looks.
-class Survivors {
- public:
-  static arrow::Result<std::unique_ptr<Survivors>> Start(const Setting& setting) {
-    auto survivors = std::make_unique<Survivors>();
-    TestClusterOptions options;
-    options.nodes = kNodes;
-    options.config_toml = std::string(kSmall) + setting.config;
-    options.daemon_path = SHEAFD_BINARY;
-    ARROW_ASSIGN_OR_RAISE(survivors->cluster_, TestCluster::Start(options));
-    ARROW_RETURN_NOT_OK(survivors->PutTables());
-    ARROW_ASSIGN_OR_RAISE(const auto config,
-                          region::ClusterConfig::Load(
-                              region::ClusterFilePath(survivors->cluster_->name())));
-    for (uint32_t k = 0; k < kNodes; ++k) {
-      ARROW_ASSIGN_OR_RAISE(survivors->stores_.emplace_back(),
-                            survivors->cluster_->Connect(k));
-      ARROW_ASSIGN_OR_RAISE(
-          survivors->regions_.emplace_back(),
-          region::Region::Attach(
-              config, {.node = {k}, .role = region::Role::kClient, .relocate = true}));
-    }
-    const auto is_quiet = [&] {
-      const auto now = survivors->Look();
-      return now.ok() && std::ranges::all_of(now->nodes, [](const auto& node) {
-               return node.sessions == 1;
-             });
-    };
-    if (!Eventually(is_quiet)) return arrow::Status::Invalid("sessions do not end");
-    ARROW_RETURN_NOT_OK(survivors->CheckTables());
-    ARROW_ASSIGN_OR_RAISE(survivors->before_, survivors->Look());
-    return survivors;
-  }
-
-  const std::string& name() const { return cluster_->name(); }
-  std::string log() const { return cluster_->folder() + "/victim.log"; }
-
-  /// OK if every table, from each node, holds what it should: in memory, not only in a
-  /// cache.
-  arrow::Status CheckTables() const {
-    for (uint32_t k = 0; k < kNodes; ++k) {
-      ARROW_RETURN_NOT_OK(Refresh(*regions_[k]));
-      ARROW_ASSIGN_OR_RAISE(const auto infos, stores_[k]->List());
-      for (const TableInfo& info : infos) {
-        ARROW_ASSIGN_OR_RAISE(const Handle handle, HandleOf(info));
-        const auto table = stores_[k]->Open(handle);
-        // Who paused may be removing it.
-        if (IsStaleGeneration(table.status())) continue;
-        ARROW_RETURN_NOT_OK(table.status());
-        ARROW_RETURN_NOT_OK(CheckSeededTable(**table));
-      }
-    }
-    return arrow::Status::OK();
-  }
-
-  /// OK if others put, open and remove as if nobody had stopped.
-  arrow::Status UseAll() const {
-    for (uint32_t k = 0; k < kNodes; ++k) {
-      ARROW_ASSIGN_OR_RAISE(const auto store, cluster_->Connect(k));
-      ARROW_RETURN_NOT_OK(store->Put("other", *SeededTable(20 + k, 400)).status());
-      ARROW_ASSIGN_OR_RAISE(const auto opened, stores_[1 - k]->Get("other"));
-      ARROW_RETURN_NOT_OK(CheckSeededTable(*opened));
-      ARROW_RETURN_NOT_OK(stores_[1 - k]->Remove("other"));
-    }
-    return CheckTables();
-  }
-
-  /// OK if all that is left of a victim are tables that it put or was told to keep; and
-  /// when those are removed, everything is as it was.
-  arrow::Status AwaitAllBack() const {
-    const auto sessions_end = [&] {
-      const auto now = Look();
-      return now.ok() &&
-             std::ranges::equal(now->nodes, before_.nodes, {}, &Holdings::Node::sessions,
-                                &Holdings::Node::sessions);
-    };
-    if (!Eventually(sessions_end)) return arrow::Status::Invalid("its session stays");
-    ARROW_RETURN_NOT_OK(CheckTables());
-    arrow::Status status;
-    const bool all_back = Eventually([&] {
-      status = RemoveRemains();  // A publish may be under way: it comes later.
-      const auto now = Look();
-      if (!status.ok() || !now.ok()) return false;
-      if (*now == before_) return true;
-      status = arrow::Status::Invalid("there is: ", now->ToString(),
-                                      "; there was: ", before_.ToString());
-      return false;
-    });
-    if (!all_back) return status;
-    return CheckTables();
-  }
-
- private:
-  arrow::Status PutTables() const {
-    std::vector<std::shared_ptr<Store>> stores;
-    for (uint32_t k = 0; k < kNodes; ++k) {
-      ARROW_ASSIGN_OR_RAISE(stores.emplace_back(), cluster_->Connect(k));
-      const std::string name = "base/" + std::to_string(k);
-      ARROW_RETURN_NOT_OK(stores[k]->Put(name, *SeededTable(10 + k, 1000)).status());
-    }
-    // All bytes of node 0's table, in an object of node 1.
-    ARROW_ASSIGN_OR_RAISE(const auto foreign, stores[1]->Get("base/0"));
-    ARROW_ASSIGN_OR_RAISE(const auto receipt, stores[1]->Put("base/foreign", *foreign));
-    if (receipt.bytes_copied != 0) return arrow::Status::Invalid("bytes were copied");
-    // Built side by side: each put of private memory would have an extent for itself.
-    std::vector<std::shared_ptr<arrow::Table>> many;
-    for (uint64_t i = 0; i < kMany; ++i) {
-      const uint64_t seed = 1000 + i;
-      many.push_back(SeededTable(seed, 1, stores[0]->memory_pool()));
-      ARROW_RETURN_NOT_OK(
-          stores[0]->Put(kManyNames + std::to_string(i), *many.back()).status());
-    }
-    return arrow::Status::OK();
-  }
-
-  /// Drops what the caches of this node hold of any named table.
-  static arrow::Status Refresh(const region::Region& region) {
-    ARROW_ASSIGN_OR_RAISE(const auto listed, directory::List(region));
-    for (const auto& [found, record] : listed) {
-      platform::CacheControl& cache =
-          *region.segment(found.object.segment)->data().cache();
-      for (const GlobalRange& range : record.own_ranges) {
-        cache.Invalidate(region.Resolve(range), range.size_bytes);
-      }
-    }
-    return arrow::Status::OK();
-  }
-
-  arrow::Result<Holdings> Look() const {
-    Holdings now;
-    ARROW_ASSIGN_OR_RAISE(const auto nodes, stores_[0]->Nodes());
-    for (const NodeInfo& node : nodes) {
-      now.nodes.push_back({node.free_bytes, node.used_bytes, node.largest_free_bytes,
-                           node.sessions, node.objects});
-    }
-    ARROW_ASSIGN_OR_RAISE(const auto leases, lease::CountLeases(*regions_[0]));
-    for (const auto& [cell, count] : leases) now.leases += count;
-    for (const auto& entry :
-         fs::recursive_directory_iterator(regions_[0]->config().runtime_folder)) {
-      now.files.insert(entry.path().string());
-    }
-    return now;
-  }
-
-  arrow::Status RemoveRemains() const {
-    ARROW_ASSIGN_OR_RAISE(const auto infos, stores_[0]->List());
-    for (const TableInfo& info : infos) {
-      if (!info.name.starts_with(kVictimNames)) continue;
-      const arrow::Status removed = stores_[0]->Remove(info.name);
-      if (!removed.IsKeyError()) ARROW_RETURN_NOT_OK(removed);
-    }
-    for (uint32_t k = 0; k < kNodes; ++k) {
-      const region::Segment& segment = *regions_[0]->segment({k});
-      for (uint32_t slot = 0; slot < directory::SlotsUsed(segment); ++slot) {
-        ARROW_ASSIGN_OR_RAISE(const auto line, directory::ReadSlot(segment, slot));
-        if ((line.flags & format::kSlotKept) == 0 || !directory::IsReadable(line))
-          continue;
-        ARROW_RETURN_NOT_OK(stores_[0]->Drop(
-            Handle{stores_[0]->cluster_id(), ObjectId{{k}, slot, line.generation}}));
-      }
-    }
-    return arrow::Status::OK();
-  }
-
-  std::unique_ptr<TestCluster> cluster_;
-  std::vector<std::shared_ptr<region::Region>> regions_;  ///< As each node sees it.
-  std::vector<std::shared_ptr<Store>> stores_;
-  Holdings before_;
-};
 
 // ---- The matrix.
 
@@ -343,13 +133,70 @@ arrow::Status TryClient(const Survivors& survivors, const Cell& cell) {
   return survivors.AwaitAllBack();
 }
 
-/// Whose points are tried, and how. TODO(#4): a daemon's, with its recovery.
+/// What a session and its daemons do not pass once they are up: what the next daemon
+/// passes when the last one ended well, or other nodes are silent (restart_test), or all
+/// memory is new.
+constexpr std::string_view kNotInASession[] = {
+    "daemon.format.", "daemon.withdraw.",       "daemon.certify.",      "daemon.rejoin.",
+    "daemon.stop.",   "daemon.forget-request.", "daemon.keep-request.",
+};
+
+enum class Reached : uint8_t { kNo, kYes };
+
+/// A daemon that is killed while it starts, or while a session works through it; and the
+/// next one, who finds what is left. The session does not see more than a pause.
+arrow::Result<Reached> KillDaemonAt(const Survivors& survivors,
+                                    const FaultPointInfo& point, uint32_t daemon,
+                                    uint32_t node) {
+  const TestCluster& cluster = survivors.cluster();
+  ARROW_RETURN_NOT_OK(cluster.KillDaemon(daemon));
+  if (!cluster.StartMissing(fmt::format("{}=kill", point.name)).ok()) {
+    ARROW_RETURN_NOT_OK(cluster.StartMissing());
+    ARROW_RETURN_NOT_OK(survivors.UseAll());
+    ARROW_RETURN_NOT_OK(survivors.AwaitAllBack());
+    return Reached::kYes;
+  }
+  const auto pidfd = cluster.OpenDaemon(daemon);
+  std::atomic<bool> is_over = false;
+  std::atomic<bool> is_killed = !pidfd.ok();  // so soon
+  arrow::Status restarted;
+  std::thread watch([&] {
+    while (!is_over && !is_killed) {
+      is_killed = platform::HasExited(*pidfd);
+      platform::SleepFor(std::chrono::milliseconds(1));
+    }
+    if (is_killed) restarted = cluster.StartMissing();
+  });
+  const Victim victim = Victim::Start(survivors.name(), node, "", survivors.log());
+  const int end = victim.Await();
+  is_over = true;
+  watch.join();
+  if (!is_killed) {  // it is armed still
+    ARROW_RETURN_NOT_OK(cluster.KillDaemon(daemon));
+    restarted = cluster.StartMissing();
+  }
+  ARROW_RETURN_NOT_OK(restarted);
+  if (!EndedWell(end)) {
+    return arrow::Status::Invalid("a session ended badly: ", Tail(survivors.log()));
+  }
+  ARROW_RETURN_NOT_OK(survivors.AwaitAllBack());
+  return is_killed ? Reached::kYes : Reached::kNo;
+}
+
+/// Whose points are tried, and how.
 struct Program {
   std::string_view name;
   arrow::Status (*count)(const Survivors& survivors, Passes* passes);
   arrow::Status (*try_cell)(const Survivors& survivors, const Cell& cell);
 };
 constexpr Program kPrograms[] = {{"client", CountClient, TryClient}};
+
+/// Which daemon dies, and where the session is.
+struct DaemonCell {
+  uint32_t daemon;
+  uint32_t node;
+};
+constexpr DaemonCell kDaemonCells[] = {{0, 0}, {1, 1}, {0, 1}};
 
 /// What SHEAF_KILL_MATRIX says; aborts on what it cannot say.
 std::string Chosen() {
@@ -410,6 +257,28 @@ class KillMatrix : public ::testing::TestWithParam<Setting> {
     if (!status.ok()) survivors_.reset();
   }
 
+  /// Each way to kill a daemon there; the point must be reached by one of them.
+  void TryDaemon(const FaultPointInfo& point) {
+    bool is_reached = false;
+    for (const auto& [daemon, node] : kDaemonCells) {
+      if (survivors_ == nullptr) {
+        ASSERT_OK_AND_ASSIGN(survivors_, Survivors::Start(GetParam()));
+      }
+      const auto reached = KillDaemonAt(*survivors_, point, daemon, node);
+      std::string result = "FAILED";
+      if (reached.ok()) result = *reached == Reached::kYes ? "ok" : "not reached";
+      is_reached |= !reached.ok() || *reached == Reached::kYes;
+      Row(point, fmt::format("kill node {}, from {}", daemon, node), result);
+      EXPECT_OK(reached) << point.name << ", daemon " << daemon << ", session on "
+                         << node;
+      if (!reached.ok()) survivors_.reset();
+    }
+    const bool is_excused = std::ranges::any_of(
+        kNotInASession,
+        [&](std::string_view prefix) { return point.name.starts_with(prefix); });
+    EXPECT_TRUE(is_reached || is_excused) << point.name << " was never reached";
+  }
+
   /// True if the point is no step on this memory; a failure if it is, and was not
   /// reached.
   bool IsNoStep(const FaultPointInfo& point, const Passes& passes) {
@@ -437,7 +306,8 @@ TEST_P(KillMatrix, NothingIsLostAndNothingLeaks) {
     const FaultPointInfo& point = kFaultPoints[i];
     const auto program = std::ranges::find(kPrograms, point.program(), &Program::name);
     if (program == std::end(kPrograms)) {
-      Row(point, "", "not yet");
+      const Cell as_cell{point, 1, "kill", 0};
+      if (IsChosen(chosen, number++, as_cell)) TryDaemon(point);
     } else if (IsNoStep(point, passes)) {
       Row(point, "", "no step on coherent memory");
     } else {

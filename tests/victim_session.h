@@ -43,8 +43,11 @@ inline arrow::Result<Handle> HandleOf(const TableInfo& info) {
 class VictimSession {
  public:
   static arrow::Status Run(const std::string& cluster, uint32_t node) {
-    ARROW_ASSIGN_OR_RAISE(auto store, Store::Connect({cluster, node}));
-    return VictimSession(std::move(store)).Steps();
+    auto store = Store::Connect({cluster, node});
+    // Nobody waits for a daemon that is being started but who has a session there.
+    while (IsDisconnected(store.status())) store = Store::Connect({cluster, node});
+    ARROW_RETURN_NOT_OK(store.status());
+    return VictimSession(*std::move(store)).Steps();
   }
 
  private:
@@ -52,6 +55,7 @@ class VictimSession {
 
   arrow::Status Steps() {
     ARROW_RETURN_NOT_OK(OpenOthers());
+    ARROW_RETURN_NOT_OK(PutOthers());
     ARROW_RETURN_NOT_OK(store_->Put(kNamed, *SeededTable(1, 500)).status());
     ARROW_RETURN_NOT_OK(ShareAndDrop());
     ARROW_RETURN_NOT_OK(
@@ -94,6 +98,18 @@ class VictimSession {
     return arrow::Status::Invalid("opened ", many_.size(), " of ", kMany);
   }
 
+  // Tables of both homes: the bytes of one of them are another's.
+  arrow::Status PutOthers() {
+    for (const std::string of : {"0", "1"}) {
+      ARROW_ASSIGN_OR_RAISE(const auto table, store_->Get("base/" + of));
+      const std::string name = kOtherNames + of;
+      ARROW_ASSIGN_OR_RAISE(const PutReceipt receipt, store_->Put(name, *table));
+      if (receipt.bytes_copied != 0) return arrow::Status::Invalid("bytes were copied");
+      ARROW_RETURN_NOT_OK(store_->Remove(name));
+    }
+    return arrow::Status::OK();
+  }
+
   arrow::Status ShareAndDrop() {
     auto built = SeededTable(2, 600, store_->memory_pool());
     ARROW_ASSIGN_OR_RAISE(const PutReceipt receipt, store_->Share(*built));
@@ -124,6 +140,7 @@ class VictimSession {
   }
 
   static constexpr const char* kNamed = "victim/named";
+  static constexpr const char* kOtherNames = "victim/of";
   static constexpr const char* kLeft = "victim/left";
   static constexpr int64_t kSliceOffset = 37;
   static constexpr int64_t kSliceRows = 50;
