@@ -21,7 +21,7 @@ help:
 	@echo "  make tsan         in-process tests under thread sanitizer"
 	@echo "  make clang        build with clang 19 (thread-safety analysis) and test"
 	@echo "  make kill-matrix  kill and pause a client at each fault point (POINT=<name> for one;"
-	@echo "                    about 3 minutes; make test runs a tenth, another one each day)"
+	@echo "                    about 4 minutes; make test runs a tenth, another one each day)"
 	@echo "  make bench        run the benchmarks; JSON in build/bench/  (FILTER=<regex>,"
 	@echo "                    REPETITIONS=5; tools/bench_ratios.py --save keeps a summary)"
 	@echo "  make bench-smoke  run each benchmark once, tiny, to see that it works"
