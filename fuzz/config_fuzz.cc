@@ -1,5 +1,6 @@
 // Any text as a cluster file: an error, or a configuration that holds what the rest of
 // the program relies on, and that ToToml writes so that it reads back the same.
+//
 // Decoders: src/region/cluster_config_toml.cc src/region/cluster_config.cc
 
 #include <cstddef>

@@ -33,24 +33,23 @@ void StoreLine(uint64_t* line, const T& value) {
   std::memcpy(line, words.data(), sizeof(words));
 }
 
-inline bool IsBusy(const uint64_t* line) {
-  return line[0] == format::kBusyWord || line[0] == region::kBusyLine;
-}
-
 inline bool IsBlank(const uint64_t* line) {
   return platform::LoadLine(line) == format::LineWords{};
 }
 
-/// Makes the line's checksum right. One that is Busy has none.
+/// Makes the checksum of a line right that begins with an incarnation or epoch. One that
+/// is Busy has none.
 inline void MakeRight(uint64_t* line) {
-  if (IsBusy(line) || IsBlank(line)) return;
-  StoreLine(line, std::bit_cast<format::LineWords>(platform::LoadLine(line)));
+  if (line[0] == region::kBusyLine || IsBlank(line)) return;
+  StoreLine(line, platform::LoadLine(line));
 }
 
 /// Readers wait for a Busy line as long as its writer may need: too long for a fuzzer.
 /// What they find then is what they find in a torn one.
 inline void MakeTornIfBusy(uint64_t* line) {
-  if (IsBusy(line)) line[0] ^= 0xFF00;
+  const format::LineWords words = platform::LoadLine(line);
+  if (words[0] != format::kBusyWord && words[0] != region::kBusyLine) return;
+  if (!format::OpenLine<format::LineWords>(words)) line[0] ^= 0xFF00;
 }
 
 /// Makes right whatever a hostile home would: the checksum of the record that the slot
@@ -58,7 +57,7 @@ inline void MakeTornIfBusy(uint64_t* line) {
 inline void MakeSlotRight(region::Segment* segment, uint32_t index,
                           directory::HashFn hash = format::HashName) {
   uint64_t* line = segment->SlotLine(index);
-  if (IsBusy(line) || IsBlank(line)) return;
+  if (line[0] == format::kBusyWord || IsBlank(line)) return;
   auto slot = std::bit_cast<format::Slot>(platform::LoadLine(line));
   const auto bytes =
       directory::CopyRecordBytes(*segment, slot.record_offset, slot.record_size_bytes);

@@ -1,5 +1,6 @@
 // Any bytes as a descriptor: an error, or a table that can be made, whole and column by
 // column, over buffers inside of the segments; and that can be described again.
+//
 // Decoders: src/codec/descriptor.cc src/codec/check.cc src/codec/schema_decode.cc
 // src/codec/layout.cc
 

@@ -4,6 +4,7 @@
 //
 // Input: how many descriptors come with the first byte, how many bytes are sent at a
 // time, then the stream.
+//
 // Decoders: src/daemon/frame_reader.cc src/platform/unix_socket.cc
 
 #include <sys/socket.h>

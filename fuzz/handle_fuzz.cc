@@ -1,5 +1,6 @@
 // Any bytes as a handle: an error, or a handle with just these bytes. Slices of it lie
 // inside of it, selections take its columns.
+//
 // Decoders: src/client/handle.cc
 
 #include <algorithm>

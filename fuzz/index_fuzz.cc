@@ -5,6 +5,7 @@
 // Input: eight entries (those that the names hash to), the index header line, the catalog
 // epochs of both nodes, two slots of each, the records of node 1, the records of node 0.
 // Taken as it is, then with right checksums.
+//
 // Decoders: src/directory/lookup.cc src/directory/claim.cc
 // src/directory/catalog_leader.cc src/directory/index_writer.cc
 

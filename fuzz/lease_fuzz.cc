@@ -4,6 +4,7 @@
 //
 // Input: the page table, the incarnation line (all zero: all pages are in use), then for
 // each page its mark and session, and the cells at its beginning and at its end.
+//
 // Decoders: src/lease/scan.cc src/lease/page_table.cc
 
 #include <algorithm>

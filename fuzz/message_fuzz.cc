@@ -2,8 +2,10 @@
 // request gets one reply at most, which is a message itself, and when all are gone
 // nothing is left of what they did.
 //
-// Input: the node whose daemon is spoken to (bit 0), then messages: who sends it, its
-// size (2 bytes), its payload.
+// Input: the node whose daemon is spoken to (bit 0), then messages: who sends it (with
+// bit 7 at once after the one before, else a little later), its size (2 bytes), its
+// payload.
+//
 // Decoders: src/format/message.cc src/daemon/session_service.cc src/daemon/home.cc
 // src/daemon/home_seal.cc src/daemon/home_client.cc src/daemon/catalog_client.cc
 // src/daemon/parent_set.cc src/daemon/coverage.cc src/daemon/publisher.cc
@@ -40,6 +42,7 @@ using sheaf::format::Message;
 
 enum class Sender : uint8_t { kFirstSession, kSecondSession, kPeer, kPeerReply, kCount };
 
+constexpr uint8_t kAtOnce = 0x80;
 constexpr int kMessagesMax = 64;
 constexpr std::chrono::milliseconds kStep{10};
 constexpr std::chrono::seconds kLongAgo{60};
@@ -65,10 +68,11 @@ class MessageFuzz {
       session = daemon_->home->OpenSession().ValueOrDie().id;
     }
     for (int i = 0; i < kMessagesMax && !input.empty(); ++i) {
-      const auto sender = input.Next<uint8_t>() % static_cast<uint8_t>(Sender::kCount);
+      const auto how = input.Next<uint8_t>();
       const auto bytes = input.Take(input.Next<uint16_t>());
-      Deliver(static_cast<Sender>(sender), {bytes.begin(), bytes.end()});
-      daemon_->clock.Advance(kStep);
+      if ((how & kAtOnce) == 0) daemon_->clock.Advance(kStep);
+      Deliver(static_cast<Sender>(how % static_cast<uint8_t>(Sender::kCount)),
+              {bytes.begin(), bytes.end()});
     }
     End();
     const auto after = daemon_->home->statistics();

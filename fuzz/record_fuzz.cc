@@ -1,5 +1,6 @@
 // Any bytes as a record: an error, or a record whose fields are in range, and which the
 // home's own encoder writes so that it reads back the same.
+//
 // Decoders: src/directory/record.cc src/directory/name.cc
 
 #include <cstddef>

@@ -41,6 +41,7 @@ constexpr uint8_t kFirst = 0;
 constexpr uint8_t kSecond = 1;
 constexpr uint8_t kPeer = 2;
 constexpr uint8_t kPeerReply = 3;
+constexpr uint8_t kAtOnce = 0x80;
 
 /// Messages to one daemon, with what it answers to those of the sessions.
 class Script {
@@ -174,8 +175,10 @@ class Script {
     bytes_.append(reinterpret_cast<const char*>(message.data()), message.size());
   }
 
-  void Deliver(uint8_t sender, const Bytes& bytes) {
+  void Deliver(uint8_t how, const Bytes& bytes) {
     const format::Message& message = *format::ParseMessage(bytes).ValueOrDie();
+    if ((how & kAtOnce) == 0) daemon_->clock.Advance(std::chrono::milliseconds(10));
+    const uint8_t sender = how & ~kAtOnce;
     const auto on_reply = [this](const Bytes& reply) { Learn(reply); };
     if (sender <= kSecond) {
       static_cast<void>(daemon_->service.Handle(sessions_[sender], message, on_reply));
@@ -191,7 +194,6 @@ class Script {
         daemon_->transport.Answer(status);
       }
     }
-    daemon_->clock.Advance(std::chrono::milliseconds(10));
   }
 
   void Learn(const Bytes& reply) {
@@ -260,6 +262,11 @@ void WriteOfSessions(World* world, const SeedFolder& seeds) {
   write("of_peer", [](Script* s) {
     s->Seal(kFirst, {{{{1}, 0}, 4096}}, {.name = "a", .parents = TablesOf(1)});
     s->Retire(kFirst, s->last_sealed(), "a");
+  });
+  write("grant_after_reclaim", [](Script* s) {
+    s->Grant(kFirst, 4 << 20).Seal(kFirst, s->Own(0, 4 << 20), {});
+    s->Return(kFirst).Retire(kFirst, s->last_sealed(), nullptr);
+    s->Grant(kSecond | kAtOnce, 2 << 20);
   });
   write("foreign_bytes",
         [](Script* s) { s->Grant(kFirst, k64).Seal(kSecond, s->Own(0, 1024), {}); });

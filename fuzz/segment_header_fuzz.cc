@@ -5,6 +5,7 @@
 // Input: 256 bytes, first as the header itself, then as what differs from the right one,
 // with the checksum made right; then for control, leases and data by how many pages their
 // files are too long or too short.
+//
 // Decoders: src/region/segment_header.cc src/region/segment_format.cc
 // src/region/region.cc
 

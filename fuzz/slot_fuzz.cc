@@ -4,6 +4,7 @@
 //
 // Input: four slot lines, the incarnation line (all zero: four slots are in use), the
 // index header line, the record area. Taken as it is, then with right checksums.
+//
 // Decoders: src/directory/slot_reader.cc src/directory/adopt.cc src/directory/list.cc
 // src/directory/record_space.cc src/directory/home_directory.cc
 
@@ -96,7 +97,8 @@ class SlotFuzz {
     sheaf::fuzz::CheckRecordOf(*record, segment_->id(), data_size_bytes());
     const bool is_named = (slot.flags & sheaf::format::kSlotNamed) != 0;
     SHEAF_CHECK(is_named == !record->name.empty());
-    if (sheaf::directory::StateOf(slot) == LineState::kBound) SHEAF_CHECK(is_named);
+    const bool is_bound = sheaf::directory::StateOf(slot) == LineState::kBound;
+    if (sheaf::directory::IsReadable(slot)) SHEAF_CHECK(is_named == is_bound);
   }
 
   /// Reads what any process may, one-sided.

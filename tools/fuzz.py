@@ -24,7 +24,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build/fuzz"
 FINDINGS = BUILD / "findings"
 # No decoder needs a second for one input, or much more memory than the input has.
-LIMITS = ["-timeout=10", "-rss_limit_mb=2048", "-malloc_limit_mb=512"]
+LIMITS = ["-timeout=10", "-rss_limit_mb=2048", "-malloc_limit_mb=32"]
 
 
 class Target:
@@ -45,7 +45,9 @@ class Target:
         """The source files whose coverage counts."""
         text = (ROOT / "fuzz" / f"{self.name}_fuzz.cc").read_text()
         match = re.search(r"^// Decoders:((?:[^\n]|\n//)*)", text, re.MULTILINE)
-        return re.findall(r"(?:src|include)/\S+\.(?:cc|h)", match[1]) if match else []
+        if not match:
+            sys.exit(f"fuzz: fuzz/{self.name}_fuzz.cc does not say what its decoders are")
+        return re.findall(r"(?:src|include)/\S+\.(?:cc|h)", match[1])
 
     def copy_seeds(self):
         seeds = [*(ROOT / "fuzz/corpus" / self.name).glob("*")]
