@@ -4,7 +4,7 @@ JOBS ?= $(shell nproc)
 BASE ?= origin/main
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test check fix asan tsan clang bench bench-smoke fuzz coverage model \
+.PHONY: help demo build test check fix asan tsan clang bench bench-smoke fuzz soak coverage model \
         setup-build setup-test setup-check clean
 
 help:
@@ -25,6 +25,7 @@ help:
 	@echo "  make bench-smoke  run each benchmark once, tiny, to see that it works"
 	@echo "  make fuzz         let libFuzzer try each decoder for MINUTES (1) each; a table of"
 	@echo "                    findings and coverage (TARGETS=\"slot lease\" for some only)"
+	@echo "  make soak         clients and daemons at work, killed at random, for MINUTES (10)"
 	@echo "  make coverage     lines that the tests execute, file by file"
 	@echo "  make model        check the protocol's models (about 4 minutes)"
 	@echo "  make clean        remove build/ (the set-up in .deps/ stays)"
@@ -79,6 +80,11 @@ coverage: setup-test
 	$(call configure_and_build,coverage)
 	@ctest --preset coverage -j $(JOBS)
 	@tools/coverage.py build/coverage
+
+soak: setup-test
+	$(call configure_and_build,release,--target soak_test)
+	@SHEAF_SOAK_SECONDS=$$((60 * $(or $(MINUTES),10))) build/release/test/soak_test \
+	  --gtest_filter='*Soak.*'
 
 model:
 	@docs/model/run.sh quick

@@ -3,7 +3,8 @@
 // that counts, and can end them all and begin new ones.
 //
 // Input: the page table, the incarnation line (all zero: all pages are in use), then for
-// each page its mark and session, and the cells at its beginning and at its end.
+// each page its mark and session, and the cells at its beginning and at its end; last the
+// incarnation that the home certified off.
 //
 // Decoders: src/lease/scan.cc src/lease/page_table.cc
 
@@ -19,6 +20,7 @@
 #include "fuzz/control_lines.h"
 #include "fuzz/input.h"
 #include "lease/lease.h"
+#include "region/admit_line.h"
 #include "region/control_line.h"
 #include "region/region.h"
 #include "sheaf/types.h"
@@ -26,12 +28,12 @@
 
 namespace {
 
-using sheaf::SegmentId;
 using sheaf::format::NodeLine;
 using sheaf::fuzz::Checksums;
 using sheaf::lease::LeaseCounts;
 using sheaf::lease::PageTable;
 
+constexpr sheaf::NodeId kNode{1};
 constexpr uint32_t kPages = 4;
 constexpr size_t kEdgeCells = 4;  ///< Cells at either end of a page that are not 0.
 constexpr uint64_t kHomeShift = 52;
@@ -39,9 +41,12 @@ constexpr uint64_t kHomeShift = 52;
 class LeaseFuzz {
  public:
   LeaseFuzz()
-      : segments_(
-            {.slots_max = 8, .lease_pages_max = kPages, .records_size_bytes = 4096}),
-        segment_(segments_[0]) {}
+      : segments_({.segments = 2,
+                   .slots_max = 8,
+                   .lease_pages_max = kPages,
+                   .records_size_bytes = 4096}),
+        home_(segments_[0]),
+        segment_(segments_[1]) {}
 
   void Run(sheaf::fuzz::Input input, Checksums checksums) {
     Load(input, checksums);
@@ -58,6 +63,7 @@ class LeaseFuzz {
   }
 
   void Load(sheaf::fuzz::Input input, Checksums checksums) {
+    sheaf::fuzz::Clear(&home_->control());
     sheaf::fuzz::Clear(&segment_->control());
     sheaf::fuzz::Clear(&segment_->leases());
     sheaf::fuzz::Fill(TableWord(0), input.Take(kPages * sizeof(uint64_t)));
@@ -74,6 +80,13 @@ class LeaseFuzz {
       sheaf::fuzz::Fill(Cells(page) + sheaf::format::kLeaseCellsPerPage - kEdgeCells,
                         input.Take(kEdgeCells * sizeof(uint64_t)));
     }
+    sheaf::region::StoreCertifiedOff(home_, kNode, input.Next<uint64_t>());
+  }
+
+  bool IsOff() const {
+    const uint64_t off = sheaf::region::LoadAdmitLine(*home_, kNode).off;
+    const auto line = sheaf::region::ReadIncarnation(*segment_);
+    return off != 0 && (!line.ok() || line->incarnation <= off);
   }
 
   /// What counts, looked up word by word; nothing if the marks cannot be read.
@@ -94,16 +107,19 @@ class LeaseFuzz {
   void CheckScan() const {
     const auto counts = sheaf::lease::CountLeases(segments_.list());
     SHEAF_CHECK(counts.ok() == sheaf::region::ReadIncarnation(*segment_).ok());
-    if (!counts.ok()) return;
-    SHEAF_CHECK(*counts == ExpectedCounts());
-    for (const auto& [cell, count] : *counts) {
-      const SegmentId home{static_cast<uint32_t>(cell >> kHomeShift)};
-      const auto leased = sheaf::lease::ScanLeases(segments_.list(), home);
-      SHEAF_CHECK(leased.ok() && leased->contains(cell));
-      for (const uint64_t other : *leased) {
-        SHEAF_CHECK(other >> kHomeShift == home.value && counts->contains(other));
-      }
+    if (!counts.ok()) {  // Nothing may be reclaimed, unless the node is off.
+      const auto leased = sheaf::lease::ScanLeases(segments_.list(), home_->id());
+      SHEAF_CHECK(leased.ok() == IsOff());
+      return;
     }
+    SHEAF_CHECK(*counts == ExpectedCounts());
+    const auto leased = sheaf::lease::ScanLeases(segments_.list(), home_->id());
+    SHEAF_CHECK(leased.ok());
+    for (const auto& [cell, count] : *counts) {
+      const bool is_ours = cell >> kHomeShift == home_->id().value;
+      SHEAF_CHECK(leased->contains(cell) == (is_ours && !IsOff()));
+    }
+    for (const uint64_t cell : *leased) SHEAF_CHECK(counts->contains(cell));
   }
 
   void Start() {
@@ -155,6 +171,7 @@ class LeaseFuzz {
   }
 
   sheaf::testing::FakeSegments segments_;
+  sheaf::region::Segment* home_;
   sheaf::region::Segment* segment_;
 };
 

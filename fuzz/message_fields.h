@@ -17,6 +17,7 @@ class FieldReader {
     FieldReader reader;
     reader.Add(message.request_id());
     reader.Add(message.is_reply());
+    reader.Add(message.is_repeated());
     if (const format::Outcome* outcome = message.outcome()) {
       reader.Add(outcome->code());
       reader.Add(outcome->reason());
@@ -57,6 +58,9 @@ class FieldReader {
       Add(hello->cluster_id());
       Add(static_cast<uint64_t>(hello->process_id()));
       Add(hello->program());
+      Add(hello->lock_name());
+      Add(hello->session());
+      Add(hello->grants());
     } else if (const auto* grant = message.body_as<format::GrantRequest>()) {
       Add(grant->size_bytes());
     } else if (const auto* returned = message.body_as<format::ReturnRequest>()) {
@@ -83,7 +87,6 @@ class FieldReader {
       Add(welcome->node());
       Add(welcome->incarnation());
       Add(welcome->lease_pages());
-      Add(welcome->session_lock_path());
     } else if (const auto* grant = message.body_as<format::GrantReply>()) {
       Add(grant->grant());
       Add(grant->generation());
@@ -122,6 +125,8 @@ class FieldReader {
     } else if (const auto* unbind = message.body_as<format::UnbindRequest>()) {
       Add(unbind->name());
       Add(unbind->object());
+    } else if (const auto* forget = message.body_as<format::ForgetNodeRequest>()) {
+      Add(forget->node());
     }
   }
 

@@ -3,8 +3,8 @@
 // nothing is left of what they did.
 //
 // Input: the node whose daemon is spoken to (bit 0), then messages: who sends it (with
-// bit 7 at once after the one before, else a little later), its size (2 bytes), its
-// payload.
+// bit 7 at once after the one before, else a little later; with bit 6 to the next daemon,
+// after this one died), its size (2 bytes), its payload.
 //
 // Decoders: src/format/message.cc src/daemon/session_service.cc src/daemon/home.cc
 // src/daemon/home_seal.cc src/daemon/home_client.cc src/daemon/catalog_client.cc
@@ -15,6 +15,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,7 @@
 
 #include "base/check.h"
 #include "daemon/event_loop.h"
+#include "daemon/grant_table.h"
 #include "daemon/transport.h"
 #include "daemon/unix_transport.h"
 #include "format/layout.h"
@@ -43,9 +45,11 @@ using sheaf::format::Message;
 enum class Sender : uint8_t { kFirstSession, kSecondSession, kPeer, kPeerReply, kCount };
 
 constexpr uint8_t kAtOnce = 0x80;
+constexpr uint8_t kAfterRestart = 0x40;
 constexpr int kMessagesMax = 64;
+constexpr int kRoundsMax = 10;  ///< More than a publish asks for anything.
 constexpr std::chrono::milliseconds kStep{10};
-constexpr std::chrono::seconds kLongAgo{60};
+constexpr std::chrono::seconds kLongAgo{10};
 
 /// A reply function for the request `id` that checks what it gets.
 sheaf::daemon::ReplyFn CheckedReply(uint64_t id) {
@@ -71,6 +75,7 @@ class MessageFuzz {
       const auto how = input.Next<uint8_t>();
       const auto bytes = input.Take(input.Next<uint16_t>());
       if ((how & kAtOnce) == 0) daemon_->clock.Advance(kStep);
+      if ((how & kAfterRestart) != 0) Restart();
       Deliver(static_cast<Sender>(how % static_cast<uint8_t>(Sender::kCount)),
               {bytes.begin(), bytes.end()});
     }
@@ -91,11 +96,9 @@ class MessageFuzz {
     switch (sender) {
       case Sender::kFirstSession:
       case Sender::kSecondSession:
-        if (message.is_reply()) return;
-        // What it refuses ends the connection, not the session.
-        static_cast<void>(daemon_->service.Handle(sessions_[static_cast<size_t>(sender)],
-                                                  message,
-                                                  CheckedReply(message.request_id())));
+        if (!message.is_reply()) {
+          DeliverOfSession(sessions_[static_cast<size_t>(sender)], message);
+        }
         return;
       case Sender::kPeer:
         if (!message.is_reply()) DeliverOfPeer(message);
@@ -108,13 +111,49 @@ class MessageFuzz {
     }
   }
 
+  /// The daemon dies, and another one goes on with what it left.
+  void Restart() {
+    size_t pages = 1;  // of the home itself, which needs another one before it has none
+    for (const uint64_t session : sessions_) {
+      pages += daemon_->home->LeasePagesOf(session).size();
+    }
+    if (pages >= sheaf::fuzz::kWorldLeasePages) return;
+    daemon_.reset();
+    daemon_ = world_.StartAgain(node_);
+    for (const uint64_t session : sessions_) {
+      SHEAF_CHECK(daemon_->home->HasSession(session));
+    }
+    SHEAF_CHECK(daemon_->home->problems().empty());
+  }
+
+  void DeliverOfSession(uint64_t session, const Message& message) {
+    if (const auto* hello = message.body_as<sheaf::format::Hello>()) {
+      return GoOn(session, *hello);
+    }
+    // What it refuses ends the connection, not the session.
+    static_cast<void>(
+        daemon_->service.Handle(session, message, CheckedReply(message.request_id())));
+  }
+
+  /// The session is back, and says which grants it knows of.
+  void GoOn(uint64_t session, const sheaf::format::Hello& hello) {
+    std::set<sheaf::daemon::GrantId> known;
+    if (hello.grants() != nullptr) {
+      for (const sheaf::format::GrantKey* key : *hello.grants()) {
+        known.insert({key->grant(), key->generation()});
+      }
+    }
+    SHEAF_CHECK(daemon_->home->ReturnAllBut(session, known).ok());
+  }
+
   void DeliverOfPeer(const Message& message) {
     const NodeId peer{1 - node_};
     const auto greeting = greeter_.CheckHello(message);
     if (greeting.ok()) SHEAF_CHECK(*greeting == NodeId{1});
     const auto reply = CheckedReply(message.request_id());
     if (daemon_->catalog.Handle(peer, message, reply)) return;
-    daemon_->homes.Handle(message, reply);
+    if (daemon_->homes.Handle(message, reply)) return;
+    daemon_->members.Handle(message, reply);
   }
 
   void DeliverReply(const Message& message) {
@@ -127,12 +166,15 @@ class MessageFuzz {
   /// The peer is lost, the sessions end, and whoever can removes all that is there.
   void End() {
     sheaf::daemon::Home& home = *daemon_->home;
-    while (daemon_->transport.has_pending()) {
-      daemon_->transport.Answer(sheaf::MakeStatus(
-          arrow::StatusCode::IOError, sheaf::ErrorReason::kNodeLost, "the peer is gone"));
+    // A commit that nobody answers is sent again for ever, and changes nothing.
+    for (int round = 0; round < kRoundsMax; ++round) {
+      while (daemon_->transport.has_pending()) {
+        daemon_->transport.Answer(sheaf::MakeStatus(arrow::StatusCode::IOError,
+                                                    sheaf::ErrorReason::kNodeLost,
+                                                    "the peer is gone"));
+      }
+      daemon_->clock.Advance(kLongAgo);
     }
-    daemon_->clock.Advance(kLongAgo);
-    SHEAF_CHECK(!daemon_->transport.has_pending());
     for (const uint64_t session : sessions_) SHEAF_CHECK(home.EndSession(session).ok());
     for (const LineState state : {LineState::kSealed, LineState::kBound}) {
       for (const ObjectId& id : home.directory().ObjectsIn(state)) {

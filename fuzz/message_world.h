@@ -21,7 +21,10 @@
 #include "daemon/catalog_client.h"
 #include "daemon/home.h"
 #include "daemon/home_client.h"
+#include "daemon/home_life.h"
 #include "daemon/log.h"
+#include "daemon/membership.h"
+#include "daemon/membership_client.h"
 #include "daemon/node_lines.h"
 #include "daemon/publisher.h"
 #include "daemon/reclaimer.h"
@@ -32,7 +35,9 @@
 #include "format/layout.h"
 #include "format/message.h"
 #include "platform/test_folder.h"
+#include "region/admit_line.h"
 #include "region/cluster_config.h"
+#include "region/control_line.h"
 #include "region/part_set.h"
 #include "region/region.h"
 #include "region/segment_header.h"
@@ -42,6 +47,8 @@
 namespace sheaf::fuzz {
 
 constexpr uint32_t kWorldNodes = 2;
+constexpr uint32_t kWorldLeasePages = 8;
+constexpr uint32_t kWorldEpoch = 2;  ///< Of the leader's first claim.
 
 /// \brief Keeps requests to the peer until somebody answers.
 class PendingTransport : public daemon::Transport {
@@ -68,30 +75,37 @@ class PendingTransport : public daemon::Transport {
 
 /// \brief All of a daemon but its event loop and its sockets.
 struct WorldDaemon {
-  WorldDaemon(region::Region* region, uint64_t incarnation)
-      : home(daemon::Home::Make(region, &clock, incarnation).ValueOrDie()),
+  explicit WorldDaemon(region::Region* region)
+      : life(daemon::NodeLines(&region->own_segment()).BeginLife(/*boot=*/1)),
+        home(daemon::Home::Make(region, &clock, life).ValueOrDie()),
         leader(Lead(region, home.get())),
+        membership(region, &clock, life.incarnation, [](bool) { return uint64_t{0}; }),
         catalog(leader.get(), &transport),
         reclaimer(region, home.get(), &transport, &clock),
         homes(region, home.get(), &catalog, &reclaimer, &transport),
+        members(region, &membership, &reclaimer, &transport),
         publisher(region, home.get(), &catalog, &homes, &clock),
-        service(home.get(), &homes, &publisher, &reclaimer) {}
+        service(home.get(), &homes, &members, &publisher, &reclaimer) {}
 
   static std::unique_ptr<directory::CatalogLeader> Lead(region::Region* region,
                                                         daemon::Home* home) {
     if (region->node() != daemon::kLeaderNode) return nullptr;
-    return directory::CatalogLeader::Claim(region, &home->directory(),
-                                           daemon::kLeaderEpoch)
+    const uint32_t epoch =
+        directory::NextEpoch(region::SegmentsOf(*region), region->node()).ValueOrDie();
+    return directory::CatalogLeader::Claim(region, &home->directory(), epoch)
         .ValueOrDie();
   }
 
   daemon::FakeScheduler clock;
   PendingTransport transport;
+  daemon::HomeLife life;
   std::unique_ptr<daemon::Home> home;
   std::unique_ptr<directory::CatalogLeader> leader;  ///< Null but on node 0.
+  daemon::Membership membership;
   daemon::CatalogClient catalog;
   daemon::Reclaimer reclaimer;
   daemon::HomeClient homes;
+  daemon::MembershipClient members;
   daemon::Publisher publisher;
   daemon::SessionService service;
 };
@@ -108,8 +122,10 @@ class World {
               config, {.node = {k}, .role = region::Role::kDaemon, .relocate = true})
               .ValueOrDie();
     }
-    for (uint32_t k = 0; k < kWorldNodes; ++k) {
-      daemon::NodeLines(&regions_[k]->own_segment()).BeginIncarnation();
+    for (const auto& home : regions_) {
+      for (uint32_t k = 0; k < kWorldNodes; ++k) {
+        region::StoreAdmitted(&home->own_segment(), {k}, /*incarnation=*/1);
+      }
     }
     const Memory blank = Save();
     for (uint32_t k = 0; k < kWorldNodes; ++k) {
@@ -121,11 +137,22 @@ class World {
 
   region::Region& region(uint32_t node) const { return *regions_[node]; }
 
-  /// \brief The daemon of `node`, new on a blank segment. The peer has one table named
-  /// "peer", version 1, and one without a name.
-  std::unique_ptr<WorldDaemon> Start(uint32_t node) {
+  /// \brief The segment of `node` as good as new. The peer has one table named "peer",
+  /// version 1, and one without a name.
+  region::Region* Blank(uint32_t node) {
     Restore(memory_[node]);
-    return std::make_unique<WorldDaemon>(regions_[node].get(), /*incarnation=*/1);
+    return regions_[node].get();
+  }
+
+  /// \brief The daemon of `node`, new on a blank segment.
+  std::unique_ptr<WorldDaemon> Start(uint32_t node) {
+    return std::make_unique<WorldDaemon>(Blank(node));
+  }
+  /// \brief The daemon of `node` that follows on one that died, which is gone.
+  std::unique_ptr<WorldDaemon> StartAgain(uint32_t node) const {
+    auto daemon = std::make_unique<WorldDaemon>(regions_[node].get());
+    daemon->publisher.Recover();
+    return daemon;
   }
 
  private:
@@ -141,9 +168,9 @@ class World {
     config.nodes_max = kWorldNodes;
     config.memory_folder = folder_.path() + "/memory";
     config.runtime_folder = folder_.path() + "/run";
-    config.segment_size_bytes = 2 * format::kExtentBytes;
+    config.segment_size_bytes = 4 * format::kExtentBytes;
     config.slots_max = 64;
-    config.lease_pages_max = 8;
+    config.lease_pages_max = kWorldLeasePages;
     config.records_size_bytes = 32768;
     return config;
   }
@@ -160,7 +187,7 @@ class World {
   }
 
   void PutTables(uint32_t node) {
-    WorldDaemon maker(regions_[node].get(), /*incarnation=*/1);
+    WorldDaemon maker(regions_[node].get());
     const uint64_t session = maker.home->OpenSession().ValueOrDie().id;
     const auto grant = maker.home->Grant(session, format::kSmallExtentBytes).ValueOrDie();
     daemon::SealInput input;
@@ -171,10 +198,10 @@ class World {
     input.name = "peer";
     const ObjectId object = maker.home->Seal(session, input).ValueOrDie();
     directory::HomeDirectory& directory = maker.home->directory();
-    SHEAF_CHECK(directory.SetVersion(object, daemon::kLeaderEpoch, 1).ok());
+    SHEAF_CHECK(directory.SetVersion(object, kWorldEpoch, 1).ok());
     SHEAF_CHECK(directory.Bind(object).ok());
     if (maker.leader == nullptr) return;
-    SHEAF_CHECK(maker.leader->Commit("peer", object, {daemon::kLeaderEpoch, 1}).ok());
+    SHEAF_CHECK(maker.leader->Commit("peer", object, {kWorldEpoch, 1}).ok());
   }
 
   std::vector<region::Part*> Parts() const {

@@ -307,6 +307,14 @@ void WriteLeases(const std::filesystem::path& corpus) {
     lease_some(pages, segment, 5, 2);
     StoreMarks(segment, 9, kPages + 1);
   });
+  // The incarnation that is certified off comes last.
+  std::string off(kPages * 8 + kLine + kPages * 80, '\0');
+  off[0] = 5;       // the session of page 0, which is
+  off[7] = '\x80';  // active
+  const size_t page = kPages * 8 + kLine;
+  off[page] = 1;       // its mark
+  off[page + 16] = 1;  // a cell
+  seeds.Write("certified_off", off + '\x01');
 }
 
 // Segment headers: what differs from the right one, see segment_header_fuzz.cc.

@@ -42,12 +42,16 @@ constexpr uint8_t kSecond = 1;
 constexpr uint8_t kPeer = 2;
 constexpr uint8_t kPeerReply = 3;
 constexpr uint8_t kAtOnce = 0x80;
+constexpr uint8_t kAfterRestart = 0x40;
 
 /// Messages to one daemon, with what it answers to those of the sessions.
 class Script {
  public:
   Script(World* world, uint32_t node)
-      : node_(node), region_(world->region(node)), daemon_(world->Start(node)) {
+      : world_(world),
+        node_(node),
+        region_(world->region(node)),
+        daemon_(world->Start(node)) {
     for (uint64_t& session : sessions_) {
       session = daemon_->home->OpenSession().ValueOrDie().id;
     }
@@ -66,6 +70,12 @@ class Script {
                               : format::FinishRequest(&builder, id, type, body);
     Append(sender, message);
     Deliver(sender, message);
+    return *this;
+  }
+
+  /// The next request repeats the last one.
+  Script& Repeat() {
+    is_repeated_ = true;
     return *this;
   }
 
@@ -117,6 +127,20 @@ class Script {
     return Add(sender, Body::KeepRequest, [=](Builder* builder) {
       const format::ObjectKey key = format::ToKey(object);
       return format::CreateKeepRequest(*builder, &key, keep).Union();
+    });
+  }
+  /// After its connection was lost; it knows of the last grant only.
+  Script& GoOn(uint8_t sender) {
+    return Add(sender, Body::Hello, [this](Builder* builder) {
+      const std::vector<format::GrantKey> grants = {granted_};
+      return format::CreateHelloDirect(*builder, format::kMessageVersion, 0x5EAF, 17,
+                                       "/bin/x", nullptr, 5, &grants)
+          .Union();
+    });
+  }
+  Script& Forget(uint8_t sender, uint32_t node) {
+    return Add(sender, Body::ForgetNodeRequest, [=](Builder* builder) {
+      return format::CreateForgetNodeRequest(*builder, node).Union();
     });
   }
   Script& LeasePage(uint8_t sender) {
@@ -178,7 +202,11 @@ class Script {
   void Deliver(uint8_t how, const Bytes& bytes) {
     const format::Message& message = *format::ParseMessage(bytes).ValueOrDie();
     if ((how & kAtOnce) == 0) daemon_->clock.Advance(std::chrono::milliseconds(10));
-    const uint8_t sender = how & ~kAtOnce;
+    if ((how & kAfterRestart) != 0) {
+      daemon_.reset();
+      daemon_ = world_->StartAgain(node_);
+    }
+    const uint8_t sender = how & ~(kAtOnce | kAfterRestart);
     const auto on_reply = [this](const Bytes& reply) { Learn(reply); };
     if (sender <= kSecond) {
       static_cast<void>(daemon_->service.Handle(sessions_[sender], message, on_reply));
@@ -206,16 +234,53 @@ class Script {
     }
   }
 
+  World* world_;
   uint32_t node_;
   region::Region& region_;
   std::unique_ptr<WorldDaemon> daemon_;
   uint64_t sessions_[2] = {};
   uint64_t last_id_ = 0;
+  bool is_repeated_ = false;
   format::GrantKey granted_;
   uint64_t granted_offset_ = 0;
   ObjectId last_sealed_;
   std::string bytes_;
 };
+
+/// Daemons die between and after requests, which are then repeated.
+void WriteWithRestarts(World* world, const SeedFolder& seeds) {
+  const auto write = [&](const char* name, uint32_t node, auto play) {
+    Script script(world, node);
+    play(&script);
+    seeds.Write(name, script.bytes());
+  };
+  constexpr uint64_t k64 = 65536;
+  constexpr uint8_t kNext = kFirst | kAfterRestart;
+  write("restart", 0, [](Script* s) {
+    s->Grant(kFirst, k64).GoOn(kNext).Seal(kNext, s->Own(0, 8), {}).Return(kNext);
+  });
+  write("restart_repeats", 0, [](Script* s) {
+    const std::vector<Script::Put> puts = {
+        {}, {.name = "a"}, {.name = "a", .replace = true}};
+    s->Grant(kFirst, k64);
+    for (const Script::Put& put : puts) {
+      s->Seal(kFirst, s->Own(0, 8), put).Repeat().Seal(kNext, s->Own(0, 8), put);
+    }
+    s->Retire(kFirst, s->last_sealed(), "a").Repeat();
+    s->Retire(kNext, s->last_sealed(), "a").Return(kFirst).Repeat().Return(kNext);
+  });
+  write("follower_restart_sealed", 1, [](Script* s) {
+    s->Grant(kFirst, k64).Seal(kFirst, s->Own(0, 8), {.name = "a"});
+    s->Repeat().Seal(kNext, s->Own(0, 8), {.name = "a"});
+    s->ReplyBind({2, 1}).ReplyCommit({});
+  });
+  write("follower_restart_bound", 1, [](Script* s) {
+    const Script::Put put = {.name = "peer", .replace = true};
+    s->Grant(kFirst, k64).Seal(kFirst, s->Own(0, 8), put).ReplyBind({2, 2});
+    s->Repeat().Seal(kNext, s->Own(0, 8), put);
+    s->ReplyCommit({}).ReplyCommit({});
+  });
+}
 
 /// Objects of node `node` in the world before it starts: unnamed, and "peer".
 std::vector<ObjectId> TablesOf(uint32_t node) {
@@ -232,7 +297,7 @@ void WriteOfSessions(World* world, const SeedFolder& seeds) {
   constexpr uint64_t k64 = 65536;
   write("nothing", [](Script*) {});
   write("grant", [](Script* s) { s->Grant(kFirst, k64).Return(kFirst); });
-  write("grant_all", [](Script* s) { s->Grant(kFirst, 4 << 20).Grant(kSecond, 1); });
+  write("grant_all", [](Script* s) { s->Grant(kFirst, 8 << 20).Grant(kSecond, 1); });
   write("return_of_other", [](Script* s) { s->Grant(kFirst, k64).Return(kSecond); });
   write("lease_pages", [](Script* s) {
     for (int i = 0; i < 6; ++i) s->LeasePage(kFirst);
@@ -264,10 +329,15 @@ void WriteOfSessions(World* world, const SeedFolder& seeds) {
     s->Retire(kFirst, s->last_sealed(), "a");
   });
   write("grant_after_reclaim", [](Script* s) {
-    s->Grant(kFirst, 4 << 20).Seal(kFirst, s->Own(0, 4 << 20), {});
+    s->Grant(kFirst, 8 << 20).Seal(kFirst, s->Own(0, 8 << 20), {});
     s->Return(kFirst).Retire(kFirst, s->last_sealed(), nullptr);
     s->Grant(kSecond | kAtOnce, 2 << 20);
   });
+  write("goes_on", [](Script* s) {
+    s->Grant(kFirst, k64).Grant(kFirst, k64).GoOn(kFirst);
+    s->Seal(kFirst, s->Own(0, 1024), {}).GoOn(kSecond);
+  });
+  write("forgets", [](Script* s) { s->Forget(kFirst, 1).Forget(kPeer, 0); });
   write("foreign_bytes",
         [](Script* s) { s->Grant(kFirst, k64).Seal(kSecond, s->Own(0, 1024), {}); });
   write("at_other_home", [](Script* s) {
@@ -293,10 +363,10 @@ void WriteOfPeer(World* world, const SeedFolder& seeds) {
   const ObjectId named = TablesOf(1)[1];
   write("peer_binds", [=](Script* s) {
     s->Bind(unnamed, "a", false).Bind(named, "peer", false).Bind(named, "a", true, 1);
-    s->Commit(unnamed, "a", {1, 1}).Unbind(unnamed, "a");
+    s->Commit(unnamed, "a", {2, 1}).Unbind(unnamed, "a");
   });
   write("peer_commits", [=](Script* s) {
-    s->Commit(named, "peer", {1, 1}).Commit(named, "other", {1, 7});
+    s->Commit(named, "peer", {2, 1}).Commit(named, "other", {2, 7});
     s->Unbind(named, "peer").Bind(unnamed, "peer", true);
   });
   write("peer_retires", [=](Script* s) {
@@ -323,16 +393,16 @@ void WriteOfFollower(World* world, const SeedFolder& seeds) {
   };
   write("follower_named", [](Script* s) {
     s->Grant(kFirst, 65536).Seal(kFirst, s->Own(0, 8), {.name = "a"});
-    s->ReplyBind({1, 1}).ReplyCommit({});
+    s->ReplyBind({2, 1}).ReplyCommit({});
     s->Retire(kFirst, s->last_sealed(), "a").ReplyOutcome(arrow::Status::OK());
   });
   write("follower_replaces", [](Script* s) {
     s->Grant(kFirst, 65536).Seal(kFirst, s->Own(0, 8), {.name = "peer", .replace = true});
-    s->ReplyBind({1, 2}).ReplyCommit({TablesOf(0)[1]}).ReplyOutcome(arrow::Status::OK());
+    s->ReplyBind({2, 2}).ReplyCommit({TablesOf(0)[1]}).ReplyOutcome(arrow::Status::OK());
   });
   write("follower_superseded", [](Script* s) {
     s->Grant(kFirst, 65536).Seal(kFirst, s->Own(0, 8), {.name = "peer", .replace = true});
-    s->ReplyBind({1, 2}).ReplyCommit({{{1}, 0, format::FirstGeneration(7)}});
+    s->ReplyBind({2, 2}).ReplyCommit({{{1}, 0, format::FirstGeneration(7)}});
   });
   write("follower_denied", [](Script* s) {
     s->Grant(kFirst, 65536).Seal(kFirst, s->Own(0, 8), {.name = "a"});
@@ -340,7 +410,7 @@ void WriteOfFollower(World* world, const SeedFolder& seeds) {
   });
   write("follower_old_epoch", [](Script* s) {
     s->Grant(kFirst, 65536).Seal(kFirst, s->Own(0, 8), {.name = "a"});
-    s->ReplyBind({0, 1}).ReplyBind({1, 1}).ReplyCommit({});
+    s->ReplyBind({0, 1}).ReplyBind({2, 1}).ReplyCommit({});
   });
 }
 
@@ -357,10 +427,11 @@ void WriteSingleMessages(const SeedFolder& seeds) {
   };
   write("welcome", Body::Welcome, [](Builder* builder) {
     const std::vector<uint32_t> pages = {0, 1};
-    return format::CreateWelcomeDirect(*builder, 5, 0, 1, &pages, "/tmp/5.lock").Union();
+    return format::CreateWelcomeDirect(*builder, 5, 0, 1, &pages).Union();
   });
   write("hello", Body::Hello, [](Builder* builder) {
-    return format::CreateHelloDirect(*builder, 1, 0x5EAF, 17, "/bin/x").Union();
+    return format::CreateHelloDirect(*builder, 1, 0x5EAF, 17, "/bin/x", "17.lock")
+        .Union();
   });
   write("grant_reply", Body::GrantReply, [](Builder* builder) {
     return format::CreateGrantReply(*builder, 1, 2, 3, 4096, 65536).Union();
@@ -415,6 +486,7 @@ void WriteMessageSeeds(const std::filesystem::path& corpus) {
   WriteOfSessions(&world, seeds);
   WriteOfPeer(&world, seeds);
   WriteOfFollower(&world, seeds);
+  WriteWithRestarts(&world, seeds);
   WriteSingleMessages(seeds);
   WriteFrames(corpus);
 }

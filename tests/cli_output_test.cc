@@ -183,7 +183,7 @@ TEST_F(CommandLineOutput, ErrorsSayWhatToDo) {
   const Ran gone = Sheaf("--node 1 ls");
   EXPECT_EQ(gone.code, 1);
   EXPECT_THAT(gone.out, HasSubstr("node 1 of cluster '" + cluster_ + "' does not run"));
-  EXPECT_THAT(gone.out, HasSubstr("sheaf --cluster " + cluster_ + " down"));
+  EXPECT_THAT(gone.out, HasSubstr("sheaf --cluster " + cluster_ + " up"));
 }
 
 TEST_F(CommandLineOutput, TheNodeComesFromTheEnvironmentUnlessItIsGiven) {

@@ -22,7 +22,8 @@ struct Global {
 };
 
 arrow::Status Up(const Global& global, const ClusterOptions& options);
-arrow::Status Down(const Global& global);
+arrow::Status Down(const Global& global, bool keep);
+arrow::Status ForgetNode(const Global& global, uint32_t node);
 arrow::Status Nodes(const Global& global);
 
 struct PutArguments {

@@ -113,9 +113,21 @@ void AddClusterCommands(CLI::App* app, Global* global, ClusterOptions* up,
   });
   CLI::App* down =
       app->add_subcommand("down", "End the cluster; its memory and tables are gone");
-  down->callback([=] { *command = [=] { return Down(*global); }; });
+  auto keep = std::make_shared<bool>(false);
+  down->add_flag("--keep", *keep,
+                 "Leave memory and tables as they are for the next `sheaf up`");
+  down->callback([=] { *command = [=] { return Down(*global, *keep); }; });
   CLI::App* nodes = app->add_subcommand("nodes", "List the nodes and what they hold");
   nodes->callback([=] { *command = [=] { return Nodes(*global); }; });
+  CLI::App* node = app->add_subcommand("node", "Say something about one node");
+  node->require_subcommand(1);
+  CLI::App* forget = node->add_subcommand(
+      "forget",
+      "Node K is powered off, or cut from the memory, for good: what it read keeps no\n"
+      "table any more. Say it of a node that lives and its readers see wrong bytes");
+  auto number = std::make_shared<uint32_t>(0);
+  forget->add_option("K", *number, "Number of the node")->required();
+  forget->callback([=] { *command = [=] { return ForgetNode(*global, *number); }; });
 }
 
 struct TableArguments {

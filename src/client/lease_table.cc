@@ -68,6 +68,15 @@ arrow::Result<std::shared_ptr<ObjectLease>> WriteAndCheck(
   }
   ARROW_ASSIGN_OR_RAISE(lease::Cell cell, session->cells().Write(object));
   const auto slot = directory::ReadSlot(*segment, object.slot);
+  if (!session->IsHonouredBy(*segment)) {  // F7
+    session->cells().Clear(cell);
+    return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kNodeLost,
+                      "node " + std::to_string(object.segment.value) +
+                          " does not honour node " +
+                          std::to_string(session->region().node().value) +
+                          ", which was silent or has just come up: try again; `sheaf "
+                          "nodes` shows both");
+  }
   if (slot.ok() && is_acceptable(*slot)) {
     return std::make_shared<ObjectLease>(session, object, cell, *slot);
   }

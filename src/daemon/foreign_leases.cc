@@ -12,6 +12,7 @@
 #include "directory/directory.h"
 #include "format/layout.h"
 #include "lease/lease.h"
+#include "region/admit_line.h"
 #include "region/region.h"
 #include "sheaf/status.h"
 #include "sheaf/types.h"
@@ -60,6 +61,9 @@ arrow::Status ForeignLeases::Check(const ObjectId& object, bool is_new, Lease* l
   const region::Segment& segment = *region_->segment(object.segment);
   ARROW_ASSIGN_OR_RAISE(const format::Slot slot,
                         directory::ReadSlot(segment, object.slot));
+  if (!region::IsHonoured(segment, region_->own_segment())) {  // F7
+    return StaleObject(object, "is of a home that does not honour this node now");
+  }
   // A cell that was there before the object was Retired keeps it. A new one may come too
   // late: a scan that is under way can miss it and then, elsewhere, the publisher's cell.
   const bool kept =
@@ -70,6 +74,19 @@ arrow::Status ForeignLeases::Check(const ObjectId& object, bool is_new, Lease* l
   if (lease->record != nullptr) return arrow::Status::OK();
   ARROW_ASSIGN_OR_RAISE(directory::Record record, directory::ReadRecord(segment, slot));
   lease->record = std::make_shared<const directory::Record>(std::move(record));
+  return arrow::Status::OK();
+}
+
+// Nothing is checked: the former life did, and its cell is still there.
+arrow::Status ForeignLeases::Adopt(const ObjectId& object) {
+  auto found = leases_.find(object);
+  if (found == leases_.end()) {
+    Lease lease;
+    ARROW_ASSIGN_OR_RAISE(lease.cell, cells_.Write(object));
+    cells_.Settle(lease.cell);
+    found = leases_.emplace(object, std::move(lease)).first;
+  }
+  ++found->second.references;
   return arrow::Status::OK();
 }
 

@@ -11,12 +11,25 @@
 
 namespace sheaf::daemon {
 
-uint64_t NodeLines::BeginIncarnation() {
+HomeLife NodeLines::BeginLife(uint64_t boot) {
+  HomeLife life;
+  region::UpdateIncarnation(segment_, [&](format::IncarnationLine* line) {
+    if (line->incarnation == 0 || line->boot != boot) ++line->incarnation;
+    life = {line->incarnation, ++line->daemon_starts};
+    line->boot = boot;
+    line->state = static_cast<uint32_t>(format::NodeState::kUp);
+    line->daemon_process_id = CheckedCast<uint32_t>(platform::CurrentProcessId());
+  });
+  // Rises over lives, too: others compare it with what they saw last.
+  beats_ = platform::SharedWord(segment_->NodeLine(format::NodeLine::kHeartbeat))
+               .LoadAcquire();
+  return life;
+}
+
+uint64_t NodeLines::NextIncarnation() {
   uint64_t incarnation = 0;
   region::UpdateIncarnation(segment_, [&](format::IncarnationLine* line) {
     incarnation = ++line->incarnation;
-    line->state = static_cast<uint32_t>(format::NodeState::kUp);
-    line->daemon_process_id = CheckedCast<uint32_t>(platform::CurrentProcessId());
   });
   return incarnation;
 }

@@ -23,6 +23,7 @@
 #include "daemon/home_client.h"
 #include "daemon/log.h"
 #include "daemon/membership.h"
+#include "daemon/membership_client.h"
 #include "daemon/node_lines.h"
 #include "daemon/publisher.h"
 #include "daemon/reclaimer.h"
@@ -34,16 +35,18 @@
 #include "directory/directory.h"
 #include "format/message.h"
 #include "platform/file.h"
+#include "platform/process.h"
 #include "platform/shared_word.h"
 #include "region/cluster_config.h"
+#include "region/control_line.h"
 #include "region/region.h"
+#include "sheaf/status.h"
 #include "sheaf/types.h"
 
 namespace sheaf::daemon {
 namespace {
 
 // docs/protocol.md L13.
-constexpr std::chrono::milliseconds kHeartbeatPeriod{100};
 constexpr std::chrono::milliseconds kMembershipPeriod{50};
 constexpr std::chrono::seconds kSweepPeriod{1};
 /// Page size that is shown where the system does not tell.
@@ -69,6 +72,7 @@ class Server::Impl {
   void StartTimers();
   void Every(std::chrono::nanoseconds period, const std::function<void()>& action);
   void OnNodeMessage(NodeId from, const format::Message& message, const ReplyFn& reply);
+  uint64_t Rejoin(bool was_off);
   arrow::Status LeadCatalog();
   void RetireLosers();
   uint64_t FindBackingPageSize() const;
@@ -81,7 +85,6 @@ class Server::Impl {
   EventLoop loop_;
   std::optional<platform::FileLock> lock_;          ///< Of the node's sockets and logs.
   std::optional<platform::FileLock> segment_lock_;  ///< Of its memory.
-  bool has_segment_ = false;
   std::shared_ptr<region::Region> region_;
   std::unique_ptr<NodeLines> lines_;
   std::unique_ptr<Home> home_;
@@ -91,6 +94,7 @@ class Server::Impl {
   std::unique_ptr<CatalogClient> catalog_;
   std::unique_ptr<Reclaimer> reclaimer_;
   std::unique_ptr<HomeClient> homes_;
+  std::unique_ptr<MembershipClient> members_;
   std::unique_ptr<Publisher> publisher_;
   std::unique_ptr<SessionService> service_;
   std::unique_ptr<SessionServer> sessions_;
@@ -126,17 +130,16 @@ arrow::Status Server::Impl::Lock() {
 
 arrow::Status Server::Impl::OpenSegment() {
   const NodeId node = options_.node;
-  std::error_code ignored;
-  if (std::filesystem::exists(config().segment_folder({node.value}), ignored)) {
-    Log(LogLevel::kWarning, "taking over the segment that a crash left in ",
+  ARROW_ASSIGN_OR_RAISE(const auto origin, region::PrepareSegment(config(), node));
+  if (origin == region::SegmentOrigin::kKept) {
+    Log(LogLevel::kInfo, "going on with what is in ",
         config().segment_folder({node.value}));
   }
+  std::error_code ignored;
   if (std::filesystem::exists(config().socket_path(node), ignored)) {
     Log(LogLevel::kWarning, "taking over the socket that a crash left at ",
         config().socket_path(node));
   }
-  ARROW_RETURN_NOT_OK(region::FormatSegment(config(), node));
-  has_segment_ = true;
   ARROW_ASSIGN_OR_RAISE(
       region_, region::Region::Attach(config(), {.node = node,
                                                  .role = region::Role::kDaemon,
@@ -146,35 +149,63 @@ arrow::Status Server::Impl::OpenSegment() {
 
 arrow::Status Server::Impl::StartServices() {
   lines_ = std::make_unique<NodeLines>(&region_->own_segment());
-  const uint64_t incarnation = lines_->BeginIncarnation();
-  ARROW_ASSIGN_OR_RAISE(home_, Home::Make(region_.get(), &loop_, incarnation));
+  const HomeLife life = lines_->BeginLife(platform::BootNumber());
+  ARROW_ASSIGN_OR_RAISE(home_, Home::Make(region_.get(), &loop_, life));
+  for (const std::string& problem : home_->problems()) {
+    Log(LogLevel::kWarning, "damaged: ", problem);
+  }
   ARROW_RETURN_NOT_OK(LeadCatalog());
-  membership_ = std::make_unique<Membership>(region_.get());
-  transport_ = std::make_unique<UnixTransport>(&loop_, config(), options_.node, incarnation);
+  membership_ =
+      std::make_unique<Membership>(region_.get(), &loop_, life.incarnation,
+                                   [this](bool was_off) { return Rejoin(was_off); });
+  transport_ =
+      std::make_unique<UnixTransport>(&loop_, config(), options_.node, life.incarnation);
   catalog_ = std::make_unique<CatalogClient>(leader_.get(), transport_.get());
-  reclaimer_ = std::make_unique<Reclaimer>(region_.get(), home_.get(), transport_.get(), &loop_);
-  homes_ = std::make_unique<HomeClient>(region_.get(), home_.get(), catalog_.get(), reclaimer_.get(), transport_.get());
-  publisher_ = std::make_unique<Publisher>(region_.get(), home_.get(), catalog_.get(), homes_.get(), &loop_);
-  service_ = std::make_unique<SessionService>(home_.get(), homes_.get(), publisher_.get(), reclaimer_.get());
+  reclaimer_ =
+      std::make_unique<Reclaimer>(region_.get(), home_.get(), transport_.get(), &loop_);
+  homes_ = std::make_unique<HomeClient>(region_.get(), home_.get(), catalog_.get(),
+                                        reclaimer_.get(), transport_.get());
+  publisher_ = std::make_unique<Publisher>(region_.get(), home_.get(), catalog_.get(),
+                                           homes_.get(), &loop_);
+  members_ = std::make_unique<MembershipClient>(region_.get(), membership_.get(),
+                                                reclaimer_.get(), transport_.get());
+  service_ = std::make_unique<SessionService>(home_.get(), homes_.get(), members_.get(),
+                                              publisher_.get(), reclaimer_.get());
   transport_->Serve(
       [this](NodeId from, const format::Message& message, const ReplyFn& reply) {
         OnNodeMessage(from, message, reply);
       });
   sessions_ = std::make_unique<SessionServer>(
       config(), options_.node,
-      SessionServer::Parts{&loop_, home_.get(), service_.get(), reclaimer_.get(), transport_.get()},
+      SessionServer::Parts{&loop_, home_.get(), service_.get(), reclaimer_.get(),
+                           transport_.get()},
       [this] { Stop(); });
   RetireLosers();
+  publisher_->Recover();
   Log(LogLevel::kInfo, "node ", options_.node.value, " of cluster '", config().name,
-      "' is up, incarnation ", incarnation);
+      "' is up, incarnation ", life.incarnation);
   return arrow::Status::OK();
+}
+
+// F6: no other home ever granted memory to this node, so its sessions may go on, whose
+// cells counted all the time; unless it was off.
+uint64_t Server::Impl::Rejoin(bool was_off) {
+  if (was_off && !sessions_->EndAll()) return 0;
+  home_->FlushLeasePages();
+  const uint64_t incarnation = lines_->NextIncarnation();
+  home_->SetIncarnation(incarnation);
+  transport_->SetIncarnation(incarnation);
+  return incarnation;
 }
 
 arrow::Status Server::Impl::LeadCatalog() {
   if (options_.node != kLeaderNode) return arrow::Status::OK();
   ARROW_RETURN_NOT_OK(region_->AttachMissing());
+  ARROW_ASSIGN_OR_RAISE(
+      const uint32_t epoch,
+      directory::NextEpoch(region::SegmentsOf(*region_), options_.node));
   ARROW_ASSIGN_OR_RAISE(leader_, directory::CatalogLeader::Claim(
-                                     region_.get(), &home_->directory(), kLeaderEpoch));
+                                     region_.get(), &home_->directory(), epoch));
   for (const std::string& problem : leader_->problems()) {
     Log(LogLevel::kWarning, "the catalog leaves out: ", problem);
   }
@@ -197,7 +228,7 @@ void Server::Impl::RetireLosers() {
 }
 
 void Server::Impl::StartTimers() {
-  Every(kHeartbeatPeriod, [this] { lines_->Beat(); });
+  Every(std::chrono::milliseconds(config().heartbeat_ms), [this] { lines_->Beat(); });
   Every(kMembershipPeriod, [this] { membership_->Update(); });
   Every(kSweepPeriod, [this] { home_->FlushLeasePages(); });
 }
@@ -210,9 +241,20 @@ void Server::Impl::Every(std::chrono::nanoseconds period,
 
 void Server::Impl::OnNodeMessage(NodeId from, const format::Message& message,
                                  const ReplyFn& reply) {
-  // It speaks of objects in its segment, which may have come a moment ago.
-  if (region_->segment({from.value}) == nullptr) membership_->Update();
-  if (catalog_->Handle(from, message, reply) || homes_->Handle(message, reply)) return;
+  // It may have come a moment ago.
+  if (membership_->admitted(from) == 0) membership_->Update();
+  if (membership_->admitted(from) == 0) {
+    return reply(format::MakeOutcomeReply(
+        message.request_id(),
+        MakeStatus(arrow::StatusCode::IOError, ErrorReason::kNodeLost,
+                   "node " + std::to_string(from.value) + " is withdrawn by node " +
+                       std::to_string(options_.node.value) +
+                       " and not yet back: try again")));
+  }
+  if (catalog_->Handle(from, message, reply) || homes_->Handle(message, reply) ||
+      members_->Handle(message, reply)) {
+    return;
+  }
   if (message.body_type() == format::Body::FlushPagesRequest) {
     home_->FlushLeasePages();
     return reply(format::MakeOutcomeReply(message.request_id(), arrow::Status::OK()));
@@ -259,7 +301,6 @@ arrow::Status Server::Impl::Close() {
   if (sessions_ != nullptr) sessions_->Close();
   if (lines_ != nullptr) lines_->SayDown();
   arrow::Status status;
-  if (has_segment_) status &= region::RemoveSegment(config(), options_.node);
   if (segment_lock_.has_value()) status &= segment_lock_->Remove();
   segment_lock_.reset();
   status &= lock_->Remove();

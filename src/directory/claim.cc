@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
@@ -36,6 +37,17 @@ bool MayHoldName(const format::Slot& slot) {
   return StateOf(slot) == LineState::kSealed && slot.version_epoch != 0;
 }
 
+uint64_t HighestEpoch(const region::SegmentList& segments) {
+  uint64_t highest = 0;
+  for (const region::Segment* segment : segments) {
+    if (segment == nullptr) continue;
+    const uint64_t epoch = region::LoadControlLine(
+        *segment, segment->NodeLine(format::NodeLine::kCatalogEpoch))[0];
+    highest = std::max(highest, epoch);
+  }
+  return highest;
+}
+
 }  // namespace
 
 arrow::Status CatalogLeader::Impl::Claim() {
@@ -52,14 +64,17 @@ arrow::Status CatalogLeader::Impl::Claim() {
   return Rebuild();
 }
 
+arrow::Result<uint32_t> NextEpoch(const region::SegmentList& segments, NodeId claimant) {
+  const uint64_t numbers =
+      segments.at(claimant.value)->header().nodes_max;  // one owner each
+  const uint64_t above = HighestEpoch(segments) + 1;
+  const uint64_t next = above + (claimant.value + numbers - above % numbers) % numbers;
+  if (next <= std::numeric_limits<uint32_t>::max()) return static_cast<uint32_t>(next);
+  return arrow::Status::CapacityError("the catalog's epochs are used up");
+}
+
 arrow::Status CatalogLeader::Impl::CheckEpoch() const {
-  uint64_t highest = 0;
-  for (const region::Segment* segment : segments_()) {
-    if (segment == nullptr) continue;
-    const uint64_t epoch = region::LoadControlLine(
-        *segment, segment->NodeLine(format::NodeLine::kCatalogEpoch))[0];
-    highest = std::max(highest, epoch);
-  }
+  const uint64_t highest = HighestEpoch(segments_());
   if (epoch_ > highest) return arrow::Status::OK();
   return arrow::Status::Invalid("catalog epoch ", epoch_, " is not above ", highest,
                                 ", which was claimed before");

@@ -35,6 +35,7 @@ arrow::Status ValidateName(const std::string& name);
 struct Record {
   std::string name;  ///< Empty: unnamed.
   uint64_t creator_session = 0;
+  uint64_t creator_request = 0;  ///< Of that session: names the put.
   int64_t created_unix_ns = 0;
   int64_t num_rows = 0;
   int64_t num_columns = 0;

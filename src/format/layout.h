@@ -70,10 +70,11 @@ struct IncarnationLine {
   uint64_t incarnation;
   uint32_t state;  ///< NodeState
   uint32_t daemon_process_id;
-  uint64_t slots_used;  ///< High-water mark: slots [0, slots_used) may be in use; bounds
-                        ///< scans.
+  uint64_t slots_used;        ///< High-water mark: slots [0, slots_used) may be in use.
   uint64_t lease_pages_used;  ///< High-water mark of the session page table.
-  uint64_t reserved[3];
+  uint64_t daemon_starts;     ///< Rises with each daemon: high half of session ids.
+  uint64_t boot;              ///< Hash of the boot id of the host that wrote it last.
+  uint64_t reserved;
   uint64_t checksum;
 };
 static_assert(sizeof(IncarnationLine) == kLineBytes);

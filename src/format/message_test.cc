@@ -1,5 +1,6 @@
 #include "format/message.h"
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -42,6 +43,19 @@ TEST(Outcome, LongTextIsCutBetweenCharacters) {
     EXPECT_EQ(text.substr(0, cut.size() - 4), cut.substr(0, cut.size() - 4));
     EXPECT_GT(cut.size(), 4000U);
   }
+}
+
+TEST(Request, IsMarkedAsRepeatedInPlace) {
+  flatbuffers::FlatBufferBuilder builder;
+  const auto body = CreateGrantRequest(builder, 4096).Union();
+  std::vector<uint8_t> request = FinishRequest(&builder, 9, Body::GrantRequest, body);
+  ASSERT_OK_AND_ASSIGN(const Message* message, ParseMessage(request));
+  EXPECT_FALSE(message->is_repeated());
+  MarkRepeated(&request);
+  ASSERT_OK_AND_ASSIGN(message, ParseMessage(request));
+  EXPECT_TRUE(message->is_repeated());
+  EXPECT_EQ(message->request_id(), 9);
+  EXPECT_EQ(message->body_as_GrantRequest()->size_bytes(), 4096);
 }
 
 }  // namespace

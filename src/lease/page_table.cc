@@ -96,6 +96,14 @@ void PageTable::FlushPages() {
   cache->Fence();
 }
 
+std::vector<uint32_t> PageTable::PagesOf(uint64_t session) const {
+  std::vector<uint32_t> pages;
+  for (uint32_t page = 0; page < sessions_.size(); ++page) {
+    if (sessions_[page] == session) pages.push_back(page);
+  }
+  return pages;
+}
+
 std::vector<uint64_t> PageTable::Sessions() const {
   std::vector<uint64_t> sessions(sessions_);
   std::ranges::sort(sessions);

@@ -1,5 +1,7 @@
 #include "region/cluster_config.h"
 
+#include <stdlib.h>
+
 #include <cstdint>
 #include <cstdlib>
 #include <filesystem>

@@ -215,6 +215,9 @@ arrow::Status ReadCluster(TableReader* reader, const std::string& file_name,
   reader->ReadEnum("coherence", &config->coherence, ParseCoherence);
   reader->ReadEnum("settle_class", &config->settle_class, ParseSettleClass);
   reader->ReadInteger("posted_delay_us", &config->posted_delay_us);
+  reader->ReadInteger("heartbeat_ms", &config->heartbeat_ms);
+  reader->ReadInteger("suspect_after_ms", &config->suspect_after_ms);
+  reader->ReadInteger("suspect_samples", &config->suspect_samples);
   reader->ReadParsed("base_address", &config->base_address, ParseNumber);
   reader->ReadInteger("nodes", &config->nodes);
   reader->ReadInteger("nodes_max", &config->nodes_max);
@@ -327,6 +330,9 @@ std::string ClusterConfig::ToToml() const {
        << "coherence = " << Quoted(ToString(coherence)) << '\n'
        << "settle_class = " << Quoted(ToString(settle_class)) << '\n'
        << "posted_delay_us = " << posted_delay_us << '\n'
+       << "heartbeat_ms = " << heartbeat_ms << '\n'
+       << "suspect_after_ms = " << suspect_after_ms << '\n'
+       << "suspect_samples = " << suspect_samples << '\n'
        << "base_address = " << Hexadecimal(base_address) << '\n'
        << "nodes = " << nodes << '\n'
        << "nodes_max = " << nodes_max << '\n'

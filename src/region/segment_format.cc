@@ -166,6 +166,25 @@ arrow::Status FormatSegment(const ClusterConfig& incomplete, NodeId node) {
   return status;
 }
 
+// A header is written once, magic last: one without it was never used.
+arrow::Result<SegmentOrigin> PrepareSegment(const ClusterConfig& incomplete,
+                                            NodeId node) {
+  ClusterConfig config = incomplete;
+  config.ApplyDefaults();
+  const SegmentId id{node.value};
+  const auto found = ReadLeftover(config, id);
+  if (!found.ok() && !found.status().IsKeyError()) return found.status();
+  if (!found.ok() || Inspect(*found) == HeaderState::kBlank) {
+    ARROW_RETURN_NOT_OK(FormatSegment(config, node));
+    return SegmentOrigin::kFormatted;
+  }
+  const arrow::Status usable = CheckHeader(*found, config, id);
+  if (usable.ok()) return SegmentOrigin::kKept;
+  return usable.WithMessage(usable.message(),
+                            "; or give up what is in it: sheaf --cluster ", config.name,
+                            " down");
+}
+
 arrow::Status RemoveSegment(const ClusterConfig& incomplete, NodeId node) {
   ClusterConfig config = incomplete;
   config.ApplyDefaults();
