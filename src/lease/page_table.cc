@@ -72,6 +72,8 @@ void PageTable::ClearCells(uint32_t page, uint64_t session) {
 }
 
 void PageTable::Release(uint64_t session) {
+  // Damaged grants and records may name such a session, too.
+  if (session == 0 || session == kUnknownSession) return;
   platform::CacheControl* cache = segment_->leases().cache();
   for (uint32_t page = 0; page < sessions_.size(); ++page) {
     if (sessions_[page] != session) continue;
