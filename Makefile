@@ -25,7 +25,8 @@ help:
 	@echo "  make bench        run the benchmarks; JSON in build/bench/  (FILTER=<regex>,"
 	@echo "                    REPETITIONS=5; tools/bench_ratios.py --save keeps a summary)"
 	@echo "  make bench-smoke  run each benchmark once, tiny, to see that it works"
-	@echo "  make fuzz         let libFuzzer try each decoder for SECONDS (60) each"
+	@echo "  make fuzz         let libFuzzer try each decoder for MINUTES (1) each; a table of"
+	@echo "                    findings and coverage (TARGETS=\"slot lease\" for some only)"
 	@echo "  make soak         clients and daemons at work, killed at random, for MINUTES (10)"
 	@echo "  make coverage     lines that the tests execute, file by file"
 	@echo "  make model        check the protocol's models (about 4 minutes)"
@@ -79,7 +80,7 @@ bench-smoke: setup-build
 
 fuzz: setup-check
 	$(call configure_and_build,fuzz)
-	@tools/fuzz.sh $(or $(SECONDS),60)
+	@tools/fuzz.py $(or $(MINUTES),1) $(TARGETS)
 
 coverage: setup-test
 	$(call configure_and_build,coverage)

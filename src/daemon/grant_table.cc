@@ -63,10 +63,14 @@ void GrantTable::AdoptLine(uint32_t grant, const format::LineWords& words) {
   const auto whole = format::OpenLine<format::Grant>(words);
   const bool was_cut_short = words[0] == format::kBusyWord;
   if (whole) line = *whole;
+  // Of a line that was cut short before its first use it is still 0.
+  const uint64_t generation =
+      was_cut_short ? std::max(line.generation, first) : line.generation;
   const bool is_plausible =
-      was_cut_short || (whole && line.generation >= first &&
-                        (line.state == static_cast<uint8_t>(LineState::kFree) ||
-                         line.state == static_cast<uint8_t>(LineState::kOwned)));
+      generation >= first && generation - first < format::kGenerationLowMask &&
+      (was_cut_short ||
+       (whole && (line.state == static_cast<uint8_t>(LineState::kFree) ||
+                  line.state == static_cast<uint8_t>(LineState::kOwned))));
   if (!is_plausible) {
     problems_.push_back("grant line " + std::to_string(segment_->id().value) + ":" +
                         std::to_string(grant) + " is damaged");
@@ -74,7 +78,7 @@ void GrantTable::AdoptLine(uint32_t grant, const format::LineWords& words) {
     damaged_.push_back(grant);
     return;
   }
-  entry.generation = std::max(line.generation, first);
+  entry.generation = generation;
   if (was_cut_short) {
     // The generation in the line is the old or the new one: neither is used again.
     if (!IsUsedUp(entry)) ++entry.generation;

@@ -157,7 +157,10 @@ arrow::Status Home::CheckSession(uint64_t session) const {
 }
 
 arrow::Result<Home::NewSession> Home::OpenSession() {
-  NewSession session{++last_session_, {}};
+  // A damaged incarnation line forgets how many lives there were.
+  while (sessions_.contains(++last_session_)) {
+  }
+  NewSession session{last_session_, {}};
   for (int i = 0; i < kFirstLeasePages; ++i) {
     const auto page = pages_.Activate(session.id);
     if (!page.ok()) {

@@ -18,6 +18,7 @@
 #include "format/layout.h"
 #include "platform/shared_word.h"
 #include "region/cluster_config.h"
+#include "region/control_line.h"
 #include "region/region.h"
 #include "sheaf/status.h"
 #include "sheaf/types.h"
@@ -198,6 +199,62 @@ TEST_F(HomeRestart, ADamagedGrantLineMeansNoMoreMemoryButReadableTables) {
   ASSERT_RAISES(IOError, refused);
   EXPECT_THAT(refused.message(), HasSubstr("sheaf fsck"));
   EXPECT_OK(nodes_[0]->directory().GetRecord(object));
+}
+
+// #4: the next generation of the line was one of another formatting, or began anew.
+TEST_F(HomeRestart, AGrantOfAnotherFormattingIsDamaged) {
+  ASSERT_OK_AND_ASSIGN(const Granted grant, nodes_[0]->Grant(session_, kMiB));
+  auto line = format::OpenLine<format::Grant>(platform::LoadLine(GrantLine(grant)));
+  ASSERT_TRUE(line.has_value());
+  line->generation += uint64_t{1} << 32;
+  platform::StoreLine(GrantLine(grant), format::SealLine(*line), format::kBusyWord);
+  Restart(0);
+  EXPECT_THAT(nodes_[0]->problems(), ElementsAre(HasSubstr("is damaged")));
+  // Of a line that was cut short, too.
+  platform::SharedWord(GrantLine(grant)).StoreRelease(format::kBusyWord);
+  platform::SharedWord(GrantLine(grant) + 3).StoreRelease(~uint64_t{0});
+  Restart(0);
+  EXPECT_THAT(nodes_[0]->problems(), ElementsAre(HasSubstr("is damaged")));
+}
+
+// #4: the pages of nobody were given back with such a session, free and lost ones alike.
+TEST_F(HomeRestart, ASessionThatCannotBeHoldsNoLeasePages) {
+  region::Segment& segment = nodes_[0].region->own_segment();
+  ASSERT_OK_AND_ASSIGN(const Granted grant, nodes_[0]->Grant(session_, kMiB));
+  auto line = format::OpenLine<format::Grant>(platform::LoadLine(GrantLine(grant)));
+  ASSERT_TRUE(line.has_value());
+  uint64_t* const table = segment.ControlLine(segment.layout().page_table);
+  for (const uint64_t session : {uint64_t{0}, format::kLeasePageActive}) {
+    line->owner_session = session;
+    line->state = static_cast<uint8_t>(format::LineState::kOwned);
+    platform::StoreLine(GrantLine(grant), format::SealLine(*line), format::kBusyWord);
+    platform::SharedWord(table).StoreRelease(format::kLeasePageActive);
+    platform::SharedWord(segment.LeasePage(0)).StoreRelease(1);  // its mark
+    Restart(0);
+    ASSERT_OK(nodes_[0]->EndSession(session));
+    EXPECT_EQ(*table, format::kLeasePageActive);
+    EXPECT_EQ(*segment.LeasePage(0), 1);
+  }
+}
+
+// #4: a daemon that found such a number ended itself at the first session.
+TEST_F(HomeRestart, NumbersOfSessionsStayWithinAWordOfThePageTable) {
+  region::UpdateIncarnation(
+      &nodes_[0].region->own_segment(),
+      [](format::IncarnationLine* line) { line->daemon_starts = 0x7FFFFFFF; });
+  Restart(0);
+  ASSERT_OK_AND_ASSIGN(const auto session, nodes_[0]->OpenSession());
+  EXPECT_EQ(session.id & format::kLeasePageActive, 0);
+}
+
+// #4: two sessions had one number, and one ended with the other.
+TEST_F(HomeRestart, WhoForgotHowOftenItStartedGivesOutNoNumberTwice) {
+  region::UpdateIncarnation(
+      &nodes_[0].region->own_segment(),
+      [](format::IncarnationLine* line) { line->daemon_starts = 0; });
+  Restart(0);
+  ASSERT_OK_AND_ASSIGN(const auto session, nodes_[0]->OpenSession());
+  EXPECT_NE(session.id, session_);
 }
 
 /// Two grants over the same bytes: one of them is not true.

@@ -16,7 +16,9 @@ HomeLife NodeLines::BeginLife(uint64_t boot) {
   HomeLife life;
   region::UpdateIncarnation(segment_, [&](format::IncarnationLine* line) {
     if (line->incarnation == 0 || line->boot != boot) ++line->incarnation;
-    life = {line->incarnation, ++line->daemon_starts};
+    line->daemon_starts =
+        line->daemon_starts < kDaemonStartsMax ? line->daemon_starts + 1 : 1;
+    life = {line->incarnation, line->daemon_starts};
     line->boot = boot;
     line->state = static_cast<uint32_t>(format::NodeState::kUp);
     line->daemon_process_id = CheckedCast<uint32_t>(platform::CurrentProcessId());

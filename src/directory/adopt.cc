@@ -97,6 +97,12 @@ bool HomeDirectory::Impl::IsOwnGeneration(uint64_t generation) const {
   return generation >= first && generation - first < format::kGenerationLowMask;
 }
 
+/// True if a slot that had `generation`, 0 none yet, may be used once more (L3).
+bool HomeDirectory::Impl::HasNextGeneration(uint64_t generation) const {
+  return generation == 0 ||
+         (IsOwnGeneration(generation) && IsOwnGeneration(generation + 1));
+}
+
 /// The high-water mark; of a damaged incarnation line the largest there can be.
 uint64_t HomeDirectory::Impl::AdoptMark() {
   const auto line = region::ReadIncarnation(*segment_);
@@ -169,14 +175,16 @@ HomeDirectory::Impl::Adopted HomeDirectory::Impl::AdoptLine(
                           " is not of this formatting");
     return GivenUp();
   }
-  if (StateOf(*slot) == LineState::kFree || StateOf(*slot) == LineState::kDisused) {
-    return {*slot, nullptr};
-  }
-  if (!IsInUse(StateOf(*slot)) || slot->generation == 0) {
+  if (!IsPlausible(*slot)) {
     AddProblem(index, std::string("state ") + ToString(StateOf(*slot)) +
-                          " is none of a slot, or has no generation");
+                          " is none of a slot, or without a generation or a name");
     return GivenUp();
   }
+  if (StateOf(*slot) == LineState::kFree && !HasNextGeneration(slot->generation)) {
+    AddProblem(index, "it is free, but its generations are used up");
+    return GivenUp();
+  }
+  if (!IsInUse(StateOf(*slot))) return {*slot, nullptr};
   auto record = LoadRecord(*segment_, *slot, hash_);
   if (!record.ok()) {
     AddProblem(index, record.status().message());
@@ -216,8 +224,7 @@ HomeDirectory::Impl::Adopted HomeDirectory::Impl::CompleteUpdate(
   }
   // A seal that nobody was told of, or a free whose scan was done: Free either way. The
   // generation may have been skipped; it is never used twice.
-  const bool is_reusable = slot.generation == 0 || (IsOwnGeneration(slot.generation) &&
-                                                    IsOwnGeneration(slot.generation + 1));
+  const bool is_reusable = HasNextGeneration(slot.generation);
   format::Slot rest{};
   rest.state = static_cast<uint8_t>(is_reusable ? LineState::kFree : LineState::kDisused);
   rest.generation = fields.generation;

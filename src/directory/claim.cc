@@ -93,6 +93,11 @@ arrow::Status CatalogLeader::Impl::ScanSegment(const region::Segment& segment) {
       [](uint32_t, const arrow::Status& status) { return status; });
 }
 
+void CatalogLeader::Impl::AddProblem(const ObjectId& object, const std::string& what) {
+  problems_.push_back("object in slot " + std::to_string(object.segment.value) + ":" +
+                      std::to_string(object.slot) + ": " + what);
+}
+
 arrow::Status CatalogLeader::Impl::AdoptObject(const region::Segment& segment,
                                                uint32_t index, format::Slot slot) {
   for (int reads = 0; MayHoldName(slot); ++reads) {
@@ -102,14 +107,17 @@ arrow::Status CatalogLeader::Impl::AdoptObject(const region::Segment& segment,
       const ObjectId id{segment.id(), index, slot.generation};
       const bool is_bound = StateOf(again) == LineState::kBound;
       if (!MayHoldName(again)) return arrow::Status::OK();  // Retired meanwhile.
+      if (again.name_hash != hash_(record->name)) {
+        AddProblem(id, "its slot has another hash than its name");
+        return arrow::Status::OK();
+      }
       names_[record->name].pending.push_back(
           {id, {again.version_epoch, again.version_sequence}, is_bound});
       return arrow::Status::OK();
     }
     if (again.checksum == slot.checksum || reads == kObjectReads) {
       // Nobody can open it, by whatever name.
-      problems_.push_back("object in slot " + std::to_string(segment.id().value) + ":" +
-                          std::to_string(index) + ": " + record.status().message());
+      AddProblem({segment.id(), index, slot.generation}, record.status().message());
       return arrow::Status::OK();
     }
     slot = again;

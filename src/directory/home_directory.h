@@ -80,6 +80,7 @@ class HomeDirectory::Impl {
   Adopted CompleteUpdate(uint32_t index, const format::LineWords& words);
   void TakeOver(uint32_t index, Adopted adopted);
   bool IsOwnGeneration(uint64_t generation) const;
+  bool HasNextGeneration(uint64_t generation) const;
   void AddProblem(uint32_t index, const std::string& what);
 
   region::Segment* segment_;

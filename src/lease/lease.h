@@ -74,7 +74,7 @@ class CellTable {
 class PageTable {
  public:
   /// \brief Adopt the pages that are active in `own_segment`, which must outlive this
-  /// object.
+  /// object. One that names no session is not used again, and its leases stay.
   explicit PageTable(region::Segment* own_segment);
   /// \brief Activate a cleared page for `session` (1 to 2^63 - 1): allocated, zeroed,
   /// flushed; then its word. CapacityError if all `lease_pages_max` are in use,

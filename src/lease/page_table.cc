@@ -19,6 +19,9 @@ namespace sheaf::lease {
 namespace {
 
 constexpr uint32_t kPageWords = format::kLeasePageBytes / sizeof(uint64_t);
+/// Of a page that is active for no session: a damaged word. Nobody can end the leases
+/// there, which count for as long as it stays so.
+constexpr uint64_t kUnknownSession = format::kLeasePageActive;
 
 }  // namespace
 
@@ -30,9 +33,9 @@ PageTable::PageTable(region::Segment* own_segment)
   segment_->control().cache()->Invalidate(Word(0), used * sizeof(uint64_t));
   for (uint32_t page = 0; page < used; ++page) {
     const uint64_t word = platform::SharedWord(Word(page)).LoadAcquire();
-    if ((word & format::kLeasePageActive) != 0) {
-      sessions_[page] = word & ~format::kLeasePageActive;
-    }
+    if ((word & format::kLeasePageActive) == 0) continue;
+    const uint64_t session = word & ~format::kLeasePageActive;
+    sessions_[page] = session != 0 ? session : kUnknownSession;
   }
 }
 
@@ -74,6 +77,8 @@ void PageTable::ClearCells(uint32_t page, uint64_t session) {
 }
 
 void PageTable::Release(uint64_t session) {
+  // Damaged grants and records may name such a session, too.
+  if (session == 0 || session == kUnknownSession) return;
   platform::CacheControl* cache = segment_->leases().cache();
   for (uint32_t page = 0; page < sessions_.size(); ++page) {
     if (sessions_[page] != session) continue;
@@ -115,6 +120,7 @@ std::vector<uint64_t> PageTable::Sessions() const {
   const auto repeated = std::ranges::unique(sessions);
   sessions.erase(repeated.begin(), repeated.end());
   std::erase(sessions, uint64_t{0});
+  std::erase(sessions, kUnknownSession);
   return sessions;
 }
 
