@@ -79,7 +79,8 @@ arrow::Status MarkAndMount(const ClusterConfig& config) {
 }
 
 arrow::Status CheckCapacity(const ClusterConfig& config) {
-  if (!config.prealloc) return arrow::Status::OK();
+  // A cluster that goes on has allocated it: its daemons say what is missing.
+  if (!config.prealloc || HasSegments(config)) return arrow::Status::OK();
   ARROW_ASSIGN_OR_RAISE(const uint64_t free_bytes,
                         platform::FileSystemFreeBytes(config.memory_folder));
   const uint64_t needed_bytes = FullBytes(config);
