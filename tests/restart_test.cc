@@ -5,6 +5,7 @@
 #include <signal.h>
 
 #include <cstdint>
+#include <cstdlib>
 #include <fstream>
 #include <ios>
 #include <memory>
@@ -294,6 +295,38 @@ INSTANTIATE_TEST_SUITE_P(Backends, Restart,
                            return text.find("sim") == std::string::npos ? "ShmSoftware"
                                                                         : "SimChaos";
                          });
+
+/// A daemon of another runtime folder (the first one was lost, say at a logout) finds the
+/// memory and, beside it, who still uses it: their bytes stay theirs.
+TEST(RuntimeFolder, ProcessesOfALostOneKeepWhatTheyHold) {
+  TestClusterOptions options;
+  options.nodes = 1;
+  options.config_toml =
+      "segment_size = \"64MiB\"\nslots_max = 4096\nrecords_size = \"16MiB\"\n";
+  options.daemon_path = SHEAFD_BINARY;
+  ASSERT_OK_AND_ASSIGN(auto cluster, TestCluster::Start(options));
+  const auto source = MakeTable(50'000, 7);
+  ASSERT_OK_AND_ASSIGN(auto store, cluster->Connect(0));
+  ASSERT_OK(store->Put("t", *source));
+  ASSERT_OK_AND_ASSIGN(auto held, store->Get("t"));
+  ASSERT_OK(cluster->KillDaemon(0));
+  const std::string first = cluster->folder() + "/run";
+  ::setenv("SHEAF_RUNTIME_DIR", (cluster->folder() + "/other").c_str(), 1);
+  ASSERT_OK(cluster->StartMissing());
+  {
+    ASSERT_OK_AND_ASSIGN(auto other, cluster->Connect(0));
+    EXPECT_EQ(other->Stat("t").ValueOrDie().leases, 1U);
+    EXPECT_EQ(other->Nodes().ValueOrDie()[0].sessions, 2U);
+    ASSERT_OK(other->Remove("t"));
+    for (int i = 0; i < 200; ++i) {
+      ASSERT_OK_AND_ASSIGN(const auto unnamed, other->Share(*MakeTable(50'000, 8)));
+      ASSERT_OK(other->Drop(unnamed.handle));
+    }
+    EXPECT_TRUE(held->Equals(*source));
+  }
+  ASSERT_OK(StopCluster(cluster->name()));
+  ::setenv("SHEAF_RUNTIME_DIR", first.c_str(), 1);
+}
 
 /// What memory a home has it keeps, so it needs none to start, nor to use that again.
 class FullMemory : public ::testing::Test {

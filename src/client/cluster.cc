@@ -289,11 +289,6 @@ arrow::Status StopDaemon(const ClusterConfig& config, NodeId node, Deadline dead
 
 // What starters, daemons and clients of a cluster put there; other files stay.
 arrow::Status RemoveRuntimeFolder(const ClusterConfig& config) {
-  for (uint32_t k = 0; k < config.nodes; ++k) {
-    ARROW_RETURN_NOT_OK(platform::RemoveOwnFiles(
-        config.session_lock_folder({k}),
-        [](std::string_view name) { return name.ends_with(".lock"); }));
-  }
   return platform::RemoveOwnFiles(config.runtime_folder, [](std::string_view name) {
     static const std::regex kPattern(
         R"(cluster\.toml(\.new)?|node[0-9]+\.(sock|lock|log|notes))");
