@@ -248,9 +248,36 @@ TEST_F(ServerTest, GreetingsOfAnyLengthAreRefused) {
         .status();
   };
   EXPECT_OK(greet(4096));
-  EXPECT_TRUE(IsDisconnected(greet(20'000)));
+  EXPECT_TRUE(IsDisconnected(greet(40'000)));
   EXPECT_TRUE(IsDisconnected(greet(60 * kMiB)));
   ExpectAlive(0);
+}
+
+/// A session may hold every grant there is, and must name them all to go on.
+TEST_F(ServerTest, ASessionWithManyGrantsGoesOn) {
+  servers_.clear();
+  ASSERT_OK(region::RemoveMemoryFolder(config_));
+  config_.segment_size_bytes = 256 * kMiB;
+  ASSERT_OK(region::PrepareMemoryFolder(config_));
+  StartServers();
+  auto client = Connect(0);
+  client->CloseSocket();
+  const std::vector<format::GrantKey> grants(config_.grants_max(), {1, 0, 1});
+  RawClient again(config_, 0);
+  const auto pidfd = platform::OpenPidFd(platform::CurrentProcessId()).ValueOrDie();
+  const int fds[] = {pidfd.get()};
+  const auto welcome = again.Call(
+      Body::Hello,
+      [&](auto& builder) {
+        return format::CreateHelloDirect(builder, format::kMessageVersion,
+                                         config_.cluster_id, platform::CurrentProcessId(),
+                                         std::string(4096, 'x').c_str(), "",
+                                         client->session(), &grants)
+            .Union();
+      },
+      fds);
+  ASSERT_OK(welcome);
+  EXPECT_EQ(welcome->As<format::Welcome>().session(), client->session());
 }
 
 TEST_F(ServerTest, FramesThatAreNoneEndTheConnectionOnly) {

@@ -20,6 +20,7 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 
+#include "base/math.h"
 #include "daemon/connection.h"
 #include "daemon/event_loop.h"
 #include "daemon/home.h"
@@ -39,12 +40,20 @@ namespace {
 
 /// Connections that have not said who they are. More wait in the listener's backlog.
 constexpr size_t kGuestsMax = 1024;
-/// A greeting with the longest path of a program has a third of it.
-constexpr uint32_t kGreetingBytesMax = 16384;
+/// A greeting with the longest path of a program has a third of it, without the grants
+/// that a session goes on with.
+constexpr uint64_t kGreetingBytesMax = 16384;
 constexpr std::chrono::seconds kGreetingDeadline{10};
 constexpr std::chrono::milliseconds kAcceptRetryPeriod{100};
 /// How often the lock of a session that is over, but for a forked child, is looked at.
 constexpr std::chrono::milliseconds kLockPollPeriod{100};
+
+/// A session may hold every grant there is.
+uint32_t GreetingBytesMax(const region::ClusterConfig& config) {
+  return CheckedCast<uint32_t>(std::min<uint64_t>(
+      kGreetingBytesMax + config.grants_max() * sizeof(format::GrantKey),
+      platform::kFramePayloadMax));
+}
 
 }  // namespace
 
@@ -162,7 +171,7 @@ void SessionServer::Welcome(platform::UniqueFd socket) {
          OnGuestFrame(from, std::move(frame));
        },
        [this](const Connection::Ptr& from, const arrow::Status&) { guests_.erase(from); },
-       kGreetingBytesMax});
+       GreetingBytesMax(config_)});
   guests_.insert(guest);
   parts_.loop->After(kGreetingDeadline, [this, late = std::weak_ptr<Connection>(guest),
                                          alive = std::weak_ptr<bool>(alive_)] {
