@@ -18,6 +18,7 @@
 #include "format/layout.h"
 #include "platform/shared_word.h"
 #include "region/cluster_config.h"
+#include "region/control_line.h"
 #include "region/region.h"
 #include "sheaf/status.h"
 #include "sheaf/types.h"
@@ -101,6 +102,25 @@ TEST_F(HomeRestart, OnAnotherBootTheIncarnationRises) {
   EXPECT_EQ(nodes_[0]->incarnation(), incarnation);
   Restart(0, /*boot=*/2);
   EXPECT_EQ(nodes_[0]->incarnation(), incarnation + 1);
+}
+
+/// The daemon died in the middle of an update of the line.
+TEST_F(HomeRestart, AnIncarnationLineThatWasCutShortIsGoneOnWith) {
+  ASSERT_OK_AND_ASSIGN(const Granted grant, nodes_[0]->Grant(session_, kMiB));
+  ASSERT_OK(nodes_[0]->Seal(session_, Over({In(grant, 0, 4096)})));
+  region::Segment& own = nodes_[0].region->own_segment();
+  ASSERT_OK_AND_ASSIGN(const auto before, region::ReadIncarnation(own));
+  platform::SharedWord(own.NodeLine(format::NodeLine::kIncarnation))
+      .StoreRelease(region::kBusyLine);
+  Restart(0);
+  ASSERT_OK_AND_ASSIGN(const auto line, region::ReadIncarnation(own));
+  EXPECT_EQ(line.incarnation, before.incarnation + 1);  // unique for ever (F9)
+  EXPECT_EQ(line.daemon_starts, before.daemon_starts + 1);
+  EXPECT_EQ(line.slots_used, before.slots_used);
+  EXPECT_EQ(line.lease_pages_used, before.lease_pages_used);
+  EXPECT_EQ(nodes_[0]->statistics().objects, 1U);
+  ASSERT_OK_AND_ASSIGN(const auto session, nodes_[0]->OpenSession());
+  EXPECT_GT(session.id, session_);
 }
 
 TEST_F(HomeRestart, WhatASessionThatDiedMeanwhileHeldComesBack) {
