@@ -1,6 +1,8 @@
 #include "daemon/server.h"
 
 #include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cstdint>
 #include <cstring>
@@ -251,6 +253,33 @@ TEST_F(ServerTest, GreetingsOfAnyLengthAreRefused) {
   EXPECT_TRUE(IsDisconnected(greet(40'000)));
   EXPECT_TRUE(IsDisconnected(greet(60 * kMiB)));
   ExpectAlive(0);
+}
+
+/// Its grants would come back while it writes there.
+TEST_F(ServerTest, NobodyGoesOnWithAnotherProcessSession) {
+  auto client = Connect(0);
+  ASSERT_OK_AND_ASSIGN(const auto grant, client->RequestGrant(4096));
+  const pid_t child = ::fork();
+  if (child == 0) {
+    RawClient thief(config_, 0);
+    const auto pidfd = platform::OpenPidFd(platform::CurrentProcessId()).ValueOrDie();
+    const int fds[] = {pidfd.get()};
+    const auto welcome = thief.Call(
+        Body::Hello,
+        [&](auto& builder) {
+          return format::CreateHelloDirect(
+                     builder, format::kMessageVersion, config_.cluster_id,
+                     platform::CurrentProcessId(), "thief", "", client->session())
+              .Union();
+        },
+        fds);
+    ::_exit(welcome.ok() ? 1 : 0);
+  }
+  int exit_status = -1;
+  ASSERT_EQ(::waitpid(child, &exit_status, 0), child);
+  EXPECT_EQ(exit_status, 0);
+  ASSERT_OK(client->ReturnGrant(grant));  // still there
+  ASSERT_OK(client->Goodbye());
 }
 
 /// A session may hold every grant there is, and must name them all to go on.
