@@ -260,6 +260,23 @@ TEST_P(Restart, WhatDiedWhileTheDaemonWasAwayLeavesNothing) {
   ExpectAllBack();
 }
 
+TEST_P(Restart, WhatWasRemovedBeforeIsFreedByTheNextDaemon) {
+  {
+    ASSERT_OK_AND_ASSIGN(auto writer, cluster_->Connect(0));
+    ASSERT_OK(writer->Put("t", *MakeTable(50'000, 1)));
+  }
+  ASSERT_OK_AND_ASSIGN(auto reader, cluster_->Connect(1));
+  ASSERT_OK_AND_ASSIGN(auto held, reader->Get("t"));
+  ASSERT_OK(reader->Remove("t"));
+  EXPECT_TRUE(Eventually([&] { return reader->Nodes().ValueOrDie()[0].sessions == 0; }));
+  ASSERT_OK(cluster_->KillDaemon(0));
+  held.reset();
+  ASSERT_OK(cluster_->StartMissing());
+  // Nobody speaks to it.
+  EXPECT_TRUE(Eventually(
+      [&] { return reader->Nodes().ValueOrDie()[0].free_bytes == free_at_start_[0]; }));
+}
+
 TEST_P(Restart, AWaitingCallIsAnsweredByTheNextDaemon) {
   {
     ASSERT_OK_AND_ASSIGN(auto writer, cluster_->Connect(0));

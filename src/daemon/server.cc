@@ -182,6 +182,7 @@ arrow::Status Server::Impl::StartServices() {
       [this] { Stop(); });
   RetireLosers();
   publisher_->Recover();
+  reclaimer_->Kick();  // of what was retired before
   Log(LogLevel::kInfo, "node ", options_.node.value, " of cluster '", config().name,
       "' is up, incarnation ", life.incarnation);
   return arrow::Status::OK();
