@@ -10,6 +10,7 @@
 #include <arrow/status.h>
 
 #include "base/check.h"
+#include "base/fault_point.h"
 #include "directory/directory.h"
 #include "format/layout.h"
 #include "format/lease_cell.h"
@@ -49,7 +50,9 @@ arrow::Result<std::shared_ptr<const directory::Record>> ForeignLeases::Acquire(
   const bool is_new = found == leases_.end();
   if (is_new) {
     Lease lease;
+    PassFaultPoint("daemon.foreign-lease.before-cell");
     ARROW_ASSIGN_OR_RAISE(lease.cell, cells_.Write(object));
+    PassFaultPoint("daemon.foreign-lease.after-cell");
     found = leases_.emplace(object, std::move(lease)).first;
   }
   if (const arrow::Status status = Check(object, is_new, &found->second); !status.ok()) {
@@ -90,6 +93,7 @@ arrow::Status ForeignLeases::Adopt(const ObjectId& object) {
   auto found = leases_.find(object);
   if (found == leases_.end()) {
     Lease lease;
+    PassFaultPoint("daemon.adopt.before-cell");
     const auto former = former_.find(
         format::PackLeaseCell(object.segment.value, object.slot, object.generation));
     if (former != former_.end()) {
@@ -99,6 +103,7 @@ arrow::Status ForeignLeases::Adopt(const ObjectId& object) {
       ARROW_ASSIGN_OR_RAISE(lease.cell, cells_.Write(object));
     }
     cells_.Settle(lease.cell);
+    PassFaultPoint("daemon.adopt.after-cell");
     found = leases_.emplace(object, std::move(lease)).first;
   }
   ++found->second.references;
@@ -114,7 +119,9 @@ void ForeignLeases::Release(const ObjectId& object) {
   const auto found = leases_.find(object);
   SHEAF_CHECK(found != leases_.end());
   if (--found->second.references > 0) return;
+  PassFaultPoint("daemon.foreign-lease.before-clear");
   cells_.Clear(found->second.cell);
+  PassFaultPoint("daemon.foreign-lease.after-clear");
   leases_.erase(found);
 }
 

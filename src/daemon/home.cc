@@ -14,6 +14,7 @@
 #include <arrow/status.h>
 
 #include "alloc/range.h"
+#include "base/fault_point.h"
 #include "daemon/foreign_leases.h"
 #include "daemon/grant_table.h"
 #include "daemon/node_lines.h"
@@ -129,6 +130,7 @@ arrow::Status Home::AdoptReferences() {
       }
     }
   }
+  PassFaultPoint("daemon.adopt.before-release");
   foreign_.ClearFormer();
   return arrow::Status::OK();
 }
@@ -177,12 +179,16 @@ arrow::Result<Home::NewSession> Home::OpenSession() {
 
 arrow::Status Home::EndSession(uint64_t session) {
   ARROW_RETURN_NOT_OK(CheckSession(session));
+  PassFaultPoint("daemon.session-end.before-cells");
   sessions_.erase(session);
   pages_.Release(session);
+  PassFaultPoint("daemon.session-end.after-cells");
   arrow::Status status = space_.ReturnAll(session);
+  PassFaultPoint("daemon.session-end.after-grants");
   for (const ObjectId& object : directory_.UnnamedOf(session)) {
     status &= MarkRetired(object);
   }
+  PassFaultPoint("daemon.session-end.after-objects");
   return status;
 }
 
@@ -274,10 +280,12 @@ arrow::Result<size_t> Home::Reclaim() {
     if (grace_end <= now) ready.push_back(object);
   }
   if (ready.empty()) return 0;
+  PassFaultPoint("daemon.reclaim.before-scan");
   // A node that came up a moment ago may hold leases: its segment was there before them.
   ARROW_RETURN_NOT_OK(region_->AttachMissing());
   ARROW_ASSIGN_OR_RAISE(const lease::LeasedSet leased,
                         lease::ScanLeases(*region_, segment()));
+  PassFaultPoint("daemon.reclaim.after-scan");
   size_t freed = 0;
   for (const ObjectId& object : ready) {
     const uint64_t cell =
@@ -292,8 +300,10 @@ arrow::Result<size_t> Home::Reclaim() {
 // Free in memory first; then its bytes may be granted, and what it referred to may go.
 arrow::Status Home::Free(const ObjectId& object) {
   ARROW_ASSIGN_OR_RAISE(const directory::Record record, directory_.Free(object));
+  PassFaultPoint("daemon.free.after-record");
   retired_.erase(object);
   space_.ranges().DropReference(OwnRanges(record));
+  PassFaultPoint("daemon.free.after-ranges");
   for (const ObjectId& reference : record.references) foreign_.Release(reference);
   return arrow::Status::OK();
 }

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "base/fault_point.h"
 #include "base/math.h"
 #include "format/layout.h"
 #include "platform/cache.h"
@@ -46,11 +47,13 @@ void NodeLines::SayDown() {
 }
 
 void NodeLines::Beat() {
+  PassFaultPoint("daemon.heartbeat.before-beat");
   uint64_t* word = segment_->NodeLine(format::NodeLine::kHeartbeat);
   platform::CacheControl* cache = segment_->control().cache();
   platform::SharedWord(word).StoreRelease(++beats_);  // pairs with each home's samples
   cache->Flush(word, sizeof(uint64_t));
   cache->Fence();
+  PassFaultPoint("daemon.heartbeat.after-beat");
 }
 
 void NodeLines::Publish(const Statistics& statistics) {
@@ -63,8 +66,10 @@ void NodeLines::Publish(const Statistics& statistics) {
   line.sessions = statistics.sessions;
   line.objects = statistics.objects;
   line.backing_page_bytes = statistics.backing_page_bytes;
+  PassFaultPoint("daemon.statistics.before-line");
   region::StoreControlLine(segment_, segment_->NodeLine(format::NodeLine::kStatistics),
                            line, region::kBusyLine, region::Arrival::kFlushed);
+  PassFaultPoint("daemon.statistics.after-line");
 }
 
 }  // namespace sheaf::daemon

@@ -13,6 +13,7 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 
+#include "base/fault_point.h"
 #include "daemon/catalog_client.h"
 #include "daemon/home.h"
 #include "daemon/home_client.h"
@@ -107,6 +108,7 @@ void Publisher::Publish(const Request& request, Done done) {
   attempt->done = std::move(done);
   attempt->object = *object;
   attempt->deadline = scheduler_->Now() + kEpochReadDeadline;
+  PassFaultPoint("daemon.publish.before-bind");
   Bind(attempt);
 }
 
@@ -189,6 +191,7 @@ void Publisher::OnGranted(const AttemptPtr& attempt, directory::Version version)
 
 // After the slot is settled, not before: a leader that claims later sees it.
 void Publisher::CheckEpochs(const AttemptPtr& attempt) {
+  PassFaultPoint("daemon.publish.before-check");
   auto highest = HighestCatalogEpoch(*region_);
   if (!highest.ok() && region_->AttachMissing().ok()) {
     highest = HighestCatalogEpoch(*region_);
@@ -203,6 +206,7 @@ void Publisher::CheckEpochs(const AttemptPtr& attempt) {
                       });
     return;
   }
+  PassFaultPoint("daemon.publish.after-check");
   if (attempt->replaces) return Commit(attempt);  // TODO(#4): at the leader of `highest`.
   if (*highest > attempt->version.epoch) return Bind(attempt);
   if (const arrow::Status status = MakeVisible(attempt); !status.ok()) {
@@ -225,6 +229,7 @@ void Publisher::Commit(const AttemptPtr& attempt) {
       attempt->request.input.name, attempt->object, attempt->version,
       [this, attempt](const arrow::Result<std::vector<ObjectId>>& superseded) {
         if (!superseded.ok()) return OnCommitFailed(attempt, superseded.status());
+        PassFaultPoint("daemon.publish.after-commit");
         RetireSuperseded(attempt, *superseded);
       });
 }
@@ -257,6 +262,7 @@ void Publisher::RetireSuperseded(const AttemptPtr& attempt,
   const auto round = std::make_shared<Round>(Round{superseded.size(), {}});
   const auto finish = [attempt, round] {
     if (!round->status.ok()) return attempt->done(round->status);
+    PassFaultPoint("daemon.publish.after-retire");
     attempt->done(Published{attempt->object, attempt->version.sequence});
   };
   if (superseded.empty()) return finish();

@@ -1,7 +1,6 @@
 #include "daemon/server.h"
 
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstdint>
@@ -255,60 +254,6 @@ TEST_F(ServerTest, GreetingsOfAnyLengthAreRefused) {
   ExpectAlive(0);
 }
 
-/// Its grants would come back while it writes there.
-TEST_F(ServerTest, NobodyGoesOnWithAnotherProcessSession) {
-  auto client = Connect(0);
-  ASSERT_OK_AND_ASSIGN(const auto grant, client->RequestGrant(4096));
-  const pid_t child = ::fork();
-  if (child == 0) {
-    RawClient thief(config_, 0);
-    const auto pidfd = platform::OpenPidFd(platform::CurrentProcessId()).ValueOrDie();
-    const int fds[] = {pidfd.get()};
-    const auto welcome = thief.Call(
-        Body::Hello,
-        [&](auto& builder) {
-          return format::CreateHelloDirect(
-                     builder, format::kMessageVersion, config_.cluster_id,
-                     platform::CurrentProcessId(), "thief", "", client->session())
-              .Union();
-        },
-        fds);
-    ::_exit(welcome.ok() ? 1 : 0);
-  }
-  int exit_status = -1;
-  ASSERT_EQ(::waitpid(child, &exit_status, 0), child);
-  EXPECT_EQ(exit_status, 0);
-  ASSERT_OK(client->ReturnGrant(grant));  // still there
-  ASSERT_OK(client->Goodbye());
-}
-
-/// A session may hold every grant there is, and must name them all to go on.
-TEST_F(ServerTest, ASessionWithManyGrantsGoesOn) {
-  servers_.clear();
-  ASSERT_OK(region::RemoveMemoryFolder(config_));
-  config_.segment_size_bytes = 256 * kMiB;
-  ASSERT_OK(region::PrepareMemoryFolder(config_));
-  StartServers();
-  auto client = Connect(0);
-  client->CloseSocket();
-  const std::vector<format::GrantKey> grants(config_.grants_max(), {1, 0, 1});
-  RawClient again(config_, 0);
-  const auto pidfd = platform::OpenPidFd(platform::CurrentProcessId()).ValueOrDie();
-  const int fds[] = {pidfd.get()};
-  const auto welcome = again.Call(
-      Body::Hello,
-      [&](auto& builder) {
-        return format::CreateHelloDirect(builder, format::kMessageVersion,
-                                         config_.cluster_id, platform::CurrentProcessId(),
-                                         std::string(4096, 'x').c_str(), "",
-                                         client->session(), &grants)
-            .Union();
-      },
-      fds);
-  ASSERT_OK(welcome);
-  EXPECT_EQ(welcome->As<format::Welcome>().session(), client->session());
-}
-
 TEST_F(ServerTest, FramesThatAreNoneEndTheConnectionOnly) {
   const auto send = [&](const std::vector<uint8_t>& bytes) {
     RawClient client(config_, 0);
@@ -429,6 +374,27 @@ TEST_F(ServerTest, PeersAreCheckedToo) {
   auto client = Connect(0);
   ASSERT_OK_AND_ASSIGN(const auto grant, client->RequestGrant(4096));
   EXPECT_OK(client->Seal(*Describe(0, grant.offset, 4096), {.name = "taxi"}));
+}
+
+/// The reply of the first was lost with the daemon that did it.
+TEST_F(ServerTest, ARepeatedRetireOfAPeerIsDone) {
+  auto client = Connect(0);
+  ASSERT_OK_AND_ASSIGN(const auto grant, client->RequestGrant(4096));
+  ASSERT_OK_AND_ASSIGN(const auto sealed,
+                       client->Seal(*Describe(0, grant.offset, 4096), {.name = "taxi"}));
+  RawClient peer(config_, 0);
+  ASSERT_OK(peer.Call(Body::NodeHello, [&](auto& b) {
+    return format::CreateNodeHello(b, format::kMessageVersion, config_.cluster_id, 1, 1)
+        .Union();
+  }));
+  const format::ObjectKey key = format::ToKey(sealed.object);
+  std::vector<uint8_t> request = peer.Build(Body::RetireRequest, [&](auto& b) {
+    return format::CreateRetireRequestDirect(b, &key, "taxi").Union();
+  });
+  ASSERT_OK(peer.Exchange(request));
+  EXPECT_TRUE(IsStaleGeneration(peer.Exchange(request).status()));
+  format::MarkRepeated(&request);
+  EXPECT_OK(peer.Exchange(request));
 }
 
 TEST_F(ServerTest, ARepeatedRequestIsDoneOnce) {

@@ -20,7 +20,7 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 
-#include "base/math.h"
+#include "base/fault_point.h"
 #include "daemon/connection.h"
 #include "daemon/event_loop.h"
 #include "daemon/home.h"
@@ -40,20 +40,10 @@ namespace {
 
 /// Connections that have not said who they are. More wait in the listener's backlog.
 constexpr size_t kGuestsMax = 1024;
-/// A greeting with the longest path of a program has a third of it, without the grants
-/// that a session goes on with.
-constexpr uint64_t kGreetingBytesMax = 16384;
 constexpr std::chrono::seconds kGreetingDeadline{10};
 constexpr std::chrono::milliseconds kAcceptRetryPeriod{100};
 /// How often the lock of a session that is over, but for a forked child, is looked at.
 constexpr std::chrono::milliseconds kLockPollPeriod{100};
-
-/// A session may hold every grant there is.
-uint32_t GreetingBytesMax(const region::ClusterConfig& config) {
-  return CheckedCast<uint32_t>(std::min<uint64_t>(
-      kGreetingBytesMax + config.grants_max() * sizeof(format::GrantKey),
-      platform::kFramePayloadMax));
-}
 
 }  // namespace
 
@@ -87,6 +77,7 @@ arrow::Status SessionServer::Listen() {
   ARROW_ASSIGN_OR_RAISE(listener_, platform::ListenUnix(config_.socket_path(node_)));
   listener_watch_ = parts_.loop->Watch(listener_.get());
   AwaitGuests();
+  PassFaultPoint("daemon.start.after-listen");
   return arrow::Status::OK();
 }
 
@@ -110,8 +101,10 @@ bool SessionServer::EndAll() {
   return sessions_.empty();
 }
 
-// Of greetings that were never welcomed.
+// Of greetings that were never welcomed. A guest that is gone may have left one; its
+// process closes the socket before the lock, so it is looked for until none is held.
 void SessionServer::RemoveStaleLocks() {
+  bool any_held = false;
   std::error_code error;
   for (std::filesystem::directory_iterator entry(lock_folder_, error), end;
        !error && entry != end; entry.increment(error)) {
@@ -120,8 +113,19 @@ void SessionServer::RemoveStaleLocks() {
         sessions_, [&](const auto& session) { return path == LockPath(session.first); });
     if (is_of_session) continue;
     const auto lock = platform::FileLock::Acquire(path);
+    any_held |= lock.status().IsAlreadyExists();
     if (lock.ok()) LogIfError("cannot remove a lock", lock->Remove());
   }
+  if (any_held) RemoveStaleLocksLater();
+}
+
+void SessionServer::RemoveStaleLocksLater() {
+  if (std::exchange(removes_locks_, true)) return;
+  parts_.loop->After(kLockPollPeriod, [this, alive = std::weak_ptr<bool>(alive_)] {
+    if (alive.expired()) return;
+    removes_locks_ = false;
+    RemoveStaleLocks();
+  });
 }
 
 void SessionServer::Close() {
@@ -165,19 +169,23 @@ void SessionServer::Welcome(platform::UniqueFd socket) {
   if (const auto peer = CheckPeer(socket.get()); !peer.ok()) {
     return Log(LogLevel::kWarning, "refused: ", peer.status().message());
   }
-  const auto guest = Connection::Start(
-      parts_.loop, std::move(socket),
-      {[this](const Connection::Ptr& from, platform::Frame frame) {
-         OnGuestFrame(from, std::move(frame));
-       },
-       [this](const Connection::Ptr& from, const arrow::Status&) { guests_.erase(from); },
-       GreetingBytesMax(config_)});
+  const auto guest =
+      Connection::Start(parts_.loop, std::move(socket),
+                        {[this](const Connection::Ptr& from, platform::Frame frame) {
+                           OnGuestFrame(from, std::move(frame));
+                         },
+                         [this](const Connection::Ptr& from, const arrow::Status&) {
+                           guests_.erase(from);
+                           RemoveStaleLocksLater();
+                         },
+                         GreetingBytesMax(config_)});
   guests_.insert(guest);
   parts_.loop->After(kGreetingDeadline, [this, late = std::weak_ptr<Connection>(guest),
                                          alive = std::weak_ptr<bool>(alive_)] {
     const auto silent = late.lock();
     if (alive.expired() || silent == nullptr || guests_.erase(silent) == 0) return;
     silent->Close();
+    RemoveStaleLocksLater();
   });
 }
 
@@ -195,7 +203,9 @@ void SessionServer::OnGuestFrame(const Connection::Ptr& guest, platform::Frame f
   const auto message = format::ParseMessage(frame.payload);
   if (!message.ok()) return Refuse(guest, 0, message.status());
   const arrow::Status status = Greet(guest, **message, std::move(frame.fds));
-  if (!status.ok()) Refuse(guest, (*message)->request_id(), status);
+  if (status.ok()) return;
+  Refuse(guest, (*message)->request_id(), status);
+  RemoveStaleLocksLater();
 }
 
 arrow::Status SessionServer::Greet(const Connection::Ptr& guest,
@@ -292,7 +302,9 @@ arrow::Result<uint64_t> SessionServer::OpenSession(const format::Hello& hello) {
   if (!is_held) return arrow::Status::Invalid("nobody holds the session lock ", path);
   ARROW_ASSIGN_OR_RAISE(const Home::NewSession session, parts_.home->OpenSession());
   std::error_code error;
+  PassFaultPoint("daemon.session.before-lock");
   std::filesystem::rename(path, LockPath(session.id), error);
+  PassFaultPoint("daemon.session.after-lock");
   if (error) {
     const arrow::Status status =
         platform::OsError("cannot rename the session lock", path, error.value());

@@ -69,6 +69,7 @@ class SessionServer {
               platform::UniqueFd pidfd);
   void AdoptSessions();
   void RemoveStaleLocks();
+  void RemoveStaleLocksLater();
   arrow::Status CheckHello(const format::Hello& hello) const;
   std::vector<uint8_t> MakeWelcome(uint64_t request_id, uint64_t session) const;
   void OnSessionFrame(uint64_t id, const Connection::Ptr& connection,
@@ -97,6 +98,7 @@ class SessionServer {
   std::set<Connection::Ptr> guests_;  ///< Have not said who they are.
   std::set<Connection::Ptr> peers_;   ///< Other daemons, who ask us.
   std::map<uint64_t, std::unique_ptr<Session>> sessions_;
+  bool removes_locks_ = false;  ///< Soon.
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

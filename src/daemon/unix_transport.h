@@ -49,6 +49,7 @@ class UnixTransport : public Transport {
   struct Pending {
     std::vector<uint8_t> message;
     ReplyCallback done;
+    bool was_sent = false;  ///< Over some connection.
   };
   struct Peer {
     std::shared_ptr<Connection> connection;  ///< Null while there is none.

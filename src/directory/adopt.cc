@@ -13,6 +13,7 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 
+#include "base/fault_point.h"
 #include "base/math.h"
 #include "directory/directory.h"
 #include "directory/home_directory.h"
@@ -76,7 +77,15 @@ std::optional<format::Slot> FindWordZero(const format::LineWords& words, uint32_
 
 }  // namespace
 
+void HomeDirectory::Impl::DisuseDamaged() {
+  for (const uint32_t index : damaged_) {
+    Store(index, GivenUp().slot, region::Arrival::kSettled);
+  }
+  damaged_.clear();
+}
+
 void HomeDirectory::Impl::AddProblem(uint32_t index, const std::string& what) {
+  damaged_.push_back(index);
   problems_.push_back("slot " + std::to_string(segment_->id().value) + ":" +
                       std::to_string(index) + ": " + what);
 }
@@ -111,10 +120,12 @@ void HomeDirectory::Impl::Adopt() {
   const uint64_t size_bytes = slots_used * format::kLineBytes;
   platform::CacheControl* cache = segment_->control().cache();
   if (slots_used > 0) cache->Invalidate(segment_->SlotLine(0), size_bytes);
+  PassFaultPoint("daemon.adopt.before-slots");
   for (uint32_t i = 0; i < slots_used; ++i) AdoptSlot(i);
   AdoptIndexTable();
   // R1: nothing that a reply may have promised is merely on its way.
   if (slots_used > 0) cache->Settle(segment_->SlotLine(0), size_bytes);
+  PassFaultPoint("daemon.adopt.after-slots");
 }
 
 void HomeDirectory::Impl::AdoptSlot(uint32_t index) {
@@ -144,7 +155,14 @@ HomeDirectory::Impl::Adopted HomeDirectory::Impl::AdoptLine(
   const auto slot = format::OpenLine<format::Slot>(words);
   if (!slot || slot->state > static_cast<uint8_t>(LineState::kDisused)) {
     AddProblem(index, "the line is damaged");
-    return {GivenUp().slot, nullptr, /*stored=*/false};
+    Adopted lost = GivenUp();  // stored: readers and leaders need a line that can be read
+    lost.slot.flags = format::kSlotLost;
+    lost.stored = false;
+    return lost;
+  }
+  if ((slot->flags & format::kSlotLost) != 0) {
+    AddProblem(index, "the line was damaged");
+    return {*slot, nullptr};
   }
   if (slot->generation != 0 && !IsOwnGeneration(slot->generation)) {
     AddProblem(index, "generation " + std::to_string(slot->generation) +

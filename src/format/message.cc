@@ -9,6 +9,7 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 
+#include "base/check.h"
 #include "format/struct_alignment.h"
 #include "sheaf/status.h"
 
@@ -76,8 +77,15 @@ bool AreStructsAligned(const Message& message) {
 std::vector<uint8_t> FinishRequest(flatbuffers::FlatBufferBuilder* builder,
                                    uint64_t request_id, Body type,
                                    flatbuffers::Offset<void> body, bool is_repeated) {
+  builder->ForceDefaults(true);  // MarkRepeated changes it in place
   return Finish(builder, CreateMessage(*builder, request_id, /*is_reply=*/false,
                                        is_repeated, 0, type, body));
+}
+
+void MarkRepeated(std::vector<uint8_t>* request) {
+  auto* message = flatbuffers::GetMutableRoot<flatbuffers::Table>(request->data());
+  const bool is_marked = message->SetField<uint8_t>(Message::VT_IS_REPEATED, 1, 0);
+  SHEAF_CHECK(is_marked);
 }
 
 std::vector<uint8_t> FinishReply(flatbuffers::FlatBufferBuilder* builder,

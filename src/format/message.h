@@ -32,6 +32,9 @@ std::vector<uint8_t> FinishRequest(flatbuffers::FlatBufferBuilder* builder,
                                    flatbuffers::Offset<void> body,
                                    bool is_repeated = false);
 
+/// \brief Say in a finished request that it may have been sent before.
+void MarkRepeated(std::vector<uint8_t>* request);
+
 /// \brief Finish the reply to `request_id`.
 std::vector<uint8_t> FinishReply(flatbuffers::FlatBufferBuilder* builder,
                                  uint64_t request_id, Body type,

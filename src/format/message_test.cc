@@ -45,5 +45,18 @@ TEST(Outcome, LongTextIsCutBetweenCharacters) {
   }
 }
 
+TEST(Request, IsMarkedAsRepeatedInPlace) {
+  flatbuffers::FlatBufferBuilder builder;
+  const auto body = CreateGrantRequest(builder, 4096).Union();
+  std::vector<uint8_t> request = FinishRequest(&builder, 9, Body::GrantRequest, body);
+  ASSERT_OK_AND_ASSIGN(const Message* message, ParseMessage(request));
+  EXPECT_FALSE(message->is_repeated());
+  MarkRepeated(&request);
+  ASSERT_OK_AND_ASSIGN(message, ParseMessage(request));
+  EXPECT_TRUE(message->is_repeated());
+  EXPECT_EQ(message->request_id(), 9);
+  EXPECT_EQ(message->body_as_GrantRequest()->size_bytes(), 4096);
+}
+
 }  // namespace
 }  // namespace sheaf::format
