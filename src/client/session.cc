@@ -168,7 +168,10 @@ arrow::Result<std::string> Session::LockSession(const std::string& folder) {
     name += '-';
     name += std::to_string(platform::RandomBits());
     name += ".lock";
-    auto lock = platform::FileLock::Acquire(folder + "/" + name);
+    std::string path = folder;
+    path += '/';
+    path += name;
+    auto lock = platform::FileLock::Acquire(path);
     if (lock.status().IsAlreadyExists() && i < kLockNamesMax) continue;
     ARROW_RETURN_NOT_OK(lock.status());
     lock_.emplace(*std::move(lock));
