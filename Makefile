@@ -4,8 +4,8 @@ JOBS ?= $(shell nproc)
 BASE ?= origin/main
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test check fix asan tsan clang bench bench-smoke fuzz soak coverage model \
-        setup-build setup-test setup-check clean
+.PHONY: help demo build test check fix asan tsan clang kill-matrix soak bench bench-smoke \
+        fuzz coverage model setup-build setup-test setup-check clean
 
 help:
 	@echo "Sheaf: Arrow tables in memory that nodes share."
@@ -20,6 +20,8 @@ help:
 	@echo "  make asan         all tests under address and undefined-behaviour sanitizers"
 	@echo "  make tsan         in-process tests under thread sanitizer"
 	@echo "  make clang        build with clang 19 (thread-safety analysis) and test"
+	@echo "  make kill-matrix  kill and pause a client at each fault point (POINT=<name> for one;"
+	@echo "                    about 4 minutes; make test runs a tenth, another one each day)"
 	@echo "  make bench        run the benchmarks; JSON in build/bench/  (FILTER=<regex>,"
 	@echo "                    REPETITIONS=5; tools/bench_ratios.py --save keeps a summary)"
 	@echo "  make bench-smoke  run each benchmark once, tiny, to see that it works"
@@ -60,6 +62,10 @@ check: setup-check
 
 fix: setup-check
 	@tools/check.sh --fix $(BASE)
+
+kill-matrix: setup-test
+	$(call configure_and_build,release,--target kill_matrix_test)
+	@SHEAF_KILL_MATRIX=$(or $(POINT),all) build/release/test/kill_matrix_test
 
 bench: setup-build
 	$(call configure_and_build,bench)

@@ -1,4 +1,4 @@
-// A daemon of which only its event loop and its sockets are missing.
+// One daemon's services without event loop and sockets.
 
 #pragma once
 

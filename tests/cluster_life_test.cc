@@ -47,17 +47,6 @@ std::string Read(const std::string& path) {
 class ClusterLife : public CommandLine {
  protected:
   std::string RuntimeFolder() const { return folder_ + "/run/" + cluster_; }
-  std::string MemoryFolder() const { return region::DefaultMemoryFolder(cluster_); }
-
-  // The daemon of `node` is gone as after a crash.
-  void Kill(uint32_t node) {
-    const std::string socket = RuntimeFolder() + "/node" + std::to_string(node) + ".sock";
-    ASSERT_OK_AND_ASSIGN(auto connection, platform::ConnectUnix(socket));
-    ASSERT_OK_AND_ASSIGN(auto peer, platform::GetPeerCredentials(connection.get()));
-    ASSERT_OK_AND_ASSIGN(auto pidfd, platform::OpenPidFd(peer.process_id));
-    ASSERT_OK(platform::SendSignal(pidfd, SIGKILL));
-    ASSERT_TRUE(Eventually([&] { return platform::HasExited(pidfd); }));
-  }
   static uint64_t AllocatedBytes(const std::string& path) {
     struct stat status = {};
     EXPECT_EQ(::stat(path.c_str(), &status), 0) << path;
@@ -167,7 +156,7 @@ TEST_F(ClusterLife, AnotherRuntimeFolderDoesNotReachIntoItsMemory) {
 
 TEST_F(ClusterLife, ASegmentOfAnotherVersionStays) {
   Up();
-  Kill(0);
+  EndDaemon(0);
   fs::remove_all(RuntimeFolder());
   const std::string control = MemoryFolder() + "/node0/control";
   std::fstream(control, std::ios::binary | std::ios::in | std::ios::out).seekp(8).put(9);
@@ -185,7 +174,7 @@ TEST_F(ClusterLife, ASegmentOfAnotherVersionStays) {
 TEST_F(ClusterLife, WhatACrashLeftIsFoundAlsoWithoutItsClusterFile) {
   Up("--nodes 3");
   ASSERT_EQ(Sheaf("put t " + WriteParquet("t.parquet", 10)).code, 0);
-  for (const uint32_t node : {0, 1, 2}) Kill(node);
+  for (const int node : {0, 1, 2}) EndDaemon(node);
   fs::remove_all(RuntimeFolder());
   ASSERT_EQ(Sheaf("up").code, 0);
   EXPECT_EQ(SheafJson("nodes").size(), 3U);
@@ -196,7 +185,7 @@ TEST_F(ClusterLife, WhatACrashLeftIsFoundAlsoWithoutItsClusterFile) {
 
 TEST_F(ClusterLife, MemoryOfAnotherClusterIsRefusedUntilItIsGivenUp) {
   Up("--nodes 2");
-  for (const uint32_t node : {0, 1}) Kill(node);
+  for (const int node : {0, 1}) EndDaemon(node);
   fs::remove_all(RuntimeFolder());
   fs::remove(MemoryFolder() + "/.sheaf-cluster.toml");
   const Ran up = Sheaf("up");
@@ -212,7 +201,7 @@ TEST_F(ClusterLife, MemoryOfAnotherClusterIsRefusedUntilItIsGivenUp) {
 TEST_F(ClusterLife, AfterACrashTheFirstCommandRestartsTheClusterAsItWas) {
   Up("--nodes 2");
   ASSERT_EQ(Sheaf("put t " + WriteParquet("t.parquet", 10)).code, 0);
-  for (const uint32_t node : {0, 1}) Kill(node);
+  for (const int node : {0, 1}) EndDaemon(node);
   const Ran ls = Sheaf("ls");
   EXPECT_EQ(ls.code, 0);
   EXPECT_THAT(ls.out, HasSubstr("restarted cluster '" + cluster_ + "' (2 nodes)"));

@@ -25,6 +25,8 @@ arrow::Status Up(const Global& global, const ClusterOptions& options);
 arrow::Status Down(const Global& global, bool keep);
 arrow::Status ForgetNode(const Global& global, uint32_t node);
 arrow::Status Nodes(const Global& global);
+/// Of all nodes of this host, or of the one that is chosen; their daemons must not run.
+arrow::Status Fsck(const Global& global, bool repair);
 
 struct PutArguments {
   std::string name;
@@ -44,5 +46,8 @@ arrow::Status Wait(const Global& global, const std::string& name, double timeout
 /// error it returns), and a checksum of each column's values printed. It compares with
 /// nothing: no checksums are stored.
 arrow::Status Verify(const Global& global, const std::string& name);
+
+/// The fault points of client and daemon (base/fault_point.h). Needs no cluster.
+arrow::Status Faults(const Global& global);
 
 }  // namespace sheaf::cli

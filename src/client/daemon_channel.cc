@@ -12,6 +12,7 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 
+#include "client/call_points.h"
 #include "format/message.h"
 #include "platform/file.h"
 #include "platform/process.h"
@@ -118,7 +119,9 @@ arrow::Result<Reply> DaemonChannel::Exchange(const Request& request) {
     return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kDisconnected,
                       "the connection to the daemon at " + path_ + " was lost before");
   }
+  PassCallPoint(request.type, CallStep::kBeforeRequest);
   auto reply = ExchangeFrames(request);
+  PassCallPoint(request.type, CallStep::kAfterReply);
   // A stream out of step cannot be used again.
   if (!reply.ok()) socket_ = platform::UniqueFd();
   return reply;
@@ -132,6 +135,7 @@ arrow::Result<Reply> DaemonChannel::ExchangeFrames(const Request& request) {
                           format::FinishRequest(&builder, request.id, request.type,
                                                 offset, request.is_repeated),
                           request.fds));
+  PassCallPoint(request.type, CallStep::kAfterRequest);
   ARROW_ASSIGN_OR_RAISE(platform::Frame frame, platform::ReceiveFrame(socket_.get()));
   ARROW_ASSIGN_OR_RAISE(Reply reply, Reply::Make(std::move(frame.payload)));
   if (!reply.message().is_reply() || reply.message().request_id() != request.id) {

@@ -18,6 +18,7 @@
 #include <arrow/type.h>
 
 #include "alloc/range.h"
+#include "base/fault_point.h"
 #include "base/math.h"
 #include "base/plant.h"
 #include "client/daemon_channel.h"
@@ -89,6 +90,7 @@ int64_t SettleData(Session& session, const std::vector<GlobalRange>& ranges) {
     flushed += CheckedCast<int64_t>(range.size_bytes);
   }
   cache.Fence();
+  PassFaultPoint("client.seal.after-flush");
   // The fence was enough in class A. In class C one wait of D covers every flush that was
   // fenced before it.
   if (last != nullptr && !settle_each && !Planted("no-settle-data"))
@@ -230,7 +232,9 @@ arrow::Result<PutReceipt> Publisher::Seal(const PublishOptions& options) {
   const auto ranges = descriptor->Ranges();
 
   PutReceipt receipt;
+  PassFaultPoint("client.seal.before-flush");
   receipt.bytes_flushed = SettleData(*session_, ranges);
+  PassFaultPoint("client.seal.after-settle");
   auto sealed = RequestSeal(*session_, *bytes, options, relocator_.parents());
   // Also after an error: the object may have been visible for a while, and read, before
   // it failed. Its bytes are not written again.

@@ -12,6 +12,7 @@
 #include <arrow/status.h>
 #include <arrow/table.h>
 
+#include "base/fault_point.h"
 #include "base/math.h"
 #include "base/plant.h"
 #include "client/lease_table.h"
@@ -77,6 +78,7 @@ void OpenObject::InvalidateData(const std::optional<std::vector<int>>& columns) 
       session.notes().IsSet(lease_->object())) {
     return;
   }
+  PassFaultPoint("client.read.before-invalidate");
   const auto ranges = columns ? descriptor_->Ranges(*columns) : descriptor_->Ranges();
   for (const GlobalRange& range : ranges) {
     region.segment(range.begin.segment)
@@ -84,7 +86,10 @@ void OpenObject::InvalidateData(const std::optional<std::vector<int>>& columns) 
         .cache()
         ->Invalidate(region.Resolve(range), range.size_bytes);
   }
-  if (!columns) session.notes().Set(lease_->object());
+  PassFaultPoint("client.read.after-invalidate");
+  if (columns) return;
+  session.notes().Set(lease_->object());
+  PassFaultPoint("client.read.after-note");
 }
 
 arrow::Result<std::shared_ptr<arrow::Table>> OpenObject::ToTable(

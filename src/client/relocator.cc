@@ -22,6 +22,7 @@
 #include <arrow/status.h>
 #include <arrow/util/byte_size.h>
 
+#include "base/fault_point.h"
 #include "base/math.h"
 #include "client/session.h"
 #include "codec/codec.h"
@@ -281,10 +282,12 @@ arrow::Status Relocator::Pass::Copy() {
   }
   ARROW_RETURN_NOT_OK(allocated);
   for (const Interval& interval : intervals_) {
+    PassFaultPoint("client.build.before-copy");
     uint8_t* to = const_cast<uint8_t*>(interval.block->data()) + interval.block_offset;
     platform::StreamingCopy(to, interval.begin, interval.size());
     relocator_.bytes_copied_ += CheckedCast<int64_t>(interval.size());
   }
+  PassFaultPoint("client.build.after-copy");
   for (const auto& buffer : sources_) relocator_.Remember(buffer, CopyOf(*buffer));
   return arrow::Status::OK();
 }

@@ -16,6 +16,7 @@
 #include <arrow/status.h>
 
 #include "alloc/extent_source.h"
+#include "base/fault_point.h"
 #include "client/daemon_channel.h"
 #include "client/node_info.h"
 #include "client/node_notes.h"
@@ -41,6 +42,8 @@ namespace {
 // once less than that part of the segment is free for all.
 constexpr uint64_t kRetainedDivisor = 16;
 constexpr uint64_t kLowMemoryDivisor = 8;
+
+constexpr int kLockNamesMax = 16;
 constexpr std::chrono::seconds kHonourPatience{2};
 constexpr std::chrono::milliseconds kHonourPollPeriod{2};
 
@@ -156,15 +159,22 @@ arrow::Status Session::Attach(const region::ClusterConfig& config, NodeId node,
   return arrow::Status::OK();
 }
 
-// Held before the daemon knows of us (D1).
+// Held before the daemon knows of us (D1). The daemon may take a new one for a dead
+// process' and remove it: then there is another name.
 arrow::Result<std::string> Session::LockSession(const std::string& folder) {
-  std::string name = std::to_string(process_id_);
-  name += '-';
-  name += std::to_string(platform::RandomBits());
-  name += ".lock";
-  ARROW_ASSIGN_OR_RAISE(auto lock, platform::FileLock::Acquire(folder + "/" + name));
-  lock_.emplace(std::move(lock));
-  return name;
+  PassFaultPoint("client.hello.before-lock");
+  for (int i = 1;; ++i) {
+    std::string name = std::to_string(process_id_);
+    name += '-';
+    name += std::to_string(platform::RandomBits());
+    name += ".lock";
+    auto lock = platform::FileLock::Acquire(folder + "/" + name);
+    if (lock.status().IsAlreadyExists() && i < kLockNamesMax) continue;
+    ARROW_RETURN_NOT_OK(lock.status());
+    lock_.emplace(*std::move(lock));
+    PassFaultPoint("client.hello.after-lock");
+    return name;
+  }
 }
 
 arrow::Result<Reply> Session::SendHello(const DaemonChannel::CallFn& call,
@@ -243,6 +253,7 @@ Session::~Session() {
   }
   if (daemon_ != nullptr) daemon_->GiveUp();  // nobody waits for the next one now
   pool_.reset();                              // returns its extents
+  PassFaultPoint("client.goodbye.before-unlock");
   lock_.reset();  // who holds it now is a forked child, for whom the session stays (D1)
   if (daemon_ != nullptr && id_ != 0) {
     // An error means that the daemon is gone or will see this process end: nothing to do
@@ -340,14 +351,18 @@ arrow::Result<alloc::Extent> Session::MakeWritable(const format::GrantReply& gra
                        grant.size_bytes(), data.data() + grant.offset()};
   ARROW_RETURN_NOT_OK(
       data.SetWritable(extent.offset, extent.size_bytes, /*writable=*/true));
+  PassFaultPoint("client.grant.after-writable");
   data.cache()->Invalidate(extent.data, extent.size_bytes);  // P2
+  PassFaultPoint("client.grant.after-invalidate");
   return extent;
 }
 
 arrow::Status Session::Return(const alloc::Extent& extent) {
   ARROW_RETURN_NOT_OK(CheckProcess());
   region::Part& data = region_->own_segment().data();
+  PassFaultPoint("client.return.before-settle");
   data.cache()->Settle(extent.data, extent.size_bytes);  // L10: before it can be free
+  PassFaultPoint("client.return.after-settle");
   ARROW_RETURN_NOT_OK(
       data.SetWritable(extent.offset, extent.size_bytes, /*writable=*/false));
   return SendReturn({extent.grant, 0, extent.generation});

@@ -57,8 +57,8 @@ class Session : public std::enable_shared_from_this<Session>,
   /// there for the next put only while the home has plenty.
   void DidPut(const arrow::Status& status);
 
-  /// \brief F7: true if `home` honours this node. One that was withdrawn, or has just come
-  /// up, is honoured within a few heartbeats: waited for.
+  /// \brief F7: true if `home` honours this node. One that was withdrawn, or has just
+  /// come up, is honoured within a few heartbeats: waited for.
   bool IsHonouredBy(const region::Segment& home) const;
 
   /// \brief Map segments that appeared since; cheap when nothing is missing.

@@ -4,13 +4,16 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <arrow/result.h>
 #include <arrow/status.h>
 
 #include "base/check.h"
+#include "base/fault_point.h"
 #include "directory/directory.h"
 #include "format/layout.h"
+#include "format/lease_cell.h"
 #include "lease/lease.h"
 #include "region/admit_line.h"
 #include "region/region.h"
@@ -27,10 +30,15 @@ arrow::Status StaleObject(const ObjectId& object, const char* why) {
 }
 
 ForeignLeases::ForeignLeases(const region::Region* region, lease::PageTable* pages,
-                             uint64_t home_session)
+                             uint64_t home_session,
+                             const std::vector<uint32_t>& former_pages)
     : region_(region), cells_(&region->own_segment(), {}, [pages, home_session] {
         return pages->Activate(home_session);
-      }) {}
+      }) {
+  for (const auto& [lease, cell] : cells_.AdoptPages(former_pages)) {
+    former_.emplace(lease, cell);
+  }
+}
 
 arrow::Result<std::shared_ptr<const directory::Record>> ForeignLeases::Acquire(
     const ObjectId& object) {
@@ -42,7 +50,9 @@ arrow::Result<std::shared_ptr<const directory::Record>> ForeignLeases::Acquire(
   const bool is_new = found == leases_.end();
   if (is_new) {
     Lease lease;
+    PassFaultPoint("daemon.foreign-lease.before-cell");
     ARROW_ASSIGN_OR_RAISE(lease.cell, cells_.Write(object));
+    PassFaultPoint("daemon.foreign-lease.after-cell");
     found = leases_.emplace(object, std::move(lease)).first;
   }
   if (const arrow::Status status = Check(object, is_new, &found->second); !status.ok()) {
@@ -77,24 +87,41 @@ arrow::Status ForeignLeases::Check(const ObjectId& object, bool is_new, Lease* l
   return arrow::Status::OK();
 }
 
-// Nothing is checked: the former life did, and its cell is still there.
+// Nothing is checked: the former life did, and its cell is still there. It does not move:
+// a scan that is under way might have read the new place before, and the old one after.
 arrow::Status ForeignLeases::Adopt(const ObjectId& object) {
   auto found = leases_.find(object);
   if (found == leases_.end()) {
     Lease lease;
-    ARROW_ASSIGN_OR_RAISE(lease.cell, cells_.Write(object));
+    PassFaultPoint("daemon.adopt.before-cell");
+    const auto former = former_.find(
+        format::PackLeaseCell(object.segment.value, object.slot, object.generation));
+    if (former != former_.end()) {
+      lease.cell = former->second;
+      former_.erase(former);
+    } else {
+      ARROW_ASSIGN_OR_RAISE(lease.cell, cells_.Write(object));
+    }
     cells_.Settle(lease.cell);
+    PassFaultPoint("daemon.adopt.after-cell");
     found = leases_.emplace(object, std::move(lease)).first;
   }
   ++found->second.references;
   return arrow::Status::OK();
 }
 
+void ForeignLeases::ClearFormer() {
+  for (const auto& [lease, cell] : former_) cells_.Clear(cell);
+  former_.clear();
+}
+
 void ForeignLeases::Release(const ObjectId& object) {
   const auto found = leases_.find(object);
   SHEAF_CHECK(found != leases_.end());
   if (--found->second.references > 0) return;
+  PassFaultPoint("daemon.foreign-lease.before-clear");
   cells_.Clear(found->second.cell);
+  PassFaultPoint("daemon.foreign-lease.after-clear");
   leases_.erase(found);
 }
 

@@ -11,6 +11,7 @@
 
 #include "alloc/range.h"
 #include "base/check.h"
+#include "base/fault_point.h"
 #include "base/math.h"
 #include "format/checksum.h"
 #include "format/layout.h"
@@ -49,7 +50,9 @@ void GrantTable::Adopt() {
   for (uint32_t grant = 0; grant < entries_.size(); ++grant) {
     if (entries_[grant].generation == 0) free_.insert(grant);
   }
+  PassFaultPoint("daemon.adopt.before-grants");
   cache->Settle(segment_->GrantLine(0), entries_.size() * format::kLineBytes);
+  PassFaultPoint("daemon.adopt.after-grants");
 }
 
 void GrantTable::AdoptLine(uint32_t grant, const format::LineWords& words) {
@@ -72,6 +75,7 @@ void GrantTable::AdoptLine(uint32_t grant, const format::LineWords& words) {
     problems_.push_back("grant line " + std::to_string(segment_->id().value) + ":" +
                         std::to_string(grant) + " is damaged");
     entry.generation = first | format::kGenerationLowMask;  // never used again
+    damaged_.push_back(grant);
     return;
   }
   entry.generation = generation;
@@ -88,6 +92,16 @@ void GrantTable::AdoptLine(uint32_t grant, const format::LineWords& words) {
   } else if (!IsUsedUp(entry)) {
     free_.insert(grant);
   }
+}
+
+arrow::Status GrantTable::FreeAll() {
+  for (const uint32_t grant : Owned()) {
+    ARROW_RETURN_NOT_OK(Free({grant, entries_[grant].generation}));
+  }
+  for (const uint32_t grant : damaged_) Store(grant, entries_[grant]);
+  damaged_.clear();
+  problems_.clear();
+  return arrow::Status::OK();
 }
 
 std::vector<uint32_t> GrantTable::Owned() const {

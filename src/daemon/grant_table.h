@@ -65,6 +65,10 @@ class GrantTable {
   /// \brief Owned -> Free, settled. Stale if `id` is not owned.
   arrow::Status Free(const GrantId& id);
 
+  /// \brief Repair: all lines free, damaged ones for ever, settled. Nobody may hold a
+  /// grant.
+  arrow::Status FreeAll();
+
   /// \brief The entry behind `id` if it is owned; Invalid with reason stale generation if
   /// not.
   arrow::Result<Entry> Find(const GrantId& id) const;
@@ -85,6 +89,7 @@ class GrantTable {
   std::set<uint32_t> free_;     ///< Of `entries_`, those that may be used again.
   uint32_t num_owned_ = 0;
   std::vector<std::string> problems_;
+  std::vector<uint32_t> damaged_;
 };
 
 }  // namespace sheaf::daemon

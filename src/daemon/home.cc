@@ -14,6 +14,7 @@
 #include <arrow/status.h>
 
 #include "alloc/range.h"
+#include "base/fault_point.h"
 #include "daemon/foreign_leases.h"
 #include "daemon/grant_table.h"
 #include "daemon/node_lines.h"
@@ -39,6 +40,16 @@ constexpr int kLifeShift = 32;
 uint64_t HomeSession(const HomeLife& life) { return life.daemon_starts << kLifeShift; }
 bool IsHomeSession(uint64_t session) {
   return (session & ((uint64_t{1} << kLifeShift) - 1)) == 0;
+}
+
+std::vector<uint32_t> HomePages(const lease::PageTable& pages) {
+  std::vector<uint32_t> of_home;
+  for (const uint64_t session : pages.Sessions()) {
+    if (!IsHomeSession(session)) continue;
+    const std::vector<uint32_t> of_life = pages.PagesOf(session);
+    of_home.insert(of_home.end(), of_life.begin(), of_life.end());
+  }
+  return of_home;
 }
 
 std::vector<alloc::Range> OwnRanges(const directory::Record& record) {
@@ -79,7 +90,7 @@ Home::Home(region::Region* region, const Scheduler* clock, const HomeLife& life)
       space_(&region->own_segment(), OwnerOf(*region, life.incarnation)),
       directory_(&region->own_segment()),
       pages_(&region->own_segment()),
-      foreign_(region, &pages_, HomeSession(life)) {}
+      foreign_(region, &pages_, HomeSession(life), HomePages(pages_)) {}
 
 arrow::Status Home::Adopt() {
   problems_ = directory_.problems();
@@ -107,7 +118,6 @@ void Home::AdoptObjects() {
   }
 }
 
-// Cells of this life first; then those of former lives go.
 arrow::Status Home::AdoptReferences() {
   using format::LineState;
   for (const LineState state :
@@ -120,9 +130,8 @@ arrow::Status Home::AdoptReferences() {
       }
     }
   }
-  for (const uint64_t session : pages_.Sessions()) {
-    if (IsHomeSession(session) && session != HomeSession(life_)) pages_.Release(session);
-  }
+  PassFaultPoint("daemon.adopt.before-release");
+  foreign_.ClearFormer();
   return arrow::Status::OK();
 }
 
@@ -173,12 +182,16 @@ arrow::Result<Home::NewSession> Home::OpenSession() {
 
 arrow::Status Home::EndSession(uint64_t session) {
   ARROW_RETURN_NOT_OK(CheckSession(session));
+  PassFaultPoint("daemon.session-end.before-cells");
   sessions_.erase(session);
   pages_.Release(session);
+  PassFaultPoint("daemon.session-end.after-cells");
   arrow::Status status = space_.ReturnAll(session);
+  PassFaultPoint("daemon.session-end.after-grants");
   for (const ObjectId& object : directory_.UnnamedOf(session)) {
     status &= MarkRetired(object);
   }
+  PassFaultPoint("daemon.session-end.after-objects");
   return status;
 }
 
@@ -270,10 +283,12 @@ arrow::Result<size_t> Home::Reclaim() {
     if (grace_end <= now) ready.push_back(object);
   }
   if (ready.empty()) return 0;
+  PassFaultPoint("daemon.reclaim.before-scan");
   // A node that came up a moment ago may hold leases: its segment was there before them.
   ARROW_RETURN_NOT_OK(region_->AttachMissing());
   ARROW_ASSIGN_OR_RAISE(const lease::LeasedSet leased,
                         lease::ScanLeases(*region_, segment()));
+  PassFaultPoint("daemon.reclaim.after-scan");
   size_t freed = 0;
   for (const ObjectId& object : ready) {
     const uint64_t cell =
@@ -288,8 +303,10 @@ arrow::Result<size_t> Home::Reclaim() {
 // Free in memory first; then its bytes may be granted, and what it referred to may go.
 arrow::Status Home::Free(const ObjectId& object) {
   ARROW_ASSIGN_OR_RAISE(const directory::Record record, directory_.Free(object));
+  PassFaultPoint("daemon.free.after-record");
   retired_.erase(object);
   space_.ranges().DropReference(OwnRanges(record));
+  PassFaultPoint("daemon.free.after-ranges");
   for (const ObjectId& reference : record.references) foreign_.Release(reference);
   return arrow::Status::OK();
 }

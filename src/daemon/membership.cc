@@ -8,6 +8,7 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 
+#include "base/fault_point.h"
 #include "daemon/log.h"
 #include "daemon/scheduler.h"
 #include "format/layout.h"
@@ -127,14 +128,18 @@ void Membership::Admit(NodeId node, uint64_t incarnation) {
   Peer& peer = peers_[node.value];
   peer.silent_samples = 0;
   peer.last_change = clock_->Now();
+  PassFaultPoint("daemon.admit.before-word");
   region::StoreAdmitted(&region_->own_segment(), node, incarnation);
+  PassFaultPoint("daemon.admit.after-word");
   peer.admitted = incarnation;
   Log(LogLevel::kInfo, "node ", node.value, " admitted with incarnation ", incarnation);
 }
 
 void Membership::Withdraw(NodeId node, const char* why) {
   Peer& peer = peers_[node.value];
+  PassFaultPoint("daemon.withdraw.before-words");
   region::StoreWithdrawn(&region_->own_segment(), node, peer.admitted);
+  PassFaultPoint("daemon.withdraw.after-words");
   if (why != nullptr) {
     Log(LogLevel::kWarning, "node ", node.value, " withdrawn, incarnation ",
         peer.admitted, ": ", why);
@@ -180,7 +185,9 @@ arrow::Status Membership::Forget(NodeId node) {
 
 void Membership::CertifyOff(NodeId node, uint64_t incarnation) {
   if (peers_[node.value].admitted > incarnation) return;  // it came back meanwhile
+  PassFaultPoint("daemon.certify.before-word");
   region::StoreCertifiedOff(&region_->own_segment(), node, incarnation);
+  PassFaultPoint("daemon.certify.after-word");
   Log(LogLevel::kWarning, "node ", node.value, " counts as off, incarnation ",
       incarnation, " and before");
 }

@@ -2,19 +2,24 @@
 
 #include <cstdint>
 
+#include "base/fault_point.h"
 #include "base/math.h"
 #include "format/layout.h"
 #include "platform/cache.h"
 #include "platform/process.h"
 #include "platform/shared_word.h"
+#include "region/admit_line.h"
 #include "region/control_line.h"
 
 namespace sheaf::daemon {
 
 HomeLife NodeLines::BeginLife(uint64_t boot) {
   HomeLife life;
+  const NodeId self{segment_->id().value};
   region::UpdateIncarnation(segment_, [&](format::IncarnationLine* line) {
-    if (line->incarnation == 0 || line->boot != boot) ++line->incarnation;
+    const bool is_lost = line->incarnation == 0;  // or never was
+    if (is_lost) line->incarnation = region::LoadAdmitLine(*segment_, self).incarnation;
+    if (is_lost || line->boot != boot) ++line->incarnation;
     line->daemon_starts =
         line->daemon_starts < kDaemonStartsMax ? line->daemon_starts + 1 : 1;
     life = {line->incarnation, line->daemon_starts};
@@ -44,11 +49,13 @@ void NodeLines::SayDown() {
 }
 
 void NodeLines::Beat() {
+  PassFaultPoint("daemon.heartbeat.before-beat");
   uint64_t* word = segment_->NodeLine(format::NodeLine::kHeartbeat);
   platform::CacheControl* cache = segment_->control().cache();
   platform::SharedWord(word).StoreRelease(++beats_);  // pairs with each home's samples
   cache->Flush(word, sizeof(uint64_t));
   cache->Fence();
+  PassFaultPoint("daemon.heartbeat.after-beat");
 }
 
 void NodeLines::Publish(const Statistics& statistics) {
@@ -61,8 +68,10 @@ void NodeLines::Publish(const Statistics& statistics) {
   line.sessions = statistics.sessions;
   line.objects = statistics.objects;
   line.backing_page_bytes = statistics.backing_page_bytes;
+  PassFaultPoint("daemon.statistics.before-line");
   region::StoreControlLine(segment_, segment_->NodeLine(format::NodeLine::kStatistics),
                            line, region::kBusyLine, region::Arrival::kFlushed);
+  PassFaultPoint("daemon.statistics.after-line");
 }
 
 }  // namespace sheaf::daemon

@@ -13,6 +13,7 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 
+#include "base/fault_point.h"
 #include "daemon/catalog_client.h"
 #include "daemon/home.h"
 #include "daemon/home_client.h"
@@ -54,12 +55,14 @@ struct Publisher::Attempt {
   Request request;  ///< Without the descriptor once it is sealed.
   Done done;
   bool replaces = false;  ///< The name was bound before.
-  /// Bound by a former life: it stays, whatever the leader says or does not.
+  /// Bound by a former life, or as the next version of its name: it stays, whatever the
+  /// leader says or does not. A leader that claimed meanwhile may have retired the
+  /// version before because of it.
   bool is_visible = false;
   ObjectId object;
   directory::Version version;
   int binds = 0;
-  std::chrono::nanoseconds deadline{0};  ///< Of the epoch check.
+  std::chrono::nanoseconds deadline{0};  ///< Of the epoch check, and to be told.
 };
 
 Publisher::Publisher(region::Region* region, Home* home, CatalogClient* catalog,
@@ -105,6 +108,7 @@ void Publisher::Publish(const Request& request, Done done) {
   attempt->done = std::move(done);
   attempt->object = *object;
   attempt->deadline = scheduler_->Now() + kEpochReadDeadline;
+  PassFaultPoint("daemon.publish.before-bind");
   Bind(attempt);
 }
 
@@ -131,6 +135,7 @@ void Publisher::CommitAgain(const ObjectId& object, const std::string& name,
   attempt->object = object;
   attempt->version = {slot.version_epoch, slot.version_sequence};
   attempt->done = std::move(done);
+  attempt->deadline = std::chrono::nanoseconds::max();
   Commit(attempt);
 }
 
@@ -180,28 +185,34 @@ void Publisher::OnGranted(const AttemptPtr& attempt, directory::Version version)
       home_->directory().SetVersion(attempt->object, version.epoch, version.sequence);
   if (status.ok() && attempt->replaces) status = MakeVisible(attempt);
   if (!status.ok()) return Fail(attempt, status);
+  attempt->is_visible = attempt->replaces;
   CheckEpochs(attempt);
 }
 
 // After the slot is settled, not before: a leader that claims later sees it.
 void Publisher::CheckEpochs(const AttemptPtr& attempt) {
+  PassFaultPoint("daemon.publish.before-check");
   auto highest = HighestCatalogEpoch(*region_);
   if (!highest.ok() && region_->AttachMissing().ok()) {
     highest = HighestCatalogEpoch(*region_);
   }
   if (!highest.ok()) {
-    if (scheduler_->Now() > attempt->deadline) return Fail(attempt, highest.status());
+    if (scheduler_->Now() > attempt->deadline) {
+      return attempt->is_visible ? Commit(attempt) : Fail(attempt, highest.status());
+    }
     scheduler_->After(kEpochReadRetryPeriod,
                       [this, attempt, alive = std::weak_ptr<bool>(alive_)] {
                         if (!alive.expired()) CheckEpochs(attempt);
                       });
     return;
   }
+  PassFaultPoint("daemon.publish.after-check");
   if (attempt->replaces) return Commit(attempt);  // TODO(#4): at the leader of `highest`.
   if (*highest > attempt->version.epoch) return Bind(attempt);
   if (const arrow::Status status = MakeVisible(attempt); !status.ok()) {
     return Fail(attempt, status);
   }
+  attempt->is_visible = attempt->request.replace;  // there may be a version before
   Commit(attempt);
 }
 
@@ -218,6 +229,7 @@ void Publisher::Commit(const AttemptPtr& attempt) {
       attempt->request.input.name, attempt->object, attempt->version,
       [this, attempt](const arrow::Result<std::vector<ObjectId>>& superseded) {
         if (!superseded.ok()) return OnCommitFailed(attempt, superseded.status());
+        PassFaultPoint("daemon.publish.after-commit");
         RetireSuperseded(attempt, *superseded);
       });
 }
@@ -225,6 +237,13 @@ void Publisher::Commit(const AttemptPtr& attempt) {
 void Publisher::OnCommitFailed(const AttemptPtr& attempt, const arrow::Status& status) {
   if (!attempt->is_visible) return Fail(attempt, status);
   if (!IsNodeLost(status)) return attempt->done(status);
+  if (scheduler_->Now() > attempt->deadline) {
+    attempt->done(status);
+    attempt->done = [](const auto& committed) {
+      LogIfError("cannot commit a table", committed.status());
+    };
+    attempt->deadline = std::chrono::nanoseconds::max();
+  }
   scheduler_->After(kCommitRetryPeriod,
                     [this, attempt, alive = std::weak_ptr<bool>(alive_)] {
                       if (!alive.expired()) Commit(attempt);
@@ -243,6 +262,7 @@ void Publisher::RetireSuperseded(const AttemptPtr& attempt,
   const auto round = std::make_shared<Round>(Round{superseded.size(), {}});
   const auto finish = [attempt, round] {
     if (!round->status.ok()) return attempt->done(round->status);
+    PassFaultPoint("daemon.publish.after-retire");
     attempt->done(Published{attempt->object, attempt->version.sequence});
   };
   if (superseded.empty()) return finish();

@@ -17,6 +17,7 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 
+#include "base/fault_point.h"
 #include "daemon/catalog_client.h"
 #include "daemon/event_loop.h"
 #include "daemon/home.h"
@@ -107,11 +108,14 @@ arrow::Status Server::Impl::Start() {
     return arrow::Status::Invalid("node ", options_.node.value,
                                   " of a cluster with nodes 0 to ", config().nodes - 1);
   }
+  PassFaultPoint("daemon.start.before-lock");
   ARROW_RETURN_NOT_OK(Lock());
+  PassFaultPoint("daemon.start.after-lock");
   ARROW_RETURN_NOT_OK(OpenSegment());
   ARROW_RETURN_NOT_OK(StartServices());
   StartTimers();
   PublishStatistics();
+  PassFaultPoint("daemon.start.before-listen");
   return sessions_->Listen();
 }
 
@@ -140,6 +144,7 @@ arrow::Status Server::Impl::OpenSegment() {
     Log(LogLevel::kWarning, "taking over the socket that a crash left at ",
         config().socket_path(node));
   }
+  PassFaultPoint("daemon.start.after-prepare");
   ARROW_ASSIGN_OR_RAISE(
       region_, region::Region::Attach(config(), {.node = node,
                                                  .role = region::Role::kDaemon,
@@ -149,11 +154,14 @@ arrow::Status Server::Impl::OpenSegment() {
 
 arrow::Status Server::Impl::StartServices() {
   lines_ = std::make_unique<NodeLines>(&region_->own_segment());
+  PassFaultPoint("daemon.start.before-incarnation");
   const HomeLife life = lines_->BeginLife(platform::BootNumber());
+  PassFaultPoint("daemon.start.after-incarnation");
   ARROW_ASSIGN_OR_RAISE(home_, Home::Make(region_.get(), &loop_, life));
   for (const std::string& problem : home_->problems()) {
     Log(LogLevel::kWarning, "damaged: ", problem);
   }
+  PassFaultPoint("daemon.start.after-home");
   ARROW_RETURN_NOT_OK(LeadCatalog());
   membership_ =
       std::make_unique<Membership>(region_.get(), &loop_, life.incarnation,
@@ -181,7 +189,10 @@ arrow::Status Server::Impl::StartServices() {
                            transport_.get()},
       [this] { Stop(); });
   RetireLosers();
+  PassFaultPoint("daemon.start.before-recover");
   publisher_->Recover();
+  reclaimer_->Kick();  // of what was retired before
+  PassFaultPoint("daemon.start.after-recover");
   Log(LogLevel::kInfo, "node ", options_.node.value, " of cluster '", config().name,
       "' is up, incarnation ", life.incarnation);
   return arrow::Status::OK();
@@ -192,7 +203,9 @@ arrow::Status Server::Impl::StartServices() {
 uint64_t Server::Impl::Rejoin(bool was_off) {
   if (was_off && !sessions_->EndAll()) return 0;
   home_->FlushLeasePages();
+  PassFaultPoint("daemon.rejoin.before-incarnation");
   const uint64_t incarnation = lines_->NextIncarnation();
+  PassFaultPoint("daemon.rejoin.after-incarnation");
   home_->SetIncarnation(incarnation);
   transport_->SetIncarnation(incarnation);
   return incarnation;
@@ -299,10 +312,13 @@ void Server::Impl::StopOnSignals(bool hang_up) {
 arrow::Status Server::Impl::Close() {
   if (!lock_.has_value()) return arrow::Status::OK();
   if (sessions_ != nullptr) sessions_->Close();
+  PassFaultPoint("daemon.stop.before-down");
   if (lines_ != nullptr) lines_->SayDown();
+  PassFaultPoint("daemon.stop.after-down");
   arrow::Status status;
   if (segment_lock_.has_value()) status &= segment_lock_->Remove();
   segment_lock_.reset();
+  PassFaultPoint("daemon.stop.after-unlock");
   status &= lock_->Remove();
   lock_.reset();
   return status;

@@ -20,6 +20,7 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 
+#include "base/fault_point.h"
 #include "daemon/connection.h"
 #include "daemon/event_loop.h"
 #include "daemon/home.h"
@@ -39,8 +40,6 @@ namespace {
 
 /// Connections that have not said who they are. More wait in the listener's backlog.
 constexpr size_t kGuestsMax = 1024;
-/// A greeting with the longest path of a program has a third of it.
-constexpr uint32_t kGreetingBytesMax = 16384;
 constexpr std::chrono::seconds kGreetingDeadline{10};
 constexpr std::chrono::milliseconds kAcceptRetryPeriod{100};
 /// How often the lock of a session that is over, but for a forked child, is looked at.
@@ -78,6 +77,7 @@ arrow::Status SessionServer::Listen() {
   ARROW_ASSIGN_OR_RAISE(listener_, platform::ListenUnix(config_.socket_path(node_)));
   listener_watch_ = parts_.loop->Watch(listener_.get());
   AwaitGuests();
+  PassFaultPoint("daemon.start.after-listen");
   return arrow::Status::OK();
 }
 
@@ -101,8 +101,10 @@ bool SessionServer::EndAll() {
   return sessions_.empty();
 }
 
-// Of greetings that were never welcomed.
+// Of greetings that were never welcomed. A guest that is gone may have left one; its
+// process closes the socket before the lock, so it is looked for until none is held.
 void SessionServer::RemoveStaleLocks() {
+  bool any_held = false;
   std::error_code error;
   for (std::filesystem::directory_iterator entry(lock_folder_, error), end;
        !error && entry != end; entry.increment(error)) {
@@ -111,8 +113,19 @@ void SessionServer::RemoveStaleLocks() {
         sessions_, [&](const auto& session) { return path == LockPath(session.first); });
     if (is_of_session) continue;
     const auto lock = platform::FileLock::Acquire(path);
+    any_held |= lock.status().IsAlreadyExists();
     if (lock.ok()) LogIfError("cannot remove a lock", lock->Remove());
   }
+  if (any_held) RemoveStaleLocksLater();
+}
+
+void SessionServer::RemoveStaleLocksLater() {
+  if (std::exchange(removes_locks_, true)) return;
+  parts_.loop->After(kLockPollPeriod, [this, alive = std::weak_ptr<bool>(alive_)] {
+    if (alive.expired()) return;
+    removes_locks_ = false;
+    RemoveStaleLocks();
+  });
 }
 
 void SessionServer::Close() {
@@ -156,19 +169,23 @@ void SessionServer::Welcome(platform::UniqueFd socket) {
   if (const auto peer = CheckPeer(socket.get()); !peer.ok()) {
     return Log(LogLevel::kWarning, "refused: ", peer.status().message());
   }
-  const auto guest = Connection::Start(
-      parts_.loop, std::move(socket),
-      {[this](const Connection::Ptr& from, platform::Frame frame) {
-         OnGuestFrame(from, std::move(frame));
-       },
-       [this](const Connection::Ptr& from, const arrow::Status&) { guests_.erase(from); },
-       kGreetingBytesMax});
+  const auto guest =
+      Connection::Start(parts_.loop, std::move(socket),
+                        {[this](const Connection::Ptr& from, platform::Frame frame) {
+                           OnGuestFrame(from, std::move(frame));
+                         },
+                         [this](const Connection::Ptr& from, const arrow::Status&) {
+                           guests_.erase(from);
+                           RemoveStaleLocksLater();
+                         },
+                         GreetingBytesMax(config_)});
   guests_.insert(guest);
   parts_.loop->After(kGreetingDeadline, [this, late = std::weak_ptr<Connection>(guest),
                                          alive = std::weak_ptr<bool>(alive_)] {
     const auto silent = late.lock();
     if (alive.expired() || silent == nullptr || guests_.erase(silent) == 0) return;
     silent->Close();
+    RemoveStaleLocksLater();
   });
 }
 
@@ -186,7 +203,9 @@ void SessionServer::OnGuestFrame(const Connection::Ptr& guest, platform::Frame f
   const auto message = format::ParseMessage(frame.payload);
   if (!message.ok()) return Refuse(guest, 0, message.status());
   const arrow::Status status = Greet(guest, **message, std::move(frame.fds));
-  if (!status.ok()) Refuse(guest, (*message)->request_id(), status);
+  if (status.ok()) return;
+  Refuse(guest, (*message)->request_id(), status);
+  RemoveStaleLocksLater();
 }
 
 arrow::Status SessionServer::Greet(const Connection::Ptr& guest,
@@ -263,8 +282,9 @@ arrow::Status SessionServer::StartSession(const Connection::Ptr& guest,
   ARROW_ASSIGN_OR_RAISE(const platform::PeerCredentials peer, CheckPeer(guest->fd()));
   ARROW_RETURN_NOT_OK(CheckPidFd(fds[0], peer.process_id));
 
-  ARROW_ASSIGN_OR_RAISE(const uint64_t id, hello.session() == 0 ? OpenSession(hello)
-                                                                : ContinueSession(hello));
+  ARROW_ASSIGN_OR_RAISE(const uint64_t id, hello.session() == 0
+                                               ? OpenSession(hello)
+                                               : ContinueSession(hello, peer.process_id));
   Attach(id, guest, peer.process_id, std::move(fds[0]));
   guest->Send(MakeWelcome(message.request_id(), id));
   return arrow::Status::OK();
@@ -282,7 +302,9 @@ arrow::Result<uint64_t> SessionServer::OpenSession(const format::Hello& hello) {
   if (!is_held) return arrow::Status::Invalid("nobody holds the session lock ", path);
   ARROW_ASSIGN_OR_RAISE(const Home::NewSession session, parts_.home->OpenSession());
   std::error_code error;
+  PassFaultPoint("daemon.session.before-lock");
   std::filesystem::rename(path, LockPath(session.id), error);
+  PassFaultPoint("daemon.session.after-lock");
   if (error) {
     const arrow::Status status =
         platform::OsError("cannot rename the session lock", path, error.value());
@@ -293,11 +315,18 @@ arrow::Result<uint64_t> SessionServer::OpenSession(const format::Hello& hello) {
 }
 
 // Of this daemon, over a new connection, or of a former one.
-arrow::Result<uint64_t> SessionServer::ContinueSession(const format::Hello& hello) {
+arrow::Result<uint64_t> SessionServer::ContinueSession(const format::Hello& hello,
+                                                       int process_id) {
   const uint64_t id = hello.session();
   const auto found = sessions_.find(id);
   if (found == sessions_.end()) {
     return arrow::Status::Invalid("session ", id, " has ended: connect anew");
+  }
+  // What another process holds is not this one's to give back.
+  const int owner = found->second->process_id;
+  ARROW_ASSIGN_OR_RAISE(const bool is_held, platform::FileLock::IsHeld(LockPath(id)));
+  if (!is_held || (owner != 0 && owner != process_id)) {
+    return arrow::Status::Invalid("session ", id, " is not of process ", process_id);
   }
   if (const auto old = std::exchange(found->second->connection, nullptr)) old->Close();
   std::set<GrantId> known;

@@ -64,11 +64,12 @@ class SessionServer {
   arrow::Status StartSession(const Connection::Ptr& guest, const format::Message& message,
                              std::vector<platform::UniqueFd> fds);
   arrow::Result<uint64_t> OpenSession(const format::Hello& hello);
-  arrow::Result<uint64_t> ContinueSession(const format::Hello& hello);
+  arrow::Result<uint64_t> ContinueSession(const format::Hello& hello, int process_id);
   void Attach(uint64_t id, const Connection::Ptr& guest, int process_id,
               platform::UniqueFd pidfd);
   void AdoptSessions();
   void RemoveStaleLocks();
+  void RemoveStaleLocksLater();
   arrow::Status CheckHello(const format::Hello& hello) const;
   std::vector<uint8_t> MakeWelcome(uint64_t request_id, uint64_t session) const;
   void OnSessionFrame(uint64_t id, const Connection::Ptr& connection,
@@ -97,6 +98,7 @@ class SessionServer {
   std::set<Connection::Ptr> guests_;  ///< Have not said who they are.
   std::set<Connection::Ptr> peers_;   ///< Other daemons, who ask us.
   std::map<uint64_t, std::unique_ptr<Session>> sessions_;
+  bool removes_locks_ = false;  ///< Soon.
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

@@ -9,6 +9,7 @@
 #include <arrow/status.h>
 
 #include "alloc/range.h"
+#include "base/fault_point.h"
 #include "daemon/grant_table.h"
 #include "format/layout.h"
 #include "platform/cache.h"
@@ -50,6 +51,7 @@ arrow::Result<Granted> Space::Grant(uint64_t session, uint64_t size_bytes) {
     ranges_.Return(grant);
     return id.status();
   }
+  PassFaultPoint("daemon.grant.after-line");
   of_session_[session].insert(grant);
   return Granted{*id, extent};
 }
@@ -57,6 +59,7 @@ arrow::Result<Granted> Space::Grant(uint64_t session, uint64_t size_bytes) {
 arrow::Result<GrantId> Space::Record(uint32_t grant, uint64_t session,
                                      const alloc::Range& extent) {
   ARROW_RETURN_NOT_OK(warm_.Warm(extent));
+  PassFaultPoint("daemon.grant.before-line");
   GrantOwner owner = node_;
   owner.session = session;
   return grants_.Own(grant, owner, extent);
@@ -90,9 +93,12 @@ arrow::Status Space::Return(uint64_t session, const GrantId& id) {
     return arrow::Status::Invalid("grant ", id.grant, " belongs to session ",
                                   entry.owner.session, ", not to ", session);
   }
+  PassFaultPoint("daemon.return.before-line");
   ARROW_RETURN_NOT_OK(
       grants_.Free(id));  // in memory before the extent can be granted again
+  PassFaultPoint("daemon.return.after-line");
   ranges_.Return(id.grant);
+  PassFaultPoint("daemon.return.after-extent");
   const auto held = of_session_.find(session);
   held->second.erase(id.grant);
   if (held->second.empty()) of_session_.erase(held);
@@ -107,6 +113,7 @@ arrow::Status Space::ReturnAll(uint64_t session) {
 
 arrow::Status Space::ReturnOfDead(uint64_t session, const GrantId& id) {
   SettleOpenRanges(id.grant);
+  PassFaultPoint("daemon.session-end.after-settle");
   return Return(session, id);
 }
 

@@ -1,6 +1,7 @@
 // Rebuild of a home's private state from the slots in memory (docs/protocol.md R1 to R3):
 // nothing but them is trusted.
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstdint>
@@ -12,6 +13,7 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 
+#include "base/fault_point.h"
 #include "base/math.h"
 #include "directory/directory.h"
 #include "directory/home_directory.h"
@@ -28,9 +30,6 @@ namespace sheaf::directory {
 namespace {
 
 using format::LineState;
-
-/// Memory is allocated in whole pages of at least 4 KiB.
-constexpr uint64_t kSlotsPerPage = 4096 / format::kLineBytes;
 
 /// The record that `slot` names, as it lies in memory.
 arrow::Result<std::shared_ptr<const Record>> LoadRecord(const region::Segment& segment,
@@ -78,7 +77,15 @@ std::optional<format::Slot> FindWordZero(const format::LineWords& words, uint32_
 
 }  // namespace
 
+void HomeDirectory::Impl::DisuseDamaged() {
+  for (const uint32_t index : damaged_) {
+    Store(index, GivenUp().slot, region::Arrival::kSettled);
+  }
+  damaged_.clear();
+}
+
 void HomeDirectory::Impl::AddProblem(uint32_t index, const std::string& what) {
+  damaged_.push_back(index);
   problems_.push_back("slot " + std::to_string(segment_->id().value) + ":" +
                       std::to_string(index) + ": " + what);
 }
@@ -113,14 +120,18 @@ uint64_t HomeDirectory::Impl::AdoptMark() {
 void HomeDirectory::Impl::Adopt() {
   const uint64_t slots_used = AdoptMark();
   entries_.resize(slots_used);
-  slots_allocated_ = RoundDown(slots_used, kSlotsPerPage);
+  // The memory came before the mark, in whole steps.
+  slots_allocated_ = std::min<uint64_t>(RoundUp(slots_used, kAllocateStep),
+                                        segment_->header().slots_max);
   const uint64_t size_bytes = slots_used * format::kLineBytes;
   platform::CacheControl* cache = segment_->control().cache();
   if (slots_used > 0) cache->Invalidate(segment_->SlotLine(0), size_bytes);
+  PassFaultPoint("daemon.adopt.before-slots");
   for (uint32_t i = 0; i < slots_used; ++i) AdoptSlot(i);
   AdoptIndexTable();
   // R1: nothing that a reply may have promised is merely on its way.
   if (slots_used > 0) cache->Settle(segment_->SlotLine(0), size_bytes);
+  PassFaultPoint("daemon.adopt.after-slots");
 }
 
 void HomeDirectory::Impl::AdoptSlot(uint32_t index) {
@@ -150,7 +161,14 @@ HomeDirectory::Impl::Adopted HomeDirectory::Impl::AdoptLine(
   const auto slot = format::OpenLine<format::Slot>(words);
   if (!slot || slot->state > static_cast<uint8_t>(LineState::kDisused)) {
     AddProblem(index, "the line is damaged");
-    return {GivenUp().slot, nullptr, /*stored=*/false};
+    Adopted lost = GivenUp();  // stored: readers and leaders need a line that can be read
+    lost.slot.flags = format::kSlotLost;
+    lost.stored = false;
+    return lost;
+  }
+  if ((slot->flags & format::kSlotLost) != 0) {
+    AddProblem(index, "the line was damaged");
+    return {*slot, nullptr};
   }
   if (slot->generation != 0 && !IsOwnGeneration(slot->generation)) {
     AddProblem(index, "generation " + std::to_string(slot->generation) +

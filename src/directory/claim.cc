@@ -11,6 +11,7 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 
+#include "base/fault_point.h"
 #include "directory/catalog.h"
 #include "directory/catalog_leader.h"
 #include "directory/directory.h"
@@ -56,10 +57,13 @@ arrow::Status CatalogLeader::Impl::Claim() {
   region::Segment* own = home_->own_segment();
   // Settled before the first slot is loaded: a publisher that this scan misses sees the
   // epoch.
+  PassFaultPoint("daemon.claim.before-epoch");
   region::StoreControlWord(own, own->NodeLine(format::NodeLine::kCatalogEpoch), epoch_);
+  PassFaultPoint("daemon.claim.after-epoch");
   for (const region::Segment* segment : segments_()) {
     if (segment != nullptr) ARROW_RETURN_NOT_OK(ScanSegment(*segment));
   }
+  PassFaultPoint("daemon.claim.after-scan");
   for (auto& [name, state] : names_) ChooseTarget(&state);
   return Rebuild();
 }

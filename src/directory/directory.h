@@ -93,6 +93,10 @@ class HomeDirectory {
   /// then.
   std::vector<std::string> problems() const;
 
+  /// \brief Repair: slots that could not be adopted are never used again, settled. Nobody
+  /// may lease what they were.
+  void DisuseDamaged();
+
   /// \brief Free -> Sealed: store and settle the record, then the slot (settled). Returns
   /// the id. Invalid if the record breaks a limit, lists ranges outside of this segment,
   /// or has a name without kSlotNamed or the other way round. CapacityError if slots or

@@ -23,11 +23,15 @@
 
 namespace sheaf::directory {
 
+/// Slots whose memory is really allocated at once: 64 KiB.
+constexpr uint64_t kAllocateStep = 1024;
+
 class HomeDirectory::Impl {
  public:
   Impl(region::Segment* segment, HashFn hash);
 
   void Adopt();  ///< Rebuild from the slots in memory; adopt.cc.
+  void DisuseDamaged();
 
   arrow::Result<ObjectId> Seal(const Record& record, uint8_t flags);
   arrow::Result<Record> Free(const ObjectId& id);
@@ -87,7 +91,8 @@ class HomeDirectory::Impl {
   RecordSpace records_;
   std::vector<Entry> entries_;  ///< [slots below the high-water mark in memory]
   std::vector<std::string> problems_;
-  uint64_t slots_allocated_ = 0;  ///< Slots whose memory is really allocated.
+  std::vector<uint32_t> damaged_;  ///< Slots: stay as they are until they are repaired.
+  uint64_t slots_allocated_ = 0;   ///< Slots whose memory is really allocated.
   std::array<std::set<uint32_t>, 7> by_state_;  ///< Index: LineState.
 };
 

@@ -10,6 +10,7 @@
 #include <arrow/status.h>
 
 #include "base/check.h"
+#include "base/fault_point.h"
 #include "directory/directory.h"
 #include "format/checksum.h"
 #include "format/layout.h"
@@ -65,12 +66,27 @@ void IndexWriter::Free(Table* table) {
   *table = {};
 }
 
-arrow::Status IndexWriter::Begin(uint64_t names) {
-  SHEAF_CHECK(next_.capacity_entries == 0);
-  const uint64_t capacity = std::bit_ceil(std::max(4 * names, kCapacityMin));
+arrow::Status IndexWriter::Allocate(uint64_t capacity) {
   ARROW_ASSIGN_OR_RAISE(next_.offset,
                         home_->AllocateRecordSpace(capacity * format::kLineBytes));
   next_.capacity_entries = capacity;
+  return arrow::Status::OK();
+}
+
+arrow::Status IndexWriter::Begin(uint64_t names) {
+  SHEAF_CHECK(next_.capacity_entries == 0);
+  const uint64_t wanted = std::bit_ceil(std::max(4 * names, kCapacityMin));
+  arrow::Status status = Allocate(wanted);
+  if (!status.ok() && !is_active_) {
+    // A claim must not fail for want of space. No header line leads to the last life's
+    // table, whose place is enough for all names; who still reads it sees another epoch.
+    Free(&current_);
+    for (uint64_t capacity = wanted; !status.ok() && capacity > names; capacity /= 2) {
+      status = Allocate(capacity);
+    }
+  }
+  ARROW_RETURN_NOT_OK(status);
+  const uint64_t capacity = next_.capacity_entries;
   next_.is_used.resize(capacity);
   // Each line says of which epoch it is empty: what lay here before never looks like that
   // (L6).
@@ -114,8 +130,10 @@ void IndexWriter::Publish() {
   header.table_offset = next_.offset;
   header.capacity_entries = next_.capacity_entries;
   header.build = ++build_;
+  PassFaultPoint("daemon.index.before-header");
   region::StoreControlLine(segment, segment->NodeLine(format::NodeLine::kIndexHeader),
                            header, region::kBusyLine, region::Arrival::kSettled);
+  PassFaultPoint("daemon.index.after-header");
   is_active_ = true;
   Free(&previous_);
   previous_ = std::exchange(current_, std::exchange(next_, {}));
@@ -134,8 +152,10 @@ arrow::Result<uint64_t> IndexWriter::Add(const format::IndexEntry& entry,
 
 void IndexWriter::Update(uint64_t position, const format::IndexEntry& entry,
                          region::Arrival arrival) {
+  PassFaultPoint("daemon.catalog.before-entry");
   region::StoreControlLine(home_->own_segment(), LineAt(current_, position), entry,
                            region::kBusyLine, arrival);
+  PassFaultPoint("daemon.catalog.after-entry");
 }
 
 }  // namespace sheaf::directory

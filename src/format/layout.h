@@ -91,8 +91,7 @@ struct StatisticsLine {
 };
 static_assert(sizeof(StatisticsLine) == kLineBytes);
 
-/// \brief State of a slot (objects) or grant line. Busy: an update is under way, read
-/// again.
+/// \brief State of a slot (objects) or grant line. Busy: being updated, read again.
 enum class LineState : uint8_t {
   kFree = 0,
   kBusy = 1,
@@ -106,6 +105,7 @@ enum class LineState : uint8_t {
 enum SlotFlags : uint8_t {
   kSlotNamed = 1,  ///< Named objects are readable only when Bound.
   kSlotKept = 2,   ///< An unnamed object that outlives its creating session.
+  kSlotLost = 4,   ///< Disused: the line was damaged, what it held is not known.
 };
 
 /// \brief Directory slot of one object, one line (L2). Written by the home daemon alone.

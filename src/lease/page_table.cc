@@ -6,6 +6,7 @@
 #include <arrow/status.h>
 
 #include "base/check.h"
+#include "base/fault_point.h"
 #include "base/math.h"
 #include "format/layout.h"
 #include "lease/lease.h"
@@ -53,12 +54,16 @@ arrow::Result<uint32_t> PageTable::Activate(uint64_t session) {
   const auto page = CheckedCast<uint32_t>(free - sessions_.begin());
   ARROW_RETURN_NOT_OK(segment_->leases().Allocate(page * format::kLeasePageBytes,
                                                   format::kLeasePageBytes));
+  PassFaultPoint("daemon.lease-page.before-cells");
   ClearCells(page, session);
   segment_->leases().cache()->Settle(segment_->LeasePage(page), format::kLeasePageBytes);
+  PassFaultPoint("daemon.lease-page.after-cells");
   region::UpdateIncarnation(segment_, [page](format::IncarnationLine* line) {
     line->lease_pages_used = std::max<uint64_t>(line->lease_pages_used, page + 1);
   });
+  PassFaultPoint("daemon.lease-page.after-mark");
   region::StoreControlWord(segment_, Word(page), format::kLeasePageActive | session);
+  PassFaultPoint("daemon.lease-page.after-word");
   *free = session;
   return page;
 }
@@ -80,12 +85,14 @@ void PageTable::Release(uint64_t session) {
     ClearCells(page, 0);
     cache->Flush(segment_->LeasePage(page), format::kLeasePageBytes);
     cache->Fence();
+    PassFaultPoint("daemon.lease-page.after-clear");
     region::StoreControlWord(segment_, Word(page), 0);
     sessions_[page] = 0;
   }
 }
 
 void PageTable::FlushPages() {
+  PassFaultPoint("daemon.sweep.before-flush");
   platform::CacheControl* cache = segment_->leases().cache();
   for (uint32_t page = 0; page < sessions_.size(); ++page) {
     if (sessions_[page] == 0) continue;
@@ -96,6 +103,7 @@ void PageTable::FlushPages() {
     cache->Flush(words, used * sizeof(uint64_t));
   }
   cache->Fence();
+  PassFaultPoint("daemon.sweep.after-flush");
 }
 
 std::vector<uint32_t> PageTable::PagesOf(uint64_t session) const {

@@ -32,7 +32,11 @@ class UniqueFd {
   int fd_ = -1;
 };
 
-enum class Access : uint8_t { kRead, kReadWrite };
+enum class Access : uint8_t {
+  kRead,
+  kReadWrite,
+  kCopyOnWrite,  ///< Of a mapping: writable, and nobody else sees what is written.
+};
 
 /// \brief IOError with `what`, the path and the text of `error_number` (default: errno).
 arrow::Status OsError(const std::string& what, const std::string& path,
@@ -52,6 +56,10 @@ arrow::Result<uint64_t> FileSize(int fd);
 /// SIGBUS. OutOfMemory if the file system is full; nothing stays allocated that was not
 /// before. NotImplemented on a file system without fallocate.
 arrow::Status AllocateFileRange(int fd, uint64_t offset, uint64_t size_bytes);
+
+/// \brief How many bytes of the range have no memory yet, at most: pages that were
+/// allocated but never stored to may count.
+arrow::Result<uint64_t> MissingFileBytes(int fd, uint64_t offset, uint64_t size_bytes);
 
 /// \brief Give whole pages of the range back to the file system (a hole, reads as zeros).
 arrow::Status FreeFileRange(int fd, uint64_t offset, uint64_t size_bytes);

@@ -64,11 +64,11 @@ arrow::Status CheckCounts(const ClusterConfig& config) {
   ARROW_RETURN_NOT_OK(CheckRange("suspect_samples",
                                  static_cast<uint64_t>(config.suspect_samples), 2, 1000));
   // A sample must have a beat in it.
-  ARROW_RETURN_NOT_OK(CheckRange(
-      "suspect_after_ms", static_cast<uint64_t>(config.suspect_after_ms),
-      static_cast<uint64_t>(config.heartbeat_ms) *
-          static_cast<uint64_t>(config.suspect_samples),
-      3'600'000));
+  ARROW_RETURN_NOT_OK(CheckRange("suspect_after_ms",
+                                 static_cast<uint64_t>(config.suspect_after_ms),
+                                 static_cast<uint64_t>(config.heartbeat_ms) *
+                                     static_cast<uint64_t>(config.suspect_samples),
+                                 3'600'000));
   return CheckRange("posted_delay_us", static_cast<uint64_t>(config.posted_delay_us), 0,
                     kPostedDelayMaxUs);
 }
@@ -182,7 +182,7 @@ std::string ClusterConfig::log_path(NodeId node) const {
 }
 
 std::string ClusterConfig::session_lock_folder(NodeId node) const {
-  return runtime_folder + "/node" + std::to_string(node.value) + ".sessions";
+  return segment_folder(SegmentId{node.value}) + ".sessions";
 }
 
 void ClusterConfig::ApplyDefaults() {

@@ -77,7 +77,12 @@ arrow::Status TestCluster::KillDaemon(uint32_t node) const {
   return arrow::Status::OK();
 }
 
-arrow::Status TestCluster::StartMissing() const { return StartCluster(start_).status(); }
+arrow::Status TestCluster::StartMissing(const std::string& fault) const {
+  ::setenv("SHEAF_FAULT", fault.c_str(), 1);
+  const arrow::Status started = StartCluster(start_).status();
+  ::unsetenv("SHEAF_FAULT");
+  return started;
+}
 
 arrow::Result<std::shared_ptr<Store>> TestCluster::Connect(uint32_t node,
                                                            bool relocate) const {

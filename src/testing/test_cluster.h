@@ -41,13 +41,14 @@ class TestCluster {
                                                 bool relocate = false) const;
   /// \brief SIGKILL; returns when the process is gone.
   arrow::Status KillDaemon(uint32_t node) const;
+  /// \brief A pidfd of the daemon.
+  arrow::Result<platform::UniqueFd> OpenDaemon(uint32_t node) const;
   /// \brief Send any signal: SIGSTOP, SIGCONT.
   arrow::Status SignalDaemon(uint32_t node, int signal_number) const;
-  /// \brief Start the daemons that do not run.
-  arrow::Status StartMissing() const;
+  /// \brief Start the daemons that do not run; `fault` as in SHEAF_FAULT.
+  arrow::Status StartMissing(const std::string& fault = "") const;
 
  private:
-  arrow::Result<platform::UniqueFd> OpenDaemon(uint32_t node) const;
   TestCluster(std::string name, std::string folder)
       : name_(std::move(name)), folder_(std::move(folder)) {}
   ClusterOptions start_;
