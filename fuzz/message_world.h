@@ -15,6 +15,7 @@
 #include "base/check.h"
 #include "daemon/home.h"
 #include "daemon/log.h"
+#include "daemon/node_lines.h"
 #include "daemon/test_node.h"
 #include "directory/directory.h"
 #include "format/layout.h"
@@ -45,9 +46,11 @@ class World {
               config, {.node = {k}, .role = region::Role::kDaemon, .relocate = true})
               .ValueOrDie();
     }
-    for (const auto& home : regions_) {
-      for (uint32_t k = 0; k < kWorldNodes; ++k) {
-        region::StoreAdmitted(&home->own_segment(), {k}, /*incarnation=*/1);
+    for (uint32_t k = 0; k < kWorldNodes; ++k) {
+      const auto life =
+          daemon::NodeLines(&regions_[k]->own_segment()).BeginLife(kWorldBoot);
+      for (const auto& home : regions_) {
+        region::StoreAdmitted(&home->own_segment(), {k}, life.incarnation);
       }
     }
     const Memory blank = Save();

@@ -94,7 +94,8 @@ class RestartFuzz {
   }
 
   arrow::Result<std::unique_ptr<Home>> Start() {
-    const auto life = sheaf::daemon::NodeLines(segment_).BeginLife(/*boot=*/1);
+    const auto life =
+        sheaf::daemon::NodeLines(segment_).BeginLife(sheaf::fuzz::kWorldBoot);
     auto home = Home::Make(region_, &clock_, life);
     SHEAF_CHECK(home.ok() || home.status().IsCapacityError());
     return home;
