@@ -4,27 +4,21 @@
 #pragma once
 
 #include <array>
-#include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <fstream>
-#include <functional>
 #include <ios>
 #include <memory>
-#include <string>
-#include <utility>
 #include <vector>
-
-#include <arrow/status.h>
 
 #include "base/check.h"
 #include "daemon/home.h"
-#include "daemon/home_life.h"
 #include "daemon/log.h"
 #include "daemon/node_lines.h"
 #include "daemon/test_node.h"
+#include "directory/directory.h"
 #include "format/layout.h"
-#include "format/message.h"
 #include "fuzz/world_daemon.h"
 #include "platform/test_folder.h"
 #include "region/admit_line.h"
@@ -32,7 +26,6 @@
 #include "region/part_set.h"
 #include "region/region.h"
 #include "region/segment_header.h"
-#include "sheaf/status.h"
 #include "sheaf/types.h"
 
 namespace sheaf::fuzz {
@@ -53,9 +46,11 @@ class World {
               config, {.node = {k}, .role = region::Role::kDaemon, .relocate = true})
               .ValueOrDie();
     }
-    for (const auto& home : regions_) {
-      for (uint32_t k = 0; k < kWorldNodes; ++k) {
-        region::StoreAdmitted(&home->own_segment(), {k}, /*incarnation=*/1);
+    for (uint32_t k = 0; k < kWorldNodes; ++k) {
+      const auto life =
+          daemon::NodeLines(&regions_[k]->own_segment()).BeginLife(kWorldBoot);
+      for (const auto& home : regions_) {
+        region::StoreAdmitted(&home->own_segment(), {k}, life.incarnation);
       }
     }
     const Memory blank = Save();

@@ -1,6 +1,7 @@
-// Any bytes as all that a home finds in its segment: it starts, or says that it cannot;
-// it finds the same if it starts once more; and when everything that it found is ended,
-// no byte, lease page or lease is left in use.
+// Any bytes as all that a home finds in its segment: it starts, unless there is no lease
+// page left; it finds the same if it starts once more; when everything that it found is
+// ended, no byte, lease page or lease is left in use; and after a repair nothing is
+// wrong.
 //
 // Input: four grant lines, the page table, the incarnation line, four slots (all are in
 // use if the line is zero), the records. Taken as they are, then with right checksums.
@@ -19,9 +20,11 @@
 #include <arrow/result.h>
 
 #include "base/check.h"
+#include "daemon/grant_table.h"
 #include "daemon/home.h"
 #include "daemon/node_lines.h"
 #include "daemon/test_node.h"
+#include "directory/directory.h"
 #include "format/layout.h"
 #include "fuzz/control_lines.h"
 #include "fuzz/input.h"
@@ -55,14 +58,29 @@ class RestartFuzz {
       if (!home.ok()) return;
       first = Look(**home);
     }
-    const auto home = Start();
-    if (!home.ok()) return;
-    SHEAF_CHECK(Look(**home) == first);
-    EndAll(home->get());
-    Use(home->get());
+    bool is_damaged = false;
+    {
+      const auto home = Start();
+      if (!home.ok()) return;
+      SHEAF_CHECK(Look(**home) == first);
+      EndAll(home->get());
+      Use(home->get());
+      is_damaged = !(*home)->problems().empty();
+    }
+    if (is_damaged) Repair();
   }
 
  private:
+  /// As `sheaf fsck --repair` does.
+  void Repair() {
+    sheaf::directory::HomeDirectory(segment_).DisuseDamaged();
+    SHEAF_CHECK(sheaf::daemon::GrantTable(segment_).FreeAll().ok());
+    const auto home = Start();
+    if (!home.ok()) return;
+    SHEAF_CHECK((*home)->problems().empty());
+    Use(home->get());
+  }
+
   /// What a home found.
   struct Found {
     std::set<uint64_t> sessions;
@@ -94,7 +112,8 @@ class RestartFuzz {
   }
 
   arrow::Result<std::unique_ptr<Home>> Start() {
-    const auto life = sheaf::daemon::NodeLines(segment_).BeginLife(/*boot=*/1);
+    const auto life =
+        sheaf::daemon::NodeLines(segment_).BeginLife(sheaf::fuzz::kWorldBoot);
     auto home = Home::Make(region_, &clock_, life);
     SHEAF_CHECK(home.ok() || home.status().IsCapacityError());
     return home;

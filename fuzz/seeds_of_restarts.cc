@@ -11,11 +11,13 @@
 
 #include "base/check.h"
 #include "daemon/home.h"
+#include "daemon/node_lines.h"
 #include "daemon/test_node.h"
 #include "format/layout.h"
 #include "fuzz/control_lines.h"
 #include "fuzz/message_world.h"
 #include "fuzz/seeds.h"
+#include "region/control_line.h"
 #include "region/region.h"
 #include "sheaf/types.h"
 
@@ -33,8 +35,11 @@ std::string DumpGrants(const region::Segment& segment) {
   return Bytes(segment.GrantLine(0), 4 * kLine);
 }
 
-/// As restart_fuzz.cc takes it apart.
-std::string DumpAll(const region::Segment& segment) {
+/// As restart_fuzz.cc takes it apart. The same in every process.
+std::string DumpAll(region::Segment* own_segment) {
+  region::UpdateIncarnation(
+      own_segment, [](format::IncarnationLine* line) { line->daemon_process_id = 0; });
+  const region::Segment& segment = *own_segment;
   return DumpGrants(segment) +
          Bytes(segment.ControlLine(segment.layout().page_table), 8 * sizeof(uint64_t)) +
          Bytes(segment.NodeLine(format::NodeLine::kIncarnation), kLine) +
@@ -42,14 +47,18 @@ std::string DumpAll(const region::Segment& segment) {
          Bytes(segment.ControlLine(segment.layout().records), 8192);
 }
 
-/// What one daemon of node 0 does.
+/// What one home of node 0 does.
 struct Life {
   explicit Life(World* world)
-      : region(world->Blank(0)), segment(&region->own_segment()), daemon(region) {}
+      : region(world->Blank(0)),
+        segment(&region->own_segment()),
+        home(daemon::Home::Make(region, &clock,
+                                daemon::NodeLines(segment).BeginLife(kWorldBoot))
+                 .ValueOrDie()) {}
 
-  uint64_t Open() { return daemon.home->OpenSession().ValueOrDie().id; }
+  uint64_t Open() { return home->OpenSession().ValueOrDie().id; }
   daemon::Granted Grant(uint64_t session, uint64_t size_bytes = 65536) {
-    return daemon.home->Grant(session, size_bytes).ValueOrDie();
+    return home->Grant(session, size_bytes).ValueOrDie();
   }
   ObjectId Seal(uint64_t session, const std::vector<GlobalRange>& ranges,
                 const std::string& name = "", bool keep = false,
@@ -59,7 +68,7 @@ struct Life {
     input.name = name;
     input.keep = keep;
     input.parents = parents;
-    return daemon.home->Seal(session, input).ValueOrDie();
+    return home->Seal(session, input).ValueOrDie();
   }
   static std::vector<GlobalRange> In(const daemon::Granted& grant, uint64_t offset = 0,
                                      uint64_t size_bytes = 1024) {
@@ -68,7 +77,8 @@ struct Life {
 
   region::Region* region;
   region::Segment* segment;
-  WorldDaemon daemon;
+  daemon::FakeScheduler clock;
+  std::unique_ptr<daemon::Home> home;
 };
 
 class RestartSeeds {
@@ -86,7 +96,7 @@ class RestartSeeds {
   void Write(const std::string& name, const std::function<void(Life*)>& live) {
     Life life(&world_);
     live(&life);
-    restarts_.WriteShort(name, DumpAll(*life.segment));
+    restarts_.WriteShort(name, DumpAll(life.segment));
     if (!IsBlank(life.segment->GrantLine(0)))
       grants_.WriteShort(name, DumpGrants(*life.segment));
   }
@@ -102,19 +112,19 @@ class RestartSeeds {
       const uint64_t session = life->Open();
       const auto grant = life->Grant(session);
       life->Grant(session);
-      SHEAF_CHECK(life->daemon.home->Return(session, grant.id).ok());
+      SHEAF_CHECK(life->home->Return(session, grant.id).ok());
     });
     Write("granted_again", [](Life* life) {
       const uint64_t session = life->Open();
       for (int i = 0; i < 3; ++i) {
-        SHEAF_CHECK(life->daemon.home->Return(session, life->Grant(session).id).ok());
+        SHEAF_CHECK(life->home->Return(session, life->Grant(session).id).ok());
       }
       life->Grant(session);
     });
     Write("ended", [](Life* life) {
       const uint64_t session = life->Open();
       life->Grant(session);
-      SHEAF_CHECK(life->daemon.home->EndSession(session).ok());
+      SHEAF_CHECK(life->home->EndSession(session).ok());
     });
   }
 
@@ -126,24 +136,24 @@ class RestartSeeds {
     Write("kept", [](Life* life) {
       const uint64_t session = life->Open();
       life->Seal(session, Life::In(life->Grant(session)), "", /*keep=*/true);
-      SHEAF_CHECK(life->daemon.home->EndSession(session).ok());
+      SHEAF_CHECK(life->home->EndSession(session).ok());
     });
     Write("named", [](Life* life) {
       const uint64_t session = life->Open();
       const ObjectId id = life->Seal(session, Life::In(life->Grant(session)), "a");
-      SHEAF_CHECK(life->daemon.home->directory().SetVersion(id, 1, 1).ok());
-      SHEAF_CHECK(life->daemon.home->directory().Bind(id).ok());
+      SHEAF_CHECK(life->home->directory().SetVersion(id, 1, 1).ok());
+      SHEAF_CHECK(life->home->directory().Bind(id).ok());
     });
     Write("retired", [](Life* life) {
       const uint64_t session = life->Open();
       const ObjectId id = life->Seal(session, Life::In(life->Grant(session)));
-      SHEAF_CHECK(life->daemon.home->Retire(id, "").ok());
+      SHEAF_CHECK(life->home->Retire(id, "").ok());
     });
     Write("shared", [](Life* life) {
       const uint64_t session = life->Open();
       const auto grant = life->Grant(session);
       const ObjectId id = life->Seal(session, Life::In(grant, 0, 4096), "", true);
-      SHEAF_CHECK(life->daemon.home->Return(session, grant.id).ok());
+      SHEAF_CHECK(life->home->Return(session, grant.id).ok());
       life->Seal(life->Open(), Life::In(grant, 512, 1024), "", false, {id});
     });
     Write("of_peer", [](Life* life) {

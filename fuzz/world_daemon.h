@@ -30,6 +30,8 @@
 
 namespace sheaf::fuzz {
 
+constexpr uint64_t kWorldBoot = 1;
+
 /// \brief Keeps requests to the peer until somebody answers.
 class PendingTransport : public daemon::Transport {
  public:
@@ -56,7 +58,7 @@ class PendingTransport : public daemon::Transport {
 /// \brief All of a daemon but its event loop and its sockets.
 struct WorldDaemon {
   explicit WorldDaemon(region::Region* region)
-      : life(daemon::NodeLines(&region->own_segment()).BeginLife(/*boot=*/1)),
+      : life(daemon::NodeLines(&region->own_segment()).BeginLife(kWorldBoot)),
         home(daemon::Home::Make(region, &clock, life).ValueOrDie()),
         leader(Lead(region, home.get())),
         membership(region, &clock, life.incarnation, [](bool) { return uint64_t{0}; }),

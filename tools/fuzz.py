@@ -16,6 +16,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -75,6 +76,7 @@ class Target:
         with self.log.open("w") as log:
             self.failed = not self.run(options, log)
         self.findings = sorted(set(FINDINGS.iterdir()) - before)
+        self.failed |= bool(self.findings)  # also an input that is only slow
         text = self.log.read_text(errors="replace")
         # The statistics, or, after a finding, the last line that counts.
         counts = re.findall(r"number_of_executed_units:\s*(\d+)|^#(\d+)\t", text, re.MULTILINE)
@@ -120,6 +122,7 @@ def print_table(rows):
 def main():
     if len(sys.argv) < 2:
         sys.exit(__doc__)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leaves no files behind
     seconds = max(1, round(float(sys.argv[1]) * 60))
     targets = [Target(program) for program in sorted((BUILD / "fuzz").glob("*_fuzz"))]
     unknown = set(sys.argv[2:]) - {target.name for target in targets}

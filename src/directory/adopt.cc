@@ -166,7 +166,7 @@ HomeDirectory::Impl::Adopted HomeDirectory::Impl::AdoptLine(
     lost.stored = false;
     return lost;
   }
-  if ((slot->flags & format::kSlotLost) != 0) {
+  if (StateOf(*slot) == LineState::kDisused && (slot->flags & format::kSlotLost) != 0) {
     AddProblem(index, "the line was damaged");
     return {*slot, nullptr};
   }

@@ -212,6 +212,25 @@ TEST(Adopt, AFreeSlotWhoseGenerationsAreUsedUpStaysUnused) {
   EXPECT_EQ(id.slot, 1U);
 }
 
+// #4: such a line was adopted as it is, without a record, or to be used again.
+TEST(Adopt, OnlyADisusedSlotIsLost) {
+  for (const LineState state : {LineState::kFree, LineState::kSealed}) {
+    FakeSegments segments;
+    ASSERT_OK(HomeDirectory(segments[0]).Seal(MakeRecord(""), 0));
+    auto slot = std::bit_cast<format::Slot>(WordsOf(segments, 0));
+    slot.state = static_cast<uint8_t>(state);
+    slot.flags = format::kSlotLost;
+    slot.generation += 1 << 20;
+    SetWords(segments, 0, format::SealLine(slot));
+    EXPECT_RAISES(IOError, ReadSlot(*segments[0], 0));
+    HomeDirectory home(segments[0]);
+    EXPECT_THAT(home.problems(), SizeIs(1));
+    EXPECT_EQ(home.num_objects(), 0U);
+    ASSERT_OK_AND_ASSIGN(const ObjectId id, home.Seal(MakeRecord(""), 0));
+    EXPECT_EQ(id.slot, 1U);
+  }
+}
+
 // #4: such an object was listed under the empty name.
 TEST(Adopt, NothingIsBoundWithoutAName) {
   FakeSegments segments;

@@ -48,6 +48,8 @@ bool IsInUse(format::LineState state) {
 
 bool IsPlausible(const format::Slot& slot) {
   const bool is_named = (slot.flags & format::kSlotNamed) != 0;
+  const bool is_lost = (slot.flags & format::kSlotLost) != 0;
+  if (is_lost && StateOf(slot) != format::LineState::kDisused) return false;
   switch (StateOf(slot)) {
     case format::LineState::kFree:
     case format::LineState::kDisused:

@@ -21,7 +21,8 @@ inline format::LineState StateOf(const format::Slot& slot) {
   return static_cast<format::LineState>(slot.state);
 }
 /// \brief True if the fields of a line that its home wrote make sense together: a state
-/// that slots have, a generation that a lease cell can hold, bound only with a name.
+/// that slots have, a generation that a lease cell can hold, bound only with a name, lost
+/// only when disused.
 bool IsPlausible(const format::Slot& slot);
 const char* ToString(format::LineState state);
 
