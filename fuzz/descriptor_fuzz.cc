@@ -4,10 +4,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include <arrow/buffer.h>
 #include <arrow/result.h>
+#include <arrow/status.h>
 
 #include "base/check.h"
 #include "codec/codec.h"
@@ -34,5 +36,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (!descriptor.ok()) return 0;
   SHEAF_CHECK((*descriptor)->data_bytes() >= 0);
   SHEAF_CHECK((*descriptor)->ToTable(BufferAt).ok());
+  const auto visit = [](const sheaf::GlobalRange& range,
+                        std::optional<uint64_t> /*sum*/) {
+    SHEAF_CHECK(range.end_offset() <= kSegmentSize);
+    return arrow::Status::OK();
+  };
+  SHEAF_CHECK((*descriptor)->VisitBuffers(visit).ok());
   return 0;
 }
