@@ -3,6 +3,7 @@
 
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <fstream>
 #include <ios>
@@ -22,9 +23,8 @@ struct FilePlace {
   uint64_t offset = 0;
 };
 
-/// \brief Where this process has `address` from (/proc/self/maps); of a simulated node's
-/// image, the memory behind it.
-inline FilePlace PlaceOf(const void* address) {
+/// \brief Where this process has `address` from (/proc/self/maps).
+inline FilePlace MappedPlaceOf(const void* address) {
   const auto wanted = reinterpret_cast<uintptr_t>(address);
   std::ifstream maps("/proc/self/maps");
   for (std::string line; std::getline(maps, line);) {
@@ -36,14 +36,17 @@ inline FilePlace PlaceOf(const void* address) {
     uint64_t offset = 0;
     fields >> std::hex >> begin >> dash >> end >> access >> offset;
     if (wanted < begin || wanted >= end) continue;
-    std::string path = line.substr(line.find('/'));
-    if (const size_t image = path.find(".image"); image != std::string::npos) {
-      path.resize(image);
-    }
-    return {path, offset + (wanted - begin)};
+    return {line.substr(line.find('/')), offset + (wanted - begin)};
   }
   ADD_FAILURE() << "nothing is mapped there";
   return {};
+}
+
+/// \brief The same; for a simulated node's image, the memory behind it.
+inline FilePlace PlaceOf(const void* address) {
+  FilePlace place = MappedPlaceOf(address);
+  place.path.resize(std::min(place.path.find(".image"), place.path.size()));
+  return place;
 }
 
 /// \brief As a stray write, or a cell that lost a bit, would: change the byte at `place`.

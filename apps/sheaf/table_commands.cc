@@ -25,6 +25,7 @@
 #include "apps/sheaf/rows.h"
 #include "apps/sheaf/table_files.h"
 #include "client/node_info.h"
+#include "platform/bus_error.h"
 #include "platform/process.h"
 #include "sheaf/status.h"
 #include "sheaf/store.h"
@@ -41,6 +42,15 @@ void PrintReceipt(const PutReceipt& receipt) {
       HumanBytes(static_cast<uint64_t>(receipt.bytes_shared)),
       HumanBytes(static_cast<uint64_t>(receipt.bytes_copied)),
       HumanBytes(static_cast<uint64_t>(receipt.bytes_flushed))));
+}
+
+// What a command says that dies while it reads a table.
+std::string Unreadable(const std::string& name) {
+  return fmt::format(
+      "sheaf: table '{}': its memory fails (bus error): it is broken, or its file was "
+      "cut "
+      "short\n",
+      OneLine(name));
 }
 
 arrow::Result<PutReceipt> PutFile(Store& store, const PutArguments& arguments) {
@@ -92,6 +102,7 @@ arrow::Status Get(const Global& global, const std::string& name,
   }
   ARROW_ASSIGN_OR_RAISE(auto store, ConnectOrStart(global));
   ARROW_ASSIGN_OR_RAISE(auto table, store->Get(name));
+  const platform::BusErrorExit exit(Unreadable(name), kExitError, DraftOf(file));
   ARROW_RETURN_NOT_OK(WriteTableFile(*table, file));
   if (global.json) {
     PrintJson({{"name", name}, {"file", file}, {"rows", table->num_rows()}});
@@ -105,6 +116,7 @@ arrow::Status Get(const Global& global, const std::string& name,
 arrow::Status Head(const Global& global, const std::string& name, int64_t num_rows) {
   ARROW_ASSIGN_OR_RAISE(auto store, ConnectOrStart(global));
   ARROW_ASSIGN_OR_RAISE(auto table, store->Get(name));
+  const platform::BusErrorExit exit(Unreadable(name), kExitError);
   const std::shared_ptr<arrow::Table> head = table->Slice(0, num_rows);
   if (global.json) {
     ARROW_ASSIGN_OR_RAISE(const Json rows, RowsToJson(*head));
@@ -188,6 +200,7 @@ arrow::Status Verify(const Global& global, const std::string& name) {
                                     "' is not valid: ", got.status().message());
   }
   ARROW_ASSIGN_OR_RAISE(auto table, std::move(got));
+  const platform::BusErrorExit exit(Unreadable(name), kExitError);
   Json columns = Json::array();
   TextTable text({{"COLUMN"}, {"TYPE"}, {"CHECKSUM"}});
   for (int i = 0; i < table->num_columns(); ++i) {
