@@ -1,20 +1,18 @@
 // Tables with checksums on real clusters: what nobody touched passes, and a byte that
 // anybody changed anywhere is found and named.
 
+#include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <ostream>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include <arrow/array/array_base.h>
 #include <arrow/array/data.h>
 #include <arrow/builder.h>
 #include <arrow/extension_type.h>
-#include <arrow/record_batch.h>
 #include <arrow/status.h>
 #include <arrow/table.h>
 #include <arrow/type.h>

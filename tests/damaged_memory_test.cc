@@ -35,7 +35,6 @@
 #include "platform/file.h"
 #include "platform/process.h"
 #include "platform/unix_socket.h"
-#include "region/cluster_config.h"
 #include "sheaf/status.h"
 #include "sheaf/store.h"
 #include "testing/arrow_test.h"

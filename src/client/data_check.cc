@@ -1,9 +1,9 @@
 #include "client/data_check.h"
 
 #include <cstdint>
+#include <ios>
 #include <optional>
 #include <sstream>
-#include <string>
 #include <vector>
 
 #include <arrow/result.h>

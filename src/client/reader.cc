@@ -105,7 +105,7 @@ arrow::Status OpenObject::InvalidateData(
 
 arrow::Status OpenObject::CheckData(
     const std::optional<std::vector<int>>& columns) const {
-  const arrow::Status checked =
+  arrow::Status checked =
       client::CheckData(lease_->session().region(), *descriptor_, columns);
   if (checked.ok()) return checked;
   return checked.WithMessage(Title(), ": ", checked.message());

@@ -232,13 +232,14 @@ arrow::Result<std::shared_ptr<ArrayData>> Relocator::Pass::Cut(
                                          ", not in main memory");
   }));
   auto trimmed = codec::Trim(array);
-  const auto compacted_size = CompactedSize(*trimmed);
-  if (!compacted_size.ok()) return NameField(compacted_size.status(), field_name);
-  if (!*compacted_size) return trimmed;
+  const auto measured = CompactedSize(*trimmed);
+  if (!measured.ok()) return NameField(measured.status(), field_name);
+  const std::optional<int64_t>& compacted_size = *measured;
+  if (!compacted_size) return trimmed;
   const arrow::Status readable = CheckReferenced(*trimmed);
   if (!readable.ok()) return NameField(readable, field_name);
   auto copy = arrow::Concatenate({arrow::MakeArray(trimmed)}, &session_.pool());
-  if (copy.status().IsOutOfMemory()) relocator_.bytes_missing_ += **compacted_size;
+  if (copy.status().IsOutOfMemory()) relocator_.bytes_missing_ += *compacted_size;
   if (copy.status().IsOutOfMemory()) return copy.status();
   if (!copy.ok()) return trimmed;  // A type that cannot be concatenated is copied whole.
   const auto& data = (*copy)->data();

@@ -252,7 +252,7 @@ class ArrayChecker {
   }
 
   Status Visit(uint32_t index, uint32_t ref) const {
-    const Status status = visit_(ref - 1, column_);
+    Status status = visit_(ref - 1, column_);
     if (status.ok()) return status;
     return status.WithMessage("buffer ", index, ": ", status.message());
   }

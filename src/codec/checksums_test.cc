@@ -1,10 +1,12 @@
 // Checksums of buffers: stored when they are asked for, found again with their place.
 
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <arrow/array/array_base.h>

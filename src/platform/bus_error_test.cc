@@ -1,6 +1,5 @@
 #include "platform/bus_error.h"
 
-#include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
