@@ -4,8 +4,8 @@ JOBS ?= $(shell nproc)
 BASE ?= origin/main
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test check fix asan tsan clang bench bench-smoke fuzz coverage model \
-        setup-build setup-test setup-check clean
+.PHONY: help demo build test check fix asan tsan clang kill-matrix soak bench bench-smoke \
+        fuzz coverage model setup-build setup-test setup-check clean
 
 help:
 	@echo "Sheaf: Arrow tables in memory that nodes share."
@@ -20,10 +20,14 @@ help:
 	@echo "  make asan         all tests under address and undefined-behaviour sanitizers"
 	@echo "  make tsan         in-process tests under thread sanitizer"
 	@echo "  make clang        build with clang 19 (thread-safety analysis) and test"
+	@echo "  make kill-matrix  kill and pause a client at each fault point (POINT=<name> for one;"
+	@echo "                    about 4 minutes; make test runs a tenth, another one each day)"
 	@echo "  make bench        run the benchmarks; JSON in build/bench/  (FILTER=<regex>,"
 	@echo "                    REPETITIONS=5; tools/bench_ratios.py --save keeps a summary)"
 	@echo "  make bench-smoke  run each benchmark once, tiny, to see that it works"
-	@echo "  make fuzz         let libFuzzer try each decoder for SECONDS (60) each"
+	@echo "  make fuzz         let libFuzzer try each decoder for MINUTES (1) each; a table of"
+	@echo "                    findings and coverage (TARGETS=\"slot lease\" for some only)"
+	@echo "  make soak         clients and daemons at work, killed at random, for MINUTES (10)"
 	@echo "  make coverage     lines that the tests execute, file by file"
 	@echo "  make model        check the protocol's models (about 4 minutes)"
 	@echo "  make clean        remove build/ (the set-up in .deps/ stays)"
@@ -59,6 +63,10 @@ check: setup-check
 fix: setup-check
 	@tools/check.sh --fix $(BASE)
 
+kill-matrix: setup-test
+	$(call configure_and_build,release,--target kill_matrix_test)
+	@SHEAF_KILL_MATRIX=$(or $(POINT),all) build/release/test/kill_matrix_test
+
 bench: setup-build
 	$(call configure_and_build,bench)
 	@build/bench/bin/sheaf_bench --benchmark_filter='$(or $(FILTER),.)' \
@@ -72,12 +80,17 @@ bench-smoke: setup-build
 
 fuzz: setup-check
 	$(call configure_and_build,fuzz)
-	@tools/fuzz.sh $(or $(SECONDS),60)
+	@tools/fuzz.py $(or $(MINUTES),1) $(TARGETS)
 
 coverage: setup-test
 	$(call configure_and_build,coverage)
 	@ctest --preset coverage -j $(JOBS)
 	@tools/coverage.py build/coverage
+
+soak: setup-test
+	$(call configure_and_build,release,--target soak_test)
+	@SHEAF_SOAK_SECONDS=$$((60 * $(or $(MINUTES),10))) build/release/test/soak_test \
+	  --gtest_filter='*Soak.*'
 
 model:
 	@docs/model/run.sh quick

@@ -304,8 +304,8 @@ void OpenAndSumInFreshProcess(benchmark::State& state) {
 // Reads four times the last-level cache, so that nothing of ours is left in it: building
 // a large table does that, and a small one must not look cheaper because it does not.
 void EmptyCaches() {
-  static const std::vector<uint64_t> words(128 * kMiB / sizeof(uint64_t), 1);
-  benchmark::DoNotOptimize(std::accumulate(words.begin(), words.end(), uint64_t{0}));
+  static const std::vector<uint64_t> kWords(128 * kMiB / sizeof(uint64_t), 1);
+  benchmark::DoNotOptimize(std::accumulate(kWords.begin(), kWords.end(), uint64_t{0}));
 }
 
 // Arrow's own pool reserves 1 GiB and clears a first huge page at its first use (0.1 to 5

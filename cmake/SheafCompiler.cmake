@@ -45,9 +45,11 @@ if(SHEAF_SANITIZE)
   add_library(sheaf_sanitizer_options OBJECT "${CMAKE_CURRENT_LIST_DIR}/sanitizer_options.cc")
 endif()
 if(SHEAF_FUZZ)
-  # Coverage feedback everywhere; the fuzz targets alone link the driver.
-  target_compile_options(sheaf_build INTERFACE -fsanitize=fuzzer-no-link)
-  target_link_options(sheaf_build INTERFACE -fsanitize=fuzzer-no-link)
+  # Coverage feedback everywhere; the fuzz targets alone link the driver. And counters per
+  # line, for tools/fuzz.py to say what the corpora reach.
+  set(flags -fsanitize=fuzzer-no-link -fprofile-instr-generate -fcoverage-mapping)
+  target_compile_options(sheaf_build INTERFACE ${flags})
+  target_link_options(sheaf_build INTERFACE ${flags})
 endif()
 if(SHEAF_COVERAGE)
   target_compile_options(sheaf_build INTERFACE --coverage)

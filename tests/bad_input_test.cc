@@ -38,8 +38,10 @@
 #include "region/cluster_config.h"
 #include "region/control_line.h"
 #include "region/region.h"
+#include "sheaf/handle.h"
 #include "sheaf/status.h"
 #include "sheaf/store.h"
+#include "sheaf/types.h"
 #include "testing/arrow_test.h"
 #include "testing/test_cluster.h"
 

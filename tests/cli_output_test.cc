@@ -22,6 +22,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/fault_point.h"
 #include "sheaf/store.h"
 #include "testing/arrow_test.h"
 #include "tests/command_line.h"
@@ -183,7 +184,7 @@ TEST_F(CommandLineOutput, ErrorsSayWhatToDo) {
   const Ran gone = Sheaf("--node 1 ls");
   EXPECT_EQ(gone.code, 1);
   EXPECT_THAT(gone.out, HasSubstr("node 1 of cluster '" + cluster_ + "' does not run"));
-  EXPECT_THAT(gone.out, HasSubstr("sheaf --cluster " + cluster_ + " down"));
+  EXPECT_THAT(gone.out, HasSubstr("sheaf --cluster " + cluster_ + " up"));
 }
 
 TEST_F(CommandLineOutput, TheNodeComesFromTheEnvironmentUnlessItIsGiven) {
@@ -206,17 +207,10 @@ TEST_F(CommandLineOutput, EveryCommandHasHelp) {
     EXPECT_THAT(help, HasSubstr(part));
   }
   const std::map<std::string, std::vector<std::string>> positionals = {
-      {"up", {}},
-      {"down", {}},
-      {"nodes", {}},
-      {"ls", {}},
-      {"get", {"NAME"}},
-      {"head", {"NAME"}},
-      {"stat", {"NAME"}},
-      {"rm", {"NAME"}},
-      {"wait", {"NAME"}},
-      {"verify", {"NAME"}},
-      {"put", {"NAME", "FILE"}}};
+      {"up", {}},         {"down", {}},         {"nodes", {}},
+      {"faults", {}},     {"ls", {}},           {"get", {"NAME"}},
+      {"head", {"NAME"}}, {"stat", {"NAME"}},   {"rm", {"NAME"}},
+      {"wait", {"NAME"}}, {"verify", {"NAME"}}, {"put", {"NAME", "FILE"}}};
   for (const auto& [command, names] : positionals) {
     EXPECT_THAT(help, HasSubstr("\n  " + command + " ")) << command;
     const Ran ran = Sheaf(command + " --help");
@@ -229,6 +223,32 @@ TEST_F(CommandLineOutput, EveryCommandHasHelp) {
     }
   }
   EXPECT_THAT(Sheaf("up --help").out, HasSubstr("docs/configuration.md"));
+}
+
+TEST_F(CommandLineOutput, FaultsListsEveryFaultPoint) {
+  const Json faults = SheafJson("faults");
+  const std::string text = Sheaf("faults").out;
+  ASSERT_EQ(faults.size(), kFaultPoints.size());
+  for (size_t i = 0; i < faults.size(); ++i) {
+    EXPECT_EQ(faults[i]["name"], kFaultPoints[i].name);
+    EXPECT_EQ(faults[i]["program"], kFaultPoints[i].program());
+    EXPECT_EQ(faults[i]["what"], kFaultPoints[i].what);
+    EXPECT_THAT(text, HasSubstr(std::string(kFaultPoints[i].name) + " "));
+  }
+  EXPECT_EQ(Sheaf("down").code, 1) << "it has started a cluster";
+}
+
+TEST_F(CommandLineOutput, AFaultThatIsNotThereEndsTheProgram) {
+  const Ran daemon =
+      Run("SHEAF_FAULT=daemon.start.after-lok=kill " SHEAF_BINARY " up --size 64MiB");
+  EXPECT_EQ(daemon.code, 1);
+  EXPECT_THAT(daemon.out, HasSubstr("no fault point 'daemon.start.after-lok'"));
+  Up();
+  const Ran client = Run("SHEAF_FAULT=client.hello.after-lock=die " SHEAF_BINARY " ls");
+  EXPECT_EQ(client.code, 2);
+  EXPECT_THAT(client.out, HasSubstr("SHEAF_FAULT: 'client.hello.after-lock=die'"));
+  const Ran killed = Run("SHEAF_FAULT=client.hello.after-lock=kill " SHEAF_BINARY " ls");
+  EXPECT_THAT(killed.out, HasSubstr("killed at client.hello.after-lock, pass 1"));
 }
 
 TEST_F(CommandLineOutput, UpTakesAConfigurationAndOptionsWinOverIt) {

@@ -10,7 +10,6 @@
 #include <ios>
 #include <string>
 
-#include <arrow/buffer.h>
 #include <arrow/builder.h>
 #include <arrow/io/memory.h>
 #include <arrow/ipc/writer.h>
@@ -259,13 +258,45 @@ TEST_F(CommandLine, UpRefusesWhatCannotBe) {
   EXPECT_FALSE(fs::exists(folder_ + "/run/" + cluster_));
 }
 
-TEST_F(CommandLine, WhatACrashLeftIsTakenOver) {
+TEST_F(CommandLine, WhatACrashOrDownKeepLeftIsThereAgain) {
   Up("--nodes 2");
   ASSERT_EQ(Sheaf("put t " + WriteParquet("t.parquet", 100)).code, 0);
-  for (const int node : {0, 1}) EndDaemon(node);
-  Up("--nodes 2");
+  ASSERT_EQ(Sheaf("--node 1 put u " + WriteParquet("u.parquet", 50)).code, 0);
+  const Json checksum = SheafJson("verify t")["checksum"];
+  for (const bool crash : {true, false}) {
+    if (crash) {
+      for (const int node : {0, 1}) EndDaemon(node);
+    } else {
+      const Ran down = Sheaf("down --keep");
+      EXPECT_EQ(down.code, 0) << down.out;
+      EXPECT_THAT(down.out, HasSubstr("its tables stay"));
+    }
+    const Ran up = Sheaf("up");
+    EXPECT_EQ(up.code, 0) << up.out;
+    EXPECT_THAT(up.out, HasSubstr("with the tables that were in it"));
+    EXPECT_EQ(SheafJson("ls").size(), 2U);
+    EXPECT_EQ(SheafJson("verify t")["checksum"], checksum);
+    EXPECT_EQ(SheafJson("stat u")["rows"], 50);
+    EXPECT_EQ(Sheaf("put t " + WriteParquet("t2.parquet", 100)).code, 1);  // exists
+    EXPECT_EQ(Sheaf("--node 1 put --replace u " + WriteParquet("u.parquet", 50)).code, 0);
+  }
+  ASSERT_EQ(Sheaf("down --keep").code, 0);
+  const Ran other = Sheaf("up --nodes 3");
+  EXPECT_EQ(other.code, 1);
+  EXPECT_THAT(other.out, HasSubstr("other values of --nodes"));
+  EXPECT_EQ(Sheaf("down").code, 0);
+  Up();
   EXPECT_EQ(SheafJson("ls").size(), 0U);
-  EXPECT_EQ(Sheaf("put t " + WriteParquet("t2.parquet", 100)).code, 0);
+}
+
+TEST_F(CommandLine, UpStartsTheDaemonsThatDoNotRun) {
+  Up("--nodes 2");
+  ASSERT_EQ(Sheaf("--node 1 put t " + WriteParquet("t.parquet", 100)).code, 0);
+  EndDaemon(1);
+  EXPECT_EQ(Sheaf("verify t").code, 0);  // its memory is there
+  EXPECT_EQ(Sheaf("up").code, 0);
+  EXPECT_EQ(Sheaf("--node 1 rm t").code, 0);
+  EXPECT_EQ(Sheaf("up").code, 1);
 }
 
 TEST_F(CommandLine, ASecondDaemonOfANodeIsRefused) {

@@ -47,17 +47,6 @@ std::string Read(const std::string& path) {
 class ClusterLife : public CommandLine {
  protected:
   std::string RuntimeFolder() const { return folder_ + "/run/" + cluster_; }
-  std::string MemoryFolder() const { return region::DefaultMemoryFolder(cluster_); }
-
-  // The daemon of `node` is gone as after a crash.
-  void Kill(uint32_t node) {
-    const std::string socket = RuntimeFolder() + "/node" + std::to_string(node) + ".sock";
-    ASSERT_OK_AND_ASSIGN(auto connection, platform::ConnectUnix(socket));
-    ASSERT_OK_AND_ASSIGN(auto peer, platform::GetPeerCredentials(connection.get()));
-    ASSERT_OK_AND_ASSIGN(auto pidfd, platform::OpenPidFd(peer.process_id));
-    ASSERT_OK(platform::SendSignal(pidfd, SIGKILL));
-    ASSERT_TRUE(Eventually([&] { return platform::HasExited(pidfd); }));
-  }
   static uint64_t AllocatedBytes(const std::string& path) {
     struct stat status = {};
     EXPECT_EQ(::stat(path.c_str(), &status), 0) << path;
@@ -142,7 +131,8 @@ TEST_F(ClusterLife, FirstCommandsAtOnceStartOneCluster) {
 TEST_F(ClusterLife, AnotherRuntimeFolderDoesNotReachIntoItsMemory) {
   Up();
   ASSERT_EQ(Sheaf("put t " + WriteParquet("t.parquet", 10)).code, 0);
-  for (const std::string command : {"ls", "up", "up --nodes 3"}) {
+  EXPECT_EQ(Elsewhere("up --nodes 3").code, 1);
+  for (const std::string command : {"ls", "up"}) {
     const Ran ran = Elsewhere(command);
     EXPECT_EQ(ran.code, 1) << command;
     EXPECT_THAT(ran.out, HasSubstr("process "));
@@ -166,7 +156,7 @@ TEST_F(ClusterLife, AnotherRuntimeFolderDoesNotReachIntoItsMemory) {
 
 TEST_F(ClusterLife, ASegmentOfAnotherVersionStays) {
   Up();
-  Kill(0);
+  EndDaemon(0);
   fs::remove_all(RuntimeFolder());
   const std::string control = MemoryFolder() + "/node0/control";
   std::fstream(control, std::ios::binary | std::ios::in | std::ios::out).seekp(8).put(9);
@@ -177,29 +167,46 @@ TEST_F(ClusterLife, ASegmentOfAnotherVersionStays) {
   EXPECT_THAT(up.out, HasSubstr(advice));
   EXPECT_TRUE(fs::exists(control));
   EXPECT_TRUE(fs::exists(MemoryFolder() + "/node0/data"));
-  EXPECT_FALSE(fs::exists(RuntimeFolder()));
   ASSERT_EQ(Run(advice).code, 0);
   Up();
 }
 
-TEST_F(ClusterLife, WhatACrashLeftGoesAlsoWithoutItsClusterFile) {
+TEST_F(ClusterLife, WhatACrashLeftIsFoundAlsoWithoutItsClusterFile) {
   Up("--nodes 3");
-  for (const uint32_t node : {0, 1, 2}) Kill(node);
+  ASSERT_EQ(Sheaf("put t " + WriteParquet("t.parquet", 10)).code, 0);
+  for (const int node : {0, 1, 2}) EndDaemon(node);
   fs::remove_all(RuntimeFolder());
-  Up();
-  EXPECT_FALSE(fs::exists(MemoryFolder() + "/node2"));
+  ASSERT_EQ(Sheaf("up").code, 0);
+  EXPECT_EQ(SheafJson("nodes").size(), 3U);
+  EXPECT_EQ(Sheaf("verify t").code, 0);
   EXPECT_EQ(Sheaf("down").code, 0);
   EXPECT_FALSE(fs::exists(MemoryFolder()));
+}
+
+TEST_F(ClusterLife, MemoryOfAnotherClusterIsRefusedUntilItIsGivenUp) {
+  Up("--nodes 2");
+  for (const int node : {0, 1}) EndDaemon(node);
+  fs::remove_all(RuntimeFolder());
+  fs::remove(MemoryFolder() + "/.sheaf-cluster.toml");
+  const Ran up = Sheaf("up");
+  EXPECT_EQ(up.code, 1);
+  EXPECT_THAT(up.out, HasSubstr("cluster id is"));
+  EXPECT_THAT(up.out, HasSubstr("sheaf --cluster " + cluster_ + " down"));
+  EXPECT_TRUE(fs::exists(MemoryFolder() + "/node1/control"));
+  EXPECT_EQ(Sheaf("down").code, 0);
+  EXPECT_FALSE(fs::exists(MemoryFolder()));
+  Up();
 }
 
 TEST_F(ClusterLife, AfterACrashTheFirstCommandRestartsTheClusterAsItWas) {
   Up("--nodes 2");
   ASSERT_EQ(Sheaf("put t " + WriteParquet("t.parquet", 10)).code, 0);
-  for (const uint32_t node : {0, 1}) Kill(node);
+  for (const int node : {0, 1}) EndDaemon(node);
   const Ran ls = Sheaf("ls");
   EXPECT_EQ(ls.code, 0);
   EXPECT_THAT(ls.out, HasSubstr("restarted cluster '" + cluster_ + "' (2 nodes)"));
-  EXPECT_THAT(ls.out, HasSubstr("its tables are gone"));
+  EXPECT_THAT(ls.out, HasSubstr("with the tables that were in it"));
+  EXPECT_EQ(Sheaf("verify t").code, 0);
   const Json nodes = SheafJson("nodes");
   ASSERT_EQ(nodes.size(), 2U);
   EXPECT_EQ(nodes[1]["size_bytes"], 64 * kMiB);

@@ -26,6 +26,7 @@
 
 #include "platform/process.h"
 #include "platform/unix_socket.h"
+#include "region/cluster_config.h"
 #include "testing/arrow_test.h"
 #include "testing/eventually.h"
 
@@ -84,6 +85,7 @@ class CommandLine : public ::testing::Test {
     ASSERT_EQ(::kill(peer.process_id, SIGKILL), 0);
     ASSERT_TRUE(Eventually([&] { return platform::HasExited(pidfd); }));
   }
+  std::string MemoryFolder() const { return region::DefaultMemoryFolder(cluster_); }
   std::string Path(const std::string& name) const { return folder_ + "/" + name; }
 
   // `rows` rows of id and name.

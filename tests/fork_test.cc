@@ -12,7 +12,6 @@
 
 #include <arrow/builder.h>
 #include <arrow/memory_pool.h>
-#include <arrow/record_batch.h>
 #include <arrow/status.h>
 #include <arrow/table.h>
 #include <arrow/type.h>

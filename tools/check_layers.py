@@ -8,7 +8,7 @@ The rooms of src/ and what each may include stand in cmake/rooms.txt. The other 
   tests/           everything; tests/install_consumer/ what examples may
   benchmarks/, fuzz/    everything
 Own code is included from the roots src/ and include/ ("platform/cache.h", "sheaf/store.h"),
-apps, tests and benchmarks from the project's root ("tests/cluster.h").
+apps, tests, benchmarks and fuzz from the project's root ("tests/cluster.h").
 
 usage: check_layers.py [ROOT]      prints one line per bad include; exit status 1 if any
 """
@@ -53,7 +53,7 @@ def target_of(path, rooms):
         return "public"
     if first in rooms and rest:
         return first
-    if first in ("apps", "tests", "benchmarks", "examples", "src", "include") and rest:
+    if first in ("apps", "tests", "benchmarks", "fuzz", "examples", "src", "include") and rest:
         return first
     return None
 

@@ -95,32 +95,43 @@ arrow::Result<std::shared_ptr<Store>> ConnectOrStart(const Global& global) {
     return IsDisconnected(store.status()) ? started.status() : store;
   }
   ARROW_RETURN_NOT_OK(started.status());
-  fmt::print(
-      stderr, "sheaf: {} cluster '{}' ({}){}; end it with: {}\n",
-      status.ok() ? "restarted" : "started", started->name, NodesText(*started),
-      status.ok() ? " as it was: its daemons had ended, and its tables are gone" : "",
-      DownCommand(started->name));
+  const char* what = "started";
+  const char* tables = "";
+  if (started->kept) {
+    what = "restarted";
+    tables = " with the tables that were in it";
+  } else if (status.ok()) {
+    what = "restarted";
+    tables = " as it was: its daemons had ended, and its tables are gone";
+  }
+  fmt::print(stderr, "sheaf: {} cluster '{}' ({}){}; end it with: {}\n", what,
+             started->name, NodesText(*started), tables, DownCommand(started->name));
   return Store::Connect(connect);
 }
 
 arrow::Status Up(const Global& global, const ClusterOptions& options) {
   ARROW_ASSIGN_OR_RAISE(const ClusterStatus cluster, Start(options));
   if (global.json) {
-    PrintJson({{"cluster", cluster.name}, {"nodes", cluster.node_up.size()}});
+    PrintJson({{"cluster", cluster.name},
+               {"nodes", cluster.node_up.size()},
+               {"kept", cluster.kept}});
     return arrow::Status::OK();
   }
-  PrintText(fmt::format("cluster '{}' is up: {}; end it with: {}\n", cluster.name,
-                        NodesText(cluster), DownCommand(cluster.name)));
+  PrintText(fmt::format("cluster '{}' is up: {}{}; end it with: {}\n", cluster.name,
+                        NodesText(cluster),
+                        cluster.kept ? ", with the tables that were in it" : "",
+                        DownCommand(cluster.name)));
   return arrow::Status::OK();
 }
 
-arrow::Status Down(const Global& global) {
+arrow::Status Down(const Global& global, bool keep) {
   ARROW_ASSIGN_OR_RAISE(const std::string name, ResolveClusterName(global.cluster));
-  ARROW_RETURN_NOT_OK(StopCluster(name));
+  ARROW_RETURN_NOT_OK(StopCluster(name, {.keep = keep}));
   if (global.json) {
-    PrintJson({{"cluster", name}, {"state", "down"}});
+    PrintJson({{"cluster", name}, {"state", "down"}, {"kept", keep}});
   } else {
-    PrintText(fmt::format("cluster '{}' is down\n", name));
+    PrintText(fmt::format("cluster '{}' is down{}\n", name,
+                          keep ? "; its tables stay for the next `sheaf up`" : ""));
   }
   return arrow::Status::OK();
 }
@@ -136,6 +147,8 @@ arrow::Status Nodes(const Global& global) {
   }
   TextTable table({{"NODE", Align::kRight},
                    {"STATE"},
+                   {"LIFE", Align::kRight},
+                   {"HEARTBEAT", Align::kRight},
                    {"BACKEND"},
                    {"COHERENCE"},
                    {"PAGE", Align::kRight},
@@ -145,12 +158,29 @@ arrow::Status Nodes(const Global& global) {
                    {"TABLES", Align::kRight},
                    {"SESSIONS", Align::kRight}});
   for (const NodeInfo& node : nodes) {
-    table.AddRow({std::to_string(node.id), node.state, node.backend, node.coherence,
-                  HumanBytes(node.page_bytes), HumanBytes(node.size_bytes),
-                  HumanBytes(node.used_bytes), HumanBytes(node.free_bytes),
-                  std::to_string(node.objects), std::to_string(node.sessions)});
+    const std::string heartbeat =
+        node.heartbeat_age_ms
+            ? fmt::format("{:.1f} s ago",
+                          static_cast<double>(*node.heartbeat_age_ms) / 1e3)
+            : "";
+    table.AddRow({std::to_string(node.id), node.state, std::to_string(node.incarnation),
+                  heartbeat, node.backend, node.coherence, HumanBytes(node.page_bytes),
+                  HumanBytes(node.size_bytes), HumanBytes(node.used_bytes),
+                  HumanBytes(node.free_bytes), std::to_string(node.objects),
+                  std::to_string(node.sessions)});
   }
   PrintText(table.ToString());
+  return arrow::Status::OK();
+}
+
+arrow::Status ForgetNode(const Global& global, uint32_t node) {
+  ARROW_ASSIGN_OR_RAISE(auto store, Store::Connect({global.cluster, global.node}));
+  ARROW_RETURN_NOT_OK(store->ForgetNode(node));
+  if (global.json) {
+    PrintJson({{"node", node}, {"state", "off"}});
+  } else {
+    PrintText(fmt::format("node {} is forgotten: what it held comes back\n", node));
+  }
   return arrow::Status::OK();
 }
 

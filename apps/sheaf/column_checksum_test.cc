@@ -15,7 +15,6 @@
 #include <arrow/type.h>
 #include <gtest/gtest.h>
 
-#include "testing/arrow_test.h"
 #include "testing/tables.h"
 
 namespace sheaf::cli {

@@ -24,8 +24,11 @@ struct Global {
 };
 
 arrow::Status Up(const Global& global, const ClusterOptions& options);
-arrow::Status Down(const Global& global);
+arrow::Status Down(const Global& global, bool keep);
+arrow::Status ForgetNode(const Global& global, uint32_t node);
 arrow::Status Nodes(const Global& global);
+/// Of all nodes of this host, or of the one that is chosen; their daemons must not run.
+arrow::Status Fsck(const Global& global, bool repair);
 
 struct PutArguments {
   std::string name;
@@ -46,5 +49,8 @@ arrow::Status Wait(const Global& global, const std::string& name, double timeout
 /// offset, index and length (Table::ValidateFull); prints a checksum of each column's
 /// values, however they lie in memory. The error names what is damaged or not valid.
 arrow::Status Verify(const Global& global, const std::string& name);
+
+/// The fault points of client and daemon (base/fault_point.h). Needs no cluster.
+arrow::Status Faults(const Global& global);
 
 }  // namespace sheaf::cli

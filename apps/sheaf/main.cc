@@ -112,9 +112,31 @@ void AddClusterCommands(CLI::App* app, Global* global, ClusterOptions* up,
   });
   CLI::App* down =
       app->add_subcommand("down", "End the cluster; its memory and tables are gone");
-  down->callback([=] { *command = [=] { return Down(*global); }; });
+  auto keep = std::make_shared<bool>(false);
+  down->add_flag("--keep", *keep,
+                 "Leave memory and tables as they are for the next `sheaf up`");
+  down->callback([=] { *command = [=] { return Down(*global, *keep); }; });
   CLI::App* nodes = app->add_subcommand("nodes", "List the nodes and what they hold");
   nodes->callback([=] { *command = [=] { return Nodes(*global); }; });
+  CLI::App* fsck = app->add_subcommand(
+      "fsck",
+      "Check every structure in the memory of a cluster that is down (down --keep), or\n"
+      "of --node K; changes nothing");
+  auto repair = std::make_shared<bool>(false);
+  fsck->add_flag(
+      "--repair", *repair,
+      "Take what is damaged out of use: those tables are gone, all others and\n"
+      "all other memory can be used again");
+  fsck->callback([=] { *command = [=] { return Fsck(*global, *repair); }; });
+  CLI::App* node = app->add_subcommand("node", "Say something about one node");
+  node->require_subcommand(1);
+  CLI::App* forget = node->add_subcommand(
+      "forget",
+      "Node K is powered off, or cut from the memory, for good: what it read keeps no\n"
+      "table any more. Say it of a node that lives and its readers see wrong bytes");
+  auto number = std::make_shared<uint32_t>(0);
+  forget->add_option("K", *number, "Number of the node")->required();
+  forget->callback([=] { *command = [=] { return ForgetNode(*global, *number); }; });
 }
 
 struct TableArguments {
@@ -215,6 +237,22 @@ void AddTableCommands(CLI::App* app, Global* global, TableArguments* arguments,
       [=] { *command = [=] { return WithAdvice(Verify(*global, arguments->name)); }; });
 }
 
+void AddFaults(CLI::App* app, Global* global, Command* command) {
+  CLI::App* faults =
+      app->add_subcommand("faults", "List the points where a test can kill a program");
+  faults->footer(
+      "SHEAF_FAULT arms points in the program that is started with it:\n"
+      "  <name>=<action>[@<n>], comma separated\n"
+      "At the n-th pass (1) of the point the program is ended by SIGKILL (kill), "
+      "stopped\n"
+      "by SIGSTOP until SIGCONT (pause), or waits (delay:<ms>). A daemon has the\n"
+      "SHEAF_FAULT of the `sheaf up` that started it.\n"
+      "\n"
+      "Example:\n"
+      "  SHEAF_FAULT=client.seal.after-request=kill sheaf put flights flights.parquet");
+  faults->callback([=] { *command = [=] { return Faults(*global); }; });
+}
+
 void AddGlobalOptions(CLI::App* app, Global* global) {
   app->name("sheaf");
   app->set_version_flag("--version", SHEAF_VERSION);
@@ -288,6 +326,7 @@ int Run(int argc, char** argv) {
   AddClusterCommands(&app, &global, &up, &command);
   AddPutAndGet(&app, &global, &arguments, &command);
   AddTableCommands(&app, &global, &arguments, &command);
+  AddFaults(&app, &global, &command);
   AddFooter(&app);
   int code = 0;
   arrow::Status status;

@@ -139,6 +139,8 @@ Json ToJson(const NodeInfo& node) {
   return {{"id", node.id},
           {"state", node.state},
           {"incarnation", node.incarnation},
+          {"heartbeat_age_ms",
+           node.heartbeat_age_ms ? Json(*node.heartbeat_age_ms) : Json(nullptr)},
           {"backend", node.backend},
           {"coherence", node.coherence},
           {"page_size", node.page_bytes},

@@ -21,7 +21,7 @@ ProgressBar::ProgressBar(std::string label)
     : label_(std::move(label)), enabled_(::isatty(STDERR_FILENO) == 1) {}
 
 ProgressBar::~ProgressBar() {
-  if (percent_ >= 0) fmt::print(stderr, "{}", kClearLine);
+  if (percent_ >= 0) std::fputs(kClearLine, stderr);  // throws nothing
 }
 
 void ProgressBar::Update(double share) {

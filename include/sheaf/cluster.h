@@ -38,20 +38,28 @@ struct ClusterStatus {
   /// One per configured node: its daemon answers on this host.
   std::vector<bool> node_up;
   std::string warning;  ///< Of StartCluster: what a user should know; else empty.
+  bool kept = false;    ///< Of StartCluster: it goes on with what an earlier run left.
 };
 
-/// \brief Start one daemon per node and return when all of them answer. AlreadyExists if
-/// the cluster runs, or another one in the same memory; OutOfMemory or IOError if its
-/// memory cannot be had, with what to do; Cancelled after a stop. What it began is undone
-/// after a failure, and nothing else is touched. Any process of the user.
+/// \brief Start one daemon per node, where none answers, and return when all of them do.
+/// Memory that an earlier run left, ended by StopCluster with `keep` or by a crash, is
+/// used again with all tables in it; Invalid if `options` ask for something else than
+/// what is there. AlreadyExists if the whole cluster runs, or another one in the same
+/// memory; OutOfMemory or IOError if its memory cannot be had, with what to do; Cancelled
+/// after a stop. What it began is undone after a failure, and nothing else is touched.
+/// Any process of the user.
 arrow::Result<ClusterStatus> StartCluster(const ClusterOptions& options);
+
+struct StopOptions {
+  /// Leave the memory and all tables in it to the next StartCluster.
+  bool keep = false;
+  std::chrono::milliseconds timeout{60'000};
+};
 
 /// \brief End all daemons of this host and give their memory back; what crashed ones left
 /// is cleaned up as well; files that Sheaf did not make stay. Tables that other processes
 /// have open stay readable to them. KeyError if there is no such cluster.
-arrow::Status StopCluster(const std::string& name,
-                          std::chrono::milliseconds timeout = std::chrono::milliseconds{
-                              60'000});
+arrow::Status StopCluster(const std::string& name, const StopOptions& options = {});
 
 /// \brief State of cluster `name` on this host. KeyError if there is none.
 arrow::Result<ClusterStatus> GetClusterStatus(const std::string& name);

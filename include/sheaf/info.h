@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "sheaf/handle.h"
@@ -27,8 +28,14 @@ struct TableInfo {
 /// \brief One node and what its memory holds, as its daemon last said.
 struct NodeInfo {
   uint32_t id = 0;
-  std::string state;  ///< "up" or "down".
-  uint64_t incarnation = 0;
+  /// As the node of this store sees it: "up"; "joining"; "withdrawn" (silent for long: what
+  /// it holds stays held until it is back); "off" (forgotten); "down" (ended on purpose,
+  /// or never started).
+  std::string state;
+  uint64_t incarnation = 0;  ///< One life of its caches and sessions.
+  /// Since its heart was last seen to beat by the node of this store; nothing for that
+  /// node itself.
+  std::optional<uint64_t> heartbeat_age_ms;
   std::string backend;
   std::string coherence;
   uint64_t page_bytes = 0;  ///< Page size that backs its data.

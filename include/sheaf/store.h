@@ -106,7 +106,7 @@ class Store {
   /// \brief The table over the very bytes that its writer wrote: nothing is copied, no
   /// message is sent. It is leased until its last buffer dies. KeyError if there is no
   /// such name or column; reason damaged if its memory was found to fail, which raises
-  /// SIGBUS where a program reads such bytes by itself (docs/faults.md).
+  /// SIGBUS where a program reads such bytes by itself (docs/damaged-memory.md).
   arrow::Result<std::shared_ptr<arrow::Table>> Get(const std::string& name,
                                                    const GetOptions& options = {});
   /// \brief Unbind the name and reclaim the memory when the last lease ends. KeyError if
@@ -151,6 +151,12 @@ class Store {
   /// \brief All configured nodes, by number; one whose memory is not there is "down".
   /// IOError if a node left its control part torn.
   arrow::Result<std::vector<NodeInfo>> Nodes();
+  /// \brief Say that `node` is powered off, or cut from the memory, for good: what it read
+  /// keeps no table any more. Only true words are safe: a node that lives would read
+  /// memory that others reuse. Invalid if its heart beats, or it is the store's own node;
+  /// IOError with reason node lost names a node that could not be told: say it again when
+  /// that is back. A node that was forgotten may come back, once its processes are ended.
+  arrow::Status ForgetNode(uint32_t node);
   /// \brief The node through which this store is connected.
   uint32_t node() const;
   /// \brief Drawn when the cluster was started; handles carry it.

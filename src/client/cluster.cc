@@ -2,15 +2,18 @@
 
 #include <signal.h>
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <cstdint>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <ios>
 #include <iterator>
 #include <memory>
+#include <optional>
 #include <ranges>
 #include <regex>
 #include <string>
@@ -221,6 +224,7 @@ arrow::Status StartDaemons(const ClusterConfig& config, const std::string& daemo
                            Deadline deadline, const arrow::StopToken& stop_token,
                            std::vector<StartedDaemon>* started) {
   for (uint32_t k = 0; k < config.nodes; ++k) {
+    if (Answers(config, {k})) continue;
     ARROW_RETURN_NOT_OK(stop_token.Poll());
     ARROW_ASSIGN_OR_RAISE(const int process_id,
                           platform::SpawnDetached({daemon, "--cluster-file",
@@ -282,10 +286,9 @@ arrow::Status StopDaemon(const ClusterConfig& config, NodeId node, Deadline dead
 // What starters, daemons and clients of a cluster put there; other files stay.
 arrow::Status RemoveRuntimeFolder(const ClusterConfig& config) {
   for (uint32_t k = 0; k < config.nodes; ++k) {
-    const std::string sessions =
-        config.runtime_folder + "/node" + std::to_string(k) + ".sessions";
     ARROW_RETURN_NOT_OK(platform::RemoveOwnFiles(
-        sessions, [](std::string_view name) { return name.ends_with(".lock"); }));
+        config.session_lock_folder({k}),
+        [](std::string_view name) { return name.ends_with(".lock"); }));
   }
   return platform::RemoveOwnFiles(config.runtime_folder, [](std::string_view name) {
     static const std::regex kPattern(
@@ -294,10 +297,15 @@ arrow::Status RemoveRuntimeFolder(const ClusterConfig& config) {
   });
 }
 
-arrow::Status StopAndRemove(const ClusterConfig& config, Deadline deadline) {
+arrow::Status StopDaemons(const ClusterConfig& config, Deadline deadline) {
   for (uint32_t k = 0; k < config.nodes; ++k) {
     ARROW_RETURN_NOT_OK(StopDaemon(config, {k}, deadline));
   }
+  return arrow::Status::OK();
+}
+
+arrow::Status StopAndRemove(const ClusterConfig& config, Deadline deadline) {
+  ARROW_RETURN_NOT_OK(StopDaemons(config, deadline));
   arrow::Status memory = region::RemoveMemoryFolder(config);
   if (memory.IsAlreadyExists()) return memory;  // A daemon lives: it needs its folder.
   return memory & RemoveRuntimeFolder(config);
@@ -315,9 +323,14 @@ std::string WarningOf(const ClusterConfig& config) {
          ": what does not fit will be refused when it is put";
 }
 
-// Undone as a whole if any of it fails.
-arrow::Result<ClusterStatus> Start(const ClusterConfig& config, const std::string& daemon,
-                                   Deadline deadline,
+enum class Memory : uint8_t {
+  kNew,   ///< Goes again if the cluster does not start.
+  kKept,  ///< Of an earlier run: stays, whatever happens.
+};
+
+// Undone as a whole if any of it fails, except what was there before.
+arrow::Result<ClusterStatus> Start(const ClusterConfig& config, Memory memory,
+                                   const std::string& daemon, Deadline deadline,
                                    const arrow::StopToken& stop_token) {
   ARROW_RETURN_NOT_OK(platform::MakePrivateFolder(config.runtime_folder));
   std::vector<StartedDaemon> started;
@@ -325,12 +338,17 @@ arrow::Result<ClusterStatus> Start(const ClusterConfig& config, const std::strin
   const auto status = [&]() -> arrow::Status {
     ARROW_RETURN_NOT_OK(region::PrepareMemoryFolder(config));
     warning = WarningOf(config);
-    ARROW_RETURN_NOT_OK(
-        WriteFileWhole(region::ClusterFilePath(config.name), config.ToToml()));
+    // The second one is found when the runtime folder is lost: it tells what the memory
+    // beside it is.
+    for (const std::string& path :
+         {region::ClusterFilePath(config.name), region::KeptClusterFilePath(config)}) {
+      ARROW_RETURN_NOT_OK(WriteFileWhole(path, config.ToToml()));
+    }
     return StartDaemons(config, daemon, deadline, stop_token, &started);
   }();
   if (!status.ok()) {
     EndDaemons(started);
+    if (memory == Memory::kKept) return status;
     // The first error is the one to tell; cleaning up is best effort.
     static_cast<void>(region::RemoveMemoryFolder(config));
     static_cast<void>(RemoveRuntimeFolder(config));
@@ -340,7 +358,50 @@ arrow::Result<ClusterStatus> Start(const ClusterConfig& config, const std::strin
   }
   ClusterStatus cluster = StatusOf(config);
   cluster.warning = std::move(warning);
+  cluster.kept = memory == Memory::kKept;
   return cluster;
+}
+
+// What an earlier run, ended by `down --keep` or by a crash, says of its memory; nothing
+// if there is none.
+arrow::Result<std::optional<ClusterConfig>> FindKept(const ClusterConfig& wanted) {
+  auto kept = ClusterConfig::Load(region::ClusterFilePath(wanted.name));
+  if (kept.status().IsKeyError()) {
+    kept = ClusterConfig::Load(region::KeptClusterFilePath(wanted));
+  }
+  if (kept.status().IsKeyError()) return std::nullopt;
+  ARROW_RETURN_NOT_OK(kept.status());
+  kept->runtime_folder = wanted.runtime_folder;
+  const bool is_there = region::HasSegments(*kept) ||
+                        std::ranges::any_of(StatusOf(*kept).node_up, std::identity());
+  if (!is_there) return std::nullopt;
+  return *kept;
+}
+
+// What was asked for must be what is there.
+arrow::Status CheckAsKept(const ClusterOptions& options, ClusterConfig wanted,
+                          const ClusterConfig& kept) {
+  std::string different;
+  const auto check = [&](bool is_asked_for, bool is_equal, const char* what) {
+    if (is_asked_for && !is_equal)
+      different += (different.empty() ? "" : ", ") + std::string(what);
+  };
+  check(options.nodes.has_value(), wanted.nodes == kept.nodes, "--nodes");
+  check(options.size_bytes.has_value(),
+        wanted.segment_size_bytes == kept.segment_size_bytes, "--size");
+  check(options.backend.has_value(), wanted.backend == kept.backend, "--backend");
+  check(options.coherence.has_value(), wanted.coherence == kept.coherence, "--coherence");
+  check(options.folder.has_value(), wanted.memory_folder == kept.memory_folder,
+        "--folder");
+  wanted.cluster_id = kept.cluster_id;
+  wanted.prealloc = kept.prealloc;
+  check(!options.config_file.empty(), wanted.ToToml() == kept.ToToml(), "--config");
+  if (different.empty()) return arrow::Status::OK();
+  return arrow::Status::Invalid(
+      "the memory that cluster '", kept.name, "' left in ", kept.memory_folder,
+      " was made with other values of ", different,
+      ": leave these out to go on with it, or give it up: sheaf --cluster ", kept.name,
+      " down");
 }
 
 }  // namespace
@@ -361,32 +422,44 @@ arrow::Result<ClusterStatus> StartCluster(const ClusterOptions& options) {
   const std::string& name = config.name;
   ARROW_ASSIGN_OR_RAISE(auto lock,
                         ControlLock::Acquire(name, deadline, options.stop_token));
-  if (auto old = ClusterConfig::Load(region::ClusterFilePath(name)); old.ok()) {
-    for (const bool up : StatusOf(*old).node_up) {
-      if (up) {
-        return arrow::Status::AlreadyExists(
-            "cluster '", name, "' is up; end it first with: sheaf --cluster ", name,
-            " down");
-      }
-    }
-    ARROW_RETURN_NOT_OK(StopAndRemove(*old, deadline));  // what a crash left
+  ARROW_ASSIGN_OR_RAISE(const auto kept, FindKept(config));
+  if (!kept) {
+    ARROW_RETURN_NOT_OK(RemoveRuntimeFolder(config));  // of a run whose memory is lost
+    // What is there all the same is not ours to take: the daemons refuse it.
+    const Memory memory = region::HasSegments(config) ? Memory::kKept : Memory::kNew;
+    return Start(config, memory, daemon, deadline, options.stop_token);
   }
-  // And what one left whose cluster file is gone.
-  ARROW_RETURN_NOT_OK(region::RemoveMemoryFolder(config));
-  return Start(config, daemon, deadline, options.stop_token);
+  if (std::ranges::all_of(StatusOf(*kept).node_up, std::identity())) {
+    return arrow::Status::AlreadyExists(
+        "cluster '", name, "' is up; end it first with: sheaf --cluster ", name, " down");
+  }
+  ARROW_RETURN_NOT_OK(CheckAsKept(options, config, *kept));
+  return Start(*kept, Memory::kKept, daemon, deadline, options.stop_token);
 }
 
-arrow::Status StopCluster(const std::string& name, std::chrono::milliseconds timeout) {
-  const Deadline deadline = platform::BootTime() + timeout;
+arrow::Status StopCluster(const std::string& name, const StopOptions& options) {
+  const Deadline deadline = platform::BootTime() + options.timeout;
   ARROW_ASSIGN_OR_RAISE(const std::string resolved, ResolveClusterName(name));
   ARROW_ASSIGN_OR_RAISE(auto lock, ControlLock::Acquire(resolved, deadline,
                                                         arrow::StopToken::Unstoppable()));
   auto config = ClusterConfig::Load(region::ClusterFilePath(resolved));
   if (config.status().IsKeyError()) {
+    ClusterConfig lost;  // its runtime folder, that is; its memory may be there
+    lost.name = resolved;
+    lost.runtime_folder = region::RuntimeRoot() + "/" + resolved;
+    lost.ApplyDefaults();
+    ARROW_ASSIGN_OR_RAISE(const auto kept, FindKept(lost));
+    if (kept) {
+      config = *kept;
+    } else if (region::HasSegments(lost)) {
+      config = lost;
+    }
+  }
+  if (config.status().IsKeyError()) {
     return arrow::Status::KeyError("no cluster '", resolved, "' on this host");
   }
   ARROW_RETURN_NOT_OK(config.status());
-  return StopAndRemove(*config, deadline);
+  return options.keep ? StopDaemons(*config, deadline) : StopAndRemove(*config, deadline);
 }
 
 arrow::Result<ClusterStatus> GetClusterStatus(const std::string& name) {

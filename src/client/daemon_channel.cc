@@ -1,5 +1,6 @@
 #include "client/daemon_channel.h"
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -11,6 +12,7 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 
+#include "client/call_points.h"
 #include "format/message.h"
 #include "platform/file.h"
 #include "platform/process.h"
@@ -18,6 +20,11 @@
 #include "sheaf/status.h"
 
 namespace sheaf::client {
+namespace {
+
+constexpr std::chrono::milliseconds kReconnectPeriod{5};
+
+}  // namespace
 
 arrow::Result<Reply> Reply::Make(std::vector<uint8_t> payload) {
   Reply reply;
@@ -26,47 +33,115 @@ arrow::Result<Reply> Reply::Make(std::vector<uint8_t> payload) {
   return reply;
 }
 
-arrow::Result<std::unique_ptr<DaemonChannel>> DaemonChannel::Connect(
-    const std::string& path) {
+namespace {
+
+arrow::Result<platform::UniqueFd> ConnectToOwnDaemon(const std::string& path) {
   ARROW_ASSIGN_OR_RAISE(platform::UniqueFd socket, platform::ConnectUnix(path));
   ARROW_ASSIGN_OR_RAISE(const platform::PeerCredentials peer,
                         platform::GetPeerCredentials(socket.get()));
-  if (peer.user_id != platform::CurrentUserId()) {
-    return arrow::Status::IOError("user ", peer.user_id, " listens at ", path,
-                                  ", we are user ", platform::CurrentUserId());
-  }
+  if (peer.user_id == platform::CurrentUserId()) return socket;
+  return arrow::Status::IOError("user ", peer.user_id, " listens at ", path,
+                                ", we are user ", platform::CurrentUserId());
+}
+
+}  // namespace
+
+arrow::Result<std::unique_ptr<DaemonChannel>> DaemonChannel::Connect(
+    const std::string& path) {
+  ARROW_ASSIGN_OR_RAISE(platform::UniqueFd socket, ConnectToOwnDaemon(path));
   return std::unique_ptr<DaemonChannel>(new DaemonChannel(std::move(socket), path));
 }
 
-arrow::Result<Reply> DaemonChannel::Call(format::Body type, const BuildBody& body,
-                                         std::span<const int> fds) {
-  flatbuffers::FlatBufferBuilder builder;
-  const auto offset = body(&builder);
+void DaemonChannel::GoOn(Continuation continuation) {
   std::lock_guard lock(mutex_);
+  continuation_ = std::move(continuation);
+}
+
+void DaemonChannel::GiveUp() {
+  std::lock_guard lock(mutex_);
+  continuation_.reset();
+}
+
+arrow::Result<Reply> DaemonChannel::Call(format::Body type, const BuildBody& body,
+                                         std::span<const int> fds,
+                                         const OnReply& on_reply) {
+  std::lock_guard lock(mutex_);
+  const Request request{next_request_id_++, type, body, fds};
+  auto reply = Exchange(request);
+  if (IsDisconnected(reply.status())) reply = Repeat(request, std::move(reply));
+  ARROW_RETURN_NOT_OK(reply.status());
+  ARROW_RETURN_NOT_OK(format::ToStatus(reply->message()));
+  if (on_reply) on_reply(reply->message());
+  return reply;
+}
+
+// Until a daemon answers, or there is no hope.
+arrow::Result<Reply> DaemonChannel::Repeat(Request request, arrow::Result<Reply> reply) {
+  const auto deadline = platform::BootTime() + kReattachPatience;
+  request.is_repeated = true;
+  while (continuation_ && IsDisconnected(reply.status())) {
+    ARROW_RETURN_NOT_OK(final_);
+    const arrow::Status status = Reconnect();
+    if (status.ok()) {
+      reply = Exchange(request);
+      continue;
+    }
+    if (!IsDisconnected(status)) {
+      final_ = MakeStatus(arrow::StatusCode::IOError, ErrorReason::kDisconnected,
+                          "the daemon at " + path_ +
+                              " was lost, and its successor says: " + status.message());
+      return final_;
+    }
+    if (!continuation_->may_come_back() || platform::BootTime() > deadline) {
+      return status;
+    }
+    platform::SleepFor(kReconnectPeriod);
+  }
+  return reply;
+}
+
+arrow::Status DaemonChannel::Reconnect() {
+  ARROW_ASSIGN_OR_RAISE(socket_, ConnectToOwnDaemon(path_));
+  const arrow::Status status =
+      continuation_->greet([this](format::Body type, const BuildBody& body,
+                                  std::span<const int> fds) -> arrow::Result<Reply> {
+        ARROW_ASSIGN_OR_RAISE(Reply reply,
+                              Exchange({next_request_id_++, type, body, fds}));
+        ARROW_RETURN_NOT_OK(format::ToStatus(reply.message()));
+        return reply;
+      });
+  if (!status.ok()) socket_ = platform::UniqueFd();
+  return status;
+}
+
+arrow::Result<Reply> DaemonChannel::Exchange(const Request& request) {
   if (!socket_.valid()) {
     return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kDisconnected,
                       "the connection to the daemon at " + path_ + " was lost before");
   }
-  const uint64_t request_id = next_request_id_++;
-  auto reply = Exchange(request_id,
-                        format::FinishRequest(&builder, request_id, type, offset), fds);
+  PassCallPoint(request.type, CallStep::kBeforeRequest);
+  auto reply = ExchangeFrames(request);
+  PassCallPoint(request.type, CallStep::kAfterReply);
   // A stream out of step cannot be used again.
   if (!reply.ok()) socket_ = platform::UniqueFd();
-  ARROW_RETURN_NOT_OK(reply.status());
-  ARROW_RETURN_NOT_OK(format::ToStatus(reply->message()));
   return reply;
 }
 
-arrow::Result<Reply> DaemonChannel::Exchange(uint64_t request_id,
-                                             std::span<const uint8_t> payload,
-                                             std::span<const int> fds) {
-  ARROW_RETURN_NOT_OK(platform::SendFrame(socket_.get(), payload, fds));
+arrow::Result<Reply> DaemonChannel::ExchangeFrames(const Request& request) {
+  flatbuffers::FlatBufferBuilder builder;
+  const auto offset = request.body(&builder);
+  ARROW_RETURN_NOT_OK(
+      platform::SendFrame(socket_.get(),
+                          format::FinishRequest(&builder, request.id, request.type,
+                                                offset, request.is_repeated),
+                          request.fds));
+  PassCallPoint(request.type, CallStep::kAfterRequest);
   ARROW_ASSIGN_OR_RAISE(platform::Frame frame, platform::ReceiveFrame(socket_.get()));
   ARROW_ASSIGN_OR_RAISE(Reply reply, Reply::Make(std::move(frame.payload)));
-  if (!reply.message().is_reply() || reply.message().request_id() != request_id) {
+  if (!reply.message().is_reply() || reply.message().request_id() != request.id) {
     return arrow::Status::Invalid("the daemon at ", path_, " answered request ",
                                   reply.message().request_id(), ", expected ",
-                                  request_id);
+                                  request.id);
   }
   return reply;
 }

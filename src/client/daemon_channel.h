@@ -2,14 +2,19 @@
 
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <arrow/result.h>
+#include <arrow/status.h>
 
 #include "format/message.h"
 #include "platform/file.h"
@@ -27,32 +32,68 @@ class Reply {
   const format::Message* message_ = nullptr;
 };
 
-/// \brief Connection to one daemon. Thread-safe: requests take turns. Once the daemon is
-/// gone every call fails with reason disconnected.
+/// How long a call waits for a daemon that died to be started anew (docs/protocol.md
+/// L13).
+constexpr std::chrono::seconds kReattachPatience{10};
+
+/// \brief Connection to the daemon of one node, and to the next one when that dies.
+/// Thread-safe: requests take turns. Without `GoOn` every call fails with reason
+/// disconnected once the daemon is gone.
 class DaemonChannel {
  public:
   using BuildBody =
       std::function<flatbuffers::Offset<void>(flatbuffers::FlatBufferBuilder*)>;
+  using OnReply = std::function<void(const format::Message&)>;
+  using CallFn = std::function<arrow::Result<Reply>(format::Body, const BuildBody&,
+                                                    std::span<const int> fds)>;
+
+  /// \brief What makes a session of a connection, and whether there is hope.
+  struct Continuation {
+    /// Greets over a new connection by the given call. Any other error than disconnected
+    /// is final: the session cannot go on.
+    std::function<arrow::Status(const CallFn&)> greet;
+    /// False if the daemon ended on purpose: nobody need wait for the next.
+    std::function<bool()> may_come_back;
+  };
 
   /// \brief Connect to the socket at `path`; reason disconnected if nobody listens there,
   /// IOError if another user does.
   static arrow::Result<std::unique_ptr<DaemonChannel>> Connect(const std::string& path);
 
+  /// \brief From now on a call that finds the daemon dead waits `kReattachPatience` for
+  /// the next one, goes on with the session there, and sends its request again, marked as
+  /// repeated (P4). After that it fails with reason disconnected; the next call tries
+  /// anew.
+  void GoOn(Continuation continuation);
+  void GiveUp();  ///< No more of that.
+
   /// \brief Send a request and wait for its reply. A reply that reports a failure becomes
-  /// that status.
+  /// that status; `on_reply` sees any other one before the next request or greeting is
+  /// sent.
   arrow::Result<Reply> Call(format::Body type, const BuildBody& body,
-                            std::span<const int> fds = {});
+                            std::span<const int> fds = {}, const OnReply& on_reply = {});
 
  private:
   DaemonChannel(platform::UniqueFd socket, std::string path)
       : socket_(std::move(socket)), path_(std::move(path)) {}
-  arrow::Result<Reply> Exchange(uint64_t request_id, std::span<const uint8_t> payload,
-                                std::span<const int> fds);
+  struct Request {
+    uint64_t id;
+    format::Body type;
+    const BuildBody& body;
+    std::span<const int> fds;
+    bool is_repeated = false;
+  };
+  arrow::Result<Reply> Exchange(const Request& request);
+  arrow::Result<Reply> ExchangeFrames(const Request& request);
+  arrow::Result<Reply> Repeat(Request request, arrow::Result<Reply> reply);
+  arrow::Status Reconnect();
 
   std::mutex mutex_;
   platform::UniqueFd socket_;
   std::string path_;
   uint64_t next_request_id_ = 1;
+  std::optional<Continuation> continuation_;
+  arrow::Status final_;  ///< Why the session cannot go on.
 };
 
 }  // namespace sheaf::client

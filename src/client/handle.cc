@@ -44,18 +44,19 @@ uint64_t ChecksumOf(std::string_view bytes) {
 
 Handle Handle::Slice(int64_t offset, int64_t length) const {
   Handle slice = *this;
-  // Of a handle without an end only the object knows which rows there are.
+  // Of a handle without an end only the object knows which rows there are. One that came
+  // from elsewhere may name more than can be counted.
   const bool bounded = num_rows >= 0;
-  const int64_t rows_max =
-      bounded ? num_rows
-              : std::numeric_limits<int64_t>::max() - std::max<int64_t>(row_offset, 0);
+  const int64_t countable =
+      std::numeric_limits<int64_t>::max() - std::max<int64_t>(row_offset, 0);
+  const int64_t rows_max = bounded ? std::min(num_rows, countable) : countable;
   if (row_offset < 0 || offset < 0 || offset > rows_max || length < -1 ||
       length > rows_max - offset) {
     slice.row_offset = kOutsideRows;
     return slice;
   }
   slice.row_offset = row_offset + offset;
-  slice.num_rows = length < 0 && bounded ? num_rows - offset : length;
+  slice.num_rows = length < 0 && bounded ? rows_max - offset : length;
   return slice;
 }
 
@@ -108,6 +109,10 @@ arrow::Result<Handle> Handle::Deserialize(std::string_view bytes) {
   std::memcpy(&checksum, bytes.data() + body_size, sizeof(checksum));
   if (checksum != ChecksumOf(bytes.substr(0, body_size))) {
     return arrow::Status::Invalid("handle with a wrong checksum");
+  }
+  if (head.row_offset < kOutsideRows || head.num_rows < -1) {
+    return arrow::Status::Invalid("handle with row_offset ", head.row_offset,
+                                  " and num_rows ", head.num_rows);
   }
   Handle handle{head.cluster_id,
                 {{head.segment}, head.slot, head.generation},

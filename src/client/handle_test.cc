@@ -85,6 +85,31 @@ TEST(Handle, ASliceOutsideOfItsParentStaysOutside) {
   }
 }
 
+// Such a handle comes from another process: #4.
+TEST(Handle, ASliceOfMoreRowsThanCanBeCountedDoesNotOverflow) {
+  constexpr int64_t kMax = std::numeric_limits<int64_t>::max();
+  Handle handle = MakeHandle();
+  handle.row_offset = kMax - 5;
+  handle.num_rows = kMax;
+  EXPECT_LT(handle.Slice(6).row_offset, 0);
+  EXPECT_LT(handle.Slice(0, 6).row_offset, 0);
+  EXPECT_EQ(handle.Slice(2).row_offset, kMax - 3);
+  EXPECT_EQ(handle.Slice(2).num_rows, 3);
+}
+
+TEST(Handle, NegativeCountsAreRefused) {
+  Handle handle = MakeHandle();
+  handle.num_rows = -2;
+  EXPECT_RAISES(Invalid, Handle::Deserialize(handle.Serialize()));
+  handle = MakeHandle();
+  handle.row_offset = -2;
+  EXPECT_RAISES(Invalid, Handle::Deserialize(handle.Serialize()));
+  // What a slice outside of its parent has: Open refuses it, and says so.
+  const Handle outside = MakeHandle().Slice(101);
+  ASSERT_OK_AND_ASSIGN(const Handle back, Handle::Deserialize(outside.Serialize()));
+  EXPECT_EQ(back, outside);
+}
+
 TEST(Handle, SelectOfASelectionIsByPosition) {
   ASSERT_OK_AND_ASSIGN(const Handle first, MakeHandle().Select({4, 5, 6}));
   ASSERT_OK_AND_ASSIGN(const Handle second, first.Select({2, 0}));

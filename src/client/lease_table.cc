@@ -11,6 +11,7 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 
+#include "base/fault_point.h"
 #include "base/plant.h"
 #include "client/session.h"
 #include "directory/directory.h"
@@ -47,7 +48,10 @@ ObjectLease::~ObjectLease() {
   session_->leases().Forget(*this);
   references_.clear();  // what an object refers to is let go before the object (O4)
   // A forked child may read on: then the cell goes with the session (D1).
-  if (!owner_.HasForked()) session_->cells().Clear(cell_);
+  if (owner_.HasForked()) return;
+  PassFaultPoint("client.lease.before-clear");
+  session_->cells().Clear(cell_);
+  PassFaultPoint("client.lease.after-clear");
 }
 
 namespace {
@@ -66,12 +70,28 @@ arrow::Result<std::shared_ptr<ObjectLease>> WriteAndCheck(
   if (segment == nullptr || object.slot >= segment->header().slots_max) {
     return Stale(object);
   }
+  PassFaultPoint("client.lease.before-cell");
   ARROW_ASSIGN_OR_RAISE(lease::Cell cell, session->cells().Write(object));
+  PassFaultPoint("client.lease.after-cell");
   const auto slot = directory::ReadSlot(*segment, object.slot);
+  if (!session->IsHonouredBy(*segment)) {  // F7
+    PassFaultPoint("client.lease.before-undo");
+    session->cells().Clear(cell);
+    PassFaultPoint("client.lease.after-undo");
+    return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kNodeLost,
+                      "node " + std::to_string(object.segment.value) +
+                          " does not honour node " +
+                          std::to_string(session->region().node().value) +
+                          ", which was silent or has just come up: try again; `sheaf "
+                          "nodes` shows both");
+  }
   if (slot.ok() && is_acceptable(*slot)) {
+    PassFaultPoint("client.lease.after-check");
     return std::make_shared<ObjectLease>(session, object, cell, *slot);
   }
+  PassFaultPoint("client.lease.before-undo");
   session->cells().Clear(cell);
+  PassFaultPoint("client.lease.after-undo");
   if (!slot.ok() && !IsStaleGeneration(slot.status())) return slot.status();
   return Stale(object);
 }
@@ -106,7 +126,9 @@ arrow::Result<std::shared_ptr<ObjectLease>> LeaseTable::TakeReference(
       }));
   // The grace of a retired object may be over: the cell must be in memory before the
   // lease that keeps the object now can end.
+  PassFaultPoint("client.reference.before-settle");
   session->cells().Settle(lease->cell_);
+  PassFaultPoint("client.reference.after-settle");
   return Keep(&referred_, std::move(lease));
 }
 

@@ -11,6 +11,7 @@
 #include "platform/cache.h"
 #include "platform/file.h"
 #include "platform/shared_word.h"
+#include "region/admit_line.h"
 #include "region/cluster_config.h"
 #include "region/region.h"
 #include "sheaf/store.h"
@@ -31,6 +32,13 @@ arrow::Result<Line> LoadNodeLine(const region::Segment& segment, format::NodeLin
                                 " left a torn line in its control part");
 }
 
+const char* StateOf(const format::IncarnationLine& line, const region::AdmitLine& seen) {
+  if (line.incarnation <= seen.off) return "off";
+  if (line.state != static_cast<uint32_t>(format::NodeState::kUp)) return "down";
+  if (line.incarnation == seen.incarnation) return "up";
+  return line.incarnation <= seen.withdrawn ? "withdrawn" : "joining";
+}
+
 }  // namespace
 
 arrow::Result<NodeInfo> LoadNodeInfo(const region::Region& region, uint32_t id) {
@@ -49,8 +57,12 @@ arrow::Result<NodeInfo> LoadNodeInfo(const region::Region& region, uint32_t id) 
   ARROW_ASSIGN_OR_RAISE(
       const auto statistics,
       LoadNodeLine<format::StatisticsLine>(*segment, format::NodeLine::kStatistics));
-  if (line.state == static_cast<uint32_t>(format::NodeState::kUp)) node.state = "up";
   node.incarnation = line.incarnation;
+  node.state = StateOf(line, region::LoadAdmitLine(region.own_segment(), {id}));
+  if (NodeId{id} != region.node() && node.state != "down") {
+    node.heartbeat_age_ms =
+        region::LoadAdmitLine(region.own_segment(), {id}).heartbeat_age_ms;
+  }
   node.page_bytes = statistics.backing_page_bytes;
   node.used_bytes = statistics.used_bytes;
   node.free_bytes = statistics.free_bytes;

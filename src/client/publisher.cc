@@ -18,6 +18,7 @@
 #include <arrow/type.h>
 
 #include "alloc/range.h"
+#include "base/fault_point.h"
 #include "base/math.h"
 #include "base/plant.h"
 #include "client/daemon_channel.h"
@@ -90,6 +91,7 @@ int64_t SettleData(Session& session, const std::vector<GlobalRange>& ranges) {
     flushed += CheckedCast<int64_t>(range.size_bytes);
   }
   cache.Fence();
+  PassFaultPoint("client.seal.after-flush");
   // The fence was enough in class A. In class C one wait of D covers every flush that was
   // fenced before it.
   if (last != nullptr && !settle_each && !Planted("no-settle-data"))
@@ -236,7 +238,9 @@ arrow::Result<PutReceipt> Publisher::Seal(const PublishOptions& options) {
   const auto ranges = descriptor->Ranges();
 
   PutReceipt receipt;
+  PassFaultPoint("client.seal.before-flush");
   receipt.bytes_flushed = SettleData(*session_, ranges);
+  PassFaultPoint("client.seal.after-settle");
   if (options.put.checksum) {
     // Of what memory holds now, which is what others will read.
     ARROW_ASSIGN_OR_RAISE(descriptor, Describe(*table, [&](const GlobalRange& range) {

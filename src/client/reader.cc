@@ -12,6 +12,7 @@
 #include <arrow/status.h>
 #include <arrow/table.h>
 
+#include "base/fault_point.h"
 #include "base/math.h"
 #include "base/plant.h"
 #include "client/data_check.h"
@@ -88,6 +89,7 @@ arrow::Status OpenObject::InvalidateData(
       session.notes().IsSet(lease_->object())) {
     return arrow::Status::OK();
   }
+  PassFaultPoint("client.read.before-invalidate");
   const auto ranges = columns ? descriptor_->Ranges(*columns) : descriptor_->Ranges();
   for (const GlobalRange& range : ranges) {
     platform::CacheControl& cache = *region.segment(range.begin.segment)->data().cache();
@@ -99,7 +101,10 @@ arrow::Status OpenObject::InvalidateData(
                                      " of the region: ", invalidated.message());
     }
   }
-  if (!columns) session.notes().Set(lease_->object());
+  PassFaultPoint("client.read.after-invalidate");
+  if (columns) return arrow::Status::OK();
+  session.notes().Set(lease_->object());
+  PassFaultPoint("client.read.after-note");
   return arrow::Status::OK();
 }
 

@@ -22,6 +22,7 @@
 #include <arrow/status.h>
 #include <arrow/util/byte_size.h>
 
+#include "base/fault_point.h"
 #include "base/math.h"
 #include "client/session.h"
 #include "client/source_check.h"
@@ -301,6 +302,7 @@ arrow::Status Relocator::Pass::Copy() {
   }
   ARROW_RETURN_NOT_OK(allocated);
   ARROW_RETURN_NOT_OK(CopyIntervals());
+  PassFaultPoint("client.build.after-copy");
   for (const PrivateBuffer& source : to_copy_) {
     relocator_.Remember(source.buffer, CopyOf(*source.buffer));
   }
@@ -309,6 +311,7 @@ arrow::Status Relocator::Pass::Copy() {
 
 arrow::Status Relocator::Pass::CopyIntervals() {
   for (const Interval& interval : intervals_) {
+    PassFaultPoint("client.build.before-copy");
     uint8_t* to = const_cast<uint8_t*>(interval.block->data()) + interval.block_offset;
     const uint8_t* from = interval.begin;
     const uint64_t size = interval.size();

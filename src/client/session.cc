@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <cstdlib>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -14,6 +16,7 @@
 #include <arrow/status.h>
 
 #include "alloc/extent_source.h"
+#include "base/fault_point.h"
 #include "client/daemon_channel.h"
 #include "client/node_info.h"
 #include "client/node_notes.h"
@@ -23,7 +26,9 @@
 #include "platform/file.h"
 #include "platform/owner_process.h"
 #include "platform/process.h"
+#include "region/admit_line.h"
 #include "region/cluster_config.h"
+#include "region/control_line.h"
 #include "region/region.h"
 #include "sheaf/cluster.h"
 #include "sheaf/status.h"
@@ -37,6 +42,10 @@ namespace {
 // once less than that part of the segment is free for all.
 constexpr uint64_t kRetainedDivisor = 16;
 constexpr uint64_t kLowMemoryDivisor = 8;
+
+constexpr int kLockNamesMax = 16;
+constexpr std::chrono::seconds kHonourPatience{2};
+constexpr std::chrono::milliseconds kHonourPollPeriod{2};
 
 // Sessions whose store is gone but whose pool buffers are not: Arrow's buffers hold bare
 // pointers to their pool. Never destroyed at exit, when such buffers may still be in
@@ -123,8 +132,8 @@ arrow::Result<std::shared_ptr<Session>> Session::Connect(const ConnectOptions& o
   if (IsDisconnected(attached)) {
     return attached.WithMessage("node ", node.value, " of cluster '", config.name,
                                 "' does not run (", attached.message(),
-                                "); end the cluster with `sheaf --cluster ", config.name,
-                                " down`, then start it anew");
+                                "); start it again with: sheaf --cluster ", config.name,
+                                " up");
   }
   ARROW_RETURN_NOT_OK(attached);
   return session;
@@ -138,7 +147,7 @@ arrow::Status Session::Attach(const region::ClusterConfig& config, NodeId node,
       region_, region::Region::Attach(config, {node, region::Role::kClient, relocate}));
   ARROW_ASSIGN_OR_RAISE(notes_, NodeNotes::Open(config.runtime_folder + "/node" +
                                                 std::to_string(node.value) + ".notes"));
-  ARROW_RETURN_NOT_OK(SayHello());
+  ARROW_RETURN_NOT_OK(BeginSession(config));
   cells_ = std::make_unique<lease::CellTable>(
       &region_->own_segment(), lease_pages_, [this] { return RequestLeasePage(); },
       config.settle_class);
@@ -150,30 +159,53 @@ arrow::Status Session::Attach(const region::ClusterConfig& config, NodeId node,
   return arrow::Status::OK();
 }
 
-arrow::Status Session::SayHello() {
+// Held before the daemon knows of us (D1). The daemon may take a new one for a dead
+// process' and remove it: then there is another name.
+arrow::Result<std::string> Session::LockSession(const std::string& folder) {
+  PassFaultPoint("client.hello.before-lock");
+  for (int i = 1;; ++i) {
+    std::string name = std::to_string(process_id_);
+    name += '-';
+    name += std::to_string(platform::RandomBits());
+    name += ".lock";
+    auto lock = platform::FileLock::Acquire(folder + "/" + name);
+    if (lock.status().IsAlreadyExists() && i < kLockNamesMax) continue;
+    ARROW_RETURN_NOT_OK(lock.status());
+    lock_.emplace(*std::move(lock));
+    PassFaultPoint("client.hello.after-lock");
+    return name;
+  }
+}
+
+arrow::Result<Reply> Session::SendHello(const DaemonChannel::CallFn& call,
+                                        const std::string& lock_name) {
   ARROW_ASSIGN_OR_RAISE(platform::UniqueFd pidfd, platform::OpenPidFd(process_id_));
   const int fds[] = {pidfd.get()};
   ARROW_ASSIGN_OR_RAISE(std::string program, platform::ExecutablePath());
-  ARROW_ASSIGN_OR_RAISE(Reply reply, daemon_->Call(
-                                         format::Body::Hello,
-                                         [&](flatbuffers::FlatBufferBuilder* builder) {
-                                           return format::CreateHelloDirect(
-                                                      *builder, format::kMessageVersion,
-                                                      region_->config().cluster_id,
-                                                      process_id_, program.c_str())
-                                               .Union();
-                                         },
-                                         fds));
+  const std::vector<format::GrantKey> grants = GrantKeys();
+  return call(
+      format::Body::Hello,
+      [&](flatbuffers::FlatBufferBuilder* builder) {
+        return format::CreateHelloDirect(*builder, format::kMessageVersion,
+                                         region_->config().cluster_id, process_id_,
+                                         program.c_str(), lock_name.c_str(), id_, &grants)
+            .Union();
+      },
+      fds);
+}
+
+arrow::Status Session::BeginSession(const region::ClusterConfig& config) {
+  ARROW_ASSIGN_OR_RAISE(const std::string lock_name,
+                        LockSession(config.session_lock_folder(region_->node())));
+  const auto call_first = [this](format::Body type, const DaemonChannel::BuildBody& body,
+                                 std::span<const int> fds) {
+    return daemon_->Call(type, body, fds);
+  };
+  const auto reply = SendHello(call_first, lock_name);
+  if (!reply.ok()) return reply.status() & lock_->Remove();
   ARROW_ASSIGN_OR_RAISE(const auto* welcome,
-                        format::BodyAs<format::Welcome>(reply.message()));
+                        format::BodyAs<format::Welcome>(reply->message()));
   id_ = welcome->session();
-  incarnation_ = welcome->incarnation();
-  if (welcome->session_lock_path() == nullptr) {
-    return arrow::Status::Invalid("welcome without the path of the session lock");
-  }
-  ARROW_ASSIGN_OR_RAISE(auto lock,
-                        platform::FileLock::Acquire(welcome->session_lock_path()->str()));
-  lock_.emplace(std::move(lock));
   const auto& header = region_->own_segment().header();
   for (uint32_t i = 0;
        welcome->lease_pages() != nullptr && i < welcome->lease_pages()->size(); ++i) {
@@ -182,7 +214,34 @@ arrow::Status Session::SayHello() {
       return arrow::Status::Invalid("lease page ", page);
     lease_pages_.push_back(page);
   }
+  daemon_->GoOn({[this](const DaemonChannel::CallFn& call) { return Continue(call); },
+                 [this] { return !IsOwnNodeDown(); }});
   return arrow::Status::OK();
+}
+
+// With the next daemon, who knows this session by its pages, grants and lock.
+arrow::Status Session::Continue(const DaemonChannel::CallFn& call) {
+  ARROW_RETURN_NOT_OK(CheckProcess());
+  ARROW_ASSIGN_OR_RAISE(const Reply reply, SendHello(call, ""));
+  ARROW_ASSIGN_OR_RAISE(const auto* welcome,
+                        format::BodyAs<format::Welcome>(reply.message()));
+  if (welcome->session() != id_) {
+    return arrow::Status::Invalid("welcome to session ", welcome->session(),
+                                  ", expected ", id_);
+  }
+  return arrow::Status::OK();
+}
+
+bool Session::IsOwnNodeDown() const {
+  const auto line = region::ReadIncarnation(region_->own_segment());
+  return line.ok() && line->state == static_cast<uint32_t>(format::NodeState::kDown);
+}
+
+std::vector<format::GrantKey> Session::GrantKeys() const {
+  std::vector<format::GrantKey> keys;
+  keys.reserve(grants_.size());
+  for (const auto& [grant, generation] : grants_) keys.emplace_back(grant, 0, generation);
+  return keys;
 }
 
 Session::~Session() {
@@ -192,7 +251,9 @@ Session::~Session() {
     [[maybe_unused]] const alloc::RegionMemoryPool* const left_alone = pool_.release();
     return;
   }
-  pool_.reset();  // returns its extents
+  if (daemon_ != nullptr) daemon_->GiveUp();  // nobody waits for the next one now
+  pool_.reset();                              // returns its extents
+  PassFaultPoint("client.goodbye.before-unlock");
   lock_.reset();  // who holds it now is a forked child, for whom the session stays (D1)
   if (daemon_ != nullptr && id_ != 0) {
     // An error means that the daemon is gone or will see this process end: nothing to do
@@ -229,6 +290,16 @@ arrow::Status Session::CheckProcess() const {
                                 ": call Store::Connect again in the child");
 }
 
+bool Session::IsHonouredBy(const region::Segment& home) const {
+  if (region::IsHonoured(home, region_->own_segment())) return true;
+  const auto deadline = platform::BootTime() + kHonourPatience;
+  while (platform::BootTime() < deadline) {
+    platform::SleepFor(kHonourPollPeriod);
+    if (region::IsHonoured(home, region_->own_segment())) return true;
+  }
+  return false;
+}
+
 arrow::Result<uint32_t> Session::RequestLeasePage() {
   ARROW_ASSIGN_OR_RAISE(
       Reply reply,
@@ -247,11 +318,17 @@ arrow::Result<uint32_t> Session::RequestLeasePage() {
 arrow::Result<alloc::Extent> Session::Acquire(uint64_t size_bytes) {
   ARROW_RETURN_NOT_OK(CheckProcess());
   ARROW_ASSIGN_OR_RAISE(
-      Reply reply,
-      daemon_->Call(format::Body::GrantRequest,
-                    [&](flatbuffers::FlatBufferBuilder* builder) {
-                      return format::CreateGrantRequest(*builder, size_bytes).Union();
-                    }));
+      Reply reply, daemon_->Call(
+                       format::Body::GrantRequest,
+                       [&](flatbuffers::FlatBufferBuilder* builder) {
+                         return format::CreateGrantRequest(*builder, size_bytes).Union();
+                       },
+                       {},
+                       [this](const format::Message& message) {
+                         if (const auto* grant = message.body_as<format::GrantReply>()) {
+                           grants_.emplace(grant->grant(), grant->generation());
+                         }
+                       }));
   ARROW_ASSIGN_OR_RAISE(const auto* grant,
                         format::BodyAs<format::GrantReply>(reply.message()));
   auto extent = MakeWritable(*grant, size_bytes);
@@ -265,26 +342,27 @@ arrow::Result<alloc::Extent> Session::Acquire(uint64_t size_bytes) {
 arrow::Result<alloc::Extent> Session::MakeWritable(const format::GrantReply& grant,
                                                    uint64_t size_bytes) {
   region::Part& data = region_->own_segment().data();
-  if (grant.incarnation() != incarnation_ || grant.size_bytes() < size_bytes ||
-      grant.size_bytes() > data.size_bytes() ||
+  if (grant.size_bytes() < size_bytes || grant.size_bytes() > data.size_bytes() ||
       grant.offset() > data.size_bytes() - grant.size_bytes()) {
     return arrow::Status::Invalid("grant of ", grant.offset(), "+", grant.size_bytes(),
-                                  " bytes, incarnation ", grant.incarnation(),
-                                  ", for a request of ", size_bytes,
-                                  " bytes, incarnation ", incarnation_);
+                                  " bytes for a request of ", size_bytes);
   }
   alloc::Extent extent{grant.grant(), grant.generation(), grant.offset(),
                        grant.size_bytes(), data.data() + grant.offset()};
   ARROW_RETURN_NOT_OK(
       data.SetWritable(extent.offset, extent.size_bytes, /*writable=*/true));
+  PassFaultPoint("client.grant.after-writable");
   data.cache()->Invalidate(extent.data, extent.size_bytes);  // P2
+  PassFaultPoint("client.grant.after-invalidate");
   return extent;
 }
 
 arrow::Status Session::Return(const alloc::Extent& extent) {
   ARROW_RETURN_NOT_OK(CheckProcess());
   region::Part& data = region_->own_segment().data();
+  PassFaultPoint("client.return.before-settle");
   data.cache()->Settle(extent.data, extent.size_bytes);  // L10: before it can be free
+  PassFaultPoint("client.return.after-settle");
   ARROW_RETURN_NOT_OK(
       data.SetWritable(extent.offset, extent.size_bytes, /*writable=*/false));
   return SendReturn({extent.grant, 0, extent.generation});
@@ -292,11 +370,14 @@ arrow::Status Session::Return(const alloc::Extent& extent) {
 
 arrow::Status Session::SendReturn(const format::GrantKey& key) {
   return daemon_
-      ->Call(format::Body::ReturnRequest,
-             [&](flatbuffers::FlatBufferBuilder* builder) {
-               const auto grants = builder->CreateVectorOfStructs(&key, 1);
-               return format::CreateReturnRequest(*builder, grants).Union();
-             })
+      ->Call(
+          format::Body::ReturnRequest,
+          [&](flatbuffers::FlatBufferBuilder* builder) {
+            const auto grants = builder->CreateVectorOfStructs(&key, 1);
+            return format::CreateReturnRequest(*builder, grants).Union();
+          },
+          {},
+          [&](const format::Message&) { grants_.erase({key.grant(), key.generation()}); })
       .status();
 }
 

@@ -6,7 +6,9 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <arrow/result.h>
@@ -55,13 +57,23 @@ class Session : public std::enable_shared_from_this<Session>,
   /// there for the next put only while the home has plenty.
   void DidPut(const arrow::Status& status);
 
+  /// \brief F7: true if `home` honours this node. One that was withdrawn, or has just
+  /// come up, is honoured within a few heartbeats: waited for.
+  bool IsHonouredBy(const region::Segment& home) const;
+
   /// \brief Map segments that appeared since; cheap when nothing is missing.
   arrow::Status AttachMissing() { return region_->AttachMissing(); }
 
  private:
   Session() = default;
   arrow::Status Attach(const region::ClusterConfig& config, NodeId node, bool relocate);
-  arrow::Status SayHello();
+  arrow::Result<std::string> LockSession(const std::string& folder);
+  arrow::Status BeginSession(const region::ClusterConfig& config);
+  arrow::Status Continue(const DaemonChannel::CallFn& call);
+  arrow::Result<Reply> SendHello(const DaemonChannel::CallFn& call,
+                                 const std::string& lock_name);
+  std::vector<format::GrantKey> GrantKeys() const;
+  bool IsOwnNodeDown() const;
   arrow::Result<uint32_t> RequestLeasePage();
   arrow::Result<alloc::Extent> Acquire(uint64_t size_bytes) override;
   arrow::Status Return(const alloc::Extent& extent) override;
@@ -73,8 +85,10 @@ class Session : public std::enable_shared_from_this<Session>,
   platform::OwnerProcess owner_;
   int process_id_ = 0;
   uint64_t id_ = 0;
-  uint64_t incarnation_ = 0;
   std::vector<uint32_t> lease_pages_;
+  /// Grants that the daemon told us of: number, generation. Changed and read only while
+  /// the channel handles a reply or greets, one at a time.
+  std::set<std::pair<uint32_t, uint64_t>> grants_;
   std::shared_ptr<region::Region> region_;
   std::unique_ptr<DaemonChannel> daemon_;
   std::optional<platform::FileLock>

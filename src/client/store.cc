@@ -389,6 +389,16 @@ arrow::Result<std::vector<NodeInfo>> Store::Nodes() {
   return nodes;
 }
 
+arrow::Status Store::ForgetNode(uint32_t node) {
+  ARROW_RETURN_NOT_OK(impl_->session->CheckProcess());
+  return impl_->session->daemon()
+      .Call(format::Body::ForgetNodeRequest,
+            [&](flatbuffers::FlatBufferBuilder* builder) {
+              return format::CreateForgetNodeRequest(*builder, node).Union();
+            })
+      .status();
+}
+
 uint32_t Store::node() const { return impl_->session->region().node().value; }
 uint64_t Store::cluster_id() const {
   return impl_->session->region().config().cluster_id;

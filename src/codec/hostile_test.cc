@@ -218,7 +218,8 @@ TEST_F(Hostile, RandomBitFlips) {
     std::string bytes = sample->ToString();
     for (int64_t flips = 1 + random.Below(3); flips > 0; --flips) {
       const auto bit = random.Below(static_cast<int64_t>(bytes.size()) * 8);
-      bytes[static_cast<size_t>(bit / 8)] ^= static_cast<char>(1 << (bit % 8));
+      char& byte = bytes[static_cast<size_t>(bit / 8)];
+      byte = static_cast<char>(static_cast<uint8_t>(byte) ^ (1U << (bit % 8)));
     }
     ASSERT_NO_FATAL_FAILURE(Try(bytes));
   }

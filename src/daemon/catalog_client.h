@@ -17,7 +17,6 @@ namespace sheaf::daemon {
 
 /// TODO(#4): leadership that moves; until then it is fixed.
 constexpr NodeId kLeaderNode{0};
-constexpr uint32_t kLeaderEpoch = 1;
 
 /// \brief Calls the leader here, or sends it messages. Callbacks may run inside the call.
 class CatalogClient {

@@ -13,6 +13,7 @@
 
 #include "base/math.h"
 #include "daemon/event_loop.h"
+#include "daemon/send_points.h"
 #include "platform/file.h"
 #include "platform/unix_socket.h"
 
@@ -114,6 +115,7 @@ void Connection::Fail(const arrow::Status& reason) {
 arrow::Status Connection::TrySend() {
   while (!unsent_.empty()) {
     const std::vector<uint8_t>& frame = unsent_.front();
+    if (front_sent_bytes_ == 0) PassSendPoint(frame, SendStep::kBefore);
     const ssize_t size =
         ::send(socket_.get(), frame.data() + front_sent_bytes_,
                frame.size() - front_sent_bytes_, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -125,6 +127,7 @@ arrow::Status Connection::TrySend() {
     front_sent_bytes_ += static_cast<size_t>(size);
     unsent_bytes_ -= static_cast<size_t>(size);
     if (front_sent_bytes_ < frame.size()) continue;
+    PassSendPoint(frame, SendStep::kAfter);
     unsent_.pop_front();
     front_sent_bytes_ = 0;
   }

@@ -9,9 +9,11 @@
 #include <arrow/status.h>
 
 #include "base/check.h"
+#include "base/fault_point.h"
 #include "directory/directory.h"
 #include "format/layout.h"
 #include "lease/lease.h"
+#include "region/admit_line.h"
 #include "region/region.h"
 #include "sheaf/status.h"
 #include "sheaf/types.h"
@@ -41,7 +43,9 @@ arrow::Result<std::shared_ptr<const directory::Record>> ForeignLeases::Acquire(
   const bool is_new = found == leases_.end();
   if (is_new) {
     Lease lease;
+    PassFaultPoint("daemon.foreign-lease.before-cell");
     ARROW_ASSIGN_OR_RAISE(lease.cell, cells_.Write(object));
+    PassFaultPoint("daemon.foreign-lease.after-cell");
     found = leases_.emplace(object, std::move(lease)).first;
   }
   if (const arrow::Status status = Check(object, is_new, &found->second); !status.ok()) {
@@ -60,6 +64,9 @@ arrow::Status ForeignLeases::Check(const ObjectId& object, bool is_new, Lease* l
   const region::Segment& segment = *region_->segment(object.segment);
   ARROW_ASSIGN_OR_RAISE(const format::Slot slot,
                         directory::ReadSlot(segment, object.slot));
+  if (!region::IsHonoured(segment, region_->own_segment())) {  // F7
+    return StaleObject(object, "is of a home that does not honour this node now");
+  }
   // A cell that was there before the object was Retired keeps it. A new one may come too
   // late: a scan that is under way can miss it and then, elsewhere, the publisher's cell.
   const bool kept =
@@ -73,11 +80,28 @@ arrow::Status ForeignLeases::Check(const ObjectId& object, bool is_new, Lease* l
   return arrow::Status::OK();
 }
 
+// Nothing is checked: the former life did, and its cell is still there.
+arrow::Status ForeignLeases::Adopt(const ObjectId& object) {
+  auto found = leases_.find(object);
+  if (found == leases_.end()) {
+    Lease lease;
+    PassFaultPoint("daemon.adopt.before-cell");
+    ARROW_ASSIGN_OR_RAISE(lease.cell, cells_.Write(object));
+    cells_.Settle(lease.cell);
+    PassFaultPoint("daemon.adopt.after-cell");
+    found = leases_.emplace(object, std::move(lease)).first;
+  }
+  ++found->second.references;
+  return arrow::Status::OK();
+}
+
 void ForeignLeases::Release(const ObjectId& object) {
   const auto found = leases_.find(object);
   SHEAF_CHECK(found != leases_.end());
   if (--found->second.references > 0) return;
+  PassFaultPoint("daemon.foreign-lease.before-clear");
   cells_.Clear(found->second.cell);
+  PassFaultPoint("daemon.foreign-lease.after-clear");
   leases_.erase(found);
 }
 

@@ -29,7 +29,11 @@ class ForeignLeases {
   /// is not readable now, unless it was leased here while it was; nothing is held then.
   arrow::Result<std::shared_ptr<const directory::Record>> Acquire(const ObjectId& object);
 
-  /// \brief End one `Acquire` of `object`.
+  /// \brief Restart: lease what an adopted object of ours refers to, which cells of a
+  /// former life of this home hold until after this (R1). Only fails for want of cells.
+  arrow::Status Adopt(const ObjectId& object);
+
+  /// \brief End one `Acquire` or `Adopt` of `object`.
   void Release(const ObjectId& object);
 
   size_t num_leased() const { return leases_.size(); }

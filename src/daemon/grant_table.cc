@@ -1,16 +1,22 @@
 #include "daemon/grant_table.h"
 
+#include <algorithm>
+#include <bit>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include <arrow/result.h>
 #include <arrow/status.h>
 
 #include "alloc/range.h"
 #include "base/check.h"
+#include "base/fault_point.h"
 #include "base/math.h"
 #include "format/checksum.h"
 #include "format/layout.h"
+#include "platform/cache.h"
+#include "platform/shared_word.h"
 #include "region/control_line.h"
 #include "region/region.h"
 #include "sheaf/status.h"
@@ -19,7 +25,92 @@ namespace sheaf::daemon {
 
 using format::LineState;
 
-GrantTable::GrantTable(region::Segment* own_segment) : segment_(own_segment) {}
+namespace {
+
+// One whose low generation bits are used up stays free for ever, unused (L3).
+bool IsUsedUp(const GrantTable::Entry& entry) {
+  return (entry.generation & format::kGenerationLowMask) == format::kGenerationLowMask;
+}
+
+}  // namespace
+
+GrantTable::GrantTable(region::Segment* own_segment) : segment_(own_segment) { Adopt(); }
+
+void GrantTable::Adopt() {
+  const uint32_t grants_max = segment_->header().grants_max;
+  const uint64_t size_bytes = uint64_t{grants_max} * format::kLineBytes;
+  platform::CacheControl* cache = segment_->control().cache();
+  cache->Invalidate(segment_->GrantLine(0), size_bytes);
+  for (uint32_t grant = 0; grant < grants_max; ++grant) {
+    const format::LineWords words = platform::LoadLine(segment_->GrantLine(grant));
+    if (words != format::LineWords{}) AdoptLine(grant, words);
+  }
+  if (entries_.empty()) return;
+  // Lines between the used ones: never used.
+  for (uint32_t grant = 0; grant < entries_.size(); ++grant) {
+    if (entries_[grant].generation == 0) free_.insert(grant);
+  }
+  PassFaultPoint("daemon.adopt.before-grants");
+  cache->Settle(segment_->GrantLine(0), entries_.size() * format::kLineBytes);
+  PassFaultPoint("daemon.adopt.after-grants");
+}
+
+void GrantTable::AdoptLine(uint32_t grant, const format::LineWords& words) {
+  entries_.resize(grant + 1);
+  Entry& entry = entries_[grant];
+  const uint64_t first = format::FirstGeneration(segment_->header().format_epoch);
+  auto line = std::bit_cast<format::Grant>(words);
+  const auto whole = format::OpenLine<format::Grant>(words);
+  const bool was_cut_short = words[0] == format::kBusyWord;
+  if (whole) line = *whole;
+  // Of a line that was cut short before its first use it is still 0.
+  const uint64_t generation =
+      was_cut_short ? std::max(line.generation, first) : line.generation;
+  const bool is_plausible =
+      generation >= first && generation - first < format::kGenerationLowMask &&
+      (was_cut_short ||
+       (whole && (line.state == static_cast<uint8_t>(LineState::kFree) ||
+                  line.state == static_cast<uint8_t>(LineState::kOwned))));
+  if (!is_plausible) {
+    problems_.push_back("grant line " + std::to_string(segment_->id().value) + ":" +
+                        std::to_string(grant) + " is damaged");
+    entry.generation = first | format::kGenerationLowMask;  // never used again
+    damaged_.push_back(grant);
+    return;
+  }
+  entry.generation = generation;
+  if (was_cut_short) {
+    // The generation in the line is the old or the new one: neither is used again.
+    if (!IsUsedUp(entry)) ++entry.generation;
+    Store(grant, entry);
+  }
+  if (!was_cut_short && line.state == static_cast<uint8_t>(LineState::kOwned)) {
+    entry.owned = true;
+    entry.owner = {{line.owner_node}, line.owner_incarnation, line.owner_session};
+    entry.extent = {line.extent_offset, line.extent_size_bytes};
+    ++num_owned_;
+  } else if (!IsUsedUp(entry)) {
+    free_.insert(grant);
+  }
+}
+
+arrow::Status GrantTable::FreeAll() {
+  for (const uint32_t grant : Owned()) {
+    ARROW_RETURN_NOT_OK(Free({grant, entries_[grant].generation}));
+  }
+  for (const uint32_t grant : damaged_) Store(grant, entries_[grant]);
+  damaged_.clear();
+  problems_.clear();
+  return arrow::Status::OK();
+}
+
+std::vector<uint32_t> GrantTable::Owned() const {
+  std::vector<uint32_t> owned;
+  for (uint32_t grant = 0; grant < entries_.size(); ++grant) {
+    if (entries_[grant].owned) owned.push_back(grant);
+  }
+  return owned;
+}
 
 arrow::Result<uint32_t> GrantTable::NextFree() const {
   if (!free_.empty()) return *free_.begin();
@@ -32,21 +123,8 @@ arrow::Result<uint32_t> GrantTable::NextFree() const {
   return next;
 }
 
-// A line's page must be there before it is stored to: a full file system is an error
-// here.
-arrow::Status GrantTable::EnsureMemory(uint32_t grant) {
-  const uint64_t needed = (uint64_t{grant} + 1) * format::kLineBytes;
-  if (needed <= allocated_bytes_) return arrow::Status::OK();
-  const uint64_t rounded = format::ControlLayout::Page(needed);
-  ARROW_RETURN_NOT_OK(segment_->control().Allocate(
-      segment_->layout().grants + allocated_bytes_, rounded - allocated_bytes_));
-  allocated_bytes_ = rounded;
-  return arrow::Status::OK();
-}
-
 arrow::Result<GrantId> GrantTable::Own(uint32_t grant, const GrantOwner& owner,
                                        const alloc::Range& extent) {
-  ARROW_RETURN_NOT_OK(EnsureMemory(grant));
   if (grant == entries_.size()) {
     entries_.emplace_back();
   } else {
@@ -66,10 +144,7 @@ arrow::Status GrantTable::Free(const GrantId& id) {
   entry.owned = false;
   Store(id.grant, entry);
   --num_owned_;
-  // One whose low generation bits are used up stays free for ever, unused (L3).
-  const bool used_up =
-      (entry.generation & format::kGenerationLowMask) == format::kGenerationLowMask;
-  if (!used_up) free_.insert(id.grant);
+  if (!IsUsedUp(entry)) free_.insert(id.grant);
   return arrow::Status::OK();
 }
 

@@ -5,12 +5,14 @@
 
 #include <cstdint>
 #include <set>
+#include <string>
 #include <vector>
 
 #include <arrow/result.h>
 #include <arrow/status.h>
 
-#include "alloc/range_map.h"
+#include "alloc/range.h"
+#include "format/checksum.h"
 #include "region/region.h"
 #include "sheaf/types.h"
 
@@ -32,7 +34,9 @@ struct GrantOwner {
 
 /// \brief The lines and the home's own copy of them. One per daemon, single-threaded.
 /// Invariant GRANT-1: a line is in memory as Owned before anyone is told of the grant,
-/// and as Free before its extent can be granted again.
+/// and as Free before its extent can be granted again. So an update that a crash cut
+/// short leaves the grant free: nobody was told of it yet, or its writer asked to return
+/// it.
 class GrantTable {
  public:
   struct Entry {
@@ -43,7 +47,12 @@ class GrantTable {
     alloc::Range extent;
   };
 
+  /// \brief Adopt the lines in `own_segment` (R1): all are settled again.
   explicit GrantTable(region::Segment* own_segment);
+
+  /// \brief Damaged lines, one sentence each. Which extents they hold is not known: no
+  /// memory of this segment should be granted then.
+  const std::vector<std::string>& problems() const { return problems_; }
 
   /// \brief The line that `Own` may use next: the lowest free one. CapacityError if there
   /// is none. Changes nothing.
@@ -56,24 +65,31 @@ class GrantTable {
   /// \brief Owned -> Free, settled. Stale if `id` is not owned.
   arrow::Status Free(const GrantId& id);
 
+  /// \brief Repair: all lines free, damaged ones for ever, settled. Nobody may hold a
+  /// grant.
+  arrow::Status FreeAll();
+
   /// \brief The entry behind `id` if it is owned; Invalid with reason stale generation if
   /// not.
   arrow::Result<Entry> Find(const GrantId& id) const;
 
   /// \brief What `grant` is now; a free entry for a line that was never used.
   Entry Get(uint32_t grant) const;
+  std::vector<uint32_t> Owned() const;  ///< In order.
 
   uint32_t num_owned() const { return num_owned_; }
 
  private:
   void Store(uint32_t grant, const Entry& entry);
-  arrow::Status EnsureMemory(uint32_t grant);
+  void Adopt();
+  void AdoptLine(uint32_t grant, const format::LineWords& words);
 
   region::Segment* segment_;
-  std::vector<Entry> entries_;    ///< Up to the highest line ever used.
-  std::set<uint32_t> free_;       ///< Of `entries_`, those that may be used again.
-  uint64_t allocated_bytes_ = 0;  ///< Of the grant lines, from their start.
+  std::vector<Entry> entries_;  ///< Up to the highest line ever used.
+  std::set<uint32_t> free_;     ///< Of `entries_`, those that may be used again.
   uint32_t num_owned_ = 0;
+  std::vector<std::string> problems_;
+  std::vector<uint32_t> damaged_;
 };
 
 }  // namespace sheaf::daemon

@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -12,6 +14,7 @@
 #include <arrow/status.h>
 
 #include "alloc/range.h"
+#include "base/fault_point.h"
 #include "daemon/foreign_leases.h"
 #include "daemon/grant_table.h"
 #include "daemon/node_lines.h"
@@ -32,8 +35,21 @@ GrantOwner OwnerOf(const region::Region& region, uint64_t incarnation) {
   return {region.node(), incarnation, 0};
 }
 
-/// Sessions of one incarnation have ids from here on; the first is the home itself.
-uint64_t HomeSession(uint64_t incarnation) { return incarnation << 32; }
+/// Sessions of one life have ids from here on; the first is the home itself.
+constexpr int kLifeShift = 32;
+uint64_t HomeSession(const HomeLife& life) { return life.daemon_starts << kLifeShift; }
+bool IsHomeSession(uint64_t session) {
+  return (session & ((uint64_t{1} << kLifeShift) - 1)) == 0;
+}
+
+std::vector<alloc::Range> OwnRanges(const directory::Record& record) {
+  std::vector<alloc::Range> ranges;
+  ranges.reserve(record.own_ranges.size());
+  for (const GlobalRange& range : record.own_ranges) {
+    ranges.push_back({range.begin.offset, range.size_bytes});
+  }
+  return ranges;
+}
 
 }  // namespace
 
@@ -48,22 +64,92 @@ std::chrono::nanoseconds GraceOf(const region::ClusterConfig& config) {
 
 arrow::Result<std::unique_ptr<Home>> Home::Make(region::Region* region,
                                                 const Scheduler* clock,
-                                                uint64_t incarnation) {
-  std::unique_ptr<Home> home(new Home(region, clock, incarnation));
+                                                const HomeLife& life) {
+  std::unique_ptr<Home> home(new Home(region, clock, life));
+  ARROW_RETURN_NOT_OK(home->Adopt());
   ARROW_RETURN_NOT_OK(region->config().prealloc ? home->space_.WarmAll()
                                                 : home->space_.WarmFirst());
   return home;
 }
 
-Home::Home(region::Region* region, const Scheduler* clock, uint64_t incarnation)
+Home::Home(region::Region* region, const Scheduler* clock, const HomeLife& life)
     : region_(region),
       clock_(clock),
-      incarnation_(incarnation),
-      last_session_(HomeSession(incarnation)),
-      space_(&region->own_segment(), OwnerOf(*region, incarnation)),
+      life_(life),
+      last_session_(HomeSession(life)),
+      space_(&region->own_segment(), OwnerOf(*region, life.incarnation)),
       directory_(&region->own_segment()),
       pages_(&region->own_segment()),
-      foreign_(region, &pages_, HomeSession(incarnation)) {}
+      foreign_(region, &pages_, HomeSession(life)) {}
+
+arrow::Status Home::Adopt() {
+  problems_ = directory_.problems();
+  AdoptObjects();
+  const std::vector<std::string> of_space = space_.problems();
+  problems_.insert(problems_.end(), of_space.begin(), of_space.end());
+  ARROW_RETURN_NOT_OK(AdoptReferences());
+  AdoptSessions();
+  return arrow::Status::OK();
+}
+
+void Home::AdoptObjects() {
+  using format::LineState;
+  for (const LineState state :
+       {LineState::kSealed, LineState::kBound, LineState::kRetired}) {
+    for (const ObjectId& object : directory_.ObjectsIn(state)) {
+      const auto record = directory_.GetRecord(object);
+      if (!record.ok()) continue;  // one of the directory's problems
+      space_.AdoptObject(OwnRanges(**record));
+      // A full GRACE: the flush of a former life may be under way still.
+      if (state == LineState::kRetired) {
+        retired_[object] = clock_->Now() + GraceOf(region_->config());
+      }
+    }
+  }
+}
+
+// Cells of this life first; then those of former lives go.
+arrow::Status Home::AdoptReferences() {
+  using format::LineState;
+  for (const LineState state :
+       {LineState::kSealed, LineState::kBound, LineState::kRetired}) {
+    for (const ObjectId& object : directory_.ObjectsIn(state)) {
+      const auto record = directory_.GetRecord(object);
+      if (!record.ok()) continue;
+      for (const ObjectId& reference : (*record)->references) {
+        ARROW_RETURN_NOT_OK(foreign_.Adopt(reference));
+      }
+    }
+  }
+  PassFaultPoint("daemon.adopt.before-release");
+  for (const uint64_t session : pages_.Sessions()) {
+    if (IsHomeSession(session) && session != HomeSession(life_)) pages_.Release(session);
+  }
+  return arrow::Status::OK();
+}
+
+void Home::AdoptSessions() {
+  for (const uint64_t session : pages_.Sessions()) {
+    if (!IsHomeSession(session)) sessions_.insert(session);
+  }
+  for (const uint64_t session : space_.Sessions()) sessions_.insert(session);
+  for (const ObjectId& object : directory_.ObjectsIn(format::LineState::kSealed)) {
+    const auto slot = directory_.GetSlot(object);
+    const auto record = directory_.GetRecord(object);
+    if (!slot.ok() || !record.ok()) continue;
+    if ((slot->flags & (format::kSlotNamed | format::kSlotKept)) != 0) continue;
+    sessions_.insert((*record)->creator_session);
+  }
+}
+
+std::vector<uint32_t> Home::LeasePagesOf(uint64_t session) const {
+  return pages_.PagesOf(session);
+}
+
+void Home::SetIncarnation(uint64_t incarnation) {
+  life_.incarnation = incarnation;
+  space_.SetOwner(OwnerOf(*region_, incarnation));
+}
 
 arrow::Status Home::CheckSession(uint64_t session) const {
   if (sessions_.contains(session)) return arrow::Status::OK();
@@ -71,7 +157,10 @@ arrow::Status Home::CheckSession(uint64_t session) const {
 }
 
 arrow::Result<Home::NewSession> Home::OpenSession() {
-  NewSession session{++last_session_, {}};
+  // A damaged incarnation line forgets how many lives there were.
+  while (sessions_.contains(++last_session_)) {
+  }
+  NewSession session{last_session_, {}};
   for (int i = 0; i < kFirstLeasePages; ++i) {
     const auto page = pages_.Activate(session.id);
     if (!page.ok()) {
@@ -86,12 +175,16 @@ arrow::Result<Home::NewSession> Home::OpenSession() {
 
 arrow::Status Home::EndSession(uint64_t session) {
   ARROW_RETURN_NOT_OK(CheckSession(session));
+  PassFaultPoint("daemon.session-end.before-cells");
   sessions_.erase(session);
   pages_.Release(session);
+  PassFaultPoint("daemon.session-end.after-cells");
   arrow::Status status = space_.ReturnAll(session);
+  PassFaultPoint("daemon.session-end.after-grants");
   for (const ObjectId& object : directory_.UnnamedOf(session)) {
     status &= MarkRetired(object);
   }
+  PassFaultPoint("daemon.session-end.after-objects");
   return status;
 }
 
@@ -102,12 +195,41 @@ arrow::Result<uint32_t> Home::AddLeasePage(uint64_t session) {
 
 arrow::Result<Granted> Home::Grant(uint64_t session, uint64_t size_bytes) {
   ARROW_RETURN_NOT_OK(CheckSession(session));
+  if (!problems_.empty()) {
+    return arrow::Status::IOError(
+        "segment ", segment().value, " is damaged (", problems_.front(),
+        "): its tables can be read, but nothing can be put there; see `sheaf fsck`");
+  }
   return space_.Grant(session, size_bytes);
 }
 
 arrow::Status Home::Return(uint64_t session, const GrantId& id) {
   ARROW_RETURN_NOT_OK(CheckSession(session));
   return space_.Return(session, id);
+}
+
+arrow::Status Home::ReturnAllBut(uint64_t session, const std::set<GrantId>& known) {
+  ARROW_RETURN_NOT_OK(CheckSession(session));
+  arrow::Status status;
+  for (const GrantId& id : space_.GrantsOf(session)) {
+    if (!known.contains(id)) status &= space_.ReturnOfDead(session, id);
+  }
+  return status;
+}
+
+std::optional<ObjectId> Home::FindSealed(uint64_t session, uint64_t request) const {
+  for (const format::LineState state :
+       {format::LineState::kBound, format::LineState::kSealed,
+        format::LineState::kRetired}) {
+    for (const ObjectId& object : directory_.ObjectsIn(state)) {
+      const auto record = directory_.GetRecord(object);
+      if (record.ok() && (*record)->creator_session == session &&
+          (*record)->creator_request == request) {
+        return object;
+      }
+    }
+  }
+  return std::nullopt;
 }
 
 arrow::Status Home::Retire(const ObjectId& object, const std::string& name) {
@@ -154,10 +276,12 @@ arrow::Result<size_t> Home::Reclaim() {
     if (grace_end <= now) ready.push_back(object);
   }
   if (ready.empty()) return 0;
+  PassFaultPoint("daemon.reclaim.before-scan");
   // A node that came up a moment ago may hold leases: its segment was there before them.
   ARROW_RETURN_NOT_OK(region_->AttachMissing());
   ARROW_ASSIGN_OR_RAISE(const lease::LeasedSet leased,
                         lease::ScanLeases(*region_, segment()));
+  PassFaultPoint("daemon.reclaim.after-scan");
   size_t freed = 0;
   for (const ObjectId& object : ready) {
     const uint64_t cell =
@@ -172,13 +296,10 @@ arrow::Result<size_t> Home::Reclaim() {
 // Free in memory first; then its bytes may be granted, and what it referred to may go.
 arrow::Status Home::Free(const ObjectId& object) {
   ARROW_ASSIGN_OR_RAISE(const directory::Record record, directory_.Free(object));
+  PassFaultPoint("daemon.free.after-record");
   retired_.erase(object);
-  std::vector<alloc::Range> ranges;
-  ranges.reserve(record.own_ranges.size());
-  for (const GlobalRange& range : record.own_ranges) {
-    ranges.push_back({range.begin.offset, range.size_bytes});
-  }
-  space_.ranges().DropReference(ranges);
+  space_.ranges().DropReference(OwnRanges(record));
+  PassFaultPoint("daemon.free.after-ranges");
   for (const ObjectId& reference : record.references) foreign_.Release(reference);
   return arrow::Status::OK();
 }

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -17,6 +18,7 @@
 
 #include "codec/codec.h"
 #include "daemon/foreign_leases.h"
+#include "daemon/home_life.h"
 #include "daemon/node_lines.h"
 #include "daemon/parent_set.h"
 #include "daemon/scheduler.h"
@@ -33,6 +35,7 @@ constexpr int kFirstLeasePages = 2;
 
 /// \brief What a session asks to be sealed; all of it input.
 struct SealInput {
+  uint64_t request = 0;  ///< Of the session: names the put.
   std::shared_ptr<arrow::Buffer> descriptor;
   std::string name;  ///< Empty: unnamed.
   bool keep = false;
@@ -47,17 +50,25 @@ struct SealInput {
 /// another home on which this home holds a lease.
 class Home {
  public:
-  /// \brief The home of `region`'s own segment, freshly formatted, in `incarnation`.
+  /// \brief The home of `region`'s own segment: new, or with all that a former life left
+  /// there (R1 to R3): objects, grants, and sessions of which nobody knows yet whether
+  /// their processes live.
   static arrow::Result<std::unique_ptr<Home>> Make(region::Region* region,
                                                    const Scheduler* clock,
-                                                   uint64_t incarnation);
+                                                   const HomeLife& life);
+  /// \brief What of the segment could not be adopted, one sentence each; empty as a rule.
+  /// Until it is repaired no memory is granted.
+  const std::vector<std::string>& problems() const { return problems_; }
 
-  // Sessions. Ids rise, also over incarnations.
+  // Sessions. Ids rise, also over lives.
   struct NewSession {
     uint64_t id = 0;
     std::vector<uint32_t> lease_pages;
   };
   arrow::Result<NewSession> OpenSession();
+  const std::set<uint64_t>& sessions() const { return sessions_; }
+  bool HasSession(uint64_t session) const { return sessions_.contains(session); }
+  std::vector<uint32_t> LeasePagesOf(uint64_t session) const;
   /// \brief Everything that `session` held comes back: open ranges (settled, D3), lease
   /// pages (D2), unnamed objects that are not kept.
   arrow::Status EndSession(uint64_t session);
@@ -66,12 +77,18 @@ class Home {
   // Grants.
   arrow::Result<Granted> Grant(uint64_t session, uint64_t size_bytes);
   arrow::Status Return(uint64_t session, const GrantId& id);
+  /// \brief The session lives on, and knows of these grants only: any other was never
+  /// used, and comes back.
+  arrow::Status ReturnAllBut(uint64_t session, const std::set<GrantId>& known);
 
   // Objects of this home.
   /// \brief Free -> Sealed, after every guard of docs/protocol.md section 4 and O4.
   /// Invalid with reason stale generation if a byte is neither in a grant of `session`
   /// nor in a live parent.
   arrow::Result<ObjectId> Seal(uint64_t session, const SealInput& input);
+  /// \brief What `Seal` made of `request` of `session`, if that is not Free: for a
+  /// request that is repeated. Looks at every object.
+  std::optional<ObjectId> FindSealed(uint64_t session, uint64_t request) const;
   /// \brief -> Retired, settled. Invalid unless `name` is the object's (empty if it has
   /// none); stale if it is gone or Retired already. Any session may do it.
   arrow::Status Retire(const ObjectId& object, const std::string& name);
@@ -91,13 +108,18 @@ class Home {
   void FlushLeasePages() { pages_.FlushPages(); }  ///< O6
 
   Statistics statistics() const;
-  uint64_t incarnation() const { return incarnation_; }
+  uint64_t incarnation() const { return life_.incarnation; }
+  void SetIncarnation(uint64_t incarnation);  ///< Of new grants, from now on (F6).
   SegmentId segment() const { return region_->own_segment().id(); }
   const Space& space() const { return space_; }
   size_t num_foreign_leases() const { return foreign_.num_leased(); }
 
  private:
-  Home(region::Region* region, const Scheduler* clock, uint64_t incarnation);
+  Home(region::Region* region, const Scheduler* clock, const HomeLife& life);
+  arrow::Status Adopt();
+  void AdoptObjects();
+  arrow::Status AdoptReferences();
+  void AdoptSessions();
   arrow::Status CheckSession(uint64_t session) const;
   arrow::Result<std::shared_ptr<const codec::Descriptor>> Verify(
       const SealInput& input) const;
@@ -111,7 +133,7 @@ class Home {
 
   region::Region* region_;
   const Scheduler* clock_;
-  uint64_t incarnation_;
+  HomeLife life_;
   uint64_t last_session_;
   std::set<uint64_t> sessions_;
   Space space_;
@@ -119,6 +141,7 @@ class Home {
   lease::PageTable pages_;
   ForeignLeases foreign_;
   std::map<ObjectId, std::chrono::nanoseconds> retired_;  ///< End of GRACE.
+  std::vector<std::string> problems_;
 };
 
 /// \brief GRACE of the home on this memory: 0, or 2D in class C (docs/protocol.md section

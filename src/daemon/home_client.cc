@@ -15,6 +15,7 @@
 #include "daemon/transport.h"
 #include "format/message.h"
 #include "region/region.h"
+#include "sheaf/status.h"
 #include "sheaf/types.h"
 
 namespace sheaf::daemon {
@@ -84,6 +85,8 @@ bool HomeClient::Handle(const format::Message& message, const ReplyFn& reply) {
   } else if (retire != nullptr) {
     status = RetireHere(format::FromKey(*key),
                         retire->name() != nullptr ? retire->name()->str() : "");
+    // Done the first time, by a daemon that died before its reply.
+    if (message.is_repeated() && IsStaleGeneration(status)) status = arrow::Status::OK();
   } else {
     status = home_->SetKept(format::FromKey(*key), keep->keep());
   }

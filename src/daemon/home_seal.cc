@@ -80,6 +80,7 @@ arrow::Result<ObjectId> Home::Seal(uint64_t session, const SealInput& input) {
   directory::Record record;
   record.name = input.name;
   record.creator_session = session;
+  record.creator_request = input.request;
   record.created_unix_ns = input.now_unix_ns;
   record.num_rows = descriptor->num_rows();
   record.num_columns = descriptor->num_columns();

@@ -1,46 +1,195 @@
 #include "daemon/membership.h"
 
-#include <algorithm>
+#include <chrono>
 #include <cstdint>
 #include <string>
+#include <utility>
 
+#include <arrow/result.h>
+#include <arrow/status.h>
+
+#include "base/fault_point.h"
 #include "daemon/log.h"
+#include "daemon/scheduler.h"
 #include "format/layout.h"
+#include "platform/cache.h"
+#include "platform/shared_word.h"
+#include "region/admit_line.h"
+#include "region/cluster_config.h"
 #include "region/control_line.h"
 #include "region/region.h"
 #include "sheaf/types.h"
 
 namespace sheaf::daemon {
+namespace {
 
-Membership::Membership(region::Region* region)
-    : region_(region), admitted_(region->config().nodes, 0) {}
+using std::chrono::milliseconds;
+using std::chrono::nanoseconds;
 
-bool Membership::complete() const {
-  return std::ranges::none_of(admitted_, [](uint64_t inc) { return inc == 0; });
+nanoseconds SamplePeriod(const region::ClusterConfig& config) {
+  return milliseconds(config.suspect_after_ms) / config.suspect_samples;
+}
+
+}  // namespace
+
+Membership::Membership(region::Region* region, Scheduler* clock, uint64_t incarnation,
+                       RejoinFn rejoin)
+    : region_(region),
+      clock_(clock),
+      incarnation_(incarnation),
+      rejoin_(std::move(rejoin)),
+      peers_(region->config().nodes) {
+  // R1: what was withdrawn stays so.
+  for (uint32_t k = 0; k < peers_.size(); ++k) {
+    peers_[k].admitted = region::LoadAdmitLine(region->own_segment(), {k}).incarnation;
+    if (peers_[k].admitted == 0) Withdraw({k}, nullptr);
+  }
 }
 
 void Membership::Update() {
-  if (complete()) return;
   const std::string problem = region_->AttachMissing().ToString();
   if (problem != last_problem_)
     Log(LogLevel::kInfo, "segments of other nodes: ", problem);
   last_problem_ = problem;
-  for (uint32_t k = 0; k < admitted_.size(); ++k) {
-    if (admitted_[k] == 0 && region_->segment({k}) != nullptr) Admit({k});
+  bool is_withdrawn = false;
+  for (uint32_t k = 0; k < peers_.size(); ++k) {
+    if (region_->segment({k}) == nullptr) continue;
+    UpdatePeer({k});
+    is_withdrawn |= IsWithdrawnAt({k}, &peers_[k]);
   }
+  if (is_withdrawn) Rejoin();
 }
 
-void Membership::Admit(NodeId node) {
-  const auto line = region::ReadIncarnation(*region_->segment({node.value}));
+void Membership::Rejoin() {
+  bool was_off = false;
+  for (uint32_t k = 0; k < peers_.size(); ++k) {
+    const region::Segment* segment = region_->segment({k});
+    if (segment == nullptr) continue;
+    was_off |= region::LoadAdmitLine(*segment, region_->node()).off >= incarnation_;
+  }
+  const uint64_t next = rejoin_(was_off);
+  if (next == 0) return;
+  Log(LogLevel::kWarning, "withdrawn by another home as incarnation ", incarnation_,
+      ", back as ", next);
+  incarnation_ = next;
+  for (Peer& peer : peers_) peer.honours_us = false;
+}
+
+void Membership::UpdatePeer(NodeId node) {
+  Peer& peer = peers_[node.value];
+  const region::Segment& segment = *region_->segment({node.value});
+  const auto line = region::ReadIncarnation(segment);
   if (!line.ok() || line->incarnation == 0) return;  // Not up yet.
-  region::Segment& own = region_->own_segment();
-  region::StoreControlWord(
-      &own,
-      own.ControlLine(own.layout().admit + uint64_t{node.value} * format::kLineBytes),
-      line->incarnation);
-  admitted_[node.value] = line->incarnation;
-  Log(LogLevel::kInfo, "node ", node.value, " admitted with incarnation ",
-      line->incarnation);
+  if (node == region_->node()) {
+    if (peer.admitted != incarnation_) Admit(node, incarnation_);
+    return;
+  }
+  Sample(node, &peer);
+  if (line->incarnation == peer.admitted) {
+    if (IsSilent(peer)) Withdraw(node, "its heart does not beat");
+    return;
+  }
+  // Never undone for an incarnation (F2): only the next one is admitted.
+  const region::AdmitLine own = region::LoadAdmitLine(region_->own_segment(), node);
+  if (line->incarnation > own.refused()) Admit(node, line->incarnation);
+}
+
+// F1: a gap in our own sampling restarts the count: it was we who were away.
+void Membership::Sample(NodeId node, Peer* peer) {
+  const nanoseconds now = clock_->Now();
+  const nanoseconds period = SamplePeriod(region_->config());
+  if (peer->is_seen && now - peer->last_sample < period) return;
+  const bool was_away = !peer->is_seen || now - peer->last_sample > 2 * period;
+  const region::Segment& segment = *region_->segment({node.value});
+  const uint64_t beat =
+      region::LoadControlLine(segment, segment.NodeLine(format::NodeLine::kHeartbeat))[0];
+  if (was_away || beat != peer->beat) {
+    peer->silent_samples = 0;
+    peer->last_change = now;
+  } else {
+    ++peer->silent_samples;
+  }
+  peer->is_seen = true;
+  peer->beat = beat;
+  peer->last_sample = now;
+  region::StoreHeartbeatAge(
+      &region_->own_segment(), node,
+      static_cast<uint64_t>(
+          std::chrono::duration_cast<milliseconds>(now - peer->last_change).count()));
+}
+
+bool Membership::IsSilent(const Peer& peer) const {
+  const region::ClusterConfig& config = region_->config();
+  return peer.silent_samples >= config.suspect_samples &&
+         clock_->Now() - peer.last_change >= milliseconds(config.suspect_after_ms);
+}
+
+void Membership::Admit(NodeId node, uint64_t incarnation) {
+  Peer& peer = peers_[node.value];
+  peer.silent_samples = 0;
+  peer.last_change = clock_->Now();
+  PassFaultPoint("daemon.admit.before-word");
+  region::StoreAdmitted(&region_->own_segment(), node, incarnation);
+  PassFaultPoint("daemon.admit.after-word");
+  peer.admitted = incarnation;
+  Log(LogLevel::kInfo, "node ", node.value, " admitted with incarnation ", incarnation);
+}
+
+void Membership::Withdraw(NodeId node, const char* why) {
+  Peer& peer = peers_[node.value];
+  PassFaultPoint("daemon.withdraw.before-words");
+  region::StoreWithdrawn(&region_->own_segment(), node, peer.admitted);
+  PassFaultPoint("daemon.withdraw.after-words");
+  if (why != nullptr) {
+    Log(LogLevel::kWarning, "node ", node.value, " withdrawn, incarnation ",
+        peer.admitted, ": ", why);
+  }
+  peer.admitted = 0;
+}
+
+// By a home that had admitted this incarnation: another one has not seen us yet.
+bool Membership::IsWithdrawnAt(NodeId node, Peer* peer) const {
+  if (node == region_->node()) return false;
+  const region::Segment& segment = *region_->segment({node.value});
+  const region::AdmitLine line = region::LoadAdmitLine(segment, region_->node());
+  if (line.incarnation == incarnation_) peer->honours_us = true;
+  return line.refused() >= incarnation_ ||
+         (peer->honours_us && line.incarnation != incarnation_);
+}
+
+arrow::Status Membership::Forget(NodeId node) {
+  if (node.value >= peers_.size()) {
+    return arrow::Status::Invalid("the cluster has nodes 0 to ", peers_.size() - 1);
+  }
+  if (node == region_->node()) {
+    return arrow::Status::Invalid("node ", node.value,
+                                  " is asked to forget itself: ask another node");
+  }
+  Peer& peer = peers_[node.value];
+  const region::Segment* segment = region_->segment({node.value});
+  if (segment == nullptr) return arrow::Status::OK();  // never seen: holds nothing
+  ARROW_ASSIGN_OR_RAISE(const auto line, region::ReadIncarnation(*segment));
+  const bool is_down = line.state == static_cast<uint32_t>(format::NodeState::kDown);
+  if (peer.admitted != 0 && !is_down) {
+    return arrow::Status::Invalid(
+        "node ", node.value, " is alive for node ", region_->node().value,
+        ": wait until `sheaf nodes` shows it as withdrawn, or end its daemon");
+  }
+  if (peer.admitted != 0) Withdraw(node, "it is forgotten");
+  // F8: what it posted before it went off arrives within D.
+  clock_->After(
+      std::chrono::microseconds(region_->config().posted_delay_us),
+      [this, node, incarnation = line.incarnation] { CertifyOff(node, incarnation); });
+  return arrow::Status::OK();
+}
+
+void Membership::CertifyOff(NodeId node, uint64_t incarnation) {
+  if (peers_[node.value].admitted > incarnation) return;  // it came back meanwhile
+  PassFaultPoint("daemon.certify.before-word");
+  region::StoreCertifiedOff(&region_->own_segment(), node, incarnation);
+  PassFaultPoint("daemon.certify.after-word");
+  Log(LogLevel::kWarning, "node ", node.value, " counts as off, incarnation ",
+      incarnation, " and before");
 }
 
 }  // namespace sheaf::daemon

@@ -1,38 +1,76 @@
-// Which nodes this home honours: the admit lines (docs/protocol.md L4, F7). The one place
-// that decides it.
+// Which nodes this home honours: the admit lines (docs/protocol.md L4, F1 to F8). The one
+// place that decides it.
 
 #pragma once
 
+#include <chrono>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
+#include <arrow/status.h>
+
+#include "daemon/scheduler.h"
 #include "region/region.h"
 #include "sheaf/types.h"
 
 namespace sheaf::daemon {
 
-/// \brief Writes admit[] of the own segment. Every node of the cluster file is admitted
-/// with the incarnation that it has when it is first seen up. Single-threaded.
-/// TODO(#4): withdrawal, rejoin and "certified off".
+/// \brief Writes admit[] of the own segment, and watches what the other homes write of
+/// this node. Every node of the cluster file is admitted with the incarnation that it has
+/// when it is seen up. One that is silent for long is withdrawn, for that incarnation for
+/// ever; its cells keep counting (policy strict, F4). It comes back as the next
+/// incarnation, by itself: a node that sees itself withdrawn begins one. Time is this
+/// home's own, and only while it samples (F1). Single-threaded; all it is given outlives
+/// it.
 class Membership {
  public:
-  explicit Membership(region::Region* region);
+  /// \brief Begins the own node's next incarnation: lease cells flushed, the line settled
+  /// (F6). Returns it, or 0 if it is too early. `was_off`: the cells of all its sessions
+  /// may have been ignored (F8), so they must end first.
+  using RejoinFn = std::function<uint64_t(bool was_off)>;
 
-  /// \brief Attach segments that appeared and admit nodes that were not. Called by a
-  /// timer until `complete`, then whenever it is cheap.
+  /// \brief Adopts the admit lines that are in memory. `incarnation` is the own node's.
+  Membership(region::Region* region, Scheduler* clock, uint64_t incarnation,
+             RejoinFn rejoin);
+
+  /// \brief One round: attach segments that appeared, sample heartbeats that are due,
+  /// withdraw, admit, rejoin. Called by a timer much more often than samples are due.
   void Update();
 
-  /// \brief All nodes of the cluster file are admitted.
-  bool complete() const;
+  /// \brief The incarnation of `node` that is honoured here; 0 none.
+  uint64_t admitted(NodeId node) const { return peers_[node.value].admitted; }
 
-  uint64_t admitted(NodeId node) const { return admitted_[node.value]; }  ///< 0 none
+  /// \brief F8: an operator says that `node` is powered off, or cut from the memory, for
+  /// good. Its cells and requests count no more once D is over. Invalid if its heart
+  /// beats, or it is this node. Idempotent.
+  arrow::Status Forget(NodeId node);
 
  private:
-  void Admit(NodeId node);
+  struct Peer {
+    uint64_t admitted = 0;
+    uint64_t beat = 0;  ///< The heartbeat word as last sampled.
+    int silent_samples = 0;
+    std::chrono::nanoseconds last_sample{0};
+    std::chrono::nanoseconds last_change{0};
+    bool is_seen = false;     ///< Was sampled at all.
+    bool honours_us = false;  ///< Has admitted an incarnation of this node.
+  };
+  void UpdatePeer(NodeId node);
+  void Sample(NodeId node, Peer* peer);
+  void Admit(NodeId node, uint64_t incarnation);
+  void Withdraw(NodeId node, const char* why);
+  bool IsWithdrawnAt(NodeId node, Peer* peer) const;
+  void Rejoin();
+  bool IsSilent(const Peer& peer) const;
+  void CertifyOff(NodeId node, uint64_t incarnation);
 
   region::Region* region_;
-  std::vector<uint64_t> admitted_;  ///< Incarnation, by node.
+  Scheduler* clock_;
+  uint64_t incarnation_;
+  RejoinFn rejoin_;
+  std::vector<Peer> peers_;  ///< By node.
   std::string last_problem_ = "OK";
 };
 

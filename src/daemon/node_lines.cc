@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "base/fault_point.h"
 #include "base/math.h"
 #include "format/layout.h"
 #include "platform/cache.h"
@@ -11,12 +12,27 @@
 
 namespace sheaf::daemon {
 
-uint64_t NodeLines::BeginIncarnation() {
+HomeLife NodeLines::BeginLife(uint64_t boot) {
+  HomeLife life;
+  region::UpdateIncarnation(segment_, [&](format::IncarnationLine* line) {
+    if (line->incarnation == 0 || line->boot != boot) ++line->incarnation;
+    line->daemon_starts =
+        line->daemon_starts < kDaemonStartsMax ? line->daemon_starts + 1 : 1;
+    life = {line->incarnation, line->daemon_starts};
+    line->boot = boot;
+    line->state = static_cast<uint32_t>(format::NodeState::kUp);
+    line->daemon_process_id = CheckedCast<uint32_t>(platform::CurrentProcessId());
+  });
+  // Rises over lives, too: others compare it with what they saw last.
+  beats_ = platform::SharedWord(segment_->NodeLine(format::NodeLine::kHeartbeat))
+               .LoadAcquire();
+  return life;
+}
+
+uint64_t NodeLines::NextIncarnation() {
   uint64_t incarnation = 0;
   region::UpdateIncarnation(segment_, [&](format::IncarnationLine* line) {
     incarnation = ++line->incarnation;
-    line->state = static_cast<uint32_t>(format::NodeState::kUp);
-    line->daemon_process_id = CheckedCast<uint32_t>(platform::CurrentProcessId());
   });
   return incarnation;
 }
@@ -29,11 +45,13 @@ void NodeLines::SayDown() {
 }
 
 void NodeLines::Beat() {
+  PassFaultPoint("daemon.heartbeat.before-beat");
   uint64_t* word = segment_->NodeLine(format::NodeLine::kHeartbeat);
   platform::CacheControl* cache = segment_->control().cache();
   platform::SharedWord(word).StoreRelease(++beats_);  // pairs with each home's samples
   cache->Flush(word, sizeof(uint64_t));
   cache->Fence();
+  PassFaultPoint("daemon.heartbeat.after-beat");
 }
 
 void NodeLines::Publish(const Statistics& statistics) {
@@ -46,8 +64,10 @@ void NodeLines::Publish(const Statistics& statistics) {
   line.sessions = statistics.sessions;
   line.objects = statistics.objects;
   line.backing_page_bytes = statistics.backing_page_bytes;
+  PassFaultPoint("daemon.statistics.before-line");
   region::StoreControlLine(segment_, segment_->NodeLine(format::NodeLine::kStatistics),
                            line, region::kBusyLine, region::Arrival::kFlushed);
+  PassFaultPoint("daemon.statistics.after-line");
 }
 
 }  // namespace sheaf::daemon

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "daemon/home_life.h"
 #include "format/layout.h"
 #include "region/region.h"
 
@@ -26,9 +27,12 @@ class NodeLines {
  public:
   explicit NodeLines(region::Segment* own_segment) : segment_(own_segment) {}
 
-  /// \brief Begin the next incarnation: stored + 1, state up, settled. Returns it (F9).
-  uint64_t BeginIncarnation();
-  void SayDown();  ///< State down, settled: a clean end.
+  /// \brief Begin a life, state up, settled. On the same boot (platform::BootNumber) the
+  /// node's sessions and caches may live on, and with them its incarnation (F10); else
+  /// the next one begins: stored + 1 (F9).
+  HomeLife BeginLife(uint64_t boot);
+  uint64_t NextIncarnation();  ///< Stored + 1, settled (F6).
+  void SayDown();              ///< State down, settled: a clean end.
 
   void Beat();  ///< One heartbeat, flushed.
 

@@ -13,6 +13,7 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 
+#include "base/fault_point.h"
 #include "daemon/catalog_client.h"
 #include "daemon/home.h"
 #include "daemon/home_client.h"
@@ -31,6 +32,7 @@ namespace sheaf::daemon {
 namespace {
 
 constexpr std::chrono::milliseconds kEpochReadRetryPeriod{50};
+constexpr std::chrono::milliseconds kCommitRetryPeriod{500};
 
 }  // namespace
 
@@ -53,6 +55,8 @@ struct Publisher::Attempt {
   Request request;  ///< Without the descriptor once it is sealed.
   Done done;
   bool replaces = false;  ///< The name was bound before.
+  /// Bound by a former life: it stays, whatever the leader says or does not.
+  bool is_visible = false;
   ObjectId object;
   directory::Version version;
   int binds = 0;
@@ -88,6 +92,7 @@ arrow::Result<bool> Publisher::CheckName(const Request& request) const {
 }
 
 void Publisher::Publish(const Request& request, Done done) {
+  if (request.is_repeated && PublishedBefore(request, done)) return;
   const bool named = !request.input.name.empty();
   const arrow::Result<bool> bound = named ? CheckName(request) : false;
   if (!bound.ok()) return done(bound.status());
@@ -101,7 +106,57 @@ void Publisher::Publish(const Request& request, Done done) {
   attempt->done = std::move(done);
   attempt->object = *object;
   attempt->deadline = scheduler_->Now() + kEpochReadDeadline;
+  PassFaultPoint("daemon.publish.before-bind");
   Bind(attempt);
+}
+
+// A former life of this daemon may have done it, and died before it could say so. What
+// was cut short before it was visible is Retired: then it is done again.
+bool Publisher::PublishedBefore(const Request& request, const Done& done) {
+  const auto object = home_->FindSealed(request.session, request.input.request);
+  if (!object) return false;
+  const auto slot = home_->directory().GetSlot(*object);
+  if (!slot.ok() || !directory::IsReadable(*slot)) return false;
+  if (request.input.name.empty()) {
+    done(Published{*object, 0});
+  } else {
+    CommitAgain(*object, request.input.name, *slot, done);
+  }
+  return true;
+}
+
+void Publisher::CommitAgain(const ObjectId& object, const std::string& name,
+                            const format::Slot& slot, Done done) {
+  auto attempt = std::make_shared<Attempt>();
+  attempt->request.input.name = name;
+  attempt->is_visible = true;
+  attempt->object = object;
+  attempt->version = {slot.version_epoch, slot.version_sequence};
+  attempt->done = std::move(done);
+  Commit(attempt);
+}
+
+// A publish that was cut short before it was visible is undone: nobody was told of it,
+// and its client, who knows what it wanted, asks again. One that is visible is committed
+// again (C9): the leader may not know of it yet.
+void Publisher::Recover() {
+  for (const format::LineState state :
+       {format::LineState::kSealed, format::LineState::kBound}) {
+    for (const ObjectId& object : home_->directory().ObjectsIn(state)) {
+      const auto slot = home_->directory().GetSlot(object);
+      const auto record = home_->directory().GetRecord(object);
+      if (!slot.ok() || !record.ok() || (*record)->name.empty()) continue;
+      if (state == format::LineState::kBound) {
+        CommitAgain(object, (*record)->name, *slot, [](const auto& committed) {
+          LogIfError("cannot commit a table of a former life", committed.status());
+        });
+      } else {
+        homes_->Retire(object, (*record)->name, [](const arrow::Status& status) {
+          LogIfError("cannot undo a publish of a former life", status);
+        });
+      }
+    }
+  }
 }
 
 void Publisher::Bind(const AttemptPtr& attempt) {
@@ -132,6 +187,7 @@ void Publisher::OnGranted(const AttemptPtr& attempt, directory::Version version)
 
 // After the slot is settled, not before: a leader that claims later sees it.
 void Publisher::CheckEpochs(const AttemptPtr& attempt) {
+  PassFaultPoint("daemon.publish.before-check");
   auto highest = HighestCatalogEpoch(*region_);
   if (!highest.ok() && region_->AttachMissing().ok()) {
     highest = HighestCatalogEpoch(*region_);
@@ -144,6 +200,7 @@ void Publisher::CheckEpochs(const AttemptPtr& attempt) {
                       });
     return;
   }
+  PassFaultPoint("daemon.publish.after-check");
   if (attempt->replaces) return Commit(attempt);  // TODO(#4): at the leader of `highest`.
   if (*highest > attempt->version.epoch) return Bind(attempt);
   if (const arrow::Status status = MakeVisible(attempt); !status.ok()) {
@@ -164,9 +221,19 @@ void Publisher::Commit(const AttemptPtr& attempt) {
   catalog_->Commit(
       attempt->request.input.name, attempt->object, attempt->version,
       [this, attempt](const arrow::Result<std::vector<ObjectId>>& superseded) {
-        if (!superseded.ok()) return Fail(attempt, superseded.status());
+        if (!superseded.ok()) return OnCommitFailed(attempt, superseded.status());
+        PassFaultPoint("daemon.publish.after-commit");
         RetireSuperseded(attempt, *superseded);
       });
+}
+
+void Publisher::OnCommitFailed(const AttemptPtr& attempt, const arrow::Status& status) {
+  if (!attempt->is_visible) return Fail(attempt, status);
+  if (!IsNodeLost(status)) return attempt->done(status);
+  scheduler_->After(kCommitRetryPeriod,
+                    [this, attempt, alive = std::weak_ptr<bool>(alive_)] {
+                      if (!alive.expired()) Commit(attempt);
+                    });
 }
 
 // Only then is the publish done: one that stayed Bound would come back when its successor
@@ -181,6 +248,7 @@ void Publisher::RetireSuperseded(const AttemptPtr& attempt,
   const auto round = std::make_shared<Round>(Round{superseded.size(), {}});
   const auto finish = [attempt, round] {
     if (!round->status.ok()) return attempt->done(round->status);
+    PassFaultPoint("daemon.publish.after-retire");
     attempt->done(Published{attempt->object, attempt->version.sequence});
   };
   if (superseded.empty()) return finish();

@@ -32,6 +32,7 @@ class Publisher {
   struct Request {
     uint64_t session = 0;
     SealInput input;
+    bool is_repeated = false;  ///< It may have been done before, in whole or in part.
     bool replace = false;
     uint32_t expected_version = 0;  ///< 0: any.
   };
@@ -47,10 +48,17 @@ class Publisher {
   /// \brief Calls `done` once, maybe before this returns.
   void Publish(const Request& request, Done done);
 
+  /// \brief After a restart: finish or undo what a former life began. Returns at once.
+  void Recover();
+
  private:
   struct Attempt;
   using AttemptPtr = std::shared_ptr<Attempt>;
   arrow::Result<bool> CheckName(const Request& request) const;
+  bool PublishedBefore(const Request& request, const Done& done);
+  void CommitAgain(const ObjectId& object, const std::string& name,
+                   const format::Slot& slot, Done done);
+  void OnCommitFailed(const AttemptPtr& attempt, const arrow::Status& status);
   void Bind(const AttemptPtr& attempt);
   void OnGranted(const AttemptPtr& attempt, directory::Version version);
   void CheckEpochs(const AttemptPtr& attempt);

@@ -28,6 +28,9 @@ class ReplyCache {
     if (replies_.size() > kRepliesMax) replies_.pop_front();
   }
 
+  /// \brief `request_id` was answered, and would be done anew if it came again.
+  void Forget(uint64_t request_id) { under_way_.erase(request_id); }
+
   /// \brief The reply to an answered request, or null.
   const std::vector<uint8_t>* Find(uint64_t request_id) const {
     for (const auto& [id, reply] : replies_) {

@@ -17,12 +17,14 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 
+#include "base/fault_point.h"
 #include "daemon/catalog_client.h"
 #include "daemon/event_loop.h"
 #include "daemon/home.h"
 #include "daemon/home_client.h"
 #include "daemon/log.h"
 #include "daemon/membership.h"
+#include "daemon/membership_client.h"
 #include "daemon/node_lines.h"
 #include "daemon/publisher.h"
 #include "daemon/reclaimer.h"
@@ -34,16 +36,18 @@
 #include "directory/directory.h"
 #include "format/message.h"
 #include "platform/file.h"
+#include "platform/process.h"
 #include "platform/shared_word.h"
 #include "region/cluster_config.h"
+#include "region/control_line.h"
 #include "region/region.h"
+#include "sheaf/status.h"
 #include "sheaf/types.h"
 
 namespace sheaf::daemon {
 namespace {
 
 // docs/protocol.md L13.
-constexpr std::chrono::milliseconds kHeartbeatPeriod{100};
 constexpr std::chrono::milliseconds kMembershipPeriod{50};
 constexpr std::chrono::seconds kSweepPeriod{1};
 /// Page size that is shown where the system does not tell.
@@ -69,6 +73,7 @@ class Server::Impl {
   void StartTimers();
   void Every(std::chrono::nanoseconds period, const std::function<void()>& action);
   void OnNodeMessage(NodeId from, const format::Message& message, const ReplyFn& reply);
+  uint64_t Rejoin(bool was_off);
   arrow::Status LeadCatalog();
   void RetireLosers();
   uint64_t FindBackingPageSize() const;
@@ -81,7 +86,6 @@ class Server::Impl {
   EventLoop loop_;
   std::optional<platform::FileLock> lock_;          ///< Of the node's sockets and logs.
   std::optional<platform::FileLock> segment_lock_;  ///< Of its memory.
-  bool has_segment_ = false;
   std::shared_ptr<region::Region> region_;
   std::unique_ptr<NodeLines> lines_;
   std::unique_ptr<Home> home_;
@@ -91,6 +95,7 @@ class Server::Impl {
   std::unique_ptr<CatalogClient> catalog_;
   std::unique_ptr<Reclaimer> reclaimer_;
   std::unique_ptr<HomeClient> homes_;
+  std::unique_ptr<MembershipClient> members_;
   std::unique_ptr<Publisher> publisher_;
   std::unique_ptr<SessionService> service_;
   std::unique_ptr<SessionServer> sessions_;
@@ -103,11 +108,14 @@ arrow::Status Server::Impl::Start() {
     return arrow::Status::Invalid("node ", options_.node.value,
                                   " of a cluster with nodes 0 to ", config().nodes - 1);
   }
+  PassFaultPoint("daemon.start.before-lock");
   ARROW_RETURN_NOT_OK(Lock());
+  PassFaultPoint("daemon.start.after-lock");
   ARROW_RETURN_NOT_OK(OpenSegment());
   ARROW_RETURN_NOT_OK(StartServices());
   StartTimers();
   PublishStatistics();
+  PassFaultPoint("daemon.start.before-listen");
   return sessions_->Listen();
 }
 
@@ -126,17 +134,17 @@ arrow::Status Server::Impl::Lock() {
 
 arrow::Status Server::Impl::OpenSegment() {
   const NodeId node = options_.node;
-  std::error_code ignored;
-  if (std::filesystem::exists(config().segment_folder({node.value}), ignored)) {
-    Log(LogLevel::kWarning, "taking over the segment that a crash left in ",
+  ARROW_ASSIGN_OR_RAISE(const auto origin, region::PrepareSegment(config(), node));
+  if (origin == region::SegmentOrigin::kKept) {
+    Log(LogLevel::kInfo, "going on with what is in ",
         config().segment_folder({node.value}));
   }
+  std::error_code ignored;
   if (std::filesystem::exists(config().socket_path(node), ignored)) {
     Log(LogLevel::kWarning, "taking over the socket that a crash left at ",
         config().socket_path(node));
   }
-  ARROW_RETURN_NOT_OK(region::FormatSegment(config(), node));
-  has_segment_ = true;
+  PassFaultPoint("daemon.start.after-prepare");
   ARROW_ASSIGN_OR_RAISE(
       region_, region::Region::Attach(config(), {.node = node,
                                                  .role = region::Role::kDaemon,
@@ -146,35 +154,70 @@ arrow::Status Server::Impl::OpenSegment() {
 
 arrow::Status Server::Impl::StartServices() {
   lines_ = std::make_unique<NodeLines>(&region_->own_segment());
-  const uint64_t incarnation = lines_->BeginIncarnation();
-  ARROW_ASSIGN_OR_RAISE(home_, Home::Make(region_.get(), &loop_, incarnation));
+  PassFaultPoint("daemon.start.before-incarnation");
+  const HomeLife life = lines_->BeginLife(platform::BootNumber());
+  PassFaultPoint("daemon.start.after-incarnation");
+  ARROW_ASSIGN_OR_RAISE(home_, Home::Make(region_.get(), &loop_, life));
+  for (const std::string& problem : home_->problems()) {
+    Log(LogLevel::kWarning, "damaged: ", problem);
+  }
+  PassFaultPoint("daemon.start.after-home");
   ARROW_RETURN_NOT_OK(LeadCatalog());
-  membership_ = std::make_unique<Membership>(region_.get());
-  transport_ = std::make_unique<UnixTransport>(&loop_, config(), options_.node, incarnation);
+  membership_ =
+      std::make_unique<Membership>(region_.get(), &loop_, life.incarnation,
+                                   [this](bool was_off) { return Rejoin(was_off); });
+  transport_ =
+      std::make_unique<UnixTransport>(&loop_, config(), options_.node, life.incarnation);
   catalog_ = std::make_unique<CatalogClient>(leader_.get(), transport_.get());
-  reclaimer_ = std::make_unique<Reclaimer>(region_.get(), home_.get(), transport_.get(), &loop_);
-  homes_ = std::make_unique<HomeClient>(region_.get(), home_.get(), catalog_.get(), reclaimer_.get(), transport_.get());
-  publisher_ = std::make_unique<Publisher>(region_.get(), home_.get(), catalog_.get(), homes_.get(), &loop_);
-  service_ = std::make_unique<SessionService>(home_.get(), homes_.get(), publisher_.get(), reclaimer_.get());
+  reclaimer_ =
+      std::make_unique<Reclaimer>(region_.get(), home_.get(), transport_.get(), &loop_);
+  homes_ = std::make_unique<HomeClient>(region_.get(), home_.get(), catalog_.get(),
+                                        reclaimer_.get(), transport_.get());
+  publisher_ = std::make_unique<Publisher>(region_.get(), home_.get(), catalog_.get(),
+                                           homes_.get(), &loop_);
+  members_ = std::make_unique<MembershipClient>(region_.get(), membership_.get(),
+                                                reclaimer_.get(), transport_.get());
+  service_ = std::make_unique<SessionService>(home_.get(), homes_.get(), members_.get(),
+                                              publisher_.get(), reclaimer_.get());
   transport_->Serve(
       [this](NodeId from, const format::Message& message, const ReplyFn& reply) {
         OnNodeMessage(from, message, reply);
       });
   sessions_ = std::make_unique<SessionServer>(
       config(), options_.node,
-      SessionServer::Parts{&loop_, home_.get(), service_.get(), reclaimer_.get(), transport_.get()},
+      SessionServer::Parts{&loop_, home_.get(), service_.get(), reclaimer_.get(),
+                           transport_.get()},
       [this] { Stop(); });
   RetireLosers();
+  PassFaultPoint("daemon.start.before-recover");
+  publisher_->Recover();
+  PassFaultPoint("daemon.start.after-recover");
   Log(LogLevel::kInfo, "node ", options_.node.value, " of cluster '", config().name,
-      "' is up, incarnation ", incarnation);
+      "' is up, incarnation ", life.incarnation);
   return arrow::Status::OK();
+}
+
+// F6: no other home ever granted memory to this node, so its sessions may go on, whose
+// cells counted all the time; unless it was off.
+uint64_t Server::Impl::Rejoin(bool was_off) {
+  if (was_off && !sessions_->EndAll()) return 0;
+  home_->FlushLeasePages();
+  PassFaultPoint("daemon.rejoin.before-incarnation");
+  const uint64_t incarnation = lines_->NextIncarnation();
+  PassFaultPoint("daemon.rejoin.after-incarnation");
+  home_->SetIncarnation(incarnation);
+  transport_->SetIncarnation(incarnation);
+  return incarnation;
 }
 
 arrow::Status Server::Impl::LeadCatalog() {
   if (options_.node != kLeaderNode) return arrow::Status::OK();
   ARROW_RETURN_NOT_OK(region_->AttachMissing());
+  ARROW_ASSIGN_OR_RAISE(
+      const uint32_t epoch,
+      directory::NextEpoch(region::SegmentsOf(*region_), options_.node));
   ARROW_ASSIGN_OR_RAISE(leader_, directory::CatalogLeader::Claim(
-                                     region_.get(), &home_->directory(), kLeaderEpoch));
+                                     region_.get(), &home_->directory(), epoch));
   for (const std::string& problem : leader_->problems()) {
     Log(LogLevel::kWarning, "the catalog leaves out: ", problem);
   }
@@ -197,7 +240,7 @@ void Server::Impl::RetireLosers() {
 }
 
 void Server::Impl::StartTimers() {
-  Every(kHeartbeatPeriod, [this] { lines_->Beat(); });
+  Every(std::chrono::milliseconds(config().heartbeat_ms), [this] { lines_->Beat(); });
   Every(kMembershipPeriod, [this] { membership_->Update(); });
   Every(kSweepPeriod, [this] { home_->FlushLeasePages(); });
 }
@@ -210,9 +253,20 @@ void Server::Impl::Every(std::chrono::nanoseconds period,
 
 void Server::Impl::OnNodeMessage(NodeId from, const format::Message& message,
                                  const ReplyFn& reply) {
-  // It speaks of objects in its segment, which may have come a moment ago.
-  if (region_->segment({from.value}) == nullptr) membership_->Update();
-  if (catalog_->Handle(from, message, reply) || homes_->Handle(message, reply)) return;
+  // It may have come a moment ago.
+  if (membership_->admitted(from) == 0) membership_->Update();
+  if (membership_->admitted(from) == 0) {
+    return reply(format::MakeOutcomeReply(
+        message.request_id(),
+        MakeStatus(arrow::StatusCode::IOError, ErrorReason::kNodeLost,
+                   "node " + std::to_string(from.value) + " is withdrawn by node " +
+                       std::to_string(options_.node.value) +
+                       " and not yet back: try again")));
+  }
+  if (catalog_->Handle(from, message, reply) || homes_->Handle(message, reply) ||
+      members_->Handle(message, reply)) {
+    return;
+  }
   if (message.body_type() == format::Body::FlushPagesRequest) {
     home_->FlushLeasePages();
     return reply(format::MakeOutcomeReply(message.request_id(), arrow::Status::OK()));
@@ -257,11 +311,13 @@ void Server::Impl::StopOnSignals(bool hang_up) {
 arrow::Status Server::Impl::Close() {
   if (!lock_.has_value()) return arrow::Status::OK();
   if (sessions_ != nullptr) sessions_->Close();
+  PassFaultPoint("daemon.stop.before-down");
   if (lines_ != nullptr) lines_->SayDown();
+  PassFaultPoint("daemon.stop.after-down");
   arrow::Status status;
-  if (has_segment_) status &= region::RemoveSegment(config(), options_.node);
   if (segment_lock_.has_value()) status &= segment_lock_->Remove();
   segment_lock_.reset();
+  PassFaultPoint("daemon.stop.after-unlock");
   status &= lock_->Remove();
   lock_.reset();
   return status;

@@ -12,8 +12,10 @@
 #include <cstring>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <sstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <arrow/buffer.h>
@@ -69,6 +71,7 @@ class PeerSession {
     std::istringstream words(request);
     std::string verb;
     words >> verb;
+    if (verb == "lock") return Outcome(Lock());
     if (verb == "hello") return Outcome(client_.Hello());
     if (verb == "grant") return Outcome(GrantSome());
     if (verb == "seal") return Outcome(client_.Seal(*Describe(), {}).status());
@@ -89,6 +92,13 @@ class PeerSession {
  private:
   static std::string Outcome(const arrow::Status& status) { return status.ToString(); }
 
+  // As far as a client is before its greeting.
+  arrow::Status Lock() {
+    ARROW_ASSIGN_OR_RAISE(auto lock, platform::FileLock::Acquire(
+                                         config_.session_lock_folder({0}) + "/x.lock"));
+    lock_.emplace(std::move(lock));
+    return arrow::Status::OK();
+  }
   arrow::Status GrantSome() {
     ARROW_ASSIGN_OR_RAISE(grant_, client_.RequestGrant(kMiB));
     return region_->own_segment().data().SetWritable(grant_.offset, grant_.size_bytes,
@@ -130,6 +140,7 @@ class PeerSession {
   RawClient client_{config_, 0};
   RawClient::Grant grant_;
   std::unique_ptr<lease::CellTable> cells_;
+  std::optional<platform::FileLock> lock_;
 };
 
 class SessionDeathTest : public ::testing::Test {
@@ -191,6 +202,7 @@ class SessionDeathTest : public ::testing::Test {
 
 TEST_F(SessionDeathTest, AtAnyMomentBeforeAPut) {
   DieAfter({});
+  DieAfter({"lock"});
   DieAfter({"hello"});
   DieAfter({"hello", "grant"});
   DieAfter({"hello", "grant", "grant", "grant"});

@@ -1,28 +1,36 @@
 #include "daemon/session_server.h"
 
+#include <signal.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
 #include <arrow/result.h>
 #include <arrow/status.h>
 
+#include "base/fault_point.h"
 #include "daemon/connection.h"
 #include "daemon/event_loop.h"
 #include "daemon/home.h"
 #include "daemon/log.h"
 #include "daemon/peer_process.h"
 #include "daemon/reply_cache.h"
+#include "daemon/space.h"
 #include "format/message.h"
 #include "platform/file.h"
+#include "platform/process.h"
 #include "platform/unix_socket.h"
 #include "region/cluster_config.h"
 #include "sheaf/types.h"
@@ -42,12 +50,12 @@ constexpr std::chrono::milliseconds kLockPollPeriod{100};
 }  // namespace
 
 struct SessionServer::Session {
-  Home::NewSession home_session;
-  int process_id = 0;
+  int process_id = 0;          ///< 0: of a former daemon, not seen yet.
   Connection::Ptr connection;  ///< Null once the socket is closed.
   platform::UniqueFd pidfd;
   std::unique_ptr<FdWatch> death_watch;  // Before pidfd closes.
   ReplyCache replies;
+  const char* ending = nullptr;  ///< Why it ends as soon as its lock is free.
 };
 
 SessionServer::SessionServer(const region::ClusterConfig& config, NodeId node,
@@ -56,8 +64,7 @@ SessionServer::SessionServer(const region::ClusterConfig& config, NodeId node,
       node_(node),
       parts_(parts),
       on_shutdown_(std::move(on_shutdown)),
-      lock_folder_(config.runtime_folder + "/node" + std::to_string(node.value) +
-                   ".sessions") {}
+      lock_folder_(config.session_lock_folder(node)) {}
 
 SessionServer::~SessionServer() { Close(); }
 
@@ -66,12 +73,61 @@ std::string SessionServer::LockPath(uint64_t session) const {
 }
 
 arrow::Status SessionServer::Listen() {
-  ARROW_RETURN_NOT_OK(platform::RemoveAll(lock_folder_));  // Of a crash.
   ARROW_RETURN_NOT_OK(platform::MakePrivateFolder(lock_folder_));
+  AdoptSessions();
+  RemoveStaleLocks();
   ARROW_ASSIGN_OR_RAISE(listener_, platform::ListenUnix(config_.socket_path(node_)));
   listener_watch_ = parts_.loop->Watch(listener_.get());
   AwaitGuests();
+  PassFaultPoint("daemon.start.after-listen");
   return arrow::Status::OK();
+}
+
+// Which of their processes live is what their locks tell.
+void SessionServer::AdoptSessions() {
+  for (const uint64_t id : std::set<uint64_t>(parts_.home->sessions())) {
+    auto session = std::make_unique<Session>();
+    session->ending = "of a former daemon is over";
+    sessions_.emplace(id, std::move(session));
+    EndWhenUnlocked(id);
+  }
+}
+
+// A session of a former daemon that has not come back has no process that we could name:
+// it holds its lock, and we wait.
+bool SessionServer::EndAll() {
+  for (const auto& [id, session] : sessions_) {
+    if (!session->pidfd.valid()) continue;
+    LogIfError("cannot end a session", platform::SendSignal(session->pidfd, SIGKILL));
+  }
+  return sessions_.empty();
+}
+
+// Of greetings that were never welcomed. A guest that is gone may have left one; its
+// process closes the socket before the lock, so it is looked for until none is held.
+void SessionServer::RemoveStaleLocks() {
+  bool any_held = false;
+  std::error_code error;
+  for (std::filesystem::directory_iterator entry(lock_folder_, error), end;
+       !error && entry != end; entry.increment(error)) {
+    const std::string path = entry->path().string();
+    const bool is_of_session = std::ranges::any_of(
+        sessions_, [&](const auto& session) { return path == LockPath(session.first); });
+    if (is_of_session) continue;
+    const auto lock = platform::FileLock::Acquire(path);
+    any_held |= lock.status().IsAlreadyExists();
+    if (lock.ok()) LogIfError("cannot remove a lock", lock->Remove());
+  }
+  if (any_held) RemoveStaleLocksLater();
+}
+
+void SessionServer::RemoveStaleLocksLater() {
+  if (std::exchange(removes_locks_, true)) return;
+  parts_.loop->After(kLockPollPeriod, [this, alive = std::weak_ptr<bool>(alive_)] {
+    if (alive.expired()) return;
+    removes_locks_ = false;
+    RemoveStaleLocks();
+  });
 }
 
 void SessionServer::Close() {
@@ -85,7 +141,6 @@ void SessionServer::Close() {
     if (session->connection != nullptr) session->connection->Close();
   }
   sessions_.clear();
-  LogIfError("cannot remove session locks", platform::RemoveAll(lock_folder_));
 }
 
 void SessionServer::AwaitGuests() {
@@ -116,19 +171,23 @@ void SessionServer::Welcome(platform::UniqueFd socket) {
   if (const auto peer = CheckPeer(socket.get()); !peer.ok()) {
     return Log(LogLevel::kWarning, "refused: ", peer.status().message());
   }
-  const auto guest = Connection::Start(
-      parts_.loop, std::move(socket),
-      {[this](const Connection::Ptr& from, platform::Frame frame) {
-         OnGuestFrame(from, std::move(frame));
-       },
-       [this](const Connection::Ptr& from, const arrow::Status&) { guests_.erase(from); },
-       kGreetingBytesMax});
+  const auto guest =
+      Connection::Start(parts_.loop, std::move(socket),
+                        {[this](const Connection::Ptr& from, platform::Frame frame) {
+                           OnGuestFrame(from, std::move(frame));
+                         },
+                         [this](const Connection::Ptr& from, const arrow::Status&) {
+                           guests_.erase(from);
+                           RemoveStaleLocksLater();
+                         },
+                         kGreetingBytesMax});
   guests_.insert(guest);
   parts_.loop->After(kGreetingDeadline, [this, late = std::weak_ptr<Connection>(guest),
                                          alive = std::weak_ptr<bool>(alive_)] {
     const auto silent = late.lock();
     if (alive.expired() || silent == nullptr || guests_.erase(silent) == 0) return;
     silent->Close();
+    RemoveStaleLocksLater();
   });
 }
 
@@ -146,7 +205,9 @@ void SessionServer::OnGuestFrame(const Connection::Ptr& guest, platform::Frame f
   const auto message = format::ParseMessage(frame.payload);
   if (!message.ok()) return Refuse(guest, 0, message.status());
   const arrow::Status status = Greet(guest, **message, std::move(frame.fds));
-  if (!status.ok()) Refuse(guest, (*message)->request_id(), status);
+  if (status.ok()) return;
+  Refuse(guest, (*message)->request_id(), status);
+  RemoveStaleLocksLater();
 }
 
 arrow::Status SessionServer::Greet(const Connection::Ptr& guest,
@@ -223,14 +284,65 @@ arrow::Status SessionServer::StartSession(const Connection::Ptr& guest,
   ARROW_ASSIGN_OR_RAISE(const platform::PeerCredentials peer, CheckPeer(guest->fd()));
   ARROW_RETURN_NOT_OK(CheckPidFd(fds[0], peer.process_id));
 
-  auto session = std::make_unique<Session>();
-  ARROW_ASSIGN_OR_RAISE(session->home_session, parts_.home->OpenSession());
-  const uint64_t id = session->home_session.id;
-  session->process_id = peer.process_id;
-  session->connection = guest;
-  session->pidfd = std::move(fds[0]);
-  session->death_watch = parts_.loop->Watch(session->pidfd.get());
-  session->death_watch->WhenReadable([this, id] { OnProcessEnded(id); });
+  ARROW_ASSIGN_OR_RAISE(const uint64_t id, hello.session() == 0 ? OpenSession(hello)
+                                                                : ContinueSession(hello));
+  Attach(id, guest, peer.process_id, std::move(fds[0]));
+  guest->Send(MakeWelcome(message.request_id(), id));
+  return arrow::Status::OK();
+}
+
+// The lock is held before there is a session, so that a daemon that finds the session
+// knows whether its process lives.
+arrow::Result<uint64_t> SessionServer::OpenSession(const format::Hello& hello) {
+  const std::string name = hello.lock_name() != nullptr ? hello.lock_name()->str() : "";
+  if (name.empty() || name.find('/') != std::string::npos || name.starts_with('.')) {
+    return arrow::Status::Invalid("greeting without the name of a session lock");
+  }
+  const std::string path = lock_folder_ + "/" + name;
+  ARROW_ASSIGN_OR_RAISE(const bool is_held, platform::FileLock::IsHeld(path));
+  if (!is_held) return arrow::Status::Invalid("nobody holds the session lock ", path);
+  ARROW_ASSIGN_OR_RAISE(const Home::NewSession session, parts_.home->OpenSession());
+  std::error_code error;
+  PassFaultPoint("daemon.session.before-lock");
+  std::filesystem::rename(path, LockPath(session.id), error);
+  PassFaultPoint("daemon.session.after-lock");
+  if (error) {
+    const arrow::Status status =
+        platform::OsError("cannot rename the session lock", path, error.value());
+    return status & parts_.home->EndSession(session.id);
+  }
+  sessions_.emplace(session.id, std::make_unique<Session>());
+  return session.id;
+}
+
+// Of this daemon, over a new connection, or of a former one.
+arrow::Result<uint64_t> SessionServer::ContinueSession(const format::Hello& hello) {
+  const uint64_t id = hello.session();
+  const auto found = sessions_.find(id);
+  if (found == sessions_.end()) {
+    return arrow::Status::Invalid("session ", id, " has ended: connect anew");
+  }
+  if (const auto old = std::exchange(found->second->connection, nullptr)) old->Close();
+  std::set<GrantId> known;
+  if (hello.grants() != nullptr) {
+    for (const format::GrantKey* key : *hello.grants()) {
+      known.insert({key->grant(), key->generation()});
+    }
+  }
+  ARROW_RETURN_NOT_OK(parts_.home->ReturnAllBut(id, known));
+  return id;
+}
+
+void SessionServer::Attach(uint64_t id, const Connection::Ptr& guest, int process_id,
+                           platform::UniqueFd pidfd) {
+  Session& session = *sessions_.at(id);
+  session.process_id = process_id;
+  session.ending = nullptr;
+  session.connection = guest;
+  session.death_watch.reset();
+  session.pidfd = std::move(pidfd);
+  session.death_watch = parts_.loop->Watch(session.pidfd.get());
+  session.death_watch->WhenReadable([this, id] { OnProcessEnded(id); });
   guest->SetHandlers(
       {[this, id](const Connection::Ptr& from, const platform::Frame& frame) {
          OnSessionFrame(id, from, frame);
@@ -238,20 +350,15 @@ arrow::Status SessionServer::StartSession(const Connection::Ptr& guest,
        [this, id](const Connection::Ptr&, const arrow::Status& reason) {
          OnSessionClosed(id, reason);
        }});
-  Log(LogLevel::kDebug, "session ", id, " of process ", peer.process_id, " begins");
-  const std::vector<uint8_t> welcome =
-      MakeWelcome(message.request_id(), session->home_session);
-  sessions_.emplace(id, std::move(session));
-  guest->Send(welcome);
-  return arrow::Status::OK();
+  Log(LogLevel::kDebug, "session ", id, " of process ", process_id, " is connected");
 }
 
 std::vector<uint8_t> SessionServer::MakeWelcome(uint64_t request_id,
-                                                const Home::NewSession& session) const {
+                                                uint64_t session) const {
   flatbuffers::FlatBufferBuilder builder;
-  const auto body = format::CreateWelcomeDirect(
-      builder, session.id, node_.value, parts_.home->incarnation(), &session.lease_pages,
-      LockPath(session.id).c_str());
+  const std::vector<uint32_t> pages = parts_.home->LeasePagesOf(session);
+  const auto body = format::CreateWelcomeDirect(builder, session, node_.value,
+                                                parts_.home->incarnation(), &pages);
   return format::FinishReply(&builder, request_id, format::Body::Welcome, body.Union());
 }
 
@@ -280,8 +387,9 @@ arrow::Status SessionServer::OnRequest(uint64_t id, const Connection::Ptr& conne
   if (found == sessions_.end()) return arrow::Status::Invalid("the session has ended");
   if (message.body_type() == format::Body::Goodbye) {
     found->second->connection.reset();
-    connection->Send(
-        format::MakeOutcomeReply(request_id, EndWhenUnlocked(id, "said goodbye")));
+    found->second->ending = "said goodbye";
+    EndWhenUnlocked(id);
+    connection->Send(format::MakeOutcomeReply(request_id, arrow::Status::OK()));
     connection->CloseAfterSending();
     return arrow::Status::OK();
   }
@@ -306,7 +414,14 @@ arrow::Status SessionServer::OnRequest(uint64_t id, const Connection::Ptr& conne
 void SessionServer::Answer(uint64_t id, uint64_t request_id, std::vector<uint8_t> reply) {
   const auto found = sessions_.find(id);
   if (found == sessions_.end()) return;  // Ended meanwhile.
-  found->second->replies.Answer(request_id, reply);
+  // A grant that its session does not know of comes back when it continues: never told
+  // twice.
+  const auto* message = format::GetMessage(reply.data());
+  if (message->body_type() == format::Body::GrantReply) {
+    found->second->replies.Forget(request_id);
+  } else {
+    found->second->replies.Answer(request_id, reply);
+  }
   if (const auto connection = found->second->connection)
     connection->Send(std::move(reply));
 }
@@ -326,20 +441,24 @@ void SessionServer::OnProcessEnded(uint64_t id) {
   if (const auto connection = std::exchange(found->second->connection, nullptr)) {
     connection->Close();
   }
-  LogIfError("cannot end a session", EndWhenUnlocked(id, "ended"));
+  found->second->ending = "ended";
+  EndWhenUnlocked(id);
 }
 
 /// A forked child inherited the lock, and may read as long as it has it.
-arrow::Status SessionServer::EndWhenUnlocked(uint64_t id, const char* why) {
+void SessionServer::EndWhenUnlocked(uint64_t id) {
+  const auto found = sessions_.find(id);
+  // Ended meanwhile, or its process has come back.
+  if (found == sessions_.end() || found->second->ending == nullptr) return;
   const auto held = platform::FileLock::IsHeld(LockPath(id));
   LogIfError("session lock", held.status());
-  if (held.ok() && !*held) return End(id, why);
-  parts_.loop->After(kLockPollPeriod,
-                     [this, id, why, alive = std::weak_ptr<bool>(alive_)] {
-                       if (alive.expired() || !sessions_.contains(id)) return;
-                       LogIfError("cannot end a session", EndWhenUnlocked(id, why));
-                     });
-  return arrow::Status::OK();
+  if (held.ok() && !*held) {
+    LogIfError("cannot end a session", End(id, found->second->ending));
+    return;
+  }
+  parts_.loop->After(kLockPollPeriod, [this, id, alive = std::weak_ptr<bool>(alive_)] {
+    if (!alive.expired()) EndWhenUnlocked(id);
+  });
 }
 
 arrow::Status SessionServer::End(uint64_t id, const char* why) {

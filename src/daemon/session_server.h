@@ -24,8 +24,9 @@ namespace sheaf::daemon {
 
 /// \brief Listens at the node's socket, for sessions of this host and for other daemons.
 /// A session ends when it has said goodbye or its process has ended, and nobody holds its
-/// lock any more; a closed socket alone ends nothing (docs/protocol.md D1). All it is
-/// given outlives it.
+/// lock any more; a closed socket alone ends nothing (docs/protocol.md D1). A session of
+/// a former daemon ends when nobody holds its lock; until then its process may come back
+/// and go on with it. All it is given outlives it.
 class SessionServer {
  public:
   struct Parts {
@@ -43,8 +44,11 @@ class SessionServer {
   /// there.
   arrow::Status Listen();
 
-  /// \brief Refuse new connections and close all; remove the socket and the sessions'
-  /// locks.
+  /// \brief SIGKILL to the process of every session. True once none is left: call again.
+  bool EndAll();
+
+  /// \brief Refuse new connections and close all; remove the socket. Sessions stay: their
+  /// processes may read on, and go on with the next daemon.
   void Close();
 
  private:
@@ -59,9 +63,15 @@ class SessionServer {
   arrow::Status StartPeer(const Connection::Ptr& guest, const format::Message& message);
   arrow::Status StartSession(const Connection::Ptr& guest, const format::Message& message,
                              std::vector<platform::UniqueFd> fds);
+  arrow::Result<uint64_t> OpenSession(const format::Hello& hello);
+  arrow::Result<uint64_t> ContinueSession(const format::Hello& hello);
+  void Attach(uint64_t id, const Connection::Ptr& guest, int process_id,
+              platform::UniqueFd pidfd);
+  void AdoptSessions();
+  void RemoveStaleLocks();
+  void RemoveStaleLocksLater();
   arrow::Status CheckHello(const format::Hello& hello) const;
-  std::vector<uint8_t> MakeWelcome(uint64_t request_id,
-                                   const Home::NewSession& session) const;
+  std::vector<uint8_t> MakeWelcome(uint64_t request_id, uint64_t session) const;
   void OnSessionFrame(uint64_t id, const Connection::Ptr& connection,
                       const platform::Frame& frame);
   arrow::Status OnRequest(uint64_t id, const Connection::Ptr& connection,
@@ -71,7 +81,7 @@ class SessionServer {
   void OnProcessEnded(uint64_t id);
   void Answer(uint64_t id, uint64_t request_id, std::vector<uint8_t> reply);
   void OnSessionClosed(uint64_t id, const arrow::Status& reason);
-  arrow::Status EndWhenUnlocked(uint64_t id, const char* why);
+  void EndWhenUnlocked(uint64_t id);
   arrow::Status End(uint64_t id, const char* why);
   void Refuse(const Connection::Ptr& connection, uint64_t request_id,
               const arrow::Status& status);
@@ -88,6 +98,7 @@ class SessionServer {
   std::set<Connection::Ptr> guests_;  ///< Have not said who they are.
   std::set<Connection::Ptr> peers_;   ///< Other daemons, who ask us.
   std::map<uint64_t, std::unique_ptr<Session>> sessions_;
+  bool removes_locks_ = false;  ///< Soon.
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

@@ -16,11 +16,13 @@
 #include "codec/codec.h"
 #include "daemon/home.h"
 #include "daemon/home_client.h"
+#include "daemon/membership_client.h"
 #include "daemon/publisher.h"
 #include "daemon/reclaimer.h"
 #include "daemon/space.h"
 #include "daemon/transport.h"
 #include "format/message.h"
+#include "sheaf/status.h"
 
 namespace sheaf::daemon {
 namespace {
@@ -44,7 +46,8 @@ arrow::Result<std::shared_ptr<arrow::Buffer>> CopyBytes(
 }
 
 arrow::Result<Publisher::Request> ReadSealRequest(uint64_t session,
-                                                  const format::SealRequest& body) {
+                                                  const format::Message& message) {
+  const auto& body = *message.body_as<format::SealRequest>();
   if (body.descriptor() == nullptr || body.descriptor()->size() == 0) {
     return arrow::Status::Invalid("seal request without a descriptor");
   }
@@ -57,6 +60,8 @@ arrow::Result<Publisher::Request> ReadSealRequest(uint64_t session,
   }
   Publisher::Request request;
   request.session = session;
+  request.input.request = message.request_id();
+  request.is_repeated = message.is_repeated();
   request.replace = body.replace();
   request.expected_version = body.expected_version();
   request.input.keep = body.keep();
@@ -89,9 +94,13 @@ std::vector<uint8_t> MakeGrantReply(uint64_t id, const Granted& granted,
 
 }  // namespace
 
-SessionService::SessionService(Home* home, HomeClient* homes, Publisher* publisher,
-                               Reclaimer* reclaimer)
-    : home_(home), homes_(homes), publisher_(publisher), reclaimer_(reclaimer) {}
+SessionService::SessionService(Home* home, HomeClient* homes, MembershipClient* members,
+                               Publisher* publisher, Reclaimer* reclaimer)
+    : home_(home),
+      homes_(homes),
+      members_(members),
+      publisher_(publisher),
+      reclaimer_(reclaimer) {}
 
 arrow::Status SessionService::Handle(uint64_t session, const format::Message& message,
                                      const ReplyFn& reply) {
@@ -101,20 +110,25 @@ arrow::Status SessionService::Handle(uint64_t session, const format::Message& me
       Grant(session, id, message.body_as<format::GrantRequest>()->size_bytes(), reply);
       break;
     case Body::ReturnRequest:
-      reply(format::MakeOutcomeReply(
-          id, Return(session, *message.body_as<format::ReturnRequest>())));
+      reply(format::MakeOutcomeReply(id, Return(session, message)));
       break;
     case Body::LeasePageRequest:
       AddLeasePage(session, id, reply);
       break;
     case Body::SealRequest:
-      Seal(session, id, *message.body_as<format::SealRequest>(), reply);
+      Seal(session, message, reply);
       break;
     case Body::RetireRequest:
-      Retire(id, *message.body_as<format::RetireRequest>(), reply);
+      Retire(message, reply);
       break;
     case Body::KeepRequest:
       Keep(id, *message.body_as<format::KeepRequest>(), reply);
+      break;
+    case Body::ForgetNodeRequest:
+      members_->Forget({message.body_as<format::ForgetNodeRequest>()->node()},
+                       [id, reply](const arrow::Status& status) {
+                         reply(format::MakeOutcomeReply(id, status));
+                       });
       break;
     default:
       return arrow::Status::Invalid("a session may not send ",
@@ -137,12 +151,14 @@ void SessionService::Grant(uint64_t session, uint64_t id, uint64_t size_bytes,
       [this, session, size_bytes, answer] { answer(home_->Grant(session, size_bytes)); });
 }
 
-arrow::Status SessionService::Return(uint64_t session,
-                                     const format::ReturnRequest& body) {
+arrow::Status SessionService::Return(uint64_t session, const format::Message& message) {
+  const auto& body = *message.body_as<format::ReturnRequest>();
   if (body.grants() == nullptr) return arrow::Status::Invalid("return of no grants");
   arrow::Status status;
   for (const format::GrantKey* key : *body.grants()) {
-    status &= home_->Return(session, {key->grant(), key->generation()});
+    const arrow::Status returned =
+        home_->Return(session, {key->grant(), key->generation()});
+    if (!message.is_repeated() || !IsStaleGeneration(returned)) status &= returned;
   }
   return status;
 }
@@ -155,9 +171,10 @@ void SessionService::AddLeasePage(uint64_t session, uint64_t id, const ReplyFn& 
   reply(format::FinishReply(&builder, id, Body::LeasePageReply, body.Union()));
 }
 
-void SessionService::Seal(uint64_t session, uint64_t id, const format::SealRequest& body,
+void SessionService::Seal(uint64_t session, const format::Message& message,
                           const ReplyFn& reply) {
-  const auto request = ReadSealRequest(session, body);
+  const uint64_t id = message.request_id();
+  const auto request = ReadSealRequest(session, message);
   if (!request.ok()) return reply(format::MakeOutcomeReply(id, request.status()));
   publisher_->Publish(
       *request, [id, reply](const arrow::Result<Publisher::Published>& published) {
@@ -166,17 +183,20 @@ void SessionService::Seal(uint64_t session, uint64_t id, const format::SealReque
       });
 }
 
-void SessionService::Retire(uint64_t id, const format::RetireRequest& body,
-                            const ReplyFn& reply) {
+void SessionService::Retire(const format::Message& message, const ReplyFn& reply) {
+  const uint64_t id = message.request_id();
+  const auto& body = *message.body_as<format::RetireRequest>();
   if (body.object() == nullptr) {
     return reply(
         format::MakeOutcomeReply(id, arrow::Status::Invalid("retire of nothing")));
   }
-  homes_->Retire(format::FromKey(*body.object()),
-                 body.name() != nullptr ? body.name()->str() : "",
-                 [id, reply](const arrow::Status& status) {
-                   reply(format::MakeOutcomeReply(id, status));
-                 });
+  homes_->Retire(
+      format::FromKey(*body.object()), body.name() != nullptr ? body.name()->str() : "",
+      [id, reply, is_repeated = message.is_repeated()](const arrow::Status& status) {
+        // The first time it was done, by a daemon that died before its reply.
+        const bool is_done = is_repeated && IsStaleGeneration(status);
+        reply(format::MakeOutcomeReply(id, is_done ? arrow::Status::OK() : status));
+      });
 }
 
 void SessionService::Keep(uint64_t id, const format::KeepRequest& body,

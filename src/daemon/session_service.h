@@ -7,6 +7,7 @@
 
 #include "daemon/home.h"
 #include "daemon/home_client.h"
+#include "daemon/membership_client.h"
 #include "daemon/publisher.h"
 #include "daemon/reclaimer.h"
 #include "daemon/transport.h"
@@ -18,8 +19,8 @@ namespace sheaf::daemon {
 /// they say is input. All it is given outlives it.
 class SessionService {
  public:
-  SessionService(Home* home, HomeClient* homes, Publisher* publisher,
-                 Reclaimer* reclaimer);
+  SessionService(Home* home, HomeClient* homes, MembershipClient* members,
+                 Publisher* publisher, Reclaimer* reclaimer);
 
   /// \brief Answer `message` of `session`, maybe later. Invalid, and nothing is answered,
   /// if it is no request that a session may send.
@@ -28,15 +29,15 @@ class SessionService {
 
  private:
   void Grant(uint64_t session, uint64_t id, uint64_t size_bytes, const ReplyFn& reply);
-  arrow::Status Return(uint64_t session, const format::ReturnRequest& body);
+  arrow::Status Return(uint64_t session, const format::Message& message);
   void AddLeasePage(uint64_t session, uint64_t id, const ReplyFn& reply);
-  void Seal(uint64_t session, uint64_t id, const format::SealRequest& body,
-            const ReplyFn& reply);
-  void Retire(uint64_t id, const format::RetireRequest& body, const ReplyFn& reply);
+  void Seal(uint64_t session, const format::Message& message, const ReplyFn& reply);
+  void Retire(const format::Message& message, const ReplyFn& reply);
   void Keep(uint64_t id, const format::KeepRequest& body, const ReplyFn& reply);
 
   Home* home_;
   HomeClient* homes_;
+  MembershipClient* members_;
   Publisher* publisher_;
   Reclaimer* reclaimer_;
 };

@@ -2,12 +2,14 @@
 
 #include <cstdint>
 #include <set>
+#include <string>
 #include <vector>
 
 #include <arrow/result.h>
 #include <arrow/status.h>
 
 #include "alloc/range.h"
+#include "base/fault_point.h"
 #include "daemon/grant_table.h"
 #include "format/layout.h"
 #include "platform/cache.h"
@@ -20,7 +22,25 @@ Space::Space(region::Segment* own_segment, const GrantOwner& node)
       node_(node),
       ranges_(own_segment->data().size_bytes()),
       grants_(own_segment),
-      warm_(&own_segment->data()) {}
+      warm_(&own_segment->data()) {
+  for (const uint32_t grant : grants_.Owned()) {
+    const GrantTable::Entry entry = grants_.Get(grant);
+    const arrow::Status status = ranges_.Adopt(entry.extent, grant);
+    if (!status.ok()) problems_.push_back(status.message());
+    of_session_[entry.owner.session].insert(grant);
+  }
+}
+
+void Space::AdoptObject(const std::vector<alloc::Range>& ranges) {
+  const arrow::Status status = ranges_.AdoptSealed(ranges);
+  if (!status.ok()) problems_.push_back(status.message());
+}
+
+std::vector<std::string> Space::problems() const {
+  std::vector<std::string> all = grants_.problems();
+  all.insert(all.end(), problems_.begin(), problems_.end());
+  return all;
+}
 
 arrow::Result<Granted> Space::Grant(uint64_t session, uint64_t size_bytes) {
   if (size_bytes == 0) return arrow::Status::Invalid("grant of 0 bytes");
@@ -31,6 +51,7 @@ arrow::Result<Granted> Space::Grant(uint64_t session, uint64_t size_bytes) {
     ranges_.Return(grant);
     return id.status();
   }
+  PassFaultPoint("daemon.grant.after-line");
   of_session_[session].insert(grant);
   return Granted{*id, extent};
 }
@@ -38,6 +59,7 @@ arrow::Result<Granted> Space::Grant(uint64_t session, uint64_t size_bytes) {
 arrow::Result<GrantId> Space::Record(uint32_t grant, uint64_t session,
                                      const alloc::Range& extent) {
   ARROW_RETURN_NOT_OK(warm_.Warm(extent));
+  PassFaultPoint("daemon.grant.before-line");
   GrantOwner owner = node_;
   owner.session = session;
   return grants_.Own(grant, owner, extent);
@@ -48,15 +70,35 @@ bool Space::Holds(uint64_t session, uint32_t grant) const {
   return held != of_session_.end() && held->second.contains(grant);
 }
 
+std::vector<uint64_t> Space::Sessions() const {
+  std::vector<uint64_t> sessions;
+  sessions.reserve(of_session_.size());
+  for (const auto& [session, grants] : of_session_) sessions.push_back(session);
+  return sessions;
+}
+
+std::vector<GrantId> Space::GrantsOf(uint64_t session) const {
+  std::vector<GrantId> ids;
+  const auto held = of_session_.find(session);
+  if (held == of_session_.end()) return ids;
+  for (const uint32_t grant : held->second) {
+    ids.push_back({grant, grants_.Get(grant).generation});
+  }
+  return ids;
+}
+
 arrow::Status Space::Return(uint64_t session, const GrantId& id) {
   ARROW_ASSIGN_OR_RAISE(const GrantTable::Entry entry, grants_.Find(id));
   if (!Holds(session, id.grant)) {
     return arrow::Status::Invalid("grant ", id.grant, " belongs to session ",
                                   entry.owner.session, ", not to ", session);
   }
+  PassFaultPoint("daemon.return.before-line");
   ARROW_RETURN_NOT_OK(
       grants_.Free(id));  // in memory before the extent can be granted again
+  PassFaultPoint("daemon.return.after-line");
   ranges_.Return(id.grant);
+  PassFaultPoint("daemon.return.after-extent");
   const auto held = of_session_.find(session);
   held->second.erase(id.grant);
   if (held->second.empty()) of_session_.erase(held);
@@ -64,14 +106,15 @@ arrow::Status Space::Return(uint64_t session, const GrantId& id) {
 }
 
 arrow::Status Space::ReturnAll(uint64_t session) {
-  const auto held = of_session_.find(session);
-  if (held == of_session_.end()) return arrow::Status::OK();
-  const std::set<uint32_t> grants = held->second;
-  for (const uint32_t grant : grants) {
-    SettleOpenRanges(grant);
-    ARROW_RETURN_NOT_OK(Return(session, {grant, grants_.Get(grant).generation}));
-  }
-  return arrow::Status::OK();
+  arrow::Status status;
+  for (const GrantId& id : GrantsOf(session)) status &= ReturnOfDead(session, id);
+  return status;
+}
+
+arrow::Status Space::ReturnOfDead(uint64_t session, const GrantId& id) {
+  SettleOpenRanges(id.grant);
+  PassFaultPoint("daemon.session-end.after-settle");
+  return Return(session, id);
 }
 
 // One settle for all between the first and the last open byte: in class C each costs D.

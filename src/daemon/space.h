@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <set>
+#include <string>
 #include <vector>
 
 #include <arrow/result.h>
@@ -27,9 +28,19 @@ struct Granted {
 /// with the memory that exists. Single-threaded.
 class Space {
  public:
-  /// `owner` with session 0 is whom grants are given to: the own node's current
-  /// incarnation.
+  /// \brief Adopt the grants that the lines in memory record (R3). `node` with session 0
+  /// is whom new grants are given to: the own node's current incarnation.
   Space(region::Segment* own_segment, const GrantOwner& node);
+
+  void SetOwner(const GrantOwner& node) { node_ = node; }  ///< Of new grants.
+
+  /// \brief Adopt the ranges of a live object, after all grants: one reference on each.
+  /// If they are malformed that is a problem, and nothing changes.
+  void AdoptObject(const std::vector<alloc::Range>& ranges);
+
+  /// \brief What could not be adopted, one sentence each; empty as a rule. Whose bytes
+  /// such grants and objects occupied is not known: no memory should be granted then.
+  std::vector<std::string> problems() const;
 
   /// \brief Grant at least `size_bytes` to `session`: allocated, recorded and settled
   /// (P1). Invalid for 0 bytes; OutOfMemory if no free range fits or the memory is not
@@ -40,12 +51,16 @@ class Space {
   /// nothing changes, if `session` does not hold it.
   arrow::Status Return(uint64_t session, const GrantId& id);
 
-  /// \brief Take back all grants of a dead session, after flushing and settling what it
-  /// may have left in this node's caches (D3).
+  /// \brief The same for a writer that cannot: flush and settle first what it may have
+  /// left in this node's caches (D3).
+  arrow::Status ReturnOfDead(uint64_t session, const GrantId& id);
+  /// \brief All grants of a dead session.
   arrow::Status ReturnAll(uint64_t session);
 
   /// \brief True if `session` holds `grant` now.
   bool Holds(uint64_t session, uint32_t grant) const;
+  std::vector<uint64_t> Sessions() const;  ///< Those that hold grants, in order.
+  std::vector<GrantId> GrantsOf(uint64_t session) const;
 
   /// \brief Touch the whole data part now (--prealloc).
   arrow::Status WarmAll();
@@ -68,6 +83,7 @@ class Space {
   GrantTable grants_;
   WarmMemory warm_;
   std::map<uint64_t, std::set<uint32_t>> of_session_;
+  std::vector<std::string> problems_;
 };
 
 }  // namespace sheaf::daemon

@@ -54,6 +54,7 @@ class RawClient {
 
   RawClient(const region::ClusterConfig& config, uint32_t node)
       : config_(config),
+        node_{node},
         socket_(platform::ConnectUnix(config.socket_path({node})).ValueOrDie()) {}
 
   std::vector<uint8_t> Build(format::Body type, const BuildBody& body) {
@@ -75,28 +76,30 @@ class RawClient {
     return Exchange(Build(type, body), fds);
   }
 
-  /// \brief As a client does: pidfd, greeting, lock.
+  /// \brief As a client does: lock, pidfd, greeting.
   arrow::Status Hello() {
+    const std::string lock_name = std::to_string(platform::RandomBits()) + ".lock";
+    ARROW_ASSIGN_OR_RAISE(
+        auto lock, platform::FileLock::Acquire(config_.session_lock_folder(node_) + "/" +
+                                               lock_name));
+    lock_.emplace(std::move(lock));
     ARROW_ASSIGN_OR_RAISE(const auto pidfd,
                           platform::OpenPidFd(platform::CurrentProcessId()));
     const int fds[] = {pidfd.get()};
-    ARROW_ASSIGN_OR_RAISE(const RawReply reply,
-                          Call(
-                              format::Body::Hello,
-                              [&](auto& builder) {
-                                return format::CreateHelloDirect(
-                                           builder, format::kMessageVersion,
-                                           config_.cluster_id,
-                                           platform::CurrentProcessId(), "test")
-                                    .Union();
-                              },
-                              fds));
+    ARROW_ASSIGN_OR_RAISE(
+        const RawReply reply,
+        Call(
+            format::Body::Hello,
+            [&](auto& builder) {
+              return format::CreateHelloDirect(
+                         builder, format::kMessageVersion, config_.cluster_id,
+                         platform::CurrentProcessId(), "test", lock_name.c_str())
+                  .Union();
+            },
+            fds));
     const auto& welcome = reply.As<format::Welcome>();
     session_ = welcome.session();
     lease_pages_.assign(welcome.lease_pages()->begin(), welcome.lease_pages()->end());
-    ARROW_ASSIGN_OR_RAISE(
-        auto lock, platform::FileLock::Acquire(welcome.session_lock_path()->str()));
-    lock_.emplace(std::move(lock));
     return arrow::Status::OK();
   }
   arrow::Status Goodbye() {
@@ -176,6 +179,7 @@ class RawClient {
 
  private:
   region::ClusterConfig config_;
+  NodeId node_;
   platform::UniqueFd socket_;
   std::optional<platform::FileLock> lock_;
   uint64_t last_id_ = 0;

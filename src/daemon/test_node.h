@@ -23,6 +23,7 @@
 #include "daemon/home.h"
 #include "daemon/node_lines.h"
 #include "daemon/scheduler.h"
+#include "region/admit_line.h"
 #include "region/region.h"
 #include "region/test_cluster.h"
 
@@ -58,9 +59,17 @@ struct TestNode {
   std::unique_ptr<Home> home;
 
   Home* operator->() const { return home.get(); }
+
+  /// \brief Begin a life of the home; with a former one whose daemon died, the next.
+  void Begin(const Scheduler* clock, uint64_t boot = 1) {
+    home.reset();
+    const HomeLife life = NodeLines(&region->own_segment()).BeginLife(boot);
+    home = Home::Make(region.get(), clock, life).ValueOrDie();
+  }
 };
 
-/// \brief All nodes of `config`, each with its own view of the region.
+/// \brief All nodes of `config`, each with its own view of the region, each honoured by
+/// all.
 inline std::vector<TestNode> MakeNodes(const region::ClusterConfig& config,
                                        const Scheduler* clock) {
   SHEAF_CHECK(region::PrepareMemoryFolder(config).ok());
@@ -71,9 +80,13 @@ inline std::vector<TestNode> MakeNodes(const region::ClusterConfig& config,
   for (uint32_t k = 0; k < config.nodes; ++k) {
     nodes[k].region =
         region::Region::Attach(config, {{k}, region::Role::kDaemon, true}).ValueOrDie();
-    const uint64_t incarnation =
-        NodeLines(&nodes[k].region->own_segment()).BeginIncarnation();
-    nodes[k].home = Home::Make(nodes[k].region.get(), clock, incarnation).ValueOrDie();
+    nodes[k].Begin(clock);
+  }
+  for (TestNode& home : nodes) {
+    for (TestNode& node : nodes) {
+      region::StoreAdmitted(&home.region->own_segment(), node.region->node(),
+                            node->incarnation());
+    }
   }
   return nodes;
 }

@@ -57,7 +57,7 @@ void UnixTransport::Request(NodeId node, std::vector<uint8_t> message,
     return;
   }
   if (peer.greeted) peer.connection->Send(message);
-  peer.pending[id] = {std::move(message), std::move(done)};
+  peer.pending[id] = {std::move(message), std::move(done), peer.greeted};
   if (!peer.greeted) ConnectAfter(node, std::chrono::nanoseconds(0));
   loop_->After(kRequestDeadline, [this, node, id, alive = std::weak_ptr<bool>(alive_)] {
     if (!alive.expired()) Complete(node, id, NodeLost(node, "does not answer"));
@@ -162,7 +162,11 @@ void UnixTransport::OnFrame(NodeId node, const platform::Frame& frame) {
   }
   peer.greeted = true;
   const auto connection = peer.connection;
-  for (const auto& [id, pending] : peer.pending) connection->Send(pending.message);
+  for (auto& [id, pending] : peer.pending) {
+    if (pending.was_sent) format::MarkRepeated(&pending.message);
+    pending.was_sent = true;
+    connection->Send(pending.message);
+  }
 }
 
 void UnixTransport::Complete(NodeId node, uint64_t request_id,

@@ -34,6 +34,9 @@ class UnixTransport : public Transport {
   void Request(NodeId node, std::vector<uint8_t> message, ReplyCallback done) override;
   void Serve(Handler handler) override { handler_ = std::move(handler); }
 
+  /// \brief Of this node, for the greetings from now on.
+  void SetIncarnation(uint64_t incarnation) { incarnation_ = incarnation; }
+
   /// \brief Check a peer's greeting, which came over a connection of our own user's.
   /// Returns the peer; Invalid says what does not fit.
   arrow::Result<NodeId> CheckHello(const format::Message& message) const;
@@ -46,6 +49,7 @@ class UnixTransport : public Transport {
   struct Pending {
     std::vector<uint8_t> message;
     ReplyCallback done;
+    bool was_sent = false;  ///< Over some connection.
   };
   struct Peer {
     std::shared_ptr<Connection> connection;  ///< Null while there is none.

@@ -12,6 +12,7 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 
+#include "base/fault_point.h"
 #include "base/math.h"
 #include "directory/directory.h"
 #include "directory/home_directory.h"
@@ -78,7 +79,15 @@ std::optional<format::Slot> FindWordZero(const format::LineWords& words, uint32_
 
 }  // namespace
 
+void HomeDirectory::Impl::DisuseDamaged() {
+  for (const uint32_t index : damaged_) {
+    Store(index, GivenUp().slot, region::Arrival::kSettled);
+  }
+  damaged_.clear();
+}
+
 void HomeDirectory::Impl::AddProblem(uint32_t index, const std::string& what) {
+  damaged_.push_back(index);
   problems_.push_back("slot " + std::to_string(segment_->id().value) + ":" +
                       std::to_string(index) + ": " + what);
 }
@@ -86,6 +95,12 @@ void HomeDirectory::Impl::AddProblem(uint32_t index, const std::string& what) {
 bool HomeDirectory::Impl::IsOwnGeneration(uint64_t generation) const {
   const uint64_t first = format::FirstGeneration(segment_->header().format_epoch);
   return generation >= first && generation - first < format::kGenerationLowMask;
+}
+
+/// True if a slot that had `generation`, 0 none yet, may be used once more (L3).
+bool HomeDirectory::Impl::HasNextGeneration(uint64_t generation) const {
+  return generation == 0 ||
+         (IsOwnGeneration(generation) && IsOwnGeneration(generation + 1));
 }
 
 /// The high-water mark; of a damaged incarnation line the largest there can be.
@@ -111,10 +126,12 @@ void HomeDirectory::Impl::Adopt() {
   const uint64_t size_bytes = slots_used * format::kLineBytes;
   platform::CacheControl* cache = segment_->control().cache();
   if (slots_used > 0) cache->Invalidate(segment_->SlotLine(0), size_bytes);
+  PassFaultPoint("daemon.adopt.before-slots");
   for (uint32_t i = 0; i < slots_used; ++i) AdoptSlot(i);
   AdoptIndexTable();
   // R1: nothing that a reply may have promised is merely on its way.
   if (slots_used > 0) cache->Settle(segment_->SlotLine(0), size_bytes);
+  PassFaultPoint("daemon.adopt.after-slots");
 }
 
 void HomeDirectory::Impl::AdoptSlot(uint32_t index) {
@@ -144,21 +161,30 @@ HomeDirectory::Impl::Adopted HomeDirectory::Impl::AdoptLine(
   const auto slot = format::OpenLine<format::Slot>(words);
   if (!slot || slot->state > static_cast<uint8_t>(LineState::kDisused)) {
     AddProblem(index, "the line is damaged");
-    return {GivenUp().slot, nullptr, /*stored=*/false};
+    Adopted lost = GivenUp();  // stored: readers and leaders need a line that can be read
+    lost.slot.flags = format::kSlotLost;
+    lost.stored = false;
+    return lost;
+  }
+  if ((slot->flags & format::kSlotLost) != 0) {
+    AddProblem(index, "the line was damaged");
+    return {*slot, nullptr};
   }
   if (slot->generation != 0 && !IsOwnGeneration(slot->generation)) {
     AddProblem(index, "generation " + std::to_string(slot->generation) +
                           " is not of this formatting");
     return GivenUp();
   }
-  if (StateOf(*slot) == LineState::kFree || StateOf(*slot) == LineState::kDisused) {
-    return {*slot, nullptr};
-  }
-  if (!IsInUse(StateOf(*slot)) || slot->generation == 0) {
+  if (!IsPlausible(*slot)) {
     AddProblem(index, std::string("state ") + ToString(StateOf(*slot)) +
-                          " is none of a slot, or has no generation");
+                          " is none of a slot, or without a generation or a name");
     return GivenUp();
   }
+  if (StateOf(*slot) == LineState::kFree && !HasNextGeneration(slot->generation)) {
+    AddProblem(index, "it is free, but its generations are used up");
+    return GivenUp();
+  }
+  if (!IsInUse(StateOf(*slot))) return {*slot, nullptr};
   auto record = LoadRecord(*segment_, *slot, hash_);
   if (!record.ok()) {
     AddProblem(index, record.status().message());
@@ -198,8 +224,7 @@ HomeDirectory::Impl::Adopted HomeDirectory::Impl::CompleteUpdate(
   }
   // A seal that nobody was told of, or a free whose scan was done: Free either way. The
   // generation may have been skipped; it is never used twice.
-  const bool is_reusable = slot.generation == 0 || (IsOwnGeneration(slot.generation) &&
-                                                    IsOwnGeneration(slot.generation + 1));
+  const bool is_reusable = HasNextGeneration(slot.generation);
   format::Slot rest{};
   rest.state = static_cast<uint8_t>(is_reusable ? LineState::kFree : LineState::kDisused);
   rest.generation = fields.generation;

@@ -9,6 +9,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "directory/catalog.h"
 #include "directory/directory.h"
 #include "directory/test_records.h"
 #include "format/checksum.h"
@@ -195,6 +196,33 @@ TEST(Adopt, ReportsDamageAndNeverUsesSuchASlotAgain) {
     EXPECT_EQ(id.slot, i);
   }
   EXPECT_OK(ReadSlot(*segments[0], 0));  // Readable for scans again.
+}
+
+// #4: the next generation did not fit into a lease cell.
+TEST(Adopt, AFreeSlotWhoseGenerationsAreUsedUpStaysUnused) {
+  FakeSegments segments;
+  ASSERT_OK(HomeDirectory(segments[0]).Seal(MakeRecord(""), 0));
+  format::Slot slot{};
+  slot.generation = format::FirstGeneration(segments[0]->header().format_epoch) |
+                    format::kGenerationLowMask;
+  SetWords(segments, 0, format::SealLine(slot));
+  HomeDirectory home(segments[0]);
+  EXPECT_THAT(home.problems(), SizeIs(1));
+  ASSERT_OK_AND_ASSIGN(const ObjectId id, home.Seal(MakeRecord(""), 0));
+  EXPECT_EQ(id.slot, 1U);
+}
+
+// #4: such an object was listed under the empty name.
+TEST(Adopt, NothingIsBoundWithoutAName) {
+  FakeSegments segments;
+  ASSERT_OK(HomeDirectory(segments[0]).Seal(MakeRecord(""), 0));
+  auto slot = std::bit_cast<format::Slot>(WordsOf(segments, 0));
+  slot.state = static_cast<uint8_t>(LineState::kBound);
+  SetWords(segments, 0, format::SealLine(slot));
+  EXPECT_RAISES(IOError, ReadSlot(*segments[0], 0));
+  ASSERT_OK_AND_ASSIGN(const auto listed, List(segments.list()));
+  EXPECT_THAT(listed, IsEmpty());
+  EXPECT_THAT(HomeDirectory(segments[0]).problems(), SizeIs(1));
 }
 
 TEST(Adopt, TwoSlotsCannotNameTheSameRecord) {

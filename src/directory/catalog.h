@@ -55,6 +55,11 @@ struct Listed {
 arrow::Result<std::vector<Listed>> List(const region::Region& region);
 arrow::Result<std::vector<Listed>> List(const region::SegmentList& segments);
 
+/// \brief The epoch that `claimant` may claim now: its smallest own number (those that
+/// are its id modulo the nodes that the region was formatted for) above every epoch that
+/// a node of `segments` claimed (C1). CapacityError if there is none left.
+arrow::Result<uint32_t> NextEpoch(const region::SegmentList& segments, NodeId claimant);
+
 /// \brief The leader's side. One per leader daemon, single-threaded. The index lies in
 /// the leader's own record area. Invariant CATALOG-1: an entry leads to the bound object
 /// of its name with the highest version, or while there is none to one that is about to

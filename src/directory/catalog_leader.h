@@ -84,6 +84,7 @@ class CatalogLeader::Impl {
   arrow::Status ScanSegment(const region::Segment& segment);
   arrow::Status AdoptObject(const region::Segment& segment, uint32_t index,
                             format::Slot slot);
+  void AddProblem(const ObjectId& object, const std::string& what);
   void ChooseTarget(Name* name);
 
   SegmentsFn segments_;

@@ -1,6 +1,7 @@
 #include "directory/catalog.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -18,6 +19,7 @@
 #include "directory/test_records.h"
 #include "format/checksum.h"
 #include "format/layout.h"
+#include "platform/shared_word.h"
 #include "region/control_line.h"
 #include "sheaf/status.h"
 #include "sheaf/types.h"
@@ -70,6 +72,22 @@ TEST(Catalog, WithoutALeaderNothingIsSaidToBeAbsent) {
       cluster.segments()[1],
       cluster.segments()[1]->NodeLine(format::NodeLine::kCatalogEpoch), 2);
   EXPECT_TRUE(IsNodeLost(cluster.Find("c").status()));
+}
+
+// #4: such an object held its name, and nobody could look it up.
+TEST(Catalog, AClaimLeavesOutWhatNobodyCanFind) {
+  TestCluster cluster(kTwoNodes);
+  ASSERT_OK(cluster.Claim(1));
+  ASSERT_OK_AND_ASSIGN(const Found lost, cluster.Publish("a", 1));
+  uint64_t* line = cluster.segments()[1]->SlotLine(lost.object.slot);
+  auto slot = std::bit_cast<format::Slot>(platform::LoadLine(line));
+  slot.name_hash ^= 1;
+  platform::StoreLine(line, format::SealLine(slot), format::kBusyWord);
+  ASSERT_OK(cluster.Claim(2));
+  EXPECT_THAT(cluster.leader().problems(), SizeIs(1));
+  ExpectAbsent(&cluster, "a");
+  ASSERT_OK_AND_ASSIGN(const Found a, cluster.Publish("a", 0));
+  ExpectFound(&cluster, "a", a.object);
 }
 
 TEST(Catalog, ANameBelongsToOneObject) {

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
@@ -10,6 +11,7 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 
+#include "base/fault_point.h"
 #include "directory/catalog.h"
 #include "directory/catalog_leader.h"
 #include "directory/directory.h"
@@ -36,6 +38,17 @@ bool MayHoldName(const format::Slot& slot) {
   return StateOf(slot) == LineState::kSealed && slot.version_epoch != 0;
 }
 
+uint64_t HighestEpoch(const region::SegmentList& segments) {
+  uint64_t highest = 0;
+  for (const region::Segment* segment : segments) {
+    if (segment == nullptr) continue;
+    const uint64_t epoch = region::LoadControlLine(
+        *segment, segment->NodeLine(format::NodeLine::kCatalogEpoch))[0];
+    highest = std::max(highest, epoch);
+  }
+  return highest;
+}
+
 }  // namespace
 
 arrow::Status CatalogLeader::Impl::Claim() {
@@ -44,22 +57,28 @@ arrow::Status CatalogLeader::Impl::Claim() {
   region::Segment* own = home_->own_segment();
   // Settled before the first slot is loaded: a publisher that this scan misses sees the
   // epoch.
+  PassFaultPoint("daemon.claim.before-epoch");
   region::StoreControlWord(own, own->NodeLine(format::NodeLine::kCatalogEpoch), epoch_);
+  PassFaultPoint("daemon.claim.after-epoch");
   for (const region::Segment* segment : segments_()) {
     if (segment != nullptr) ARROW_RETURN_NOT_OK(ScanSegment(*segment));
   }
+  PassFaultPoint("daemon.claim.after-scan");
   for (auto& [name, state] : names_) ChooseTarget(&state);
   return Rebuild();
 }
 
+arrow::Result<uint32_t> NextEpoch(const region::SegmentList& segments, NodeId claimant) {
+  const uint64_t numbers =
+      segments.at(claimant.value)->header().nodes_max;  // one owner each
+  const uint64_t above = HighestEpoch(segments) + 1;
+  const uint64_t next = above + (claimant.value + numbers - above % numbers) % numbers;
+  if (next <= std::numeric_limits<uint32_t>::max()) return static_cast<uint32_t>(next);
+  return arrow::Status::CapacityError("the catalog's epochs are used up");
+}
+
 arrow::Status CatalogLeader::Impl::CheckEpoch() const {
-  uint64_t highest = 0;
-  for (const region::Segment* segment : segments_()) {
-    if (segment == nullptr) continue;
-    const uint64_t epoch = region::LoadControlLine(
-        *segment, segment->NodeLine(format::NodeLine::kCatalogEpoch))[0];
-    highest = std::max(highest, epoch);
-  }
+  const uint64_t highest = HighestEpoch(segments_());
   if (epoch_ > highest) return arrow::Status::OK();
   return arrow::Status::Invalid("catalog epoch ", epoch_, " is not above ", highest,
                                 ", which was claimed before");
@@ -74,6 +93,11 @@ arrow::Status CatalogLeader::Impl::ScanSegment(const region::Segment& segment) {
       [](uint32_t, const arrow::Status& status) { return status; });
 }
 
+void CatalogLeader::Impl::AddProblem(const ObjectId& object, const std::string& what) {
+  problems_.push_back("object in slot " + std::to_string(object.segment.value) + ":" +
+                      std::to_string(object.slot) + ": " + what);
+}
+
 arrow::Status CatalogLeader::Impl::AdoptObject(const region::Segment& segment,
                                                uint32_t index, format::Slot slot) {
   for (int reads = 0; MayHoldName(slot); ++reads) {
@@ -83,14 +107,17 @@ arrow::Status CatalogLeader::Impl::AdoptObject(const region::Segment& segment,
       const ObjectId id{segment.id(), index, slot.generation};
       const bool is_bound = StateOf(again) == LineState::kBound;
       if (!MayHoldName(again)) return arrow::Status::OK();  // Retired meanwhile.
+      if (again.name_hash != hash_(record->name)) {
+        AddProblem(id, "its slot has another hash than its name");
+        return arrow::Status::OK();
+      }
       names_[record->name].pending.push_back(
           {id, {again.version_epoch, again.version_sequence}, is_bound});
       return arrow::Status::OK();
     }
     if (again.checksum == slot.checksum || reads == kObjectReads) {
       // Nobody can open it, by whatever name.
-      problems_.push_back("object in slot " + std::to_string(segment.id().value) + ":" +
-                          std::to_string(index) + ": " + record.status().message());
+      AddProblem({segment.id(), index, slot.generation}, record.status().message());
       return arrow::Status::OK();
     }
     slot = again;

@@ -35,6 +35,7 @@ arrow::Status ValidateName(const std::string& name);
 struct Record {
   std::string name;  ///< Empty: unnamed.
   uint64_t creator_session = 0;
+  uint64_t creator_request = 0;  ///< Of that session: names the put.
   int64_t created_unix_ns = 0;
   int64_t num_rows = 0;
   int64_t num_columns = 0;
@@ -92,6 +93,10 @@ class HomeDirectory {
   /// such objects occupied is not known: no memory of this segment should be granted
   /// then.
   std::vector<std::string> problems() const;
+
+  /// \brief Repair: slots that could not be adopted are never used again, settled. Nobody
+  /// may lease what they were.
+  void DisuseDamaged();
 
   /// \brief Free -> Sealed: store and settle the record, then the slot (settled). Returns
   /// the id. Invalid if the record breaks a limit, lists ranges outside of this segment,

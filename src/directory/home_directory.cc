@@ -14,6 +14,7 @@
 #include <arrow/status.h>
 
 #include "base/check.h"
+#include "base/fault_point.h"
 #include "base/math.h"
 #include "base/plant.h"
 #include "directory/directory.h"
@@ -109,7 +110,9 @@ arrow::Result<ObjectId> HomeDirectory::Impl::Seal(const Record& record, uint8_t 
   ARROW_ASSIGN_OR_RAISE(const uint32_t index, TakeFreeSlot());
   const auto size = CheckedCast<uint32_t>(bytes->size());
   ARROW_ASSIGN_OR_RAISE(const uint64_t offset, records_.Allocate(size));
+  PassFaultPoint("daemon.seal.before-record");
   StoreRecord(offset, *bytes);
+  PassFaultPoint("daemon.seal.after-record");
 
   format::Slot slot{};
   slot.state = static_cast<uint8_t>(LineState::kSealed);
@@ -121,6 +124,7 @@ arrow::Result<ObjectId> HomeDirectory::Impl::Seal(const Record& record, uint8_t 
   slot.record_checksum = format::Checksum({bytes->data(), size});
   entries_[index].record = std::make_shared<const Record>(std::move(own_record));
   Store(index, slot, Arrival::kSettled);
+  PassFaultPoint("daemon.seal.after-slot");
   return IdOf(index);
 }
 
@@ -156,8 +160,10 @@ arrow::Status HomeDirectory::Impl::RaiseSlotsUsed() {
                                         segment_->id().value, " are in use");
   }
   ARROW_RETURN_NOT_OK(AllocateSlots(end));
+  PassFaultPoint("daemon.slots.before-mark");
   region::UpdateIncarnation(
       segment_, [end](format::IncarnationLine* line) { line->slots_used = end; });
+  PassFaultPoint("daemon.slots.after-mark");
   entries_.resize(end);
   auto& free = by_state_[static_cast<size_t>(LineState::kFree)];
   for (uint64_t i = begin; i < end; ++i) free.insert(CheckedCast<uint32_t>(i));
@@ -185,7 +191,9 @@ arrow::Result<Record> HomeDirectory::Impl::Free(const ObjectId& id) {
   format::Slot slot{};
   slot.state = static_cast<uint8_t>(is_last ? LineState::kDisused : LineState::kFree);
   slot.generation = old.generation;
+  PassFaultPoint("daemon.free.before-slot");
   Store(id.slot, slot, Arrival::kSettled);
+  PassFaultPoint("daemon.free.after-slot");
   records_.Free(old.record_offset, old.record_size_bytes);
   return *record;
 }
@@ -196,6 +204,8 @@ HomeDirectory::HomeDirectory(region::Segment* own_segment, HashFn hash)
 }
 
 HomeDirectory::~HomeDirectory() = default;
+
+void HomeDirectory::DisuseDamaged() { impl_->DisuseDamaged(); }
 
 std::vector<std::string> HomeDirectory::problems() const { return impl_->problems(); }
 
@@ -211,7 +221,9 @@ arrow::Status HomeDirectory::SetVersion(const ObjectId& id, uint32_t epoch,
   }
   slot.version_epoch = epoch;
   slot.version_sequence = sequence;
+  PassFaultPoint("daemon.version.before-slot");
   impl_->Store(id.slot, slot, Arrival::kSettled);
+  PassFaultPoint("daemon.version.after-slot");
   return arrow::Status::OK();
 }
 
@@ -225,7 +237,9 @@ arrow::Status HomeDirectory::Bind(const ObjectId& id) {
   slot.state = static_cast<uint8_t>(LineState::kBound);
   // C6 only flushes. In class C another node could then miss, for up to D, a name whose
   // publish has returned; in the other classes this costs no more.
+  PassFaultPoint("daemon.bind.before-slot");
   impl_->Store(id.slot, slot, Arrival::kSettled);
+  PassFaultPoint("daemon.bind.after-slot");
   return arrow::Status::OK();
 }
 
@@ -237,7 +251,9 @@ arrow::Status HomeDirectory::SetKept(const ObjectId& id, bool kept) {
   const uint8_t flags = kept ? format::kSlotKept : 0;
   if (slot.flags == flags) return arrow::Status::OK();
   slot.flags = flags;
+  PassFaultPoint("daemon.keep.before-slot");
   impl_->Store(id.slot, slot, Arrival::kSettled);
+  PassFaultPoint("daemon.keep.after-slot");
   return arrow::Status::OK();
 }
 
@@ -247,7 +263,9 @@ arrow::Status HomeDirectory::Retire(const ObjectId& id) {
       impl_->Require(id, {LineState::kSealed, LineState::kBound, LineState::kRetired}));
   if (StateOf(slot) == LineState::kRetired) return arrow::Status::OK();
   slot.state = static_cast<uint8_t>(LineState::kRetired);
+  PassFaultPoint("daemon.retire.before-slot");
   impl_->Store(id.slot, slot, Arrival::kSettled);
+  PassFaultPoint("daemon.retire.after-slot");
   return arrow::Status::OK();
 }
 

@@ -28,6 +28,7 @@ class HomeDirectory::Impl {
   Impl(region::Segment* segment, HashFn hash);
 
   void Adopt();  ///< Rebuild from the slots in memory; adopt.cc.
+  void DisuseDamaged();
 
   arrow::Result<ObjectId> Seal(const Record& record, uint8_t flags);
   arrow::Result<Record> Free(const ObjectId& id);
@@ -79,6 +80,7 @@ class HomeDirectory::Impl {
   Adopted CompleteUpdate(uint32_t index, const format::LineWords& words);
   void TakeOver(uint32_t index, Adopted adopted);
   bool IsOwnGeneration(uint64_t generation) const;
+  bool HasNextGeneration(uint64_t generation) const;
   void AddProblem(uint32_t index, const std::string& what);
 
   region::Segment* segment_;
@@ -86,6 +88,7 @@ class HomeDirectory::Impl {
   RecordSpace records_;
   std::vector<Entry> entries_;  ///< [slots below the high-water mark in memory]
   std::vector<std::string> problems_;
+  std::vector<uint32_t> damaged_;  ///< Slots: stay as they are until they are repaired.
   uint64_t slots_allocated_ = 0;  ///< Slots whose memory is really allocated.
   std::array<std::set<uint32_t>, 7> by_state_;  ///< Index: LineState.
 };

@@ -10,6 +10,7 @@
 #include <arrow/status.h>
 
 #include "base/check.h"
+#include "base/fault_point.h"
 #include "directory/directory.h"
 #include "format/checksum.h"
 #include "format/layout.h"
@@ -114,8 +115,10 @@ void IndexWriter::Publish() {
   header.table_offset = next_.offset;
   header.capacity_entries = next_.capacity_entries;
   header.build = ++build_;
+  PassFaultPoint("daemon.index.before-header");
   region::StoreControlLine(segment, segment->NodeLine(format::NodeLine::kIndexHeader),
                            header, region::kBusyLine, region::Arrival::kSettled);
+  PassFaultPoint("daemon.index.after-header");
   is_active_ = true;
   Free(&previous_);
   previous_ = std::exchange(current_, std::exchange(next_, {}));
@@ -134,8 +137,10 @@ arrow::Result<uint64_t> IndexWriter::Add(const format::IndexEntry& entry,
 
 void IndexWriter::Update(uint64_t position, const format::IndexEntry& entry,
                          region::Arrival arrival) {
+  PassFaultPoint("daemon.catalog.before-entry");
   region::StoreControlLine(home_->own_segment(), LineAt(current_, position), entry,
                            region::kBusyLine, arrival);
+  PassFaultPoint("daemon.catalog.after-entry");
 }
 
 }  // namespace sheaf::directory

@@ -112,7 +112,7 @@ flatbuffers::Offset<format::StoredRecord> Build(const Record& record,
   return format::CreateStoredRecord(
       *builder, name, record.creator_session, record.created_unix_ns, record.num_rows,
       record.num_columns, record.num_chunks, record.data_bytes, home, stored_ranges,
-      stored_references, stored_descriptor, record.has_checksums);
+      stored_references, stored_descriptor, record.creator_request, record.has_checksums);
 }
 
 /// The fields of a verified buffer; `bytes` stays alive as the descriptor's parent.
@@ -121,6 +121,7 @@ Record Import(const format::StoredRecord& stored,
   Record record;
   if (stored.name() != nullptr) record.name = stored.name()->str();
   record.creator_session = stored.creator_session();
+  record.creator_request = stored.creator_request();
   record.created_unix_ns = stored.created_unix_ns();
   record.num_rows = stored.num_rows();
   record.num_columns = stored.num_columns();

@@ -33,23 +33,6 @@ namespace {
 /// Slots that a scan invalidates with one fence: 64 KiB of lines.
 constexpr uint32_t kScanBatch = 1024;
 
-/// True if the fields of a line that its home wrote make sense together.
-bool IsPlausible(const format::Slot& slot) {
-  switch (StateOf(slot)) {
-    case format::LineState::kFree:
-    case format::LineState::kDisused:
-      return true;
-    case format::LineState::kSealed:
-    case format::LineState::kBound:
-    case format::LineState::kRetired:
-      return slot.generation != 0;
-    case format::LineState::kBusy:
-    case format::LineState::kOwned:
-      return false;
-  }
-  return false;  // No state at all: another node wrote this byte.
-}
-
 std::optional<format::Slot> OpenSlot(const format::LineWords& words) {
   auto slot = format::OpenLine<format::Slot>(words);
   if (slot && !IsPlausible(*slot)) slot.reset();
@@ -61,6 +44,24 @@ std::optional<format::Slot> OpenSlot(const format::LineWords& words) {
 bool IsInUse(format::LineState state) {
   return state == format::LineState::kSealed || state == format::LineState::kBound ||
          state == format::LineState::kRetired;
+}
+
+bool IsPlausible(const format::Slot& slot) {
+  const bool is_named = (slot.flags & format::kSlotNamed) != 0;
+  switch (StateOf(slot)) {
+    case format::LineState::kFree:
+    case format::LineState::kDisused:
+      return true;
+    case format::LineState::kSealed:
+    case format::LineState::kRetired:
+      return (slot.generation & format::kGenerationLowMask) != 0;
+    case format::LineState::kBound:
+      return is_named && (slot.generation & format::kGenerationLowMask) != 0;
+    case format::LineState::kBusy:
+    case format::LineState::kOwned:
+      return false;
+  }
+  return false;  // No state at all: another node wrote this byte.
 }
 
 const char* ToString(format::LineState state) {

@@ -20,6 +20,9 @@ bool IsInUse(format::LineState state);
 inline format::LineState StateOf(const format::Slot& slot) {
   return static_cast<format::LineState>(slot.state);
 }
+/// \brief True if the fields of a line that its home wrote make sense together: a state
+/// that slots have, a generation that a lease cell can hold, bound only with a name.
+bool IsPlausible(const format::Slot& slot);
 const char* ToString(format::LineState state);
 
 /// \brief Bytes of the record area, copied out after an INVAL. Invalid if the range is

@@ -70,10 +70,11 @@ struct IncarnationLine {
   uint64_t incarnation;
   uint32_t state;  ///< NodeState
   uint32_t daemon_process_id;
-  uint64_t slots_used;  ///< High-water mark: slots [0, slots_used) may be in use; bounds
-                        ///< scans.
+  uint64_t slots_used;        ///< High-water mark: slots [0, slots_used) may be in use.
   uint64_t lease_pages_used;  ///< High-water mark of the session page table.
-  uint64_t reserved[3];
+  uint64_t daemon_starts;     ///< Rises with each daemon: high half of session ids.
+  uint64_t boot;              ///< Hash of the boot id of the host that wrote it last.
+  uint64_t reserved;
   uint64_t checksum;
 };
 static_assert(sizeof(IncarnationLine) == kLineBytes);
@@ -90,8 +91,7 @@ struct StatisticsLine {
 };
 static_assert(sizeof(StatisticsLine) == kLineBytes);
 
-/// \brief State of a slot (objects) or grant line. Busy: an update is under way, read
-/// again.
+/// \brief State of a slot (objects) or grant line. Busy: being updated, read again.
 enum class LineState : uint8_t {
   kFree = 0,
   kBusy = 1,
@@ -105,6 +105,7 @@ enum class LineState : uint8_t {
 enum SlotFlags : uint8_t {
   kSlotNamed = 1,  ///< Named objects are readable only when Bound.
   kSlotKept = 2,   ///< An unnamed object that outlives its creating session.
+  kSlotLost = 4,   ///< Disused: the line was damaged, what it held is not known.
 };
 
 /// \brief Directory slot of one object, one line (L2). Written by the home daemon alone.

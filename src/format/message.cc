@@ -4,12 +4,12 @@
 #include <cstdint>
 #include <span>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include <arrow/result.h>
 #include <arrow/status.h>
 
+#include "base/check.h"
 #include "format/struct_alignment.h"
 #include "sheaf/status.h"
 
@@ -29,10 +29,9 @@ std::string Shortened(const std::string& text) {
   return text.substr(0, end) + " ...";
 }
 
-std::vector<uint8_t> Finish(flatbuffers::FlatBufferBuilder* builder, uint64_t request_id,
-                            bool is_reply, flatbuffers::Offset<Outcome> outcome,
-                            Body type, flatbuffers::Offset<void> body) {
-  builder->Finish(CreateMessage(*builder, request_id, is_reply, outcome, type, body));
+std::vector<uint8_t> Finish(flatbuffers::FlatBufferBuilder* builder,
+                            flatbuffers::Offset<Message> message) {
+  builder->Finish(message);
   return {builder->GetBufferPointer(), builder->GetBufferPointer() + builder->GetSize()};
 }
 
@@ -45,11 +44,20 @@ uint8_t ReasonCode(const arrow::Status& status) {
   return 0;
 }
 
+// Arrow has one name for all numbers that are no codes.
+bool IsCode(arrow::StatusCode code) {
+  constexpr auto kNone =
+      static_cast<arrow::StatusCode>(127);  // NOLINT(*-EnumCastOutOfRange)
+  return arrow::Status::CodeAsString(code) != arrow::Status::CodeAsString(kNone);
+}
+
 // Every struct of a message, wherever its body has one.
 bool AreStructsAligned(const Message& message) {
   switch (message.body_type()) {
     case Body::ReturnRequest:
       return IsAligned(message.body_as_ReturnRequest()->grants());
+    case Body::Hello:
+      return IsAligned(message.body_as_Hello()->grants());
     case Body::SealRequest:
       return IsAligned(message.body_as_SealRequest()->parents());
     case Body::SealReply:
@@ -75,14 +83,23 @@ bool AreStructsAligned(const Message& message) {
 
 std::vector<uint8_t> FinishRequest(flatbuffers::FlatBufferBuilder* builder,
                                    uint64_t request_id, Body type,
-                                   flatbuffers::Offset<void> body) {
-  return Finish(builder, request_id, /*is_reply=*/false, 0, type, body);
+                                   flatbuffers::Offset<void> body, bool is_repeated) {
+  builder->ForceDefaults(true);  // MarkRepeated changes it in place
+  return Finish(builder, CreateMessage(*builder, request_id, /*is_reply=*/false,
+                                       is_repeated, 0, type, body));
+}
+
+void MarkRepeated(std::vector<uint8_t>* request) {
+  auto* message = flatbuffers::GetMutableRoot<flatbuffers::Table>(request->data());
+  const bool is_marked = message->SetField<uint8_t>(Message::VT_IS_REPEATED, 1, 0);
+  SHEAF_CHECK(is_marked);
 }
 
 std::vector<uint8_t> FinishReply(flatbuffers::FlatBufferBuilder* builder,
                                  uint64_t request_id, Body type,
                                  flatbuffers::Offset<void> body) {
-  return Finish(builder, request_id, /*is_reply=*/true, 0, type, body);
+  return Finish(builder, CreateMessage(*builder, request_id, /*is_reply=*/true,
+                                       /*is_repeated=*/false, 0, type, body));
 }
 
 std::vector<uint8_t> MakeOutcomeReply(uint64_t request_id, const arrow::Status& status) {
@@ -94,7 +111,9 @@ std::vector<uint8_t> MakeOutcomeReply(uint64_t request_id, const arrow::Status& 
                             ReasonCode(status), text);
   }
   const auto body = CreateEmpty(builder).Union();
-  return Finish(&builder, request_id, /*is_reply=*/true, outcome, Body::Empty, body);
+  return Finish(&builder,
+                CreateMessage(builder, request_id, /*is_reply=*/true,
+                              /*is_repeated=*/false, outcome, Body::Empty, body));
 }
 
 arrow::Result<const Message*> ParseMessage(std::span<const uint8_t> payload) {
@@ -114,17 +133,15 @@ arrow::Result<const Message*> ParseMessage(std::span<const uint8_t> payload) {
 arrow::Status ToStatus(const Message& reply) {
   const Outcome* outcome = reply.outcome();
   if (outcome == nullptr || outcome->code() == 0) return arrow::Status::OK();
-  std::string text = outcome->text() != nullptr ? outcome->text()->str() : "";
+  const std::string text = outcome->text() != nullptr ? outcome->text()->str() : "";
   const auto code = static_cast<arrow::StatusCode>(outcome->code());
-  if (arrow::Status::CodeAsString(code).starts_with("Unknown status code")) {
+  if (!IsCode(code)) {
     return arrow::Status::Invalid("reply with status code ", int{outcome->code()}, ": ",
                                   text);
   }
-  if (outcome->reason() == 0 || outcome->reason() > kReasonMax + 1) {
-    return {code, std::move(text)};
-  }
-  return MakeStatus(code, static_cast<ErrorReason>(outcome->reason() - 1),
-                    std::move(text));
+  const uint8_t reason = outcome->reason();  // + 1
+  if (reason == 0 || reason > kReasonMax + 1) return {code, text};
+  return MakeStatus(code, static_cast<ErrorReason>(reason - 1), text);
 }
 
 }  // namespace sheaf::format

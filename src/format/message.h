@@ -25,10 +25,15 @@ inline ObjectId FromKey(const ObjectKey& key) {
   return {{key.segment()}, key.slot(), key.generation()};
 }
 
-/// \brief Finish a request: `body` was built in `builder`.
+/// \brief Finish a request: `body` was built in `builder`. `is_repeated`: the sender does
+/// not know whether an earlier one with this id was handled.
 std::vector<uint8_t> FinishRequest(flatbuffers::FlatBufferBuilder* builder,
                                    uint64_t request_id, Body type,
-                                   flatbuffers::Offset<void> body);
+                                   flatbuffers::Offset<void> body,
+                                   bool is_repeated = false);
+
+/// \brief Say in a finished request that it may have been sent before.
+void MarkRepeated(std::vector<uint8_t>* request);
 
 /// \brief Finish the reply to `request_id`.
 std::vector<uint8_t> FinishReply(flatbuffers::FlatBufferBuilder* builder,

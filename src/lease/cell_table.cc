@@ -125,7 +125,7 @@ struct CellTable::Impl {
 
 static_assert(kCellsPerPage % kMarkStep == 0, "the last mark of a page is its end");
 
-CellTable::CellTable(region::Segment* own_segment, std::vector<uint32_t> pages,
+CellTable::CellTable(region::Segment* own_segment, const std::vector<uint32_t>& pages,
                      MorePagesFn more_pages, platform::SettleClass settle_class)
     : impl_(std::make_shared<Impl>(own_segment, std::move(more_pages), settle_class)) {
   const MutexLock lock(&impl_->mutex);

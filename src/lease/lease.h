@@ -46,7 +46,7 @@ class CellTable {
   /// `pages` are active pages of this session, all of their cells clear. `settle_class`
   /// is the cluster's; the default is right for every class, but waits D in each `Write`
   /// of class C.
-  CellTable(region::Segment* own_segment, std::vector<uint32_t> pages,
+  CellTable(region::Segment* own_segment, const std::vector<uint32_t>& pages,
             MorePagesFn more_pages,
             platform::SettleClass settle_class = platform::SettleClass::kOrdered);
 
@@ -74,7 +74,7 @@ class CellTable {
 class PageTable {
  public:
   /// \brief Adopt the pages that are active in `own_segment`, which must outlive this
-  /// object.
+  /// object. One that names no session is not used again, and its leases stay.
   explicit PageTable(region::Segment* own_segment);
   /// \brief Activate a cleared page for `session` (1 to 2^63 - 1): allocated, zeroed,
   /// flushed; then its word. CapacityError if all `lease_pages_max` are in use,
@@ -87,6 +87,7 @@ class PageTable {
   /// \brief Sessions that hold pages: after a restart, those to attach again or to
   /// release.
   std::vector<uint64_t> Sessions() const;
+  std::vector<uint32_t> PagesOf(uint64_t session) const;  ///< In order.
 
  private:
   uint64_t* Word(uint32_t page) const;
@@ -99,8 +100,8 @@ class PageTable {
 /// \brief The set of leases that some node holds on objects of one home, as packed cells.
 using LeasedSet = std::unordered_set<uint64_t>;
 
-/// \brief G1: LOAD! page tables and active cells of every segment; the cells whose home
-/// is `home`. Called after GRACE and after Region::AttachMissing: a segment that does not
+/// \brief G1: LOAD! page tables and active cells of every segment, except of nodes that
+/// `home` knows to be off (F8); the cells whose home is `home`. Called after GRACE and after Region::AttachMissing: a segment that does not
 /// exist yet holds no lease on what was Retired before. IOError if some segment cannot be
 /// read (then nothing may be reclaimed).
 arrow::Result<LeasedSet> ScanLeases(const region::Region& region, SegmentId home);

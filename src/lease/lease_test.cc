@@ -115,6 +115,38 @@ TEST(PageTable, ARestartedDaemonKnowsWhoHoldsPages) {
   EXPECT_THAT(table.Sessions(), ElementsAre(10));
 }
 
+// #4: the page was handed out again, and who leased there lost the lease.
+TEST(PageTable, APageOfNobodyIsLeftAlone) {
+  FakeSegments segments({.lease_pages_max = 2});
+  {
+    PageTable table(segments[0]);
+    CellTable cells(segments[0], {}, PagesOf(&table));
+    ASSERT_OK(cells.Write(Object(1)));
+  }
+  *segments[0]->ControlLine(segments[0]->layout().page_table) = format::kLeasePageActive;
+  PageTable table(segments[0]);
+  EXPECT_THAT(table.Sessions(), IsEmpty());
+  ASSERT_OK_AND_ASSIGN(const uint32_t page, table.Activate(5));
+  EXPECT_EQ(page, 1U);
+  EXPECT_RAISES(CapacityError, table.Activate(6));
+  EXPECT_EQ(ScanLeases(segments.list(), {0})->size(), 1U);
+}
+
+// #4: they were kept as they are, and no scan could read the line again.
+TEST(PageTable, MarksBeyondTheLimitsAreMadeRight) {
+  FakeSegments segments({.lease_pages_max = 2});
+  region::UpdateIncarnation(segments[0], [](format::IncarnationLine* line) {
+    line->slots_used = 1 << 20;
+    line->lease_pages_used = 3;
+  });
+  EXPECT_RAISES(IOError, region::ReadIncarnation(*segments[0]));
+  PageTable table(segments[0]);
+  ASSERT_OK(table.Activate(1));
+  ASSERT_OK_AND_ASSIGN(const auto marks, region::ReadIncarnation(*segments[0]));
+  EXPECT_EQ(marks.slots_used, segments[0]->header().slots_max);
+  EXPECT_EQ(marks.lease_pages_used, 2U);
+}
+
 TEST(PageTable, FlushesOnlyWhatIsUsed) {
   FakeSegments segments({.recording = true});
   PageTable table(segments[0]);

@@ -6,6 +6,7 @@
 #include <arrow/status.h>
 
 #include "base/check.h"
+#include "base/fault_point.h"
 #include "base/math.h"
 #include "format/layout.h"
 #include "lease/lease.h"
@@ -18,6 +19,9 @@ namespace sheaf::lease {
 namespace {
 
 constexpr uint32_t kPageWords = format::kLeasePageBytes / sizeof(uint64_t);
+/// Of a page that is active for no session: a damaged word. Nobody can end the leases
+/// there, which count for as long as it stays so.
+constexpr uint64_t kUnknownSession = format::kLeasePageActive;
 
 }  // namespace
 
@@ -29,9 +33,9 @@ PageTable::PageTable(region::Segment* own_segment)
   segment_->control().cache()->Invalidate(Word(0), used * sizeof(uint64_t));
   for (uint32_t page = 0; page < used; ++page) {
     const uint64_t word = platform::SharedWord(Word(page)).LoadAcquire();
-    if ((word & format::kLeasePageActive) != 0) {
-      sessions_[page] = word & ~format::kLeasePageActive;
-    }
+    if ((word & format::kLeasePageActive) == 0) continue;
+    const uint64_t session = word & ~format::kLeasePageActive;
+    sessions_[page] = session != 0 ? session : kUnknownSession;
   }
 }
 
@@ -50,12 +54,16 @@ arrow::Result<uint32_t> PageTable::Activate(uint64_t session) {
   const auto page = CheckedCast<uint32_t>(free - sessions_.begin());
   ARROW_RETURN_NOT_OK(segment_->leases().Allocate(page * format::kLeasePageBytes,
                                                   format::kLeasePageBytes));
+  PassFaultPoint("daemon.lease-page.before-cells");
   ClearCells(page, session);
   segment_->leases().cache()->Settle(segment_->LeasePage(page), format::kLeasePageBytes);
+  PassFaultPoint("daemon.lease-page.after-cells");
   region::UpdateIncarnation(segment_, [page](format::IncarnationLine* line) {
     line->lease_pages_used = std::max<uint64_t>(line->lease_pages_used, page + 1);
   });
+  PassFaultPoint("daemon.lease-page.after-mark");
   region::StoreControlWord(segment_, Word(page), format::kLeasePageActive | session);
+  PassFaultPoint("daemon.lease-page.after-word");
   *free = session;
   return page;
 }
@@ -69,18 +77,22 @@ void PageTable::ClearCells(uint32_t page, uint64_t session) {
 }
 
 void PageTable::Release(uint64_t session) {
+  // Damaged grants and records may name such a session, too.
+  if (session == 0 || session == kUnknownSession) return;
   platform::CacheControl* cache = segment_->leases().cache();
   for (uint32_t page = 0; page < sessions_.size(); ++page) {
     if (sessions_[page] != session) continue;
     ClearCells(page, 0);
     cache->Flush(segment_->LeasePage(page), format::kLeasePageBytes);
     cache->Fence();
+    PassFaultPoint("daemon.lease-page.after-clear");
     region::StoreControlWord(segment_, Word(page), 0);
     sessions_[page] = 0;
   }
 }
 
 void PageTable::FlushPages() {
+  PassFaultPoint("daemon.sweep.before-flush");
   platform::CacheControl* cache = segment_->leases().cache();
   for (uint32_t page = 0; page < sessions_.size(); ++page) {
     if (sessions_[page] == 0) continue;
@@ -91,6 +103,15 @@ void PageTable::FlushPages() {
     cache->Flush(words, used * sizeof(uint64_t));
   }
   cache->Fence();
+  PassFaultPoint("daemon.sweep.after-flush");
+}
+
+std::vector<uint32_t> PageTable::PagesOf(uint64_t session) const {
+  std::vector<uint32_t> pages;
+  for (uint32_t page = 0; page < sessions_.size(); ++page) {
+    if (sessions_[page] == session) pages.push_back(page);
+  }
+  return pages;
 }
 
 std::vector<uint64_t> PageTable::Sessions() const {
@@ -99,6 +120,7 @@ std::vector<uint64_t> PageTable::Sessions() const {
   const auto repeated = std::ranges::unique(sessions);
   sessions.erase(repeated.begin(), repeated.end());
   std::erase(sessions, uint64_t{0});
+  std::erase(sessions, kUnknownSession);
   return sessions;
 }
 

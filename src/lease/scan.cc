@@ -11,6 +11,7 @@
 #include "lease/lease.h"
 #include "platform/cache.h"
 #include "platform/shared_word.h"
+#include "region/admit_line.h"
 #include "region/control_line.h"
 #include "region/region.h"
 #include "sheaf/types.h"
@@ -51,9 +52,12 @@ arrow::Status ScanSegment(const region::Segment& segment, CellFn& on_cell) {
 }
 
 template <typename CellFn>
-arrow::Status ScanCells(const region::SegmentList& segments, CellFn on_cell) {
+arrow::Status ScanCells(const region::SegmentList& segments, CellFn on_cell,
+                        const region::Segment* home = nullptr) {
   for (const region::Segment* segment : segments) {
-    if (segment != nullptr) ARROW_RETURN_NOT_OK(ScanSegment(*segment, on_cell));
+    if (segment == nullptr) continue;
+    if (home != nullptr && region::IsCertifiedOff(*home, *segment)) continue;  // F8
+    ARROW_RETURN_NOT_OK(ScanSegment(*segment, on_cell));
   }
   return arrow::Status::OK();
 }
@@ -62,9 +66,12 @@ arrow::Status ScanCells(const region::SegmentList& segments, CellFn on_cell) {
 
 arrow::Result<LeasedSet> ScanLeases(const region::SegmentList& segments, SegmentId home) {
   LeasedSet leased;
-  ARROW_RETURN_NOT_OK(ScanCells(segments, [&](uint64_t cell) {
-    if (cell >> kHomeShift == home.value) leased.insert(cell);
-  }));
+  ARROW_RETURN_NOT_OK(ScanCells(
+      segments,
+      [&](uint64_t cell) {
+        if (cell >> kHomeShift == home.value) leased.insert(cell);
+      },
+      segments[home.value]));
   return leased;
 }
 

@@ -32,7 +32,11 @@ class UniqueFd {
   int fd_ = -1;
 };
 
-enum class Access : uint8_t { kRead, kReadWrite };
+enum class Access : uint8_t {
+  kRead,
+  kReadWrite,
+  kCopyOnWrite,  ///< Of a mapping: writable, and nobody else sees what is written.
+};
 
 /// \brief IOError with `what`, the path and the text of `error_number` (default: errno).
 arrow::Status OsError(const std::string& what, const std::string& path,

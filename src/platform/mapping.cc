@@ -42,16 +42,20 @@ int Protection(Access access) {
   return access == Access::kRead ? PROT_READ : PROT_READ | PROT_WRITE;
 }
 
+int Sharing(Access access) {
+  return access == Access::kCopyOnWrite ? MAP_PRIVATE : MAP_SHARED;
+}
+
 std::string RangeText(uint64_t offset, uint64_t size_bytes) {
   return "range " + std::to_string(offset) + "+" + std::to_string(size_bytes);
 }
 
 /// The file at exactly `wanted_address`, or null.
-void* MapAtWanted(int fd, uint64_t size_bytes, int protection, uint64_t wanted_address) {
+void* MapAtWanted(int fd, uint64_t size_bytes, Access access, uint64_t wanted_address) {
   // NOLINTNEXTLINE(performance-no-int-to-ptr): the address comes from a configuration
   void* wanted = reinterpret_cast<void*>(wanted_address);
-  void* got =
-      ::mmap(wanted, size_bytes, protection, MAP_SHARED | MAP_FIXED_NOREPLACE, fd, 0);
+  void* got = ::mmap(wanted, size_bytes, Protection(access),
+                     Sharing(access) | MAP_FIXED_NOREPLACE, fd, 0);
   if (got == MAP_FAILED) return nullptr;
   if (got == wanted) return got;
   ::munmap(got, size_bytes);
@@ -60,7 +64,7 @@ void* MapAtWanted(int fd, uint64_t size_bytes, int protection, uint64_t wanted_a
 
 /// The file at any address that is a multiple of kMappingAlignment, or MAP_FAILED with
 /// errno.
-void* MapAnywhere(int fd, uint64_t size_bytes, int protection) {
+void* MapAnywhere(int fd, uint64_t size_bytes, Access access) {
   const uint64_t reserved_bytes = RoundUp(size_bytes, PageBytes()) + kMappingAlignment;
   void* reserved = ::mmap(nullptr, reserved_bytes, PROT_NONE,
                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -69,7 +73,8 @@ void* MapAnywhere(int fd, uint64_t size_bytes, int protection) {
   const uint64_t head_bytes = RoundUp(begin, kMappingAlignment) - begin;
   uint8_t* aligned = static_cast<uint8_t*>(reserved) + head_bytes;
   // MAP_FIXED replaces only what was reserved above.
-  void* mapped = ::mmap(aligned, size_bytes, protection, MAP_SHARED | MAP_FIXED, fd, 0);
+  void* mapped =
+      ::mmap(aligned, size_bytes, Protection(access), Sharing(access) | MAP_FIXED, fd, 0);
   if (mapped == MAP_FAILED) {
     const int error_number = errno;
     ::munmap(reserved, reserved_bytes);
@@ -104,9 +109,9 @@ arrow::Result<Mapping> Mapping::Map(int fd, uint64_t size_bytes, Access access,
   ARROW_RETURN_NOT_OK(CheckFileCovers(fd, size_bytes));
   void* data = nullptr;
   if (wanted_address != 0 && kAddressHintsWork) {
-    data = MapAtWanted(fd, size_bytes, Protection(access), wanted_address);
+    data = MapAtWanted(fd, size_bytes, access, wanted_address);
   }
-  if (data == nullptr) data = MapAnywhere(fd, size_bytes, Protection(access));
+  if (data == nullptr) data = MapAnywhere(fd, size_bytes, access);
   if (data == MAP_FAILED) {
     return OsError("cannot map", std::to_string(size_bytes) + " bytes");
   }

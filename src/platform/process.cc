@@ -14,6 +14,8 @@
 #include <chrono>
 #include <climits>
 #include <cstdint>
+#include <cstdlib>
+#include <fstream>
 #include <string>
 #include <vector>
 
@@ -140,6 +142,15 @@ arrow::Status SendSignal(const UniqueFd& pidfd, int signal_number) {
     return arrow::Status::OK();
   }
   return OsError("cannot send", "signal " + std::to_string(signal_number));
+}
+
+uint64_t BootNumber() {
+  std::ifstream file("/proc/sys/kernel/random/boot_id");
+  std::string id;  // a random UUID
+  file >> id;
+  std::erase(id, '-');
+  const uint64_t number = std::strtoull(id.substr(0, 16).c_str(), nullptr, 16);
+  return number == 0 ? 1 : number;
 }
 
 int CurrentProcessId() { return ::getpid(); }

@@ -23,6 +23,10 @@ bool HasExited(const UniqueFd& pidfd);
 /// \brief Send a signal to that very process; OK if it has ended.
 arrow::Status SendSignal(const UniqueFd& pidfd, int signal_number);
 
+/// \brief Names this boot of this host (a part of its boot id), never 0: whatever other
+/// value was noted, its processes and caches are gone.
+uint64_t BootNumber();
+
 int CurrentProcessId();
 uint32_t CurrentUserId();
 

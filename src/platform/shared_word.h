@@ -7,6 +7,8 @@
 #include <atomic>
 #include <cstdint>
 
+#include "base/fault_point.h"
+
 namespace sheaf::platform {
 
 /// \brief One aligned 8-byte word in shared memory, single writer process.
@@ -49,6 +51,7 @@ inline LineWords LoadLine(const uint64_t* line) {
 /// business.
 inline void StoreLine(uint64_t* line, const LineWords& words, uint64_t busy_word) {
   SharedWord(line).StoreRelease(busy_word);
+  PassFaultPoint("daemon.line.busy");
   for (size_t i = 1; i < words.size(); ++i) SharedWord(line + i).StoreRelease(words[i]);
   SharedWord(line).StoreFenced(words[0]);
 }

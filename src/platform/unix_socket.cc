@@ -37,6 +37,10 @@ static_assert(sizeof(FrameHeader) == 8);
 /// once.
 constexpr int kListenBacklog = 128;
 
+/// Room that is made ahead of a payload's bytes: a peer that only announces takes no
+/// more.
+constexpr size_t kPayloadStepBytes = size_t{256} << 10;
+
 using Clock = std::chrono::steady_clock;
 using Deadline = std::optional<Clock::time_point>;
 
@@ -185,8 +189,13 @@ arrow::Result<Frame> ReceiveFrameOrFail(int socket_fd, const Deadline& deadline,
     return arrow::Status::Invalid("frame of ", header.payload_size_bytes,
                                   " bytes, at most ", kFramePayloadMax);
   }
-  frame.payload.resize(header.payload_size_bytes);
-  ARROW_RETURN_NOT_OK(ReceiveExactly(socket_fd, frame.payload, deadline, &frame.fds));
+  while (frame.payload.size() < header.payload_size_bytes) {
+    const size_t received = frame.payload.size();
+    frame.payload.resize(std::min<size_t>(
+        header.payload_size_bytes, received + std::max(kPayloadStepBytes, received)));
+    ARROW_RETURN_NOT_OK(ReceiveExactly(
+        socket_fd, std::span(frame.payload).subspan(received), deadline, &frame.fds));
+  }
   return frame;
 }
 

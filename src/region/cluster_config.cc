@@ -59,6 +59,16 @@ arrow::Status CheckCounts(const ClusterConfig& config) {
   ARROW_RETURN_NOT_OK(CheckRange("slots_max", config.slots_max, 1, format::kSlotsMax));
   ARROW_RETURN_NOT_OK(
       CheckRange("lease_pages_max", config.lease_pages_max, 1, uint64_t{1} << 20));
+  ARROW_RETURN_NOT_OK(
+      CheckRange("heartbeat_ms", static_cast<uint64_t>(config.heartbeat_ms), 1, 60'000));
+  ARROW_RETURN_NOT_OK(CheckRange("suspect_samples",
+                                 static_cast<uint64_t>(config.suspect_samples), 2, 1000));
+  // A sample must have a beat in it.
+  ARROW_RETURN_NOT_OK(CheckRange("suspect_after_ms",
+                                 static_cast<uint64_t>(config.suspect_after_ms),
+                                 static_cast<uint64_t>(config.heartbeat_ms) *
+                                     static_cast<uint64_t>(config.suspect_samples),
+                                 3'600'000));
   return CheckRange("posted_delay_us", static_cast<uint64_t>(config.posted_delay_us), 0,
                     kPostedDelayMaxUs);
 }
@@ -169,6 +179,10 @@ std::string ClusterConfig::lock_path(NodeId node) const {
 
 std::string ClusterConfig::log_path(NodeId node) const {
   return runtime_folder + "/node" + std::to_string(node.value) + ".log";
+}
+
+std::string ClusterConfig::session_lock_folder(NodeId node) const {
+  return runtime_folder + "/node" + std::to_string(node.value) + ".sessions";
 }
 
 void ClusterConfig::ApplyDefaults() {
@@ -308,6 +322,10 @@ std::string RuntimeRoot() {
 
 std::string ClusterFilePath(const std::string& name) {
   return RuntimeRoot() + "/" + name + "/cluster.toml";
+}
+
+std::string KeptClusterFilePath(const ClusterConfig& config) {
+  return config.memory_folder + "/.sheaf-cluster.toml";
 }
 
 }  // namespace sheaf::region

@@ -36,6 +36,9 @@ struct ClusterConfig {
   Coherence coherence = Coherence::kCoherent;  ///< The simulator counts as software.
   platform::SettleClass settle_class = platform::SettleClass::kArrived;
   int64_t posted_delay_us = 1000;  ///< D (docs/protocol.md L13).
+  int heartbeat_ms = 100;
+  int suspect_after_ms = 3000;  ///< Silence after which a node is withdrawn (F1).
+  int suspect_samples = 5;      ///< In that time, at least.
   SimOptions sim;
 
   uint64_t base_address = 0x200000000000;
@@ -65,6 +68,7 @@ struct ClusterConfig {
   std::string socket_path(NodeId node) const;
   std::string lock_path(NodeId node) const;
   std::string log_path(NodeId node) const;
+  std::string session_lock_folder(NodeId node) const;
 
   /// \brief Fill in what follows from the rest: empty folders from the name, coherence
   /// and settle class of the simulator. FromToml and Region do it; idempotent.
@@ -116,5 +120,7 @@ arrow::Status CheckClusterName(const std::string& name);
 /// \brief Path of the cluster file of cluster `name` on this host:
 /// `<root>/<name>/cluster.toml`.
 std::string ClusterFilePath(const std::string& name);
+/// \brief Path of the copy that lies beside the cluster's memory.
+std::string KeptClusterFilePath(const ClusterConfig& config);
 
 }  // namespace sheaf::region

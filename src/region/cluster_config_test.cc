@@ -1,5 +1,7 @@
 #include "region/cluster_config.h"
 
+#include <stdlib.h>
+
 #include <cstdint>
 #include <cstdlib>
 #include <filesystem>
@@ -80,6 +82,30 @@ TEST(ClusterConfig, ErrorsNameFileLineAndKey) {
   EXPECT_THAT(ErrorOf("segment_size = '4 GB'"), HasSubstr("'4 GB' is not a size"));
   EXPECT_THAT(ErrorOf("segment_size = -4"), HasSubstr("segment_size: must be"));
   EXPECT_THAT(ErrorOf("\nname = "), HasSubstr("c.toml:2: "));
+}
+
+// toml++ asserts, or has the compiler assume, that these do not come: #4.
+TEST(ClusterConfig, WhatTheParserDoesNotSurviveIsRefused) {
+  for (const char* text : {"[&", "nodes = 1\n [[ [", "[\r0", "x=1115-02-ss 0\r4"}) {
+    EXPECT_THAT(ErrorOf(text), HasSubstr("c.toml: this is not TOML"));
+  }
+  for (const char* text :
+       {"ü", "nodes = 1 ü", "'\\'ü = 1", "nodes = 0\"ü\"", "nodes = '' ü",
+        "nodes = \"\\\"\" ü", "\"ü\" = 1", "\"#\"ü = 1", "sim = {\"#\"ü"}) {
+    EXPECT_THAT(ErrorOf(text), HasSubstr("c.toml:1: only strings and comments"));
+  }
+  EXPECT_THAT(ErrorOf("x = [\n1=\"ü\"]"), HasSubstr("c.toml:1: arrays"));
+  EXPECT_THAT(ErrorOf("name = \"\"\"x\"\"\""), HasSubstr("c.toml:1: strings of several"));
+}
+
+TEST(ClusterConfig, CharactersBeyondAsciiAreForStringsAndComments) {
+  ASSERT_OK_AND_ASSIGN(
+      const ClusterConfig config,
+      ClusterConfig::FromToml(
+          "memory_folder = \"/tmp/\\\"[ü\" # ä[\n# ß[\nruntime_folder='/\\'#[ü\n [sim]",
+          "c.toml"));
+  EXPECT_EQ(config.memory_folder, "/tmp/\"[ü");
+  EXPECT_EQ(config.runtime_folder, "/\\");
 }
 
 TEST(ClusterConfig, ValuesOutOfRangeNameLineAndKey) {

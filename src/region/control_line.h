@@ -3,6 +3,7 @@
 
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <vector>
@@ -96,7 +97,7 @@ inline arrow::Result<format::IncarnationLine> ReadIncarnation(const Segment& seg
 /// \brief Change fields of the own segment's incarnation line, settled. Every change of
 /// that line goes through here, in one thread: directory, lease pages and daemon each own
 /// other fields. A damaged line starts anew with incarnation 0 and its marks at their
-/// limits.
+/// limits; marks beyond them become the limits.
 template <typename ChangeFn>
 void UpdateIncarnation(Segment* own_segment, ChangeFn change) {
   uint64_t* line = own_segment->NodeLine(format::NodeLine::kIncarnation);
@@ -104,7 +105,13 @@ void UpdateIncarnation(Segment* own_segment, ChangeFn change) {
   format::IncarnationLine value{};
   value.slots_used = own_segment->header().slots_max;
   value.lease_pages_used = own_segment->header().lease_pages_max;
-  if (stored) value = *stored;
+  if (stored) {
+    value = *stored;
+    value.slots_used =
+        std::min<uint64_t>(value.slots_used, own_segment->header().slots_max);
+    value.lease_pages_used =
+        std::min<uint64_t>(value.lease_pages_used, own_segment->header().lease_pages_max);
+  }
   change(&value);
   StoreControlLine(own_segment, line, value, kBusyLine, Arrival::kSettled);
 }

@@ -67,7 +67,8 @@ arrow::Result<std::unique_ptr<FilePart>> FilePart::Open(
   ARROW_ASSIGN_OR_RAISE(
       part->fd_, platform::OpenFile(path, writable ? Access::kReadWrite : Access::kRead));
   ARROW_RETURN_NOT_OK(platform::CheckOwnFile(part->fd_.get(), path));
-  const Access map_access = access.map_writable ? Access::kReadWrite : Access::kRead;
+  Access map_access = access.map_writable ? Access::kReadWrite : Access::kRead;
+  if (access.copy_on_write) map_access = Access::kCopyOnWrite;
   ARROW_ASSIGN_OR_RAISE(part->mapping_, Mapping::Map(part->fd_.get(), size_bytes,
                                                      map_access, access.wanted_address));
   if (access.huge_pages) part->mapping_.AdviseHugePages();
@@ -83,6 +84,7 @@ arrow::Status FilePart::Allocate(uint64_t offset, uint64_t size_bytes) {
     return arrow::Status::Invalid(path_, ": range ", offset, "+", size_bytes,
                                   " ends past its ", size_bytes_, " bytes");
   }
+  if (access_.copy_on_write) return arrow::Status::OK();  // as it is written
   if (!access_.open_writable && !access_.map_writable) {
     return arrow::Status::IOError(path_, ": this process may only read it");
   }

@@ -20,6 +20,7 @@ namespace sheaf::region {
 struct PartAccess {
   bool open_writable = false;  ///< May become writable (SetWritable) and be allocated.
   bool map_writable = false;   ///< Writable from the start. Implies `open_writable`.
+  bool copy_on_write = false;  ///< Writable, without changing the file.
   uint64_t wanted_address = 0;
   bool huge_pages = false;  ///< Of a file system that gives them where they are advised.
 };

@@ -1,6 +1,7 @@
 // The folder that holds a cluster's memory on this host: what is made there, and what may
 // be removed again.
 
+#include <algorithm>
 #include <cstdint>
 #include <filesystem>
 #include <regex>
@@ -162,6 +163,16 @@ arrow::Status PrepareMemoryFolder(const ClusterConfig& incomplete) {
   return status;
 }
 
+bool HasSegments(const ClusterConfig& incomplete) {
+  ClusterConfig config = incomplete;
+  config.ApplyDefaults();
+  if (!Exists(config.memory_folder)) return false;
+  const auto nodes = NodesIn(config);
+  return nodes.ok() && std::ranges::any_of(*nodes, [&](uint32_t k) {
+           return Exists(config.segment_folder(SegmentId{k}));
+         });
+}
+
 arrow::Status RemoveMemoryFolder(const ClusterConfig& incomplete) {
   ClusterConfig config = incomplete;
   config.ApplyDefaults();
@@ -174,6 +185,11 @@ arrow::Status RemoveMemoryFolder(const ClusterConfig& incomplete) {
   }
   arrow::Status status;
   for (const uint32_t k : nodes) status &= RemoveLeftover(config, NodeId{k});
+  if (status.ok()) {
+    for (const char* draft : {"", ".new"}) {
+      status &= platform::RemoveAll(KeptClusterFilePath(config) + draft);
+    }
+  }
   return status & RemoveFolder(config);
 }
 

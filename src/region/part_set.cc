@@ -34,12 +34,14 @@ PartAccess AccessOf(const ClusterConfig& config, const AttachOptions& options,
   switch (kind) {
     case PartKind::kControl:
       access.map_writable = own && options.role == Role::kDaemon;
+      access.copy_on_write = own && options.role == Role::kInspector;
       break;
     case PartKind::kLeases:
-      access.map_writable = own;
+      access.map_writable = own && options.role != Role::kInspector;
+      access.copy_on_write = own && options.role == Role::kInspector;
       break;
     case PartKind::kData:
-      access.open_writable = own;
+      access.open_writable = own && options.role != Role::kInspector;
       access.huge_pages = GivesHugePages(config);
       if (!options.relocate) access.wanted_address = config.segment_base_address(segment);
       break;
@@ -79,6 +81,9 @@ arrow::Result<std::unique_ptr<Part>> OpenPart(const ClusterConfig& config,
   const PartAccess access = AccessOf(config, options, segment, kind);
   const std::string path = PartPath(config, segment, kind);
   if (config.backend == Backend::kSim) {
+    if (options.role == Role::kInspector) {
+      return arrow::Status::NotImplemented("the simulator's memory cannot be inspected");
+    }
     return OpenSimPart(SimPartId{config, segment, path}, options.node, size_bytes,
                        access);
   }

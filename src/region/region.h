@@ -25,6 +25,8 @@ enum class Role : uint8_t {
   kClient,  ///< Control read-only; leases of the own node writable; data readable, own
             ///< extents writable.
   kDaemon,  ///< As client, and the own segment's control writable.
+  kInspector,  ///< As daemon, on copies of the own control and leases: nobody else sees
+               ///< what it writes there. Not for the simulator.
 };
 
 struct AttachOptions {
@@ -136,6 +138,17 @@ class Region {
 /// needs.
 arrow::Status FormatSegment(const ClusterConfig& config, NodeId node);
 
+enum class SegmentOrigin : uint8_t {
+  kFormatted,  ///< New: nothing is in it.
+  kKept,       ///< As its last daemon left it.
+};
+
+/// \brief Have the segment of `node` ready for its daemon, who holds its lock: the one of
+/// this cluster that is there, with all that is in it, or else a new one. What is there
+/// but cannot be used (another cluster's, another version's or user's, of other sizes,
+/// with a damaged header) is Invalid, saying why and what to do, and stays untouched.
+arrow::Result<SegmentOrigin> PrepareSegment(const ClusterConfig& config, NodeId node);
+
 /// \brief Remove the files of `node`'s segment and its folder, if nothing else is in it.
 /// The caller holds the lock of the segment. Invalid, and nothing is removed, for files
 /// that FormatSegment would refuse. OK if there are none.
@@ -155,6 +168,9 @@ uint64_t FullBytes(const ClusterConfig& config);
 /// free, if all of the memory is wanted now (prealloc) and does not fit. Nothing of it
 /// stays after a failure. Idempotent.
 arrow::Status PrepareMemoryFolder(const ClusterConfig& config);
+
+/// \brief True if there is a segment, of whatever cluster.
+bool HasSegments(const ClusterConfig& config);
 
 /// \brief Remove the segments there, of this cluster or of a former one of this user, and
 /// the folder if PrepareMemoryFolder made it and nothing else is in it: what Sheaf did

@@ -14,6 +14,7 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 
+#include "base/fault_point.h"
 #include "format/layout.h"
 #include "platform/file.h"
 #include "platform/process.h"
@@ -114,6 +115,7 @@ void WriteHeader(const SegmentHeader& header, Part* control) {
               reinterpret_cast<const uint8_t*>(&header) + kMagicBytes,
               sizeof(header) - kMagicBytes);
   control->cache()->Settle(control->data(), sizeof(header));
+  PassFaultPoint("daemon.format.after-header");
   platform::SharedWord(reinterpret_cast<uint64_t*>(control->data()))
       .StoreFenced(header.magic);
   control->cache()->Settle(control->data(), sizeof(header.magic));
@@ -128,6 +130,7 @@ arrow::Status MakeSegment(const ClusterConfig& config, SegmentId id,
                                                header.control_size_bytes));
   // Scanned as a whole by every node. Slots, records and lease pages: as they are used.
   ARROW_RETURN_NOT_OK(control->Allocate(0, LayoutOf(config).slots));
+  PassFaultPoint("daemon.format.after-create");
   WriteHeader(header, control.get());
   return arrow::Status::OK();
 }
@@ -158,12 +161,32 @@ arrow::Status FormatSegment(const ClusterConfig& incomplete, NodeId node) {
   }
   // New files, not the old ones emptied: who still reads a former life keeps its bytes.
   ARROW_RETURN_NOT_OK(RemoveParts(config, id));
+  PassFaultPoint("daemon.format.after-remove");
   ARROW_RETURN_NOT_OK(platform::MakePrivateFolder(folder));
   arrow::Status status = MakeSegment(config, id, epoch);
   if (!status.ok()) {
     ARROW_RETURN_NOT_OK(RemoveParts(config, id));  // Nothing half-made stays.
   }
   return status;
+}
+
+// A header is written once, magic last: one without it was never used.
+arrow::Result<SegmentOrigin> PrepareSegment(const ClusterConfig& incomplete,
+                                            NodeId node) {
+  ClusterConfig config = incomplete;
+  config.ApplyDefaults();
+  const SegmentId id{node.value};
+  const auto found = ReadLeftover(config, id);
+  if (!found.ok() && !found.status().IsKeyError()) return found.status();
+  if (!found.ok() || Inspect(*found) == HeaderState::kBlank) {
+    ARROW_RETURN_NOT_OK(FormatSegment(config, node));
+    return SegmentOrigin::kFormatted;
+  }
+  const arrow::Status usable = CheckHeader(*found, config, id);
+  if (usable.ok()) return SegmentOrigin::kKept;
+  return usable.WithMessage(usable.message(),
+                            "; or give up what is in it: sheaf --cluster ", config.name,
+                            " down");
 }
 
 arrow::Status RemoveSegment(const ClusterConfig& incomplete, NodeId node) {

@@ -74,6 +74,7 @@ arrow::Result<std::unique_ptr<Peer>> Peer::Start(
   variables.push_back(std::string(kPeerVariable) + "=1");
   for (char** entry = environ; *entry != nullptr; ++entry) variables.emplace_back(*entry);
   std::vector<char*> envp;
+  envp.reserve(variables.size() + 1);
   for (std::string& variable : variables) envp.push_back(variable.data());
   envp.push_back(nullptr);
   std::string filter = "--gtest_filter=Peer.Serves";

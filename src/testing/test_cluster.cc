@@ -1,7 +1,9 @@
 #include "testing/test_cluster.h"
 
+#include <signal.h>
 #include <stdlib.h>
 
+#include <chrono>
 #include <cstdint>
 #include <cstdlib>
 #include <fstream>
@@ -13,6 +15,7 @@
 
 #include "platform/file.h"
 #include "platform/process.h"
+#include "platform/unix_socket.h"
 #include "sheaf/cluster.h"
 #include "sheaf/store.h"
 
@@ -30,7 +33,7 @@ arrow::Result<std::unique_ptr<TestCluster>> TestCluster::Start(
   const std::string config_file = folder + "/config.toml";
   std::ofstream(config_file) << options.config_toml;
 
-  ClusterOptions start;
+  ClusterOptions& start = cluster->start_;
   start.name = cluster->name_;
   start.config_file = config_file;
   start.nodes = options.nodes;
@@ -50,6 +53,35 @@ TestCluster::~TestCluster() {
   stopped &= platform::RemoveAll(folder_);
   if (!stopped.ok()) stopped.Warn();
   ::unsetenv("SHEAF_RUNTIME_DIR");
+}
+
+arrow::Result<platform::UniqueFd> TestCluster::OpenDaemon(uint32_t node) const {
+  ARROW_ASSIGN_OR_RAISE(const auto socket,
+                        platform::ConnectUnix(folder_ + "/run/" + name_ + "/node" +
+                                              std::to_string(node) + ".sock"));
+  ARROW_ASSIGN_OR_RAISE(const auto peer, platform::GetPeerCredentials(socket.get()));
+  return platform::OpenPidFd(peer.process_id);
+}
+
+arrow::Status TestCluster::SignalDaemon(uint32_t node, int signal_number) const {
+  ARROW_ASSIGN_OR_RAISE(const auto pidfd, OpenDaemon(node));
+  return platform::SendSignal(pidfd, signal_number);
+}
+
+arrow::Status TestCluster::KillDaemon(uint32_t node) const {
+  ARROW_ASSIGN_OR_RAISE(const auto pidfd, OpenDaemon(node));
+  ARROW_RETURN_NOT_OK(platform::SendSignal(pidfd, SIGKILL));
+  while (!platform::HasExited(pidfd)) {
+    platform::SleepFor(std::chrono::milliseconds(1));
+  }
+  return arrow::Status::OK();
+}
+
+arrow::Status TestCluster::StartMissing(const std::string& fault) const {
+  ::setenv("SHEAF_FAULT", fault.c_str(), 1);
+  const arrow::Status started = StartCluster(start_).status();
+  ::unsetenv("SHEAF_FAULT");
+  return started;
 }
 
 arrow::Result<std::shared_ptr<Store>> TestCluster::Connect(uint32_t node,

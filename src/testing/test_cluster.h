@@ -8,6 +8,8 @@
 
 #include <arrow/result.h>
 
+#include "platform/file.h"
+#include "sheaf/cluster.h"
 #include "sheaf/store.h"
 
 namespace sheaf::testing {
@@ -37,10 +39,19 @@ class TestCluster {
   }  ///< Temporary; for the test's files.
   arrow::Result<std::shared_ptr<Store>> Connect(uint32_t node,
                                                 bool relocate = false) const;
+  /// \brief SIGKILL; returns when the process is gone.
+  arrow::Status KillDaemon(uint32_t node) const;
+  /// \brief A pidfd of the daemon.
+  arrow::Result<platform::UniqueFd> OpenDaemon(uint32_t node) const;
+  /// \brief Send any signal: SIGSTOP, SIGCONT.
+  arrow::Status SignalDaemon(uint32_t node, int signal_number) const;
+  /// \brief Start the daemons that do not run; `fault` as in SHEAF_FAULT.
+  arrow::Status StartMissing(const std::string& fault = "") const;
 
  private:
   TestCluster(std::string name, std::string folder)
       : name_(std::move(name)), folder_(std::move(folder)) {}
+  ClusterOptions start_;
   std::string name_;
   std::string folder_;
 };

@@ -1,0 +1,68 @@
+// Fault points of the client library.
+
+#pragma once
+
+#include <array>
+
+#include "base/fault_info.h"
+
+namespace sheaf {
+
+/// In the order in which a session meets them, by kind of step.
+inline constexpr auto kClientFaultPoints = std::to_array<FaultPointInfo>({
+    // The session's messages to its daemon (client/call_points.h).
+    {"client.hello.before-request", "Locked; the greeting is not sent."},
+    {"client.hello.after-request", "The greeting is sent, the welcome not read."},
+    {"client.hello.after-reply", "Welcomed; no lease page is noted."},
+    {"client.lease-page.before-request", "All cells are taken; no page is asked for."},
+    {"client.lease-page.after-request", "A lease page is asked for, no answer read."},
+    {"client.lease-page.after-reply", "A lease page is ours; no cell of it is used."},
+    {"client.grant.before-request", "Memory is short; no extent is asked for."},
+    {"client.grant.after-request", "An extent is asked for, no answer read."},
+    {"client.grant.after-reply", "An extent is ours; it is not writable yet."},
+    {"client.seal.before-request", "Data is settled; the seal request is not sent."},
+    {"client.seal.after-request", "The seal request is sent, no answer read."},
+    {"client.seal.after-reply", "Sealed; the pool takes its granules for open still."},
+    {"client.retire.before-request", "A remove or drop is decided, not sent."},
+    {"client.retire.after-request", "A remove or drop is sent, no answer read."},
+    {"client.retire.after-reply", "A remove or drop is answered."},
+    {"client.keep.before-request", "An object is to be kept; the request is not sent."},
+    {"client.keep.after-request", "The request to keep is sent, no answer read."},
+    {"client.keep.after-reply", "The request to keep is answered."},
+    {"client.return.before-request", "An extent is settled, not writable, not returned."},
+    {"client.return.after-request", "A return is sent, no answer read."},
+    {"client.return.after-reply", "A return is answered."},
+    {"client.forget.before-request", "A node is to be forgotten; nobody is told (F8)."},
+    {"client.forget.after-request", "The request to forget is sent, no answer read."},
+    {"client.forget.after-reply", "The request to forget is answered."},
+    {"client.goodbye.before-request", "All is given back; the goodbye is not sent."},
+    {"client.goodbye.after-request", "The goodbye is sent, no answer read."},
+    {"client.goodbye.after-reply", "The session has ended; its memory is mapped still."},
+    // What the session writes itself.
+    {"client.hello.before-lock", "Connected; there is no lock of the session (D1)."},
+    {"client.hello.after-lock", "The session's lock is held; no daemon knows of it."},
+    {"client.grant.after-writable", "An extent is writable, not invalidated (P2)."},
+    {"client.grant.after-invalidate", "An extent is invalidated; the pool has it not."},
+    {"client.build.before-copy", "Before each run of private bytes is copied."},
+    {"client.build.after-copy", "All private bytes are copied, none is flushed."},
+    {"client.seal.before-flush", "The descriptor is made; no data is flushed (P3)."},
+    {"client.seal.after-flush", "Data is flushed and fenced, not settled."},
+    {"client.seal.after-settle", "Data is settled; the request is not built."},
+    {"client.lease.before-cell", "An object is to be leased; no cell is written (O1)."},
+    {"client.lease.after-cell", "A cell is written; the slot is not read again (O2)."},
+    {"client.lease.after-check", "The lease holds; nobody knows of it yet."},
+    {"client.lease.before-undo", "The slot was not as asked; its cell is not cleared."},
+    {"client.lease.after-undo", "The cell of a lease that failed is cleared."},
+    {"client.reference.before-settle", "A referred object is leased, not settled (O4)."},
+    {"client.reference.after-settle", "The cell of a referred object is settled."},
+    {"client.read.before-invalidate", "Leased; the data is not invalidated (O3)."},
+    {"client.read.after-invalidate", "The data is invalidated, the note not set."},
+    {"client.read.after-note", "The node's note is set; the table is not built."},
+    {"client.lease.before-clear", "The last buffer died; its cell is not cleared (O6)."},
+    {"client.lease.after-clear", "A cell is cleared, and the session goes on."},
+    {"client.return.before-settle", "An extent is unused, not settled (L10)."},
+    {"client.return.after-settle", "An extent is settled, and writable still."},
+    {"client.goodbye.before-unlock", "All extents are returned; the lock is held."},
+});
+
+}  // namespace sheaf

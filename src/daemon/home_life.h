@@ -1,0 +1,19 @@
+// What tells one run of a node's daemon from the next.
+
+#pragma once
+
+#include <cstdint>
+
+namespace sheaf::daemon {
+
+/// Beyond it a session's id would not fit into a word of the page table. After so many
+/// starts (or with a damaged line) the count begins anew: ids that are in use are passed.
+constexpr uint64_t kDaemonStartsMax = (uint64_t{1} << 31) - 1;
+
+struct HomeLife {
+  uint64_t incarnation = 0;  ///< Of the node: one life of its caches and sessions.
+  uint64_t daemon_starts =
+      0;  ///< Of the segment: rises with each daemon, names sessions.
+};
+
+}  // namespace sheaf::daemon

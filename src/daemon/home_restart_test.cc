@@ -1,0 +1,273 @@
+// A home that begins its next life over the memory of the last one (docs/protocol.md R1
+// to R3): everything that was promised is still there, and nothing else.
+
+#include <cstdint>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "daemon/home.h"
+#include "daemon/node_lines.h"
+#include "daemon/space.h"
+#include "daemon/test_node.h"
+#include "directory/directory.h"
+#include "format/checksum.h"
+#include "format/layout.h"
+#include "platform/shared_word.h"
+#include "region/cluster_config.h"
+#include "region/control_line.h"
+#include "region/region.h"
+#include "sheaf/status.h"
+#include "sheaf/types.h"
+#include "testing/arrow_test.h"
+
+namespace sheaf::daemon {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+constexpr uint64_t kMiB = uint64_t{1} << 20;
+
+class HomeRestart : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    nodes_ = MakeNodes(memory_.Config(), &clock_);
+    free_at_start_ = FreeBytes(0);
+    session_ = nodes_[0]->OpenSession().ValueOrDie().id;
+  }
+
+  void Restart(uint32_t node, uint64_t boot = 1) { nodes_[node].Begin(&clock_, boot); }
+
+  GlobalRange In(const Granted& grant, uint64_t offset, uint64_t size_bytes) {
+    return {{nodes_[0]->segment(), grant.extent.offset + offset}, size_bytes};
+  }
+  SealInput Over(const std::vector<GlobalRange>& ranges, uint64_t request = 0) {
+    SealInput input;
+    input.request = request;
+    input.descriptor = DescribeRanges(*nodes_[0].region, ranges);
+    return input;
+  }
+  uint64_t FreeBytes(uint32_t node) const {
+    return nodes_[node]->space().ranges().free_bytes();
+  }
+  uint64_t* GrantLine(const Granted& grant) {
+    return nodes_[0].region->own_segment().GrantLine(grant.id.grant);
+  }
+
+  region::TestMemory memory_;
+  FakeScheduler clock_;
+  std::vector<TestNode> nodes_;
+  uint64_t free_at_start_ = 0;
+  uint64_t session_ = 0;
+};
+
+TEST_F(HomeRestart, GrantsObjectsAndSessionsAreAsTheyWere) {
+  ASSERT_OK_AND_ASSIGN(const Granted grant, nodes_[0]->Grant(session_, kMiB));
+  ASSERT_OK_AND_ASSIGN(const ObjectId object,
+                       nodes_[0]->Seal(session_, Over({In(grant, 0, 4096)})));
+  const uint64_t free = FreeBytes(0);
+  const Statistics before = nodes_[0]->statistics();
+  Restart(0);
+  EXPECT_THAT(nodes_[0]->problems(), IsEmpty());
+  EXPECT_EQ(FreeBytes(0), free);
+  EXPECT_EQ(nodes_[0]->statistics().objects, before.objects);
+  EXPECT_THAT(nodes_[0]->sessions(), ElementsAre(session_));
+  EXPECT_EQ(nodes_[0]->LeasePagesOf(session_).size(), kFirstLeasePages);
+  // The session goes on: it seals out of its grant, and returns that.
+  ASSERT_OK_AND_ASSIGN(const ObjectId second,
+                       nodes_[0]->Seal(session_, Over({In(grant, 4096, 4096)})));
+  ASSERT_OK(nodes_[0]->Return(session_, grant.id));
+  EXPECT_EQ(FreeBytes(0), free_at_start_ - 8192);
+  for (const ObjectId& id : {object, second}) ASSERT_OK(nodes_[0]->Retire(id, ""));
+  ASSERT_OK_AND_ASSIGN(const size_t freed, nodes_[0]->Reclaim());
+  EXPECT_EQ(freed, 2);
+  EXPECT_EQ(FreeBytes(0), free_at_start_);
+}
+
+TEST_F(HomeRestart, SessionsOfANewLifeHaveOtherNumbers) {
+  Restart(0);
+  ASSERT_OK_AND_ASSIGN(const auto session, nodes_[0]->OpenSession());
+  EXPECT_GT(session.id, session_);
+  EXPECT_THAT(nodes_[0]->sessions(), ElementsAre(session_, session.id));
+}
+
+TEST_F(HomeRestart, OnAnotherBootTheIncarnationRises) {
+  const uint64_t incarnation = nodes_[0]->incarnation();
+  Restart(0);
+  EXPECT_EQ(nodes_[0]->incarnation(), incarnation);
+  Restart(0, /*boot=*/2);
+  EXPECT_EQ(nodes_[0]->incarnation(), incarnation + 1);
+}
+
+TEST_F(HomeRestart, WhatASessionThatDiedMeanwhileHeldComesBack) {
+  ASSERT_OK_AND_ASSIGN(const Granted grant, nodes_[0]->Grant(session_, kMiB));
+  ASSERT_OK(nodes_[0]->Seal(session_, Over({In(grant, 0, 4096)})));  // unnamed, not kept
+  Restart(0);
+  ASSERT_OK(nodes_[0]->EndSession(session_));
+  ASSERT_OK_AND_ASSIGN(const size_t freed, nodes_[0]->Reclaim());
+  EXPECT_EQ(freed, 1);
+  EXPECT_EQ(FreeBytes(0), free_at_start_);
+  EXPECT_THAT(nodes_[0]->sessions(), IsEmpty());
+}
+
+/// The reply to its request was lost with the daemon.
+TEST_F(HomeRestart, AGrantThatItsSessionDoesNotKnowComesBack) {
+  ASSERT_OK_AND_ASSIGN(const Granted known, nodes_[0]->Grant(session_, 2 * kMiB));
+  ASSERT_OK(nodes_[0]->Grant(session_, 2 * kMiB));
+  Restart(0);
+  ASSERT_OK(nodes_[0]->ReturnAllBut(session_, {known.id}));
+  EXPECT_EQ(FreeBytes(0), free_at_start_ - known.extent.size_bytes);
+  ASSERT_OK(nodes_[0]->Return(session_, known.id));
+}
+
+TEST_F(HomeRestart, ARepeatedPutIsFound) {
+  ASSERT_OK_AND_ASSIGN(const Granted grant, nodes_[0]->Grant(session_, kMiB));
+  ASSERT_OK_AND_ASSIGN(
+      const ObjectId object,
+      nodes_[0]->Seal(session_, Over({In(grant, 0, 4096)}, /*request=*/17)));
+  Restart(0);
+  EXPECT_EQ(nodes_[0]->FindSealed(session_, 17), object);
+  EXPECT_EQ(nodes_[0]->FindSealed(session_, 18), std::nullopt);
+  EXPECT_EQ(nodes_[0]->FindSealed(session_ + 1, 17), std::nullopt);
+}
+
+TEST_F(HomeRestart, RetiredObjectsGoAfterAFullGrace) {
+  ASSERT_OK_AND_ASSIGN(const Granted grant, nodes_[0]->Grant(session_, kMiB));
+  ASSERT_OK_AND_ASSIGN(const ObjectId object,
+                       nodes_[0]->Seal(session_, Over({In(grant, 0, 4096)})));
+  ASSERT_OK(nodes_[0]->Retire(object, ""));
+  ASSERT_OK(nodes_[0]->Return(session_, grant.id));
+  Restart(0);
+  EXPECT_EQ(nodes_[0]->num_retired(), 1);
+  clock_.Advance(nodes_[0]->grace_end() - clock_.Now());
+  ASSERT_OK_AND_ASSIGN(const size_t freed, nodes_[0]->Reclaim());
+  EXPECT_EQ(freed, 1);
+  EXPECT_EQ(FreeBytes(0), free_at_start_);
+}
+
+/// O4: the other home must see no gap between the cells of two lives.
+TEST_F(HomeRestart, ObjectsOfOtherHomesStayLeased) {
+  ASSERT_OK_AND_ASSIGN(const Granted grant, nodes_[0]->Grant(session_, kMiB));
+  ASSERT_OK_AND_ASSIGN(const ObjectId parent,
+                       nodes_[0]->Seal(session_, Over({In(grant, 0, 4096)})));
+  ASSERT_OK_AND_ASSIGN(const auto other, nodes_[1]->OpenSession());
+  SealInput input = Over({In(grant, 0, 4096)});
+  input.parents = {parent};
+  input.keep = true;
+  ASSERT_OK_AND_ASSIGN(const ObjectId child, nodes_[1]->Seal(other.id, input));
+  ASSERT_OK(nodes_[0]->Retire(parent, ""));
+  for (int life = 0; life < 3; ++life) {
+    Restart(1);
+    ASSERT_OK_AND_ASSIGN(const size_t freed, nodes_[0]->Reclaim());
+    EXPECT_EQ(freed, 0) << "life " << life;
+  }
+  ASSERT_OK(nodes_[1]->Retire(child, ""));
+  clock_.Advance(nodes_[1]->grace_end() - clock_.Now());
+  ASSERT_OK_AND_ASSIGN(const size_t child_freed, nodes_[1]->Reclaim());
+  EXPECT_EQ(child_freed, 1);
+  ASSERT_OK_AND_ASSIGN(const size_t freed, nodes_[0]->Reclaim());
+  EXPECT_EQ(freed, 1);
+  EXPECT_EQ(nodes_[1]->num_foreign_leases(), 0);
+}
+
+/// GRANT-1: nobody was told of a grant whose line was cut short.
+TEST_F(HomeRestart, AGrantLineThatWasCutShortIsFree) {
+  ASSERT_OK_AND_ASSIGN(const Granted grant, nodes_[0]->Grant(session_, kMiB));
+  platform::SharedWord(GrantLine(grant)).StoreRelease(format::kBusyWord);
+  Restart(0);
+  EXPECT_THAT(nodes_[0]->problems(), IsEmpty());
+  EXPECT_EQ(FreeBytes(0), free_at_start_);
+  ASSERT_OK_AND_ASSIGN(const Granted next, nodes_[0]->Grant(session_, kMiB));
+  EXPECT_EQ(next.id.grant, grant.id.grant);
+  EXPECT_GT(next.id.generation, grant.id.generation + 1);  // either may have been told
+}
+
+TEST_F(HomeRestart, ADamagedGrantLineMeansNoMoreMemoryButReadableTables) {
+  ASSERT_OK_AND_ASSIGN(const Granted grant, nodes_[0]->Grant(session_, kMiB));
+  ASSERT_OK_AND_ASSIGN(const ObjectId object,
+                       nodes_[0]->Seal(session_, Over({In(grant, 0, 4096)})));
+  uint64_t* const words = GrantLine(grant);
+  platform::SharedWord(words + 4).StoreRelease(words[4] ^ 4096);
+  Restart(0);
+  EXPECT_THAT(nodes_[0]->problems(), ElementsAre(HasSubstr("is damaged")));
+  const arrow::Status refused = nodes_[0]->Grant(session_, 4096).status();
+  ASSERT_RAISES(IOError, refused);
+  EXPECT_THAT(refused.message(), HasSubstr("sheaf fsck"));
+  EXPECT_OK(nodes_[0]->directory().GetRecord(object));
+}
+
+// #4: the next generation of the line was one of another formatting, or began anew.
+TEST_F(HomeRestart, AGrantOfAnotherFormattingIsDamaged) {
+  ASSERT_OK_AND_ASSIGN(const Granted grant, nodes_[0]->Grant(session_, kMiB));
+  auto line = format::OpenLine<format::Grant>(platform::LoadLine(GrantLine(grant)));
+  ASSERT_TRUE(line.has_value());
+  line->generation += uint64_t{1} << 32;
+  platform::StoreLine(GrantLine(grant), format::SealLine(*line), format::kBusyWord);
+  Restart(0);
+  EXPECT_THAT(nodes_[0]->problems(), ElementsAre(HasSubstr("is damaged")));
+  // Of a line that was cut short, too.
+  platform::SharedWord(GrantLine(grant)).StoreRelease(format::kBusyWord);
+  platform::SharedWord(GrantLine(grant) + 3).StoreRelease(~uint64_t{0});
+  Restart(0);
+  EXPECT_THAT(nodes_[0]->problems(), ElementsAre(HasSubstr("is damaged")));
+}
+
+// #4: the pages of nobody were given back with such a session, free and lost ones alike.
+TEST_F(HomeRestart, ASessionThatCannotBeHoldsNoLeasePages) {
+  region::Segment& segment = nodes_[0].region->own_segment();
+  ASSERT_OK_AND_ASSIGN(const Granted grant, nodes_[0]->Grant(session_, kMiB));
+  auto line = format::OpenLine<format::Grant>(platform::LoadLine(GrantLine(grant)));
+  ASSERT_TRUE(line.has_value());
+  uint64_t* const table = segment.ControlLine(segment.layout().page_table);
+  for (const uint64_t session : {uint64_t{0}, format::kLeasePageActive}) {
+    line->owner_session = session;
+    line->state = static_cast<uint8_t>(format::LineState::kOwned);
+    platform::StoreLine(GrantLine(grant), format::SealLine(*line), format::kBusyWord);
+    platform::SharedWord(table).StoreRelease(format::kLeasePageActive);
+    platform::SharedWord(segment.LeasePage(0)).StoreRelease(1);  // its mark
+    Restart(0);
+    ASSERT_OK(nodes_[0]->EndSession(session));
+    EXPECT_EQ(*table, format::kLeasePageActive);
+    EXPECT_EQ(*segment.LeasePage(0), 1);
+  }
+}
+
+// #4: a daemon that found such a number ended itself at the first session.
+TEST_F(HomeRestart, NumbersOfSessionsStayWithinAWordOfThePageTable) {
+  region::UpdateIncarnation(
+      &nodes_[0].region->own_segment(),
+      [](format::IncarnationLine* line) { line->daemon_starts = 0x7FFFFFFF; });
+  Restart(0);
+  ASSERT_OK_AND_ASSIGN(const auto session, nodes_[0]->OpenSession());
+  EXPECT_EQ(session.id & format::kLeasePageActive, 0);
+}
+
+// #4: two sessions had one number, and one ended with the other.
+TEST_F(HomeRestart, WhoForgotHowOftenItStartedGivesOutNoNumberTwice) {
+  region::UpdateIncarnation(
+      &nodes_[0].region->own_segment(),
+      [](format::IncarnationLine* line) { line->daemon_starts = 0; });
+  Restart(0);
+  ASSERT_OK_AND_ASSIGN(const auto session, nodes_[0]->OpenSession());
+  EXPECT_NE(session.id, session_);
+}
+
+/// Two grants over the same bytes: one of them is not true.
+TEST_F(HomeRestart, GrantsThatOverlapAreAProblem) {
+  ASSERT_OK_AND_ASSIGN(const Granted first, nodes_[0]->Grant(session_, kMiB));
+  ASSERT_OK_AND_ASSIGN(const Granted second, nodes_[0]->Grant(session_, kMiB));
+  auto line = format::OpenLine<format::Grant>(platform::LoadLine(GrantLine(second)));
+  ASSERT_TRUE(line.has_value());
+  line->extent_offset = first.extent.offset;
+  platform::StoreLine(GrantLine(second), format::SealLine(*line), format::kBusyWord);
+  Restart(0);
+  EXPECT_THAT(nodes_[0]->problems(), ElementsAre(HasSubstr("is not free")));
+}
+
+}  // namespace
+}  // namespace sheaf::daemon

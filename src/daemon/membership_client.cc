@@ -1,0 +1,67 @@
+#include "daemon/membership_client.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
+
+#include "daemon/membership.h"
+#include "daemon/reclaimer.h"
+#include "daemon/transport.h"
+#include "format/message.h"
+#include "region/region.h"
+#include "sheaf/types.h"
+
+namespace sheaf::daemon {
+
+MembershipClient::MembershipClient(const region::Region* region, Membership* membership,
+                                   Reclaimer* reclaimer, Transport* transport)
+    : region_(region),
+      membership_(membership),
+      reclaimer_(reclaimer),
+      transport_(transport) {}
+
+arrow::Status MembershipClient::ForgetHere(NodeId node) {
+  ARROW_RETURN_NOT_OK(membership_->Forget(node));
+  reclaimer_->Kick();  // its cells count no more
+  return arrow::Status::OK();
+}
+
+void MembershipClient::Forget(NodeId node, const Done& done) {
+  // Here first: what is wrong with the request itself is told before anybody acts on it.
+  if (const arrow::Status status = ForgetHere(node); !status.ok()) return done(status);
+  struct Round {
+    size_t unanswered = 1;
+    arrow::Status status;
+  };
+  const auto round = std::make_shared<Round>();
+  const auto finish = [round, done] {
+    if (--round->unanswered == 0) done(round->status);
+  };
+  for (uint32_t k = 0; k < region_->num_segments(); ++k) {
+    if (NodeId{k} == node || NodeId{k} == region_->node()) continue;
+    ++round->unanswered;
+    flatbuffers::FlatBufferBuilder builder;
+    const auto body = format::CreateForgetNodeRequest(builder, node.value).Union();
+    transport_->Request(
+        {k},
+        format::FinishRequest(&builder, transport_->NextRequestId(),
+                              format::Body::ForgetNodeRequest, body),
+        [round, finish](const arrow::Result<const format::Message*>& reply) {
+          round->status &= reply.status();
+          finish();
+        });
+  }
+  finish();
+}
+
+bool MembershipClient::Handle(const format::Message& message, const ReplyFn& reply) {
+  const auto* forget = message.body_as<format::ForgetNodeRequest>();
+  if (forget == nullptr) return false;
+  reply(format::MakeOutcomeReply(message.request_id(), ForgetHere({forget->node()})));
+  return true;
+}
+
+}  // namespace sheaf::daemon

@@ -1,0 +1,43 @@
+// What a node's operator says of another node, to every home that may act on it.
+
+#pragma once
+
+#include <functional>
+
+#include <arrow/status.h>
+
+#include "daemon/membership.h"
+#include "daemon/reclaimer.h"
+#include "daemon/transport.h"
+#include "format/message.h"
+#include "region/region.h"
+#include "sheaf/types.h"
+
+namespace sheaf::daemon {
+
+/// \brief Asks this home and those of all other nodes. Callbacks may run inside the call.
+/// All it is given outlives it.
+class MembershipClient {
+ public:
+  using Done = std::function<void(const arrow::Status&)>;
+
+  MembershipClient(const region::Region* region, Membership* membership,
+                   Reclaimer* reclaimer, Transport* transport);
+
+  /// \brief As Membership::Forget at every home but that of `node`. The first error that
+  /// one of them has; the others did it all the same.
+  void Forget(NodeId node, const Done& done);
+
+  /// \brief Answer a peer's message about membership. False if it is something else.
+  bool Handle(const format::Message& message, const ReplyFn& reply);
+
+ private:
+  arrow::Status ForgetHere(NodeId node);
+
+  const region::Region* region_;
+  Membership* membership_;
+  Reclaimer* reclaimer_;
+  Transport* transport_;
+};
+
+}  // namespace sheaf::daemon

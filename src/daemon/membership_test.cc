@@ -1,0 +1,168 @@
+// Who is honoured, under a clock that only the test moves (docs/protocol.md F1 to F8).
+
+#include "daemon/membership.h"
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "daemon/node_lines.h"
+#include "daemon/test_node.h"
+#include "lease/lease.h"
+#include "region/admit_line.h"
+#include "region/cluster_config.h"
+#include "region/region.h"
+#include "sheaf/types.h"
+#include "testing/arrow_test.h"
+
+namespace sheaf::daemon {
+namespace {
+
+using std::chrono::milliseconds;
+
+class MembershipTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    nodes_ = MakeNodes(memory_.Config(), &clock_);
+    for (uint32_t k = 0; k < nodes_.size(); ++k) {
+      lines_.push_back(std::make_unique<NodeLines>(&Segment(k)));
+      members_.emplace_back();
+      Begin(k);
+    }
+    Pass(milliseconds(100), {0, 1});
+  }
+
+  void Begin(uint32_t k) {
+    members_[k] = std::make_unique<Membership>(
+        nodes_[k].region.get(), &clock_, nodes_[k]->incarnation(),
+        [this, k](bool was_off) {
+          if (was_off && sessions_left_ > 0) return uint64_t{0};
+          const uint64_t incarnation = lines_[k]->NextIncarnation();
+          nodes_[k]->SetIncarnation(incarnation);
+          return incarnation;
+        });
+  }
+
+  region::Segment& Segment(uint32_t k) { return nodes_[k].region->own_segment(); }
+  region::AdmitLine Seen(uint32_t by, uint32_t node) {
+    return region::LoadAdmitLine(Segment(by), {node});
+  }
+  bool Honours(uint32_t home, uint32_t node) {
+    return region::IsHonoured(*nodes_[node].region->segment({home}), Segment(node));
+  }
+
+  // Daemons of `alive` beat and look every 50 ms.
+  void Pass(milliseconds time, const std::vector<uint32_t>& alive) {
+    for (milliseconds passed{0}; passed < time; passed += milliseconds(50)) {
+      clock_.Advance(milliseconds(50));
+      for (const uint32_t k : alive) {
+        lines_[k]->Beat();
+        members_[k]->Update();
+      }
+    }
+  }
+
+  region::TestMemory memory_;
+  FakeScheduler clock_;
+  std::vector<TestNode> nodes_;
+  std::vector<std::unique_ptr<NodeLines>> lines_;
+  std::vector<std::unique_ptr<Membership>> members_;
+  int sessions_left_ = 0;
+};
+
+TEST_F(MembershipTest, NodesThatBeatStayAdmitted) {
+  Pass(milliseconds(20'000), {0, 1});
+  for (const uint32_t home : {0U, 1U}) {
+    for (const uint32_t node : {0U, 1U}) EXPECT_TRUE(Honours(home, node));
+  }
+  EXPECT_EQ(nodes_[1]->incarnation(), 1);
+  EXPECT_LT(Seen(0, 1).heartbeat_age_ms, 1000);
+}
+
+TEST_F(MembershipTest, ASilentNodeIsWithdrawnAfterTheTimeAndComesBackAsTheNext) {
+  Pass(milliseconds(2900), {0});
+  EXPECT_TRUE(Honours(0, 1));
+  Pass(milliseconds(1500), {0});
+  EXPECT_FALSE(Honours(0, 1));
+  EXPECT_EQ(Seen(0, 1).withdrawn, 1);
+  EXPECT_GE(Seen(0, 1).heartbeat_age_ms, 3000);
+  EXPECT_TRUE(Honours(1, 0));  // each home decides for itself
+  Pass(milliseconds(200), {0, 1});
+  EXPECT_EQ(nodes_[1]->incarnation(), 2);
+  EXPECT_TRUE(Honours(0, 1));
+}
+
+/// F2: a heartbeat does not undo it.
+TEST_F(MembershipTest, TheIncarnationThatWasWithdrawnNeverComesBack) {
+  Pass(milliseconds(5000), {0});
+  ASSERT_FALSE(Honours(0, 1));
+  for (int i = 0; i < 100; ++i) {
+    lines_[1]->Beat();
+    Pass(milliseconds(50), {0});
+  }
+  EXPECT_FALSE(Honours(0, 1));
+  Begin(0);  // and the home's restart neither
+  Pass(milliseconds(500), {0});
+  EXPECT_FALSE(Honours(0, 1));
+}
+
+/// F1: whoever was away itself must not take the others for dead.
+TEST_F(MembershipTest, AHomeThatWasPausedStartsToCountAnew) {
+  Pass(milliseconds(2000), {0});  // node 1 is silent, not yet long enough
+  clock_.Advance(std::chrono::minutes(10));
+  Pass(milliseconds(2500), {0});
+  EXPECT_TRUE(Honours(0, 1));
+  Pass(milliseconds(2000), {0});
+  EXPECT_FALSE(Honours(0, 1));
+}
+
+/// F4: policy strict.
+TEST_F(MembershipTest, LeasesOfAWithdrawnNodeCountUntilItIsForgotten) {
+  lease::PageTable pages(&Segment(1));
+  lease::CellTable cells(&Segment(1), {}, [&] { return pages.Activate(5); });
+  ASSERT_OK(cells.Write({{0}, 3, (uint64_t{7} << 32) + 1}));
+  Pass(milliseconds(5000), {0});
+  ASSERT_FALSE(Honours(0, 1));
+  EXPECT_EQ(lease::ScanLeases(*nodes_[0].region, {0})->size(), 1);
+  ASSERT_OK(members_[0]->Forget({1}));
+  Pass(milliseconds(100), {0});
+  EXPECT_EQ(lease::ScanLeases(*nodes_[0].region, {0})->size(), 0);
+  // It comes back once its sessions, whose cells were ignored, have ended.
+  sessions_left_ = 1;
+  Pass(milliseconds(500), {0, 1});
+  EXPECT_FALSE(Honours(0, 1));
+  sessions_left_ = 0;
+  Pass(milliseconds(500), {0, 1});
+  EXPECT_TRUE(Honours(0, 1));
+  EXPECT_EQ(lease::ScanLeases(*nodes_[0].region, {0})->size(), 1);
+}
+
+/// F8: not before D is over.
+TEST_F(MembershipTest, ForgettingWaitsOutWhatIsOnItsWay) {
+  Pass(milliseconds(5000), {0});
+  ASSERT_OK(members_[0]->Forget({1}));
+  EXPECT_EQ(Seen(0, 1).off, 0);
+  clock_.Advance(std::chrono::microseconds(nodes_[0].region->config().posted_delay_us));
+  EXPECT_EQ(Seen(0, 1).off, 1);
+}
+
+TEST_F(MembershipTest, ANodeThatLivesIsNotForgotten) {
+  ASSERT_RAISES(Invalid, members_[0]->Forget({1}));
+  ASSERT_RAISES(Invalid, members_[0]->Forget({0}));
+  ASSERT_RAISES(Invalid, members_[0]->Forget({99}));
+  EXPECT_TRUE(Honours(0, 1));
+}
+
+TEST_F(MembershipTest, AnotherBootIsAdmittedAtOnce) {
+  nodes_[1].Begin(&clock_, /*boot=*/2);
+  Begin(1);
+  Pass(milliseconds(100), {0, 1});
+  EXPECT_EQ(nodes_[1]->incarnation(), 2);
+  EXPECT_TRUE(Honours(0, 1));
+}
+
+}  // namespace
+}  // namespace sheaf::daemon

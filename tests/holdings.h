@@ -1,0 +1,40 @@
+// What sessions hold of a cluster, at one moment.
+
+#pragma once
+
+#include <cstdint>
+#include <set>
+#include <string>
+#include <vector>
+
+#include <fmt/format.h>
+
+namespace sheaf::testing {
+
+/// Everything that a session may hold.
+struct Holdings {
+  struct Node {
+    uint64_t free_bytes = 0;
+    uint64_t used_bytes = 0;
+    uint64_t largest_free_bytes = 0;
+    uint32_t sessions = 0;
+    uint32_t objects = 0;
+    bool operator==(const Node&) const = default;
+  };
+  std::vector<Node> nodes;
+  uint64_t leases = 0;
+  std::set<std::string> files;  ///< Sockets, locks, logs.
+  bool operator==(const Holdings&) const = default;
+
+  std::string ToString() const {
+    std::string text = fmt::format("{} leases, {} files", leases, files.size());
+    for (const Node& node : nodes) {
+      text += fmt::format("; {} bytes free, {} used, {} largest, {} sessions, {} objects",
+                          node.free_bytes, node.used_bytes, node.largest_free_bytes,
+                          node.sessions, node.objects);
+    }
+    return text;
+  }
+};
+
+}  // namespace sheaf::testing

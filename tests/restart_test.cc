@@ -1,0 +1,295 @@
+// Daemons that die and come back under processes that use their tables: sealed tables
+// survive, readers read through the gap, sessions go on, and what died meanwhile leaves
+// nothing.
+
+#include <signal.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <arrow/array/array_primitive.h>
+#include <arrow/builder.h>
+#include <arrow/table.h>
+#include <arrow/type.h>
+#include <gtest/gtest.h>
+
+#include "base/check.h"
+#include "sheaf/cluster.h"
+#include "sheaf/status.h"
+#include "sheaf/store.h"
+#include "testing/arrow_test.h"
+#include "testing/eventually.h"
+#include "testing/peer.h"
+#include "testing/test_cluster.h"
+
+namespace sheaf::testing {
+namespace {
+
+using arrow::Table;
+
+std::shared_ptr<Table> MakeTable(int64_t rows, int64_t first,
+                                 arrow::MemoryPool* pool = arrow::default_memory_pool()) {
+  arrow::Int64Builder ids(pool);
+  for (int64_t i = 0; i < rows; ++i) SHEAF_CHECK(ids.Append(first + i).ok());
+  return Table::Make(arrow::schema({arrow::field("id", arrow::int64())}),
+                     {ids.Finish().ValueOrDie()}, rows);
+}
+
+// A process that can be killed: connects to node 0 and holds what it got and built.
+std::string AnswerAsHolder(const std::string& request) {
+  static auto* store = new std::shared_ptr<Store>();
+  static auto* tables = new std::vector<std::shared_ptr<Table>>();
+  const size_t space = request.find(' ');
+  const std::string verb = request.substr(0, space);
+  const std::string rest = space == std::string::npos ? "" : request.substr(space + 1);
+  if (verb.starts_with("connect")) {
+    auto connected = Store::Connect({rest, verb == "connect1" ? 1U : 0U});
+    if (connected.ok()) *store = *connected;
+    return connected.status().ToString();
+  }
+  if (verb == "hold") {
+    tables->push_back(MakeTable(100'000, 0, (*store)->memory_pool()));
+    if (auto shared = (*store)->Share(*tables->back()); !shared.ok()) {
+      return shared.status().ToString();
+    }
+    auto opened = (*store)->Get(rest);
+    if (opened.ok()) tables->push_back(*opened);
+    return opened.status().ToString();
+  }
+  return "unknown request";
+}
+
+TEST(Peer, Serves) {
+  if (!IsPeer()) GTEST_SKIP() << "started by other tests";
+  ServePeer(AnswerAsHolder);
+}
+
+class Restart : public ::testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    TestClusterOptions options;
+    options.config_toml = std::string(
+                              "segment_size = \"64MiB\"\nslots_max = 4096\n"
+                              "records_size = \"16MiB\"\nheartbeat_ms = 10\n"
+                              "suspect_after_ms = 200\nsuspect_samples = 4\n") +
+                          GetParam();
+    options.daemon_path = SHEAFD_BINARY;
+    ASSERT_OK_AND_ASSIGN(cluster_, TestCluster::Start(options));
+    for (const uint32_t node : {0U, 1U}) free_at_start_.push_back(Free(node));
+  }
+
+  uint64_t Free(uint32_t node) {
+    auto store = cluster_->Connect(node).ValueOrDie();
+    return store->Nodes().ValueOrDie()[node].free_bytes;
+  }
+  // Also of this process: stores must be gone.
+  void ExpectAllBack() {
+    for (const uint32_t node : {0U, 1U}) {
+      EXPECT_TRUE(Eventually([&] { return Free(node) == free_at_start_[node]; }))
+          << "node " << node << ": " << Free(node) << " of " << free_at_start_[node];
+    }
+  }
+  void KillAndRestart(uint32_t node) {
+    ASSERT_OK(cluster_->KillDaemon(node));
+    ASSERT_OK(cluster_->StartMissing());
+  }
+
+  // As node 0 sees it.
+  void AwaitState(const std::shared_ptr<Store>& store, uint32_t node,
+                  const std::string& state) {
+    EXPECT_TRUE(Eventually([&] {
+      return store->Nodes().ValueOrDie()[node].state == state;
+    })) << store->Nodes().ValueOrDie()[node].state;
+  }
+
+  std::unique_ptr<TestCluster> cluster_;
+  std::vector<uint64_t> free_at_start_;
+};
+
+/// Policy strict: what the readers of a silent node hold stays, until it is back.
+TEST_P(Restart, ReadersOfAPausedNodeReadTheRightBytesAndItComesBack) {
+  const auto source = MakeTable(50'000, 7);
+  const auto other = MakeTable(50'000, 8);
+  {
+    ASSERT_OK_AND_ASSIGN(auto writer, cluster_->Connect(0));
+    ASSERT_OK_AND_ASSIGN(auto reader, cluster_->Connect(1));
+    ASSERT_OK(writer->Put("t", *source));
+    ASSERT_OK_AND_ASSIGN(auto held, reader->Get("t"));
+    ASSERT_OK(cluster_->SignalDaemon(1, SIGSTOP));
+    AwaitState(writer, 1, "withdrawn");
+    ASSERT_OK(reader->Get("t"));  // it has that
+    ASSERT_OK(writer->Put("w", *source));
+    EXPECT_TRUE(IsNodeLost(reader->Get("w").status()));  // F7
+    ASSERT_OK(writer->Remove("w"));
+    ASSERT_OK(writer->Remove("t"));
+    // Memory is written anew as often as there is any: never what is held.
+    for (int i = 0; i < 8; ++i) {
+      ASSERT_OK_AND_ASSIGN(const auto unnamed, writer->Share(*other));
+      ASSERT_OK(writer->Drop(unnamed.handle));
+    }
+    EXPECT_TRUE(held->Equals(*source));
+    EXPECT_TRUE(writer->ForgetNode(0).IsInvalid());
+    ASSERT_OK(cluster_->SignalDaemon(1, SIGCONT));
+    AwaitState(writer, 1, "up");
+    EXPECT_EQ(writer->Nodes().ValueOrDie()[1].incarnation, 2U);
+    EXPECT_TRUE(held->Equals(*source));
+    ASSERT_OK(writer->Put("u", *source));
+    ASSERT_OK_AND_ASSIGN(auto opened, reader->Get("u"));
+    EXPECT_TRUE(opened->Equals(*source));
+    ASSERT_OK(reader->Put("v", *source));  // its home is node 1, its leader node 0
+    ASSERT_OK(reader->Remove("u"));
+    ASSERT_OK(reader->Remove("v"));
+  }
+  ExpectAllBack();
+}
+
+/// All processes of a node at once; then an operator who says that it is off.
+TEST_P(Restart, WhatADeadNodeReadComesBackWhenItIsForgotten) {
+  ASSERT_OK_AND_ASSIGN(auto peer, Peer::Start({}));
+  ASSERT_EQ(peer->Ask("connect1 " + cluster_->name()).ValueOrDie(), "OK");
+  {
+    ASSERT_OK_AND_ASSIGN(auto writer, cluster_->Connect(0));
+    ASSERT_OK(writer->Put("t", *MakeTable(50'000, 7)));
+    ASSERT_EQ(peer->Ask("hold t").ValueOrDie(), "OK");
+    EXPECT_TRUE(writer->ForgetNode(1).IsInvalid());  // it lives
+    ASSERT_OK(cluster_->SignalDaemon(1, SIGSTOP));
+    peer->Kill();
+    ASSERT_OK(cluster_->KillDaemon(1));
+    ASSERT_OK(writer->Remove("t"));
+    AwaitState(writer, 1, "withdrawn");
+    ASSERT_OK(writer->ForgetNode(1));
+    AwaitState(writer, 1, "off");
+  }
+  EXPECT_TRUE(Eventually([&] { return Free(0) == free_at_start_[0]; }));
+  ASSERT_OK(cluster_->StartMissing());
+  ASSERT_OK_AND_ASSIGN(auto writer, cluster_->Connect(0));
+  AwaitState(writer, 1, "up");
+  ASSERT_OK(cluster_->Connect(1));
+  writer.reset();
+  ExpectAllBack();
+}
+
+TEST_P(Restart, ReadersReadThroughTheGapAndSessionsGoOn) {
+  const auto source = MakeTable(50'000, 7);
+  {
+    ASSERT_OK_AND_ASSIGN(auto writer, cluster_->Connect(0));
+    ASSERT_OK_AND_ASSIGN(auto reader, cluster_->Connect(1));
+    ASSERT_OK(writer->Put("t", *source));
+    ASSERT_OK_AND_ASSIGN(const auto unnamed, writer->Share(*source));
+    ASSERT_OK_AND_ASSIGN(auto held, reader->Get("t"));
+    // Built before the daemon dies, published after it.
+    const auto built = MakeTable(20'000, 3, writer->memory_pool());
+
+    ASSERT_OK(cluster_->KillDaemon(0));
+    EXPECT_TRUE(held->Equals(*source));
+    ASSERT_OK_AND_ASSIGN(auto opened, reader->Get("t"));  // one-sided
+    EXPECT_TRUE(opened->Equals(*source));
+    ASSERT_OK(cluster_->StartMissing());
+
+    EXPECT_TRUE(held->Equals(*source));
+    ASSERT_OK_AND_ASSIGN(opened, reader->Get("t"));
+    EXPECT_TRUE(opened->Equals(*source));
+    ASSERT_OK_AND_ASSIGN(opened, reader->Open(unnamed.handle));
+    EXPECT_TRUE(opened->Equals(*source));
+    ASSERT_OK_AND_ASSIGN(const auto receipt, writer->Put("built", *built));
+    EXPECT_EQ(receipt.bytes_copied, 0);
+    ASSERT_OK_AND_ASSIGN(opened, reader->Get("built"));
+    EXPECT_TRUE(opened->Equals(*built));
+    EXPECT_TRUE(writer->Put("t", *source).status().IsAlreadyExists());
+    PutOptions replacing;
+    replacing.replace = true;
+    ASSERT_OK(writer->Put("t", *built, replacing));
+    ASSERT_OK(reader->Remove("t"));
+    ASSERT_OK(reader->Remove("built"));
+    EXPECT_TRUE(held->Equals(*source));
+  }
+  ExpectAllBack();
+}
+
+TEST_P(Restart, TheLeadersNodeAndTheOthersOneAfterTheOther) {
+  const auto source = MakeTable(5'000, 7);
+  {
+    ASSERT_OK_AND_ASSIGN(auto first, cluster_->Connect(0));
+    ASSERT_OK_AND_ASSIGN(auto second, cluster_->Connect(1));
+    for (int round = 0; round < 3; ++round) {
+      const std::string name = "t" + std::to_string(round);
+      ASSERT_OK(first->Put(name, *source));
+      ASSERT_OK(second->Put(name + "b", *source));
+      KillAndRestart(round % 2);
+      for (const auto& store : {first, second}) {
+        for (const std::string& each : {name, name + "b"}) {
+          ASSERT_OK_AND_ASSIGN(auto opened, store->Get(each));
+          EXPECT_TRUE(opened->Equals(*source));
+        }
+      }
+      ASSERT_OK(second->Remove(name));
+      ASSERT_OK(first->Remove(name + "b"));
+    }
+  }
+  ExpectAllBack();
+}
+
+TEST_P(Restart, WhatDiedWhileTheDaemonWasAwayLeavesNothing) {
+  {
+    ASSERT_OK_AND_ASSIGN(auto writer, cluster_->Connect(1));
+    ASSERT_OK(writer->Put("t", *MakeTable(5'000, 1)));
+  }
+  ASSERT_OK_AND_ASSIGN(auto peer, Peer::Start({}));
+  ASSERT_EQ(peer->Ask("connect " + cluster_->name()).ValueOrDie(), "OK");
+  ASSERT_EQ(peer->Ask("hold t").ValueOrDie(), "OK");
+  ASSERT_OK(cluster_->KillDaemon(0));
+  peer->Kill();
+  ASSERT_OK(cluster_->StartMissing());
+  {
+    ASSERT_OK_AND_ASSIGN(auto store, cluster_->Connect(1));
+    EXPECT_TRUE(Eventually([&] {
+      return store->Nodes().ValueOrDie()[0].sessions == 0 &&
+             store->Stat("t").ValueOrDie().leases == 0;
+    }));
+    ASSERT_OK(store->Remove("t"));
+  }
+  ExpectAllBack();
+}
+
+TEST_P(Restart, AWaitingCallIsAnsweredByTheNextDaemon) {
+  {
+    ASSERT_OK_AND_ASSIGN(auto writer, cluster_->Connect(0));
+    ASSERT_OK(writer->Put("t", *MakeTable(100, 1)));
+    ASSERT_OK(cluster_->KillDaemon(0));
+    std::thread starter([&] { SHEAF_CHECK(cluster_->StartMissing().ok()); });
+    const arrow::Status removed = writer->Remove("t");  // waits for the starter
+    starter.join();
+    ASSERT_OK(removed);
+  }
+  ExpectAllBack();
+}
+
+TEST_P(Restart, AfterAnEndOnPurposeNobodyWaits) {
+  ASSERT_OK_AND_ASSIGN(auto writer, cluster_->Connect(0));
+  ASSERT_OK(writer->Put("t", *MakeTable(100, 1)));
+  ASSERT_OK_AND_ASSIGN(auto held, writer->Get("t"));
+  ASSERT_OK(StopCluster(cluster_->name(), {.keep = true}));
+  EXPECT_TRUE(IsDisconnected(writer->Put("u", *MakeTable(100, 1)).status()));
+  EXPECT_EQ(held->num_rows(), 100);
+  ASSERT_OK(cluster_->StartMissing());
+  ASSERT_OK(writer->Put("u", *MakeTable(100, 1)));  // the same session
+  ASSERT_OK_AND_ASSIGN(auto again, writer->Get("t"));
+  EXPECT_TRUE(again->Equals(*held));
+}
+
+INSTANTIATE_TEST_SUITE_P(Backends, Restart,
+                         ::testing::Values("", "coherence = \"software\"\n",
+                                           "backend = \"sim\"\n[sim]\nchaos = true\n"),
+                         [](const auto& backend) {
+                           const std::string text = backend.param;
+                           if (text.empty()) return "Shm";
+                           return text.find("sim") == std::string::npos ? "ShmSoftware"
+                                                                        : "SimChaos";
+                         });
+
+}  // namespace
+}  // namespace sheaf::testing

@@ -1,0 +1,220 @@
+// A cluster that outlives victims: what there is on it, and whether all of it is right.
+
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <ostream>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
+#include <arrow/table.h>
+#include <fmt/format.h>
+
+#include "directory/catalog.h"
+#include "directory/directory.h"
+#include "format/layout.h"
+#include "lease/lease.h"
+#include "platform/cache.h"
+#include "region/cluster_config.h"
+#include "region/region.h"
+#include "sheaf/sheaf.h"
+#include "testing/eventually.h"
+#include "testing/test_cluster.h"
+#include "tests/holdings.h"
+#include "tests/seeded_table.h"
+#include "tests/victim_session.h"
+
+namespace sheaf::testing {
+
+constexpr uint32_t kNodes = 2;
+
+struct Setting {
+  const char* name;
+  bool coherent;
+  const char* config;
+};
+
+inline void PrintTo(const Setting& setting, std::ostream* out) { *out << setting.name; }
+
+constexpr const char* kSmall =
+    "segment_size = \"16MiB\"\nslots_max = 4096\nlease_pages_max = 64\n"
+    "records_size = \"16MiB\"\n";
+/// A cluster with tables on it, and one session on each node that only looks.
+class Survivors {
+ public:
+  static arrow::Result<std::unique_ptr<Survivors>> Start(const Setting& setting) {
+    auto survivors = std::make_unique<Survivors>();
+    TestClusterOptions options;
+    options.nodes = kNodes;
+    options.config_toml = std::string(kSmall) + setting.config;
+    options.daemon_path = SHEAFD_BINARY;
+    ARROW_ASSIGN_OR_RAISE(survivors->cluster_, TestCluster::Start(options));
+    ARROW_RETURN_NOT_OK(survivors->PutTables());
+    ARROW_ASSIGN_OR_RAISE(const auto config,
+                          region::ClusterConfig::Load(
+                              region::ClusterFilePath(survivors->cluster_->name())));
+    for (uint32_t k = 0; k < kNodes; ++k) {
+      ARROW_ASSIGN_OR_RAISE(survivors->stores_.emplace_back(),
+                            survivors->cluster_->Connect(k));
+      ARROW_ASSIGN_OR_RAISE(
+          survivors->regions_.emplace_back(),
+          region::Region::Attach(
+              config, {.node = {k}, .role = region::Role::kClient, .relocate = true}));
+    }
+    const auto is_quiet = [&] {
+      const auto now = survivors->Look();
+      return now.ok() && std::ranges::all_of(now->nodes, [](const auto& node) {
+               return node.sessions == 1;
+             });
+    };
+    if (!Eventually(is_quiet)) return arrow::Status::Invalid("sessions do not end");
+    ARROW_RETURN_NOT_OK(survivors->CheckTables());
+    ARROW_ASSIGN_OR_RAISE(survivors->before_, survivors->Look());
+    return survivors;
+  }
+
+  const std::string& name() const { return cluster_->name(); }
+  std::string log() const { return cluster_->folder() + "/victim.log"; }
+  const TestCluster& cluster() const { return *cluster_; }
+
+  /// OK if every table, from each node, holds what it should: in memory, not only in a
+  /// cache.
+  arrow::Status CheckTables() const {
+    for (uint32_t k = 0; k < kNodes; ++k) {
+      ARROW_RETURN_NOT_OK(Refresh(*regions_[k]));
+      ARROW_ASSIGN_OR_RAISE(const auto infos, stores_[k]->List());
+      for (const TableInfo& info : infos) {
+        ARROW_ASSIGN_OR_RAISE(const Handle handle, HandleOf(info));
+        const auto table = stores_[k]->Open(handle);
+        // Who paused may be removing it.
+        if (IsStaleGeneration(table.status())) continue;
+        ARROW_RETURN_NOT_OK(table.status());
+        ARROW_RETURN_NOT_OK(CheckSeededTable(**table));
+      }
+    }
+    return arrow::Status::OK();
+  }
+
+  /// OK if others put, open and remove as if nobody had stopped.
+  arrow::Status UseAll() const {
+    for (uint32_t k = 0; k < kNodes; ++k) {
+      ARROW_ASSIGN_OR_RAISE(const auto store, cluster_->Connect(k));
+      ARROW_RETURN_NOT_OK(store->Put("other", *SeededTable(20 + k, 400)).status());
+      ARROW_ASSIGN_OR_RAISE(const auto opened, stores_[1 - k]->Get("other"));
+      ARROW_RETURN_NOT_OK(CheckSeededTable(*opened));
+      ARROW_RETURN_NOT_OK(stores_[1 - k]->Remove("other"));
+    }
+    return CheckTables();
+  }
+
+  /// OK if all that is left of a victim are tables that it put or was told to keep; and
+  /// when those are removed, everything is as it was.
+  arrow::Status AwaitAllBack() const {
+    const auto sessions_end = [&] {
+      const auto now = Look();
+      return now.ok() &&
+             std::ranges::equal(now->nodes, before_.nodes, {}, &Holdings::Node::sessions,
+                                &Holdings::Node::sessions);
+    };
+    if (!Eventually(sessions_end)) return arrow::Status::Invalid("its session stays");
+    ARROW_RETURN_NOT_OK(CheckTables());
+    arrow::Status status;
+    const bool all_back = Eventually([&] {
+      status = RemoveRemains();  // A publish may be under way: it comes later.
+      const auto now = Look();
+      if (!status.ok() || !now.ok()) return false;
+      if (*now == before_) return true;
+      status = arrow::Status::Invalid("there is: ", now->ToString(),
+                                      "; there was: ", before_.ToString());
+      return false;
+    });
+    if (!all_back) return status;
+    return CheckTables();
+  }
+
+ private:
+  arrow::Status PutTables() const {
+    std::vector<std::shared_ptr<Store>> stores;
+    for (uint32_t k = 0; k < kNodes; ++k) {
+      ARROW_ASSIGN_OR_RAISE(stores.emplace_back(), cluster_->Connect(k));
+      const std::string name = "base/" + std::to_string(k);
+      ARROW_RETURN_NOT_OK(stores[k]->Put(name, *SeededTable(10 + k, 1000)).status());
+    }
+    // All bytes of node 0's table, in an object of node 1.
+    ARROW_ASSIGN_OR_RAISE(const auto foreign, stores[1]->Get("base/0"));
+    ARROW_ASSIGN_OR_RAISE(const auto receipt, stores[1]->Put("base/foreign", *foreign));
+    if (receipt.bytes_copied != 0) return arrow::Status::Invalid("bytes were copied");
+    // Built side by side: each put of private memory would have an extent for itself.
+    std::vector<std::shared_ptr<arrow::Table>> many;
+    for (uint64_t i = 0; i < kMany; ++i) {
+      const uint64_t seed = 1000 + i;
+      many.push_back(SeededTable(seed, 1, stores[0]->memory_pool()));
+      ARROW_RETURN_NOT_OK(
+          stores[0]->Put(kManyNames + std::to_string(i), *many.back()).status());
+    }
+    return arrow::Status::OK();
+  }
+
+  /// Drops what the caches of this node hold of any named table.
+  static arrow::Status Refresh(const region::Region& region) {
+    ARROW_ASSIGN_OR_RAISE(const auto listed, directory::List(region));
+    for (const auto& [found, record] : listed) {
+      platform::CacheControl& cache =
+          *region.segment(found.object.segment)->data().cache();
+      for (const GlobalRange& range : record.own_ranges) {
+        cache.Invalidate(region.Resolve(range), range.size_bytes);
+      }
+    }
+    return arrow::Status::OK();
+  }
+
+  arrow::Result<Holdings> Look() const {
+    Holdings now;
+    ARROW_ASSIGN_OR_RAISE(const auto nodes, stores_[0]->Nodes());
+    for (const NodeInfo& node : nodes) {
+      now.nodes.push_back({node.free_bytes, node.used_bytes, node.largest_free_bytes,
+                           node.sessions, node.objects});
+    }
+    ARROW_ASSIGN_OR_RAISE(const auto leases, lease::CountLeases(*regions_[0]));
+    for (const auto& [cell, count] : leases) now.leases += count;
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(
+             regions_[0]->config().runtime_folder)) {
+      now.files.insert(entry.path().string());
+    }
+    return now;
+  }
+
+  arrow::Status RemoveRemains() const {
+    ARROW_ASSIGN_OR_RAISE(const auto infos, stores_[0]->List());
+    for (const TableInfo& info : infos) {
+      if (!info.name.starts_with(kVictimNames)) continue;
+      const arrow::Status removed = stores_[0]->Remove(info.name);
+      if (!removed.IsKeyError()) ARROW_RETURN_NOT_OK(removed);
+    }
+    for (uint32_t k = 0; k < kNodes; ++k) {
+      const region::Segment& segment = *regions_[0]->segment({k});
+      for (uint32_t slot = 0; slot < directory::SlotsUsed(segment); ++slot) {
+        ARROW_ASSIGN_OR_RAISE(const auto line, directory::ReadSlot(segment, slot));
+        if ((line.flags & format::kSlotKept) == 0 || !directory::IsReadable(line))
+          continue;
+        ARROW_RETURN_NOT_OK(stores_[0]->Drop(
+            Handle{stores_[0]->cluster_id(), ObjectId{{k}, slot, line.generation}}));
+      }
+    }
+    return arrow::Status::OK();
+  }
+
+  std::unique_ptr<TestCluster> cluster_;
+  std::vector<std::shared_ptr<region::Region>> regions_;  ///< As each node sees it.
+  std::vector<std::shared_ptr<Store>> stores_;
+  Holdings before_;
+};
+
+}  // namespace sheaf::testing

@@ -1,0 +1,152 @@
+// What the victim of a kill matrix does until it dies: all that a session can.
+
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <numeric>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
+#include <arrow/table.h>
+#include <arrow/util/key_value_metadata.h>
+
+#include "sheaf/sheaf.h"
+#include "tests/seeded_table.h"
+
+namespace sheaf::testing {
+
+/// The names that a victim puts; what stays of them the test removes.
+constexpr const char* kVictimNames = "victim/";
+/// Tables of one row that the victim leases all at once: more than two lease pages hold.
+constexpr const char* kManyNames = "many/";
+constexpr int kMany = 1020;
+
+/// \brief What to open of a table. Of one of many its columns one by one, which notes
+/// down nothing for the node: so many notes would push each other out, and nobody could
+/// tell how often a session invalidates.
+inline arrow::Result<Handle> HandleOf(const TableInfo& info) {
+  if (!info.name.starts_with(kManyNames)) return info.handle;
+  std::vector<uint32_t> all(static_cast<size_t>(info.num_columns));
+  std::iota(all.begin(), all.end(), 0);
+  return info.handle.Select(all);
+}
+
+/// \brief All steps of a session: it leases more than its first pages hold and tables of
+/// both homes, puts (copied, built in place, unnamed, replacing), keeps and drops, keeps
+/// slices of what is removed, meets an object that is gone, asks
+/// for what is refused, and closes. Invalid if
+/// anything is not as it should be.
+class VictimSession {
+ public:
+  static arrow::Status Run(const std::string& cluster, uint32_t node) {
+    auto store = Store::Connect({cluster, node});
+    // Nobody waits for a daemon that is being started but who has a session there.
+    while (IsDisconnected(store.status())) store = Store::Connect({cluster, node});
+    ARROW_RETURN_NOT_OK(store.status());
+    return VictimSession(*std::move(store)).Steps();
+  }
+
+ private:
+  explicit VictimSession(std::shared_ptr<Store> store) : store_(std::move(store)) {}
+
+  arrow::Status Steps() {
+    ARROW_RETURN_NOT_OK(OpenOthers());
+    ARROW_RETURN_NOT_OK(PutOthers());
+    ARROW_RETURN_NOT_OK(store_->Put(kNamed, *SeededTable(1, 500)).status());
+    ARROW_RETURN_NOT_OK(ShareAndDrop());
+    ARROW_RETURN_NOT_OK(
+        store_
+            ->Put(kNamed, *SeededTable(3, 700), {.replace = true, .expected_version = {}})
+            .status());
+    ARROW_RETURN_NOT_OK(KeepSlice(kNamed));
+    ARROW_RETURN_NOT_OK(store_->Remove(kNamed));
+    ARROW_RETURN_NOT_OK(store_->Put(kLeft, *SeededTable(4, 900)).status());
+    ARROW_RETURN_NOT_OK(store_->Share(*SeededTable(5, 300)).status());
+    ARROW_RETURN_NOT_OK(CheckSlices());
+    const arrow::Status refused = store_->ForgetNode(store_->node());
+    if (!refused.IsInvalid()) return arrow::Status::Invalid("forgot its own node");
+    slices_.clear();
+    many_.clear();
+    store_.reset();
+    return arrow::Status::OK();
+  }
+
+  arrow::Status KeepSlice(const std::string& name) {
+    ARROW_ASSIGN_OR_RAISE(const auto table, store_->Get(name));
+    ARROW_RETURN_NOT_OK(CheckSeededTable(*table));
+    slices_.push_back(table->Slice(kSliceOffset, kSliceRows));
+    return arrow::Status::OK();
+  }
+
+  arrow::Status OpenOthers() {
+    ARROW_ASSIGN_OR_RAISE(const auto infos, store_->List());
+    for (const TableInfo& info : infos) {
+      if (info.name.starts_with(kVictimNames)) continue;
+      if (!info.name.starts_with(kManyNames)) {
+        ARROW_RETURN_NOT_OK(KeepSlice(info.name));
+        continue;
+      }
+      ARROW_ASSIGN_OR_RAISE(const Handle handle, HandleOf(info));
+      ARROW_ASSIGN_OR_RAISE(auto table, store_->Open(handle));
+      many_.push_back(std::move(table));
+    }
+    if (many_.size() == kMany) return arrow::Status::OK();
+    return arrow::Status::Invalid("opened ", many_.size(), " of ", kMany);
+  }
+
+  // Tables of both homes: the bytes of one of them are another's.
+  arrow::Status PutOthers() {
+    for (const std::string of : {"0", "1"}) {
+      ARROW_ASSIGN_OR_RAISE(const auto table, store_->Get("base/" + of));
+      const std::string name = kOtherNames + of;
+      ARROW_ASSIGN_OR_RAISE(const PutReceipt receipt, store_->Put(name, *table));
+      if (receipt.bytes_copied != 0) return arrow::Status::Invalid("bytes were copied");
+      ARROW_RETURN_NOT_OK(store_->Remove(name));
+    }
+    return arrow::Status::OK();
+  }
+
+  arrow::Status ShareAndDrop() {
+    auto built = SeededTable(2, 600, store_->memory_pool());
+    ARROW_ASSIGN_OR_RAISE(const PutReceipt receipt, store_->Share(*built));
+    if (receipt.bytes_copied != 0) return arrow::Status::Invalid("built, but copied");
+    ARROW_ASSIGN_OR_RAISE(auto opened, store_->Open(receipt.handle));
+    ARROW_RETURN_NOT_OK(CheckSeededTable(*opened));
+    ARROW_RETURN_NOT_OK(store_->Keep(receipt.handle));
+    ARROW_RETURN_NOT_OK(store_->Drop(receipt.handle));
+    ARROW_RETURN_NOT_OK(CheckSeededTable(*opened));
+    opened.reset();
+    built.reset();
+    const arrow::Status gone = store_->Open(receipt.handle).status();
+    if (IsStaleGeneration(gone)) return arrow::Status::OK();
+    return arrow::Status::Invalid("opened what was dropped: ", gone.ToString());
+  }
+
+  arrow::Status CheckSlices() const {
+    for (const auto& slice : slices_) {
+      const auto& metadata = *slice->schema()->metadata();
+      ARROW_ASSIGN_OR_RAISE(const std::string seed, metadata.Get("seed"));
+      ARROW_ASSIGN_OR_RAISE(const std::string rows, metadata.Get("rows"));
+      const auto whole = SeededTable(std::stoull(seed), std::stoll(rows));
+      if (!slice->Equals(*whole->Slice(kSliceOffset, kSliceRows))) {
+        return arrow::Status::Invalid("a slice of the table of seed ", seed, " differs");
+      }
+    }
+    return arrow::Status::OK();
+  }
+
+  static constexpr const char* kNamed = "victim/named";
+  static constexpr const char* kOtherNames = "victim/of";
+  static constexpr const char* kLeft = "victim/left";
+  static constexpr int64_t kSliceOffset = 37;
+  static constexpr int64_t kSliceRows = 50;
+  std::shared_ptr<Store> store_;
+  std::vector<std::shared_ptr<arrow::Table>> slices_;
+  std::vector<std::shared_ptr<arrow::Table>> many_;
+};
+
+}  // namespace sheaf::testing
