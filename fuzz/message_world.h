@@ -18,26 +18,17 @@
 #include <arrow/status.h>
 
 #include "base/check.h"
-#include "daemon/catalog_client.h"
 #include "daemon/home.h"
-#include "daemon/home_client.h"
 #include "daemon/home_life.h"
 #include "daemon/log.h"
-#include "daemon/membership.h"
-#include "daemon/membership_client.h"
 #include "daemon/node_lines.h"
-#include "daemon/publisher.h"
-#include "daemon/reclaimer.h"
-#include "daemon/session_service.h"
 #include "daemon/test_node.h"
-#include "daemon/transport.h"
-#include "directory/catalog.h"
 #include "format/layout.h"
 #include "format/message.h"
+#include "fuzz/world_daemon.h"
 #include "platform/test_folder.h"
 #include "region/admit_line.h"
 #include "region/cluster_config.h"
-#include "region/control_line.h"
 #include "region/part_set.h"
 #include "region/region.h"
 #include "region/segment_header.h"
@@ -49,66 +40,6 @@ namespace sheaf::fuzz {
 constexpr uint32_t kWorldNodes = 2;
 constexpr uint32_t kWorldLeasePages = 8;
 constexpr uint32_t kWorldEpoch = 2;  ///< Of the leader's first claim.
-
-/// \brief Keeps requests to the peer until somebody answers.
-class PendingTransport : public daemon::Transport {
- public:
-  void Request(NodeId, std::vector<uint8_t> message,
-               daemon::ReplyCallback done) override {
-    SHEAF_CHECK(format::ParseMessage(message).ok());
-    pending_.push_back(std::move(done));
-  }
-  void Serve(Handler) override {}
-
-  /// \brief Answer the oldest request, if there is one.
-  void Answer(const arrow::Result<const format::Message*>& reply) {
-    if (pending_.empty()) return;
-    const daemon::ReplyCallback done = std::move(pending_.front());
-    pending_.erase(pending_.begin());
-    done(reply);
-  }
-  bool has_pending() const { return !pending_.empty(); }
-
- private:
-  std::vector<daemon::ReplyCallback> pending_;
-};
-
-/// \brief All of a daemon but its event loop and its sockets.
-struct WorldDaemon {
-  explicit WorldDaemon(region::Region* region)
-      : life(daemon::NodeLines(&region->own_segment()).BeginLife(/*boot=*/1)),
-        home(daemon::Home::Make(region, &clock, life).ValueOrDie()),
-        leader(Lead(region, home.get())),
-        membership(region, &clock, life.incarnation, [](bool) { return uint64_t{0}; }),
-        catalog(leader.get(), &transport),
-        reclaimer(region, home.get(), &transport, &clock),
-        homes(region, home.get(), &catalog, &reclaimer, &transport),
-        members(region, &membership, &reclaimer, &transport),
-        publisher(region, home.get(), &catalog, &homes, &clock),
-        service(home.get(), &homes, &members, &publisher, &reclaimer) {}
-
-  static std::unique_ptr<directory::CatalogLeader> Lead(region::Region* region,
-                                                        daemon::Home* home) {
-    if (region->node() != daemon::kLeaderNode) return nullptr;
-    const uint32_t epoch =
-        directory::NextEpoch(region::SegmentsOf(*region), region->node()).ValueOrDie();
-    return directory::CatalogLeader::Claim(region, &home->directory(), epoch)
-        .ValueOrDie();
-  }
-
-  daemon::FakeScheduler clock;
-  PendingTransport transport;
-  daemon::HomeLife life;
-  std::unique_ptr<daemon::Home> home;
-  std::unique_ptr<directory::CatalogLeader> leader;  ///< Null but on node 0.
-  daemon::Membership membership;
-  daemon::CatalogClient catalog;
-  daemon::Reclaimer reclaimer;
-  daemon::HomeClient homes;
-  daemon::MembershipClient members;
-  daemon::Publisher publisher;
-  daemon::SessionService service;
-};
 
 class World {
  public:

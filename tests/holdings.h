@@ -1,16 +1,38 @@
-// What sessions hold of a cluster, at one moment.
+// On which memory a kill matrix runs, and what sessions hold of a cluster at one moment.
 
 #pragma once
 
 #include <cstdint>
+#include <ostream>
 #include <set>
 #include <string>
 #include <vector>
 
+#include <arrow/result.h>
+#include <arrow/status.h>
 #include <fmt/format.h>
+
+#include "directory/catalog.h"
+#include "directory/directory.h"
+#include "platform/cache.h"
+#include "region/region.h"
+#include "sheaf/types.h"
 
 namespace sheaf::testing {
 
+constexpr uint32_t kNodes = 2;
+
+struct Setting {
+  const char* name;
+  bool coherent;
+  const char* config;
+};
+
+inline void PrintTo(const Setting& setting, std::ostream* out) { *out << setting.name; }
+
+constexpr const char* kSmall =
+    "segment_size = \"16MiB\"\nslots_max = 4096\nlease_pages_max = 64\n"
+    "records_size = \"16MiB\"\n";
 /// Everything that a session may hold.
 struct Holdings {
   struct Node {
@@ -36,5 +58,17 @@ struct Holdings {
     return text;
   }
 };
+
+/// Drops what the caches of this node hold of any named table.
+inline arrow::Status Refresh(const region::Region& region) {
+  ARROW_ASSIGN_OR_RAISE(const auto listed, directory::List(region));
+  for (const auto& [found, record] : listed) {
+    platform::CacheControl& cache = *region.segment(found.object.segment)->data().cache();
+    for (const GlobalRange& range : record.own_ranges) {
+      cache.Invalidate(region.Resolve(range), range.size_bytes);
+    }
+  }
+  return arrow::Status::OK();
+}
 
 }  // namespace sheaf::testing

@@ -212,6 +212,12 @@ std::string Chosen() {
   return std::to_string(std::chrono::duration_cast<std::chrono::days>(now).count() % 10);
 }
 
+/// Nobody said what is to run. TODO(#4): then a tenth of the daemon's points, too.
+bool IsOfTheDay() {
+  const char* text = std::getenv("SHEAF_KILL_MATRIX");
+  return text == nullptr || *text == '\0';
+}
+
 /// Is the cell with this number in what is to run?
 bool IsChosen(const std::string& chosen, size_t number, const Cell& cell) {
   if (chosen == "all" || chosen == cell.point.name) return true;
@@ -307,7 +313,7 @@ TEST_P(KillMatrix, NothingIsLostAndNothingLeaks) {
     const auto program = std::ranges::find(kPrograms, point.program(), &Program::name);
     if (program == std::end(kPrograms)) {
       const Cell as_cell{point, 1, "kill", 0};
-      if (IsChosen(chosen, number++, as_cell)) TryDaemon(point);
+      if (!IsOfTheDay() && IsChosen(chosen, number++, as_cell)) TryDaemon(point);
     } else if (IsNoStep(point, passes)) {
       Row(point, "", "no step on coherent memory");
     } else {

@@ -5,6 +5,9 @@
 #include <signal.h>
 
 #include <cstdint>
+#include <cstdlib>
+#include <fstream>
+#include <ios>
 #include <memory>
 #include <optional>
 #include <string>
@@ -18,6 +21,8 @@
 #include <gtest/gtest.h>
 
 #include "base/check.h"
+#include "platform/file.h"
+#include "platform/test_folder.h"
 #include "sheaf/cluster.h"
 #include "sheaf/status.h"
 #include "sheaf/store.h"
@@ -255,6 +260,23 @@ TEST_P(Restart, WhatDiedWhileTheDaemonWasAwayLeavesNothing) {
   ExpectAllBack();
 }
 
+TEST_P(Restart, WhatWasRemovedBeforeIsFreedByTheNextDaemon) {
+  {
+    ASSERT_OK_AND_ASSIGN(auto writer, cluster_->Connect(0));
+    ASSERT_OK(writer->Put("t", *MakeTable(50'000, 1)));
+  }
+  ASSERT_OK_AND_ASSIGN(auto reader, cluster_->Connect(1));
+  ASSERT_OK_AND_ASSIGN(auto held, reader->Get("t"));
+  ASSERT_OK(reader->Remove("t"));
+  EXPECT_TRUE(Eventually([&] { return reader->Nodes().ValueOrDie()[0].sessions == 0; }));
+  ASSERT_OK(cluster_->KillDaemon(0));
+  held.reset();
+  ASSERT_OK(cluster_->StartMissing());
+  // Nobody speaks to it.
+  EXPECT_TRUE(Eventually(
+      [&] { return reader->Nodes().ValueOrDie()[0].free_bytes == free_at_start_[0]; }));
+}
+
 TEST_P(Restart, AWaitingCallIsAnsweredByTheNextDaemon) {
   {
     ASSERT_OK_AND_ASSIGN(auto writer, cluster_->Connect(0));
@@ -290,6 +312,111 @@ INSTANTIATE_TEST_SUITE_P(Backends, Restart,
                            return text.find("sim") == std::string::npos ? "ShmSoftware"
                                                                         : "SimChaos";
                          });
+
+/// A daemon of another runtime folder (the first one was lost, say at a logout) finds the
+/// memory and, beside it, who still uses it: their bytes stay theirs.
+TEST(RuntimeFolder, ProcessesOfALostOneKeepWhatTheyHold) {
+  TestClusterOptions options;
+  options.nodes = 1;
+  options.config_toml =
+      "segment_size = \"64MiB\"\nslots_max = 4096\nrecords_size = \"16MiB\"\n";
+  options.daemon_path = SHEAFD_BINARY;
+  ASSERT_OK_AND_ASSIGN(auto cluster, TestCluster::Start(options));
+  const auto source = MakeTable(50'000, 7);
+  ASSERT_OK_AND_ASSIGN(auto store, cluster->Connect(0));
+  ASSERT_OK(store->Put("t", *source));
+  ASSERT_OK_AND_ASSIGN(auto held, store->Get("t"));
+  ASSERT_OK(cluster->KillDaemon(0));
+  const std::string first = cluster->folder() + "/run";
+  ::setenv("SHEAF_RUNTIME_DIR", (cluster->folder() + "/other").c_str(), 1);
+  ASSERT_OK(cluster->StartMissing());
+  {
+    ASSERT_OK_AND_ASSIGN(auto other, cluster->Connect(0));
+    EXPECT_EQ(other->Stat("t").ValueOrDie().leases, 1U);
+    EXPECT_EQ(other->Nodes().ValueOrDie()[0].sessions, 2U);
+    ASSERT_OK(other->Remove("t"));
+    for (int i = 0; i < 200; ++i) {
+      ASSERT_OK_AND_ASSIGN(const auto unnamed, other->Share(*MakeTable(50'000, 8)));
+      ASSERT_OK(other->Drop(unnamed.handle));
+    }
+    EXPECT_TRUE(held->Equals(*source));
+  }
+  ASSERT_OK(StopCluster(cluster->name()));
+  ::setenv("SHEAF_RUNTIME_DIR", first.c_str(), 1);
+}
+
+/// What memory a home has it keeps, so it needs none to start, nor to use that again.
+class FullMemory : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_OK(platform::MakePrivateFolder(mount_));
+    if (!platform::MountHugeTmpfs(mount_, uint64_t{24} << 20).ok()) {
+      GTEST_SKIP() << "this user may not mount a tmpfs";
+    }
+  }
+  void TearDown() override {
+    cluster_.reset();
+    ASSERT_OK(platform::Unmount(mount_));
+  }
+  void Start(const std::string& toml) {
+    TestClusterOptions options;
+    options.nodes = 1;
+    options.config_toml = "memory_folder = \"" + mount_ + "\"\n" + toml;
+    options.daemon_path = SHEAFD_BINARY;
+    ASSERT_OK_AND_ASSIGN(cluster_, TestCluster::Start(options));
+  }
+  // The last page of it.
+  void TakeTheRest() {
+    std::ofstream file(mount_ + "/rest", std::ios::binary);
+    const std::string page(4096, 'x');
+    while (file.write(page.data(), 4096).flush()) {
+    }
+  }
+
+  platform::TestFolder folder_;
+  const std::string mount_ = folder_.File("memory");
+  std::unique_ptr<TestCluster> cluster_;
+};
+
+TEST_F(FullMemory, ADaemonStartsAndUsesItsMemoryAgain) {
+  Start("segment_size = \"64MiB\"\nslots_max = 4096\nrecords_size = \"16MiB\"\n");
+  const auto source = MakeTable(200'000, 7);
+  ASSERT_OK_AND_ASSIGN(auto store, cluster_->Connect(0));
+  int puts = 0;
+  while (store->Put("t" + std::to_string(puts), *source).ok()) ++puts;
+  ASSERT_GT(puts, 4);
+  TakeTheRest();
+  for (const bool on_purpose : {false, true}) {
+    if (on_purpose) {
+      ASSERT_OK(StopCluster(cluster_->name(), {.keep = true}));
+    } else {
+      ASSERT_OK(cluster_->KillDaemon(0));
+    }
+    ASSERT_OK(cluster_->StartMissing());
+    ASSERT_OK_AND_ASSIGN(auto opened, store->Get("t0"));
+    EXPECT_TRUE(opened->Equals(*source));
+    opened.reset();
+    ASSERT_OK(store->Remove("t0"));
+    ASSERT_OK(store->Put("t0", *source));
+  }
+  store.reset();
+}
+
+TEST_F(FullMemory, WhatWasAllocatedAtOnceIsThereForTheNextDaemon) {
+  Start(
+      "segment_size = \"16MiB\"\nslots_max = 4096\nrecords_size = \"1MiB\"\n"
+      "prealloc = true\n");
+  for (const bool on_purpose : {false, true}) {
+    if (on_purpose) {
+      ASSERT_OK(StopCluster(cluster_->name(), {.keep = true}));
+    } else {
+      ASSERT_OK(cluster_->KillDaemon(0));
+    }
+    ASSERT_OK(cluster_->StartMissing());
+  }
+  ASSERT_OK_AND_ASSIGN(auto store, cluster_->Connect(0));
+  ASSERT_OK(store->Put("t", *MakeTable(1'000'000, 7)));
+}
 
 }  // namespace
 }  // namespace sheaf::testing

@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
-#include <ostream>
 #include <set>
 #include <string>
 #include <utility>
@@ -17,11 +16,9 @@
 #include <arrow/table.h>
 #include <fmt/format.h>
 
-#include "directory/catalog.h"
 #include "directory/directory.h"
 #include "format/layout.h"
 #include "lease/lease.h"
-#include "platform/cache.h"
 #include "region/cluster_config.h"
 #include "region/region.h"
 #include "sheaf/sheaf.h"
@@ -33,20 +30,7 @@
 
 namespace sheaf::testing {
 
-constexpr uint32_t kNodes = 2;
-
-struct Setting {
-  const char* name;
-  bool coherent;
-  const char* config;
-};
-
-inline void PrintTo(const Setting& setting, std::ostream* out) { *out << setting.name; }
-
-constexpr const char* kSmall =
-    "segment_size = \"16MiB\"\nslots_max = 4096\nlease_pages_max = 64\n"
-    "records_size = \"16MiB\"\n";
-/// A cluster with tables on it, and one session on each node that only looks.
+/// A cluster with tables, and a session on each node that only looks.
 class Survivors {
  public:
   static arrow::Result<std::unique_ptr<Survivors>> Start(const Setting& setting) {
@@ -84,8 +68,7 @@ class Survivors {
   std::string log() const { return cluster_->folder() + "/victim.log"; }
   const TestCluster& cluster() const { return *cluster_; }
 
-  /// OK if every table, from each node, holds what it should: in memory, not only in a
-  /// cache.
+  /// OK if every table, from each node, holds in memory what it should.
   arrow::Status CheckTables() const {
     for (uint32_t k = 0; k < kNodes; ++k) {
       ARROW_RETURN_NOT_OK(Refresh(*regions_[k]));
@@ -147,7 +130,6 @@ class Survivors {
       const std::string name = "base/" + std::to_string(k);
       ARROW_RETURN_NOT_OK(stores[k]->Put(name, *SeededTable(10 + k, 1000)).status());
     }
-    // All bytes of node 0's table, in an object of node 1.
     ARROW_ASSIGN_OR_RAISE(const auto foreign, stores[1]->Get("base/0"));
     ARROW_ASSIGN_OR_RAISE(const auto receipt, stores[1]->Put("base/foreign", *foreign));
     if (receipt.bytes_copied != 0) return arrow::Status::Invalid("bytes were copied");
@@ -158,19 +140,6 @@ class Survivors {
       many.push_back(SeededTable(seed, 1, stores[0]->memory_pool()));
       ARROW_RETURN_NOT_OK(
           stores[0]->Put(kManyNames + std::to_string(i), *many.back()).status());
-    }
-    return arrow::Status::OK();
-  }
-
-  /// Drops what the caches of this node hold of any named table.
-  static arrow::Status Refresh(const region::Region& region) {
-    ARROW_ASSIGN_OR_RAISE(const auto listed, directory::List(region));
-    for (const auto& [found, record] : listed) {
-      platform::CacheControl& cache =
-          *region.segment(found.object.segment)->data().cache();
-      for (const GlobalRange& range : record.own_ranges) {
-        cache.Invalidate(region.Resolve(range), range.size_bytes);
-      }
     }
     return arrow::Status::OK();
   }

@@ -59,8 +59,12 @@ arrow::Result<std::string> ReadFile(const std::string& path) {
   return std::string(std::istreambuf_iterator<char>(file), {});
 }
 
-// The cluster file appears whole or not at all.
+// The cluster file appears whole or not at all. What is there already needs no memory
+// anew: there may be none.
 arrow::Status WriteFileWhole(const std::string& path, const std::string& text) {
+  if (const auto found = ReadFile(path); found.ok() && *found == text) {
+    return arrow::Status::OK();
+  }
   const std::string draft = path + ".new";
   {
     std::ofstream file(draft, std::ios::binary | std::ios::trunc);
@@ -285,11 +289,6 @@ arrow::Status StopDaemon(const ClusterConfig& config, NodeId node, Deadline dead
 
 // What starters, daemons and clients of a cluster put there; other files stay.
 arrow::Status RemoveRuntimeFolder(const ClusterConfig& config) {
-  for (uint32_t k = 0; k < config.nodes; ++k) {
-    ARROW_RETURN_NOT_OK(platform::RemoveOwnFiles(
-        config.session_lock_folder({k}),
-        [](std::string_view name) { return name.ends_with(".lock"); }));
-  }
   return platform::RemoveOwnFiles(config.runtime_folder, [](std::string_view name) {
     static const std::regex kPattern(
         R"(cluster\.toml(\.new)?|node[0-9]+\.(sock|lock|log|notes))");

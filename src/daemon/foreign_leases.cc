@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <arrow/result.h>
 #include <arrow/status.h>
@@ -12,6 +13,7 @@
 #include "base/fault_point.h"
 #include "directory/directory.h"
 #include "format/layout.h"
+#include "format/lease_cell.h"
 #include "lease/lease.h"
 #include "region/admit_line.h"
 #include "region/region.h"
@@ -28,10 +30,15 @@ arrow::Status StaleObject(const ObjectId& object, const char* why) {
 }
 
 ForeignLeases::ForeignLeases(const region::Region* region, lease::PageTable* pages,
-                             uint64_t home_session)
+                             uint64_t home_session,
+                             const std::vector<uint32_t>& former_pages)
     : region_(region), cells_(&region->own_segment(), {}, [pages, home_session] {
         return pages->Activate(home_session);
-      }) {}
+      }) {
+  for (const auto& [lease, cell] : cells_.AdoptPages(former_pages)) {
+    former_.emplace(lease, cell);
+  }
+}
 
 arrow::Result<std::shared_ptr<const directory::Record>> ForeignLeases::Acquire(
     const ObjectId& object) {
@@ -80,19 +87,32 @@ arrow::Status ForeignLeases::Check(const ObjectId& object, bool is_new, Lease* l
   return arrow::Status::OK();
 }
 
-// Nothing is checked: the former life did, and its cell is still there.
+// Nothing is checked: the former life did, and its cell is still there. It does not move:
+// a scan that is under way might have read the new place before, and the old one after.
 arrow::Status ForeignLeases::Adopt(const ObjectId& object) {
   auto found = leases_.find(object);
   if (found == leases_.end()) {
     Lease lease;
     PassFaultPoint("daemon.adopt.before-cell");
-    ARROW_ASSIGN_OR_RAISE(lease.cell, cells_.Write(object));
+    const auto former = former_.find(
+        format::PackLeaseCell(object.segment.value, object.slot, object.generation));
+    if (former != former_.end()) {
+      lease.cell = former->second;
+      former_.erase(former);
+    } else {
+      ARROW_ASSIGN_OR_RAISE(lease.cell, cells_.Write(object));
+    }
     cells_.Settle(lease.cell);
     PassFaultPoint("daemon.adopt.after-cell");
     found = leases_.emplace(object, std::move(lease)).first;
   }
   ++found->second.references;
   return arrow::Status::OK();
+}
+
+void ForeignLeases::ClearFormer() {
+  for (const auto& [lease, cell] : former_) cells_.Clear(cell);
+  former_.clear();
 }
 
 void ForeignLeases::Release(const ObjectId& object) {

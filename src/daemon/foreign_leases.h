@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <vector>
 
 #include <arrow/result.h>
 #include <arrow/status.h>
@@ -21,17 +22,20 @@ namespace sheaf::daemon {
 /// region and the page table outlive it. Single-threaded.
 class ForeignLeases {
  public:
-  /// `home_session` owns the pages that the cells lie in.
+  /// `home_session` owns the pages that new cells lie in; those of former lives are in
+  /// `former_pages`.
   ForeignLeases(const region::Region* region, lease::PageTable* pages,
-                uint64_t home_session);
+                uint64_t home_session, const std::vector<uint32_t>& former_pages);
 
   /// \brief Lease `object` (O1, O2) and read its record: copied and verified. Stale if it
   /// is not readable now, unless it was leased here while it was; nothing is held then.
   arrow::Result<std::shared_ptr<const directory::Record>> Acquire(const ObjectId& object);
 
-  /// \brief Restart: lease what an adopted object of ours refers to, which cells of a
-  /// former life of this home hold until after this (R1). Only fails for want of cells.
+  /// \brief Restart: what an adopted object of ours refers to stays leased by the cell
+  /// that a former life wrote (R2, O5). Only fails for want of cells, if there is none.
   arrow::Status Adopt(const ObjectId& object);
+  /// \brief After the last `Adopt`: other cells of former lives hold nothing.
+  void ClearFormer();
 
   /// \brief End one `Acquire` or `Adopt` of `object`.
   void Release(const ObjectId& object);
@@ -49,6 +53,7 @@ class ForeignLeases {
   const region::Region* region_;
   lease::CellTable cells_;
   std::map<ObjectId, Lease> leases_;
+  std::multimap<uint64_t, lease::Cell> former_;  ///< By packed lease.
 };
 
 /// \brief Invalid with reason stale generation.

@@ -42,6 +42,16 @@ bool IsHomeSession(uint64_t session) {
   return (session & ((uint64_t{1} << kLifeShift) - 1)) == 0;
 }
 
+std::vector<uint32_t> HomePages(const lease::PageTable& pages) {
+  std::vector<uint32_t> of_home;
+  for (const uint64_t session : pages.Sessions()) {
+    if (!IsHomeSession(session)) continue;
+    const std::vector<uint32_t> of_life = pages.PagesOf(session);
+    of_home.insert(of_home.end(), of_life.begin(), of_life.end());
+  }
+  return of_home;
+}
+
 std::vector<alloc::Range> OwnRanges(const directory::Record& record) {
   std::vector<alloc::Range> ranges;
   ranges.reserve(record.own_ranges.size());
@@ -80,7 +90,7 @@ Home::Home(region::Region* region, const Scheduler* clock, const HomeLife& life)
       space_(&region->own_segment(), OwnerOf(*region, life.incarnation)),
       directory_(&region->own_segment()),
       pages_(&region->own_segment()),
-      foreign_(region, &pages_, HomeSession(life)) {}
+      foreign_(region, &pages_, HomeSession(life), HomePages(pages_)) {}
 
 arrow::Status Home::Adopt() {
   problems_ = directory_.problems();
@@ -108,7 +118,6 @@ void Home::AdoptObjects() {
   }
 }
 
-// Cells of this life first; then those of former lives go.
 arrow::Status Home::AdoptReferences() {
   using format::LineState;
   for (const LineState state :
@@ -122,9 +131,7 @@ arrow::Status Home::AdoptReferences() {
     }
   }
   PassFaultPoint("daemon.adopt.before-release");
-  for (const uint64_t session : pages_.Sessions()) {
-    if (IsHomeSession(session) && session != HomeSession(life_)) pages_.Release(session);
-  }
+  foreign_.ClearFormer();
   return arrow::Status::OK();
 }
 

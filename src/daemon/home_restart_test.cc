@@ -1,6 +1,7 @@
 // A home that begins its next life over the memory of the last one (docs/protocol.md R1
 // to R3): everything that was promised is still there, and nothing else.
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <utility>
@@ -16,6 +17,7 @@
 #include "directory/directory.h"
 #include "format/checksum.h"
 #include "format/layout.h"
+#include "format/lease_cell.h"
 #include "platform/shared_word.h"
 #include "region/cluster_config.h"
 #include "region/control_line.h"
@@ -104,6 +106,25 @@ TEST_F(HomeRestart, OnAnotherBootTheIncarnationRises) {
   EXPECT_EQ(nodes_[0]->incarnation(), incarnation + 1);
 }
 
+/// The daemon died in the middle of an update of the line.
+TEST_F(HomeRestart, AnIncarnationLineThatWasCutShortIsGoneOnWith) {
+  ASSERT_OK_AND_ASSIGN(const Granted grant, nodes_[0]->Grant(session_, kMiB));
+  ASSERT_OK(nodes_[0]->Seal(session_, Over({In(grant, 0, 4096)})));
+  region::Segment& own = nodes_[0].region->own_segment();
+  ASSERT_OK_AND_ASSIGN(const auto before, region::ReadIncarnation(own));
+  platform::SharedWord(own.NodeLine(format::NodeLine::kIncarnation))
+      .StoreRelease(region::kBusyLine);
+  Restart(0);
+  ASSERT_OK_AND_ASSIGN(const auto line, region::ReadIncarnation(own));
+  EXPECT_EQ(line.incarnation, before.incarnation + 1);  // unique for ever (F9)
+  EXPECT_EQ(line.daemon_starts, before.daemon_starts + 1);
+  EXPECT_EQ(line.slots_used, before.slots_used);
+  EXPECT_EQ(line.lease_pages_used, before.lease_pages_used);
+  EXPECT_EQ(nodes_[0]->statistics().objects, 1U);
+  ASSERT_OK_AND_ASSIGN(const auto session, nodes_[0]->OpenSession());
+  EXPECT_GT(session.id, session_);
+}
+
 TEST_F(HomeRestart, WhatASessionThatDiedMeanwhileHeldComesBack) {
   ASSERT_OK_AND_ASSIGN(const Granted grant, nodes_[0]->Grant(session_, kMiB));
   ASSERT_OK(nodes_[0]->Seal(session_, Over({In(grant, 0, 4096)})));  // unnamed, not kept
@@ -161,8 +182,21 @@ TEST_F(HomeRestart, ObjectsOfOtherHomesStayLeased) {
   input.keep = true;
   ASSERT_OK_AND_ASSIGN(const ObjectId child, nodes_[1]->Seal(other.id, input));
   ASSERT_OK(nodes_[0]->Retire(parent, ""));
+  // O5: a scan may be under way. The cell does not move.
+  const uint64_t cell =
+      format::PackLeaseCell(parent.segment.value, parent.slot, parent.generation);
+  const auto find_cell = [&]() -> const uint64_t* {
+    const region::Segment& own = nodes_[1].region->own_segment();
+    const auto* begin = reinterpret_cast<const uint64_t*>(own.leases().data());
+    const uint64_t* end = begin + own.leases().size_bytes() / sizeof(uint64_t);
+    const uint64_t* found = std::find(begin, end, cell);
+    return found == end ? nullptr : found;
+  };
+  const uint64_t* const place = find_cell();
+  ASSERT_NE(place, nullptr);
   for (int life = 0; life < 3; ++life) {
     Restart(1);
+    EXPECT_EQ(find_cell(), place);
     ASSERT_OK_AND_ASSIGN(const size_t freed, nodes_[0]->Reclaim());
     EXPECT_EQ(freed, 0) << "life " << life;
   }

@@ -8,14 +8,18 @@
 #include "platform/cache.h"
 #include "platform/process.h"
 #include "platform/shared_word.h"
+#include "region/admit_line.h"
 #include "region/control_line.h"
 
 namespace sheaf::daemon {
 
 HomeLife NodeLines::BeginLife(uint64_t boot) {
   HomeLife life;
+  const NodeId self{segment_->id().value};
   region::UpdateIncarnation(segment_, [&](format::IncarnationLine* line) {
-    if (line->incarnation == 0 || line->boot != boot) ++line->incarnation;
+    const bool is_lost = line->incarnation == 0;  // or never was
+    if (is_lost) line->incarnation = region::LoadAdmitLine(*segment_, self).incarnation;
+    if (is_lost || line->boot != boot) ++line->incarnation;
     line->daemon_starts =
         line->daemon_starts < kDaemonStartsMax ? line->daemon_starts + 1 : 1;
     life = {line->incarnation, line->daemon_starts};

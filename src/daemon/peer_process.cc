@@ -1,14 +1,19 @@
 #include "daemon/peer_process.h"
 
+#include <algorithm>
+#include <cstdint>
 #include <fstream>
 #include <string>
 
 #include <arrow/result.h>
 #include <arrow/status.h>
 
+#include "base/math.h"
+#include "format/message.h"
 #include "platform/file.h"
 #include "platform/process.h"
 #include "platform/unix_socket.h"
+#include "region/cluster_config.h"
 
 namespace sheaf::daemon {
 
@@ -21,6 +26,14 @@ arrow::Result<platform::PeerCredentials> CheckPeer(int socket_fd) {
                                   platform::CurrentUserId());
   }
   return peer;
+}
+
+uint32_t GreetingBytesMax(const region::ClusterConfig& config) {
+  // The longest path of a program takes a third of it.
+  constexpr uint64_t kWithoutGrants = 16384;
+  return CheckedCast<uint32_t>(
+      std::min<uint64_t>(kWithoutGrants + config.grants_max() * sizeof(format::GrantKey),
+                         platform::kFramePayloadMax));
 }
 
 // Only pidfds have a line "Pid:" here; it says -1 once the process has ended.

@@ -55,12 +55,14 @@ struct Publisher::Attempt {
   Request request;  ///< Without the descriptor once it is sealed.
   Done done;
   bool replaces = false;  ///< The name was bound before.
-  /// Bound by a former life: it stays, whatever the leader says or does not.
+  /// Bound by a former life, or as the next version of its name: it stays, whatever the
+  /// leader says or does not. A leader that claimed meanwhile may have retired the
+  /// version before because of it.
   bool is_visible = false;
   ObjectId object;
   directory::Version version;
   int binds = 0;
-  std::chrono::nanoseconds deadline{0};  ///< Of the epoch check.
+  std::chrono::nanoseconds deadline{0};  ///< Of the epoch check, and to be told.
 };
 
 Publisher::Publisher(region::Region* region, Home* home, CatalogClient* catalog,
@@ -133,6 +135,7 @@ void Publisher::CommitAgain(const ObjectId& object, const std::string& name,
   attempt->object = object;
   attempt->version = {slot.version_epoch, slot.version_sequence};
   attempt->done = std::move(done);
+  attempt->deadline = std::chrono::nanoseconds::max();
   Commit(attempt);
 }
 
@@ -182,6 +185,7 @@ void Publisher::OnGranted(const AttemptPtr& attempt, directory::Version version)
       home_->directory().SetVersion(attempt->object, version.epoch, version.sequence);
   if (status.ok() && attempt->replaces) status = MakeVisible(attempt);
   if (!status.ok()) return Fail(attempt, status);
+  attempt->is_visible = attempt->replaces;
   CheckEpochs(attempt);
 }
 
@@ -193,7 +197,9 @@ void Publisher::CheckEpochs(const AttemptPtr& attempt) {
     highest = HighestCatalogEpoch(*region_);
   }
   if (!highest.ok()) {
-    if (scheduler_->Now() > attempt->deadline) return Fail(attempt, highest.status());
+    if (scheduler_->Now() > attempt->deadline) {
+      return attempt->is_visible ? Commit(attempt) : Fail(attempt, highest.status());
+    }
     scheduler_->After(kEpochReadRetryPeriod,
                       [this, attempt, alive = std::weak_ptr<bool>(alive_)] {
                         if (!alive.expired()) CheckEpochs(attempt);
@@ -206,6 +212,7 @@ void Publisher::CheckEpochs(const AttemptPtr& attempt) {
   if (const arrow::Status status = MakeVisible(attempt); !status.ok()) {
     return Fail(attempt, status);
   }
+  attempt->is_visible = attempt->request.replace;  // there may be a version before
   Commit(attempt);
 }
 
@@ -230,6 +237,13 @@ void Publisher::Commit(const AttemptPtr& attempt) {
 void Publisher::OnCommitFailed(const AttemptPtr& attempt, const arrow::Status& status) {
   if (!attempt->is_visible) return Fail(attempt, status);
   if (!IsNodeLost(status)) return attempt->done(status);
+  if (scheduler_->Now() > attempt->deadline) {
+    attempt->done(status);
+    attempt->done = [](const auto& committed) {
+      LogIfError("cannot commit a table", committed.status());
+    };
+    attempt->deadline = std::chrono::nanoseconds::max();
+  }
   scheduler_->After(kCommitRetryPeriod,
                     [this, attempt, alive = std::weak_ptr<bool>(alive_)] {
                       if (!alive.expired()) Commit(attempt);

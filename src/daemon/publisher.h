@@ -25,8 +25,9 @@ constexpr int kBindsMax = 8;
 constexpr std::chrono::seconds kEpochReadDeadline{5};
 
 /// \brief Runs the steps of all publishes of this home; each may wait for other nodes.
-/// Whatever fails is undone: the object is retired and its name free. All it is given
-/// outlives it.
+/// Whatever fails is undone: the object is retired and its name free; but not once it is
+/// the next version of a name (C9), which is committed for as long as that takes. All it
+/// is given outlives it.
 class Publisher {
  public:
   struct Request {

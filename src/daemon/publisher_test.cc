@@ -209,6 +209,33 @@ TEST_F(PublisherTest, TheVersionBeforeIsRetiredBeforeTheReply) {
   EXPECT_EQ((*result_)->version, 2);
 }
 
+/// A leader that claims anew sees it, and retires the version before: without both the
+/// table would be lost.
+TEST_F(PublisherTest, ANextVersionThatIsVisibleIsNotUndone) {
+  Publish("taxi", /*replace=*/true);
+  AnswerBind(1, 1);
+  AnswerCommit({});
+  const ObjectId first = (*result_)->object;
+  result_.reset();
+  const auto lose = [&] {
+    transport_.Take(Body::CommitRequest)
+        .done(MakeStatus(arrow::StatusCode::IOError, ErrorReason::kNodeLost, "lost"));
+    EXPECT_EQ(In(format::LineState::kBound).size(), 2);
+  };
+  Publish("taxi", /*replace=*/true);
+  AnswerBind(1, 2);
+  lose();
+  EXPECT_FALSE(result_.has_value());
+  clock_.Advance(kEpochReadDeadline + std::chrono::seconds(1));
+  lose();
+  ASSERT_TRUE(result_.has_value());  // nobody waits for ever
+  EXPECT_TRUE(IsNodeLost(result_->status()));
+  clock_.Advance(std::chrono::seconds(1));
+  AnswerCommit({first});
+  EXPECT_EQ(In(format::LineState::kBound).size(), 1);
+  EXPECT_EQ(In(format::LineState::kRetired), std::vector<ObjectId>{first});
+}
+
 TEST_F(PublisherTest, AVersionBeforeThatCannotBeRetiredIsTold) {
   Publish("taxi", /*replace=*/true);
   AnswerBind(1, 2);

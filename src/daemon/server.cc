@@ -191,6 +191,7 @@ arrow::Status Server::Impl::StartServices() {
   RetireLosers();
   PassFaultPoint("daemon.start.before-recover");
   publisher_->Recover();
+  reclaimer_->Kick();  // of what was retired before
   PassFaultPoint("daemon.start.after-recover");
   Log(LogLevel::kInfo, "node ", options_.node.value, " of cluster '", config().name,
       "' is up, incarnation ", life.incarnation);

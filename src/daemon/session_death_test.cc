@@ -176,7 +176,7 @@ class SessionDeathTest : public ::testing::Test {
       return statistics.sessions == 0 && statistics.objects == 0 &&
              statistics.used_bytes == 0;
     });
-    const std::string locks = config_.runtime_folder + "/node0.sessions";
+    const std::string locks = config_.session_lock_folder({0});
     AwaitTrue([&] { return std::filesystem::is_empty(locks); });
   }
   void DieAfter(const std::vector<std::string>& requests) {
@@ -286,8 +286,7 @@ TEST_F(SessionDeathTest, AForkedChildHoldsTheSessionThatItsParentLeft) {
   Tell(*peer, {"hello", "grant"});
   const int child = std::stoi(peer->Ask("fork").ValueOrDie());
   Tell(*peer, {"goodbye"});
-  const bool is_held =
-      !std::filesystem::is_empty(config_.runtime_folder + "/node0.sessions");
+  const bool is_held = !std::filesystem::is_empty(config_.session_lock_folder({0}));
   EXPECT_TRUE(is_held);
   peer->Kill();  // Its end is one more reason to look at the lock, and changes nothing.
   if (is_held) DieAfterOther();

@@ -40,8 +40,6 @@ namespace {
 
 /// Connections that have not said who they are. More wait in the listener's backlog.
 constexpr size_t kGuestsMax = 1024;
-/// A greeting with the longest path of a program has a third of it.
-constexpr uint32_t kGreetingBytesMax = 16384;
 constexpr std::chrono::seconds kGreetingDeadline{10};
 constexpr std::chrono::milliseconds kAcceptRetryPeriod{100};
 /// How often the lock of a session that is over, but for a forked child, is looked at.
@@ -180,7 +178,7 @@ void SessionServer::Welcome(platform::UniqueFd socket) {
                            guests_.erase(from);
                            RemoveStaleLocksLater();
                          },
-                         kGreetingBytesMax});
+                         GreetingBytesMax(config_)});
   guests_.insert(guest);
   parts_.loop->After(kGreetingDeadline, [this, late = std::weak_ptr<Connection>(guest),
                                          alive = std::weak_ptr<bool>(alive_)] {
@@ -284,8 +282,9 @@ arrow::Status SessionServer::StartSession(const Connection::Ptr& guest,
   ARROW_ASSIGN_OR_RAISE(const platform::PeerCredentials peer, CheckPeer(guest->fd()));
   ARROW_RETURN_NOT_OK(CheckPidFd(fds[0], peer.process_id));
 
-  ARROW_ASSIGN_OR_RAISE(const uint64_t id, hello.session() == 0 ? OpenSession(hello)
-                                                                : ContinueSession(hello));
+  ARROW_ASSIGN_OR_RAISE(const uint64_t id, hello.session() == 0
+                                               ? OpenSession(hello)
+                                               : ContinueSession(hello, peer.process_id));
   Attach(id, guest, peer.process_id, std::move(fds[0]));
   guest->Send(MakeWelcome(message.request_id(), id));
   return arrow::Status::OK();
@@ -316,11 +315,18 @@ arrow::Result<uint64_t> SessionServer::OpenSession(const format::Hello& hello) {
 }
 
 // Of this daemon, over a new connection, or of a former one.
-arrow::Result<uint64_t> SessionServer::ContinueSession(const format::Hello& hello) {
+arrow::Result<uint64_t> SessionServer::ContinueSession(const format::Hello& hello,
+                                                       int process_id) {
   const uint64_t id = hello.session();
   const auto found = sessions_.find(id);
   if (found == sessions_.end()) {
     return arrow::Status::Invalid("session ", id, " has ended: connect anew");
+  }
+  // What another process holds is not this one's to give back.
+  const int owner = found->second->process_id;
+  ARROW_ASSIGN_OR_RAISE(const bool is_held, platform::FileLock::IsHeld(LockPath(id)));
+  if (!is_held || (owner != 0 && owner != process_id)) {
+    return arrow::Status::Invalid("session ", id, " is not of process ", process_id);
   }
   if (const auto old = std::exchange(found->second->connection, nullptr)) old->Close();
   std::set<GrantId> known;

@@ -64,7 +64,7 @@ class SessionServer {
   arrow::Status StartSession(const Connection::Ptr& guest, const format::Message& message,
                              std::vector<platform::UniqueFd> fds);
   arrow::Result<uint64_t> OpenSession(const format::Hello& hello);
-  arrow::Result<uint64_t> ContinueSession(const format::Hello& hello);
+  arrow::Result<uint64_t> ContinueSession(const format::Hello& hello, int process_id);
   void Attach(uint64_t id, const Connection::Ptr& guest, int process_id,
               platform::UniqueFd pidfd);
   void AdoptSessions();

@@ -1,6 +1,7 @@
 // Rebuild of a home's private state from the slots in memory (docs/protocol.md R1 to R3):
 // nothing but them is trusted.
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstdint>
@@ -29,9 +30,6 @@ namespace sheaf::directory {
 namespace {
 
 using format::LineState;
-
-/// Memory is allocated in whole pages of at least 4 KiB.
-constexpr uint64_t kSlotsPerPage = 4096 / format::kLineBytes;
 
 /// The record that `slot` names, as it lies in memory.
 arrow::Result<std::shared_ptr<const Record>> LoadRecord(const region::Segment& segment,
@@ -122,7 +120,9 @@ uint64_t HomeDirectory::Impl::AdoptMark() {
 void HomeDirectory::Impl::Adopt() {
   const uint64_t slots_used = AdoptMark();
   entries_.resize(slots_used);
-  slots_allocated_ = RoundDown(slots_used, kSlotsPerPage);
+  // The memory came before the mark, in whole steps.
+  slots_allocated_ = std::min<uint64_t>(RoundUp(slots_used, kAllocateStep),
+                                        segment_->header().slots_max);
   const uint64_t size_bytes = slots_used * format::kLineBytes;
   platform::CacheControl* cache = segment_->control().cache();
   if (slots_used > 0) cache->Invalidate(segment_->SlotLine(0), size_bytes);

@@ -307,9 +307,20 @@ TEST(Catalog, AFullRecordAreaRefusesTheNameAndKeepsTheOthers) {
     ASSERT_OK(cluster.MakeBound(*id, *version));
   }
   EXPECT_TRUE(status.IsCapacityError()) << status.ToString();
-  for (int i = 0; i < published; ++i) {
-    ASSERT_OK_AND_ASSIGN(const auto found, cluster.Find(std::to_string(i)));
-    EXPECT_TRUE(found.has_value()) << i;
+  const auto expect_all = [&] {
+    for (int i = 0; i < published; ++i) {
+      ASSERT_OK_AND_ASSIGN(const auto found, cluster.Find(std::to_string(i)));
+      EXPECT_TRUE(found.has_value()) << i;
+    }
+  };
+  expect_all();
+  // To the last granule; and yet the next life's index has a place.
+  while (cluster.home(0).Seal(MakeRecord("", 0, 0), 0).ok()) {
+  }
+  for (uint32_t epoch = 2; epoch < 5; ++epoch) {
+    cluster.RestartHome(0);
+    ASSERT_OK(cluster.Claim(epoch));
+    expect_all();
   }
 }
 

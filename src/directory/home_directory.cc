@@ -35,8 +35,6 @@ using region::Arrival;
 
 /// Slots by which the high-water mark rises: one settled line for so many first uses.
 constexpr uint64_t kMarkStep = 64;
-/// Slots whose memory is really allocated at once: 64 KiB.
-constexpr uint64_t kAllocateStep = 1024;
 
 arrow::Status Stale(const ObjectId& id, const std::string& found) {
   return MakeStatus(arrow::StatusCode::KeyError, ErrorReason::kStaleGeneration,

@@ -23,6 +23,9 @@
 
 namespace sheaf::directory {
 
+/// Slots whose memory is really allocated at once: 64 KiB.
+constexpr uint64_t kAllocateStep = 1024;
+
 class HomeDirectory::Impl {
  public:
   Impl(region::Segment* segment, HashFn hash);

@@ -66,12 +66,27 @@ void IndexWriter::Free(Table* table) {
   *table = {};
 }
 
-arrow::Status IndexWriter::Begin(uint64_t names) {
-  SHEAF_CHECK(next_.capacity_entries == 0);
-  const uint64_t capacity = std::bit_ceil(std::max(4 * names, kCapacityMin));
+arrow::Status IndexWriter::Allocate(uint64_t capacity) {
   ARROW_ASSIGN_OR_RAISE(next_.offset,
                         home_->AllocateRecordSpace(capacity * format::kLineBytes));
   next_.capacity_entries = capacity;
+  return arrow::Status::OK();
+}
+
+arrow::Status IndexWriter::Begin(uint64_t names) {
+  SHEAF_CHECK(next_.capacity_entries == 0);
+  const uint64_t wanted = std::bit_ceil(std::max(4 * names, kCapacityMin));
+  arrow::Status status = Allocate(wanted);
+  if (!status.ok() && !is_active_) {
+    // A claim must not fail for want of space. No header line leads to the last life's
+    // table, whose place is enough for all names; who still reads it sees another epoch.
+    Free(&current_);
+    for (uint64_t capacity = wanted; !status.ok() && capacity > names; capacity /= 2) {
+      status = Allocate(capacity);
+    }
+  }
+  ARROW_RETURN_NOT_OK(status);
+  const uint64_t capacity = next_.capacity_entries;
   next_.is_used.resize(capacity);
   // Each line says of which epoch it is empty: what lay here before never looks like that
   // (L6).

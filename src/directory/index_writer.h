@@ -59,6 +59,7 @@ class IndexWriter {
   };
   uint64_t* LineAt(const Table& table, uint64_t position) const;
   static arrow::Result<uint64_t> Take(Table* table, uint64_t hash);
+  arrow::Status Allocate(uint64_t capacity);  ///< The place of a new table.
   void Free(Table* table);
 
   HomeDirectory* home_;

@@ -58,7 +58,9 @@ arrow::Status RecordSpace::Reserve(uint64_t offset, uint64_t size_bytes) {
   }
   const uint64_t size = RoundUp(size_bytes, format::kGranuleBytes);
   if (offset + size > frontier_) {
-    const uint64_t old_frontier = std::exchange(frontier_, offset + size);
+    // A former life allocated whole steps: what follows is there, too.
+    const uint64_t frontier = std::min(RoundUp(offset + size, kGrowBytes), size_bytes_);
+    const uint64_t old_frontier = std::exchange(frontier_, frontier);
     Insert(old_frontier, frontier_ - old_frontier);
   }
   Block block = free_.upper_bound(offset);

@@ -44,8 +44,9 @@ uint8_t ReasonCode(const arrow::Status& status) {
   return 0;
 }
 
-// Arrow has one name for all numbers that are no codes.
+// Arrow has one name for all numbers that are no codes, and for one that is.
 bool IsCode(arrow::StatusCode code) {
+  if (code == arrow::StatusCode::AlreadyExists) return true;
   constexpr auto kNone =
       static_cast<arrow::StatusCode>(127);  // NOLINT(*-EnumCastOutOfRange)
   return arrow::Status::CodeAsString(code) != arrow::Status::CodeAsString(kNone);

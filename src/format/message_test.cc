@@ -29,6 +29,7 @@ TEST(Outcome, KeepsCodeReasonAndText) {
       200);
   EXPECT_TRUE(stale.IsKeyError() && IsStaleGeneration(stale)) << stale;
   EXPECT_EQ(stale.message(), "gone");
+  EXPECT_TRUE(RoundTrip(arrow::Status::AlreadyExists("there"), 200).IsAlreadyExists());
 }
 
 // #4: a number that is no code went through as one.

@@ -132,6 +132,30 @@ CellTable::CellTable(region::Segment* own_segment, const std::vector<uint32_t>& 
   for (const uint32_t page : pages) impl_->AddPage(page);
 }
 
+std::vector<CellTable::Written> CellTable::AdoptPages(
+    const std::vector<uint32_t>& pages) {
+  const MutexLock lock(&impl_->mutex);
+  std::vector<Written> written;
+  for (const uint32_t page : pages) {
+    impl_->AddPage(page);
+    // From now on any cell may be used (LEASE-1).
+    uint64_t* mark = impl_->segment->LeasePage(page) + kPageMarkWord;
+    platform::SharedWord(mark).StoreRelease(kCellsPerPage);
+    impl_->Publish(mark);
+    for (uint32_t i = 0; i < kCellsPerPage; ++i) {
+      const uint32_t number = impl_->num_fresh++;
+      const Cell cell = impl_->CellOf(number);
+      const uint64_t lease = platform::SharedWord(impl_->WordOf(cell)).LoadAcquire();
+      if (lease == 0) {
+        impl_->cleared.push(number);
+      } else {
+        written.push_back({lease, impl_->MarkTaken(number)});
+      }
+    }
+  }
+  return written;
+}
+
 arrow::Result<Cell> CellTable::Write(const ObjectId& object) {
   if ((object.generation & format::kGenerationLowMask) == 0) {
     // Ids come in handles, requests and records.

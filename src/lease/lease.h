@@ -50,6 +50,14 @@ class CellTable {
             MorePagesFn more_pages,
             platform::SettleClass settle_class = platform::SettleClass::kOrdered);
 
+  /// \brief Pages of a former life of this session, before the first `Write`: the leases
+  /// in them stay where they are (O5), and are the caller's to clear.
+  struct Written {
+    uint64_t lease = 0;  ///< Packed.
+    Cell cell;
+  };
+  std::vector<Written> AdoptPages(const std::vector<uint32_t>& pages);
+
   /// \brief Write a lease of `object` in a free cell (lowest first), flush, fence (class
   /// B: settle): steps O1 "store own cell, FLUSH, FENCE". KeyError with reason stale
   /// generation if `object` has one that a cell cannot hold; the error of `more_pages` if
@@ -101,9 +109,10 @@ class PageTable {
 using LeasedSet = std::unordered_set<uint64_t>;
 
 /// \brief G1: LOAD! page tables and active cells of every segment, except of nodes that
-/// `home` knows to be off (F8); the cells whose home is `home`. Called after GRACE and after Region::AttachMissing: a segment that does not
-/// exist yet holds no lease on what was Retired before. IOError if some segment cannot be
-/// read (then nothing may be reclaimed).
+/// `home` knows to be off (F8); the cells whose home is `home`. Called after GRACE and
+/// after Region::AttachMissing: a segment that does not exist yet holds no lease on what
+/// was Retired before. IOError if some segment cannot be read (then nothing may be
+/// reclaimed).
 arrow::Result<LeasedSet> ScanLeases(const region::Region& region, SegmentId home);
 arrow::Result<LeasedSet> ScanLeases(const region::SegmentList& segments, SegmentId home);
 

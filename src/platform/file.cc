@@ -103,11 +103,13 @@ std::string LockOwnerText(int fd) {
 
 arrow::Status WriteLockOwner(int fd, const std::string& path, const std::string& note) {
   const std::string text = std::to_string(::getpid()) + "\n" + note + "\n";
-  if (::ftruncate(fd, 0) != 0 ||
-      ::pwrite(fd, text.data(), text.size(), 0) != CheckedCast<ssize_t>(text.size())) {
-    return OsError("cannot write the pid to lock file", path);
+  if (::ftruncate(fd, 0) == 0 &&
+      ::pwrite(fd, text.data(), text.size(), 0) == CheckedCast<ssize_t>(text.size())) {
+    return arrow::Status::OK();
   }
-  return arrow::Status::OK();
+  // The text is for people; the lock needs no space.
+  if (errno == ENOSPC || errno == EDQUOT) return arrow::Status::OK();
+  return OsError("cannot write the pid to lock file", path);
 }
 
 /// Memory that the kernel could give out now; the largest number if it does not say.
@@ -201,6 +203,29 @@ arrow::Status AllocateFileRange(int fd, uint64_t offset, uint64_t size_bytes) {
     return arrow::Status::NotImplemented("this file system has no fallocate");
   }
   return OsError("cannot allocate file range", range, error_number);
+}
+
+arrow::Result<uint64_t> MissingFileBytes(int fd, uint64_t offset, uint64_t size_bytes) {
+  struct stat status;
+  if (::fstat(fd, &status) != 0) {
+    return OsError("cannot look at", "descriptor " + std::to_string(fd));
+  }
+  constexpr uint64_t kBlockBytes = 512;  // of st_blocks, whatever the file system's are
+  const auto file_bytes = CheckedCast<uint64_t>(status.st_size);
+  const uint64_t allocated_bytes =
+      std::min(CheckedCast<uint64_t>(status.st_blocks) * kBlockBytes, file_bytes);
+  uint64_t hole_bytes = 0;
+  uint64_t cursor = offset;
+  const uint64_t end = offset + size_bytes;
+  while (cursor < end) {
+    const off_t data = ::lseek(fd, CheckedCast<off_t>(cursor), SEEK_DATA);
+    const uint64_t hole_end = data < 0 ? end : std::min<uint64_t>(end, data);
+    hole_bytes += hole_end - cursor;
+    if (hole_end == end) break;
+    const off_t hole = ::lseek(fd, data, SEEK_HOLE);
+    cursor = hole < 0 ? end : CheckedCast<uint64_t>(hole);
+  }
+  return std::min(hole_bytes, file_bytes - allocated_bytes);
 }
 
 arrow::Status FreeFileRange(int fd, uint64_t offset, uint64_t size_bytes) {

@@ -57,6 +57,10 @@ arrow::Result<uint64_t> FileSize(int fd);
 /// before. NotImplemented on a file system without fallocate.
 arrow::Status AllocateFileRange(int fd, uint64_t offset, uint64_t size_bytes);
 
+/// \brief How many bytes of the range have no memory yet, at most: pages that were
+/// allocated but never stored to may count.
+arrow::Result<uint64_t> MissingFileBytes(int fd, uint64_t offset, uint64_t size_bytes);
+
 /// \brief Give whole pages of the range back to the file system (a hole, reads as zeros).
 arrow::Status FreeFileRange(int fd, uint64_t offset, uint64_t size_bytes);
 

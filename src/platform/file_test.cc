@@ -158,6 +158,19 @@ TEST(FileRange, AllocatesAndFrees) {
   EXPECT_EQ(status.st_blocks, 0);
 }
 
+TEST(FileRange, WhatHasMemoryIsNotMissing) {
+  const TestFolder folder;
+  ASSERT_OK_AND_ASSIGN(const UniqueFd fd, CreateFile(folder.File("f"), 1 << 20));
+  EXPECT_EQ(MissingFileBytes(fd.get(), 0, 1 << 20).ValueOrDie(), 1 << 20);
+  const std::string bytes(1 << 18, 'x');
+  ASSERT_EQ(::pwrite(fd.get(), bytes.data(), bytes.size(), 1 << 18), 1 << 18);
+  EXPECT_EQ(MissingFileBytes(fd.get(), 0, 1 << 20).ValueOrDie(), 3 << 18);
+  EXPECT_EQ(MissingFileBytes(fd.get(), 1 << 18, 1 << 18).ValueOrDie(), 0);
+  EXPECT_EQ(MissingFileBytes(fd.get(), 1 << 17, 1 << 18).ValueOrDie(), 1 << 17);
+  ASSERT_OK(AllocateFileRange(fd.get(), 0, 1 << 20));
+  EXPECT_EQ(MissingFileBytes(fd.get(), 0, 1 << 20).ValueOrDie(), 0);
+}
+
 TEST(FileSystemFreeBytes, KnowsFoldersAndMissingOnes) {
   const TestFolder folder;
   ASSERT_OK_AND_ASSIGN(const uint64_t free_bytes, FileSystemFreeBytes(folder.path()));

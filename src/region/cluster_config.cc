@@ -182,7 +182,7 @@ std::string ClusterConfig::log_path(NodeId node) const {
 }
 
 std::string ClusterConfig::session_lock_folder(NodeId node) const {
-  return runtime_folder + "/node" + std::to_string(node.value) + ".sessions";
+  return segment_folder(SegmentId{node.value}) + ".sessions";
 }
 
 void ClusterConfig::ApplyDefaults() {

@@ -68,6 +68,8 @@ struct ClusterConfig {
   std::string socket_path(NodeId node) const;
   std::string lock_path(NodeId node) const;
   std::string log_path(NodeId node) const;
+  /// Beside the memory: whoever serves it next must know who still uses it, in whatever
+  /// runtime folder.
   std::string session_lock_folder(NodeId node) const;
 
   /// \brief Fill in what follows from the rest: empty folders from the name, coherence
@@ -111,7 +113,7 @@ std::string FormatSize(uint64_t size_bytes);
 /// own when it may).
 std::string DefaultMemoryFolder(const std::string& name);
 
-/// \brief Folder for sockets, locks and logs of all clusters of this user:
+/// \brief Folder for sockets and logs of all clusters of this user:
 /// $SHEAF_RUNTIME_DIR, else $XDG_RUNTIME_DIR/sheaf, else /tmp/sheaf-<uid>.
 std::string RuntimeRoot();
 /// \brief Invalid unless `name` can be a cluster's: 1 to 64 letters, digits, '-', '_' or

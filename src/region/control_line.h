@@ -4,6 +4,7 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cstdint>
 #include <optional>
 #include <vector>
@@ -96,21 +97,31 @@ inline arrow::Result<format::IncarnationLine> ReadIncarnation(const Segment& seg
 
 /// \brief Change fields of the own segment's incarnation line, settled. Every change of
 /// that line goes through here, in one thread: directory, lease pages and daemon each own
-/// other fields. A damaged line starts anew with incarnation 0 and its marks at their
-/// limits; marks beyond them become the limits.
+/// other fields. Of a line that a crash cut short each word but the first, the
+/// incarnation, is the old or the new one, and both are right; a damaged line starts anew
+/// with its marks at their limits. The incarnation is 0 then. Marks beyond their limits
+/// become the limits.
 template <typename ChangeFn>
 void UpdateIncarnation(Segment* own_segment, ChangeFn change) {
   uint64_t* line = own_segment->NodeLine(format::NodeLine::kIncarnation);
-  const auto stored = format::OpenLine<format::IncarnationLine>(platform::LoadLine(line));
-  format::IncarnationLine value{};
-  value.slots_used = own_segment->header().slots_max;
-  value.lease_pages_used = own_segment->header().lease_pages_max;
-  if (stored) {
-    value = *stored;
-    value.slots_used =
-        std::min<uint64_t>(value.slots_used, own_segment->header().slots_max);
+  const format::LineWords words = platform::LoadLine(line);
+  const auto stored = format::OpenLine<format::IncarnationLine>(words);
+  const format::SegmentHeader& header = own_segment->header();
+  auto value = std::bit_cast<format::IncarnationLine>(words);
+  const bool is_plausible = value.slots_used <= header.slots_max &&
+                            value.lease_pages_used <= header.lease_pages_max;
+  if (!stored) {
+    const bool was_cut_short = words[0] == kBusyLine && is_plausible;
+    if (!was_cut_short) value = {};
+    value.incarnation = 0;
+    if (!was_cut_short) {
+      value.slots_used = header.slots_max;
+      value.lease_pages_used = header.lease_pages_max;
+    }
+  } else if (!is_plausible) {
+    value.slots_used = std::min<uint64_t>(value.slots_used, header.slots_max);
     value.lease_pages_used =
-        std::min<uint64_t>(value.lease_pages_used, own_segment->header().lease_pages_max);
+        std::min<uint64_t>(value.lease_pages_used, header.lease_pages_max);
   }
   change(&value);
   StoreControlLine(own_segment, line, value, kBusyLine, Arrival::kSettled);

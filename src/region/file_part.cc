@@ -32,10 +32,15 @@ arrow::Status Full(const std::string& path, uint64_t needed_bytes) {
 }
 
 /// A tmpfs hands out more than the host has, and whoever takes it is killed: ask before.
-/// Other file systems say themselves when they are full.
-arrow::Status CheckMemory(const std::string& path, uint64_t needed_bytes) {
+/// Other file systems say themselves when they are full. What a former daemon allocated
+/// is there.
+arrow::Status CheckMemory(int fd, const std::string& path, uint64_t offset,
+                          uint64_t size_bytes) {
   ARROW_ASSIGN_OR_RAISE(const bool takes_memory, platform::IsMemoryFileSystem(path));
   if (!takes_memory) return arrow::Status::OK();
+  ARROW_ASSIGN_OR_RAISE(const uint64_t needed_bytes,
+                        platform::MissingFileBytes(fd, offset, size_bytes));
+  if (needed_bytes == 0) return arrow::Status::OK();
   ARROW_ASSIGN_OR_RAISE(const uint64_t free_bytes, platform::FileSystemFreeBytes(path));
   return needed_bytes <= free_bytes ? arrow::Status::OK() : Full(path, needed_bytes);
 }
@@ -44,7 +49,7 @@ arrow::Status CheckMemory(const std::string& path, uint64_t needed_bytes) {
 
 arrow::Status AllocateInFile(int fd, const std::string& path, uint64_t offset,
                              uint64_t size_bytes) {
-  ARROW_RETURN_NOT_OK(CheckMemory(path, size_bytes));
+  ARROW_RETURN_NOT_OK(CheckMemory(fd, path, offset, size_bytes));
   const arrow::Status status = platform::AllocateFileRange(fd, offset, size_bytes);
   return status.IsOutOfMemory() ? Full(path, size_bytes) : status;
 }
@@ -96,7 +101,7 @@ arrow::Status FilePart::Populate(uint64_t offset, uint64_t size_bytes) {
   // fallocate gives all or nothing but small pages only; touching gives huge pages but
   // stops half-way when memory ends. So touch only where enough is free.
   if (access_.huge_pages) {
-    ARROW_RETURN_NOT_OK(CheckMemory(path_, size_bytes));
+    ARROW_RETURN_NOT_OK(CheckMemory(fd_.get(), path_, offset, size_bytes));
     ARROW_ASSIGN_OR_RAISE(Mapping alias,
                           Mapping::Map(fd_.get(), size_bytes_, Access::kReadWrite));
     alias.AdviseHugePages();

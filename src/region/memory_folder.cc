@@ -7,6 +7,7 @@
 #include <regex>
 #include <set>
 #include <string>
+#include <string_view>
 #include <system_error>
 
 #include <arrow/result.h>
@@ -79,7 +80,8 @@ arrow::Status MarkAndMount(const ClusterConfig& config) {
 }
 
 arrow::Status CheckCapacity(const ClusterConfig& config) {
-  if (!config.prealloc) return arrow::Status::OK();
+  // A cluster that goes on has allocated it: its daemons say what is missing.
+  if (!config.prealloc || HasSegments(config)) return arrow::Status::OK();
   ARROW_ASSIGN_OR_RAISE(const uint64_t free_bytes,
                         platform::FileSystemFreeBytes(config.memory_folder));
   const uint64_t needed_bytes = FullBytes(config);
@@ -118,7 +120,7 @@ arrow::Result<std::set<uint32_t>> NodesIn(const ClusterConfig& config) {
   ARROW_ASSIGN_OR_RAISE(const auto names, NamesIn(config.memory_folder));
   std::set<uint32_t> nodes;
   for (const std::string& name : names) {
-    static const std::regex kPattern(R"(node(0|[1-9][0-9]{0,3})(\.lock)?)");
+    static const std::regex kPattern(R"(node(0|[1-9][0-9]{0,3})(\.(lock|sessions))?)");
     std::smatch match;
     if (std::regex_match(name, match, kPattern)) {
       nodes.insert(static_cast<uint32_t>(std::stoul(match[1])));
@@ -139,7 +141,12 @@ arrow::Status CheckNoDaemonLives(const ClusterConfig& config, NodeId node) {
 
 arrow::Status RemoveLeftover(const ClusterConfig& config, NodeId node) {
   ARROW_ASSIGN_OR_RAISE(const platform::FileLock lock, LockSegment(config, node));
-  const arrow::Status status = RemoveSegment(config, node);
+  arrow::Status status = RemoveSegment(config, node);
+  if (status.ok()) {
+    status = platform::RemoveOwnFiles(
+        config.session_lock_folder(node),
+        [](std::string_view name) { return name.ends_with(".lock"); });
+  }
   return status & lock.Remove();
 }
 

@@ -1,0 +1,99 @@
+// Greetings that name a session: whose it is, and all that it holds.
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "daemon/log.h"
+#include "daemon/test_client.h"
+#include "daemon/test_server.h"
+#include "format/message.h"
+#include "platform/file.h"
+#include "platform/process.h"
+#include "region/cluster_config.h"
+#include "region/region.h"
+#include "region/test_cluster.h"
+#include "testing/arrow_test.h"
+
+namespace sheaf::daemon {
+namespace {
+
+using format::Body;
+
+constexpr uint64_t kMiB = uint64_t{1} << 20;
+
+class SessionGoesOnTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    SetLogLevel(LogLevel::kOff);
+    config_ = memory_.Config();
+    config_.segment_size_bytes = 256 * kMiB;
+    ASSERT_OK(region::PrepareMemoryFolder(config_));
+    server_ = std::make_unique<ServerThread>(config_, 0);
+    client_ = std::make_unique<RawClient>(config_, 0);
+    ASSERT_OK(client_->Hello());
+  }
+
+  region::TestMemory memory_;
+  region::ClusterConfig config_;
+  std::unique_ptr<ServerThread> server_;
+  std::unique_ptr<RawClient> client_;
+};
+
+/// Its grants would come back while it writes there.
+TEST_F(SessionGoesOnTest, NobodyGoesOnWithAnotherProcessSession) {
+  RawClient& client = *client_;
+  ASSERT_OK_AND_ASSIGN(const auto grant, client.RequestGrant(4096));
+  const pid_t child = ::fork();
+  if (child == 0) {
+    RawClient thief(config_, 0);
+    const auto pidfd = platform::OpenPidFd(platform::CurrentProcessId()).ValueOrDie();
+    const int fds[] = {pidfd.get()};
+    const auto welcome = thief.Call(
+        Body::Hello,
+        [&](auto& builder) {
+          return format::CreateHelloDirect(
+                     builder, format::kMessageVersion, config_.cluster_id,
+                     platform::CurrentProcessId(), "thief", "", client.session())
+              .Union();
+        },
+        fds);
+    ::_exit(welcome.ok() ? 1 : 0);
+  }
+  int exit_status = -1;
+  ASSERT_EQ(::waitpid(child, &exit_status, 0), child);
+  EXPECT_EQ(exit_status, 0);
+  ASSERT_OK(client.ReturnGrant(grant));  // still there
+  ASSERT_OK(client.Goodbye());
+}
+
+/// A session may hold every grant there is, and must name them all to go on.
+TEST_F(SessionGoesOnTest, ASessionWithManyGrantsGoesOn) {
+  RawClient& client = *client_;
+  client.CloseSocket();
+  const std::vector<format::GrantKey> grants(config_.grants_max(), {1, 0, 1});
+  RawClient again(config_, 0);
+  const auto pidfd = platform::OpenPidFd(platform::CurrentProcessId()).ValueOrDie();
+  const int fds[] = {pidfd.get()};
+  const auto welcome = again.Call(
+      Body::Hello,
+      [&](auto& builder) {
+        return format::CreateHelloDirect(builder, format::kMessageVersion,
+                                         config_.cluster_id, platform::CurrentProcessId(),
+                                         std::string(4096, 'x').c_str(), "",
+                                         client.session(), &grants)
+            .Union();
+      },
+      fds);
+  ASSERT_OK(welcome);
+  EXPECT_EQ(welcome->As<format::Welcome>().session(), client.session());
+}
+
+}  // namespace
+}  // namespace sheaf::daemon
