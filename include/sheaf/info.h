@@ -28,9 +28,9 @@ struct TableInfo {
 /// \brief One node and what its memory holds, as its daemon last said.
 struct NodeInfo {
   uint32_t id = 0;
-  /// As the node of this store sees it: "up"; "joining"; "withdrawn" (silent for long: what
-  /// it holds stays held until it is back); "off" (forgotten); "down" (ended on purpose,
-  /// or never started).
+  /// As the node of this store sees it: "up"; "joining"; "withdrawn" (silent for long:
+  /// what it holds stays held until it is back); "off" (forgotten); "down" (ended on
+  /// purpose, or never started).
   std::string state;
   uint64_t incarnation = 0;  ///< One life of its caches and sessions.
   /// Since its heart was last seen to beat by the node of this store; nothing for that

@@ -92,7 +92,7 @@ class HomeDirectory::Impl {
   std::vector<Entry> entries_;  ///< [slots below the high-water mark in memory]
   std::vector<std::string> problems_;
   std::vector<uint32_t> damaged_;  ///< Slots: stay as they are until they are repaired.
-  uint64_t slots_allocated_ = 0;  ///< Slots whose memory is really allocated.
+  uint64_t slots_allocated_ = 0;   ///< Slots whose memory is really allocated.
   std::array<std::set<uint32_t>, 7> by_state_;  ///< Index: LineState.
 };
 

@@ -71,7 +71,7 @@ arrow::Result<LeasedSet> ScanLeases(const region::SegmentList& segments, Segment
       [&](uint64_t cell) {
         if (cell >> kHomeShift == home.value) leased.insert(cell);
       },
-      segments[home.value]));
+      home.value < segments.size() ? segments[home.value] : nullptr));
   return leased;
 }
 

@@ -22,9 +22,9 @@
 namespace sheaf::region {
 
 enum class Role : uint8_t {
-  kClient,  ///< Control read-only; leases of the own node writable; data readable, own
-            ///< extents writable.
-  kDaemon,  ///< As client, and the own segment's control writable.
+  kClient,     ///< Control read-only; leases of the own node writable; data readable, own
+               ///< extents writable.
+  kDaemon,     ///< As client, and the own segment's control writable.
   kInspector,  ///< As daemon, on copies of the own control and leases: nobody else sees
                ///< what it writes there. Not for the simulator.
 };
