@@ -14,6 +14,7 @@
 
 #include <arrow/buffer.h>
 #include <arrow/result.h>
+#include <arrow/status.h>
 #include <arrow/table.h>
 #include <arrow/type.h>
 
@@ -85,6 +86,19 @@ void CheckTable(const Descriptor& descriptor, const arrow::Table& table) {
   SHEAF_CHECK(num_chunks == descriptor.num_chunks());
 }
 
+/// All of the data, in buffers inside of the segments.
+void CheckBuffers(const Descriptor& descriptor) {
+  int64_t bytes = 0;
+  const auto visit = [&](const GlobalRange& range, std::optional<uint64_t> checksum) {
+    CheckRanges({range}, descriptor.data_bytes());
+    SHEAF_CHECK(checksum.has_value() == descriptor.has_checksums());
+    bytes += static_cast<int64_t>(range.size_bytes);
+    return arrow::Status::OK();
+  };
+  SHEAF_CHECK(descriptor.VisitBuffers(visit).ok());
+  SHEAF_CHECK(bytes >= descriptor.data_bytes());
+}
+
 /// Its first and last column alone, the last one twice.
 void CheckProjection(const Descriptor& descriptor) {
   if (descriptor.num_columns() == 0) return;
@@ -108,6 +122,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   SHEAF_CHECK(table.ok());
   CheckTable(**descriptor, **table);
   CheckProjection(**descriptor);
+  CheckBuffers(**descriptor);
   const auto encoded = sheaf::codec::Encode(**table, Locate);
   SHEAF_CHECK(encoded.ok());
   const auto again = Descriptor::Make(*encoded, SegmentSize);

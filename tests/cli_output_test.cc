@@ -128,7 +128,7 @@ TEST_F(CommandLineOutput, ChecksumsSurviveTheWayThroughEveryFormat) {
   }
   const Ran ran = Sheaf("verify t");
   EXPECT_THAT(ran.out, HasSubstr(sums[0]["checksum"].get<std::string>()));
-  EXPECT_THAT(ran.out, HasSubstr("nothing was stored at put"));
+  EXPECT_THAT(ran.out, HasSubstr("no checksums: put with --checksum"));
 }
 
 // `arguments` with standard output on a full disk; what is returned is standard error.

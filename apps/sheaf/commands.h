@@ -14,6 +14,8 @@
 
 namespace sheaf::cli {
 
+constexpr int kExitError = 1;  ///< Of the program, when a command fails.
+
 /// \brief Options that go before or after any command.
 struct Global {
   std::string cluster;
@@ -32,6 +34,7 @@ struct PutArguments {
   std::string name;
   std::string file;
   bool replace = false;
+  bool checksum = false;  ///< Store checksums of the data, for Verify.
 };
 arrow::Status Put(const Global& global, const PutArguments& arguments);
 
@@ -42,9 +45,9 @@ arrow::Status List(const Global& global);
 arrow::Status Stat(const Global& global, const std::string& name);
 arrow::Status Remove(const Global& global, const std::string& name);
 arrow::Status Wait(const Global& global, const std::string& name, double timeout_seconds);
-/// Reads all data: every offset, index and length is checked (Table::ValidateFull, whose
-/// error it returns), and a checksum of each column's values printed. It compares with
-/// nothing: no checksums are stored.
+/// Reads all data and compares it with the checksums stored at put, if any; checks every
+/// offset, index and length (Table::ValidateFull); prints a checksum of each column's
+/// values, however they lie in memory. The error names what is damaged or not valid.
 arrow::Status Verify(const Global& global, const std::string& name);
 
 /// The fault points of client and daemon (base/fault_point.h). Needs no cluster.

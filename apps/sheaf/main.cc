@@ -22,7 +22,6 @@
 namespace sheaf::cli {
 namespace {
 
-constexpr int kExitError = 1;
 constexpr int kExitUsage = 2;
 
 constexpr double kTimeoutSecondsMax = 365 * 86400;
@@ -170,6 +169,9 @@ void AddPutAndGet(CLI::App* app, Global* global, TableArguments* arguments,
       ->required();
   put->add_flag("--replace", arguments->put.replace,
                 "If the name exists make a new version; readers keep the old one");
+  put->add_flag("--checksum", arguments->put.checksum,
+                "Store checksums of the data, which `sheaf verify` compares with it\n"
+                "later; reads the data once more");
   put->footer("Example:\n  sheaf put flights flights.parquet --replace");
   put->callback([=] { *command = [=] { return Put(*global, arguments->put); }; });
   CLI::App* get = app->add_subcommand("get", "Write a table to a file");
@@ -223,16 +225,14 @@ void AddTableCommands(CLI::App* app, Global* global, TableArguments* arguments,
   wait->callback([=] {
     *command = [=] { return Wait(*global, arguments->name, arguments->timeout_seconds); };
   });
-  CLI::App* verify =
-      add("verify", "Check a table's structure, print checksums of columns");
+  CLI::App* verify = add("verify", "Check a table's data, print checksums of columns");
   verify->footer(
-      "Reads all data. Every offset, index and length must lie in its bounds and text "
-      "must\n"
-      "be UTF-8; else the exit code is 1. The checksums are of the values, however they\n"
-      "are cut into chunks or encoded: compare them between nodes, or with another "
-      "table\n"
-      "or file that should hold the same. No checksum is stored at put, so a value that\n"
-      "changed since then is not found by itself.");
+      "Reads all data from memory. Of a table put with --checksum every byte must be as\n"
+      "it was put: the error names column, chunk, field and buffer of the first that is\n"
+      "not. Every offset, index and length must lie in its bounds, and text be UTF-8.\n"
+      "Else the exit code is 1. What is printed is of the values, however they are cut\n"
+      "into chunks or encoded: compare it between nodes, or with another table or file\n"
+      "that should hold the same.");
   verify->callback(
       [=] { *command = [=] { return WithAdvice(Verify(*global, arguments->name)); }; });
 }

@@ -122,11 +122,17 @@ Json ToJson(const PutReceipt& receipt) {
 }
 
 Json ToJson(const TableInfo& info) {
-  return {{"name", info.name},         {"home_node", info.home_node},
-          {"version", info.version},   {"generation", info.handle.object.generation},
-          {"rows", info.num_rows},     {"columns", info.num_columns},
-          {"chunks", info.num_chunks}, {"bytes", info.bytes},
-          {"leases", info.leases},     {"created_unix_ns", info.created_unix_ns}};
+  return {{"name", info.name},
+          {"home_node", info.home_node},
+          {"version", info.version},
+          {"generation", info.handle.object.generation},
+          {"rows", info.num_rows},
+          {"columns", info.num_columns},
+          {"chunks", info.num_chunks},
+          {"bytes", info.bytes},
+          {"checksums", info.has_checksums},
+          {"leases", info.leases},
+          {"created_unix_ns", info.created_unix_ns}};
 }
 
 Json ToJson(const NodeInfo& node) {

@@ -25,7 +25,9 @@
 #include "apps/sheaf/rows.h"
 #include "apps/sheaf/table_files.h"
 #include "client/node_info.h"
+#include "platform/bus_error.h"
 #include "platform/process.h"
+#include "sheaf/status.h"
 #include "sheaf/store.h"
 
 namespace sheaf::cli {
@@ -42,6 +44,15 @@ void PrintReceipt(const PutReceipt& receipt) {
       HumanBytes(static_cast<uint64_t>(receipt.bytes_flushed))));
 }
 
+// What a command says that dies while it reads a table.
+std::string Unreadable(const std::string& name) {
+  return fmt::format(
+      "sheaf: table '{}': its memory fails (bus error): it is broken, or its file was "
+      "cut "
+      "short\n",
+      OneLine(name));
+}
+
 arrow::Result<PutReceipt> PutFile(Store& store, const PutArguments& arguments) {
   const auto pool = DecodePool::Make(store.memory_pool());
   auto receipt = [&]() -> arrow::Result<PutReceipt> {
@@ -49,7 +60,8 @@ arrow::Result<PutReceipt> PutFile(Store& store, const PutArguments& arguments) {
     ARROW_ASSIGN_OR_RAISE(
         auto reader,
         OpenTableFile(arguments.file, pool, [&](double share) { bar.Update(share); }));
-    return store.Put(arguments.name, reader.get(), {arguments.replace, {}});
+    return store.Put(arguments.name, reader.get(),
+                     {.replace = arguments.replace, .checksum = arguments.checksum});
   }();
   if (receipt.ok() || pool->CheckSpace().ok()) return receipt;
   // All that was decoded is freed once the decoder's workers have let go of it.
@@ -90,6 +102,7 @@ arrow::Status Get(const Global& global, const std::string& name,
   }
   ARROW_ASSIGN_OR_RAISE(auto store, ConnectOrStart(global));
   ARROW_ASSIGN_OR_RAISE(auto table, store->Get(name));
+  const platform::BusErrorExit exit(Unreadable(name), kExitError, DraftOf(file));
   ARROW_RETURN_NOT_OK(WriteTableFile(*table, file));
   if (global.json) {
     PrintJson({{"name", name}, {"file", file}, {"rows", table->num_rows()}});
@@ -103,6 +116,7 @@ arrow::Status Get(const Global& global, const std::string& name,
 arrow::Status Head(const Global& global, const std::string& name, int64_t num_rows) {
   ARROW_ASSIGN_OR_RAISE(auto store, ConnectOrStart(global));
   ARROW_ASSIGN_OR_RAISE(auto table, store->Get(name));
+  const platform::BusErrorExit exit(Unreadable(name), kExitError);
   const std::shared_ptr<arrow::Table> head = table->Slice(0, num_rows);
   if (global.json) {
     ARROW_ASSIGN_OR_RAISE(const Json rows, RowsToJson(*head));
@@ -148,10 +162,11 @@ arrow::Status Stat(const Global& global, const std::string& name) {
   }
   PrintText(fmt::format(
       "name        {}\nnode        {}\nversion     {}\ngeneration  {}\nrows        {}\n"
-      "columns     {}\nchunks      {}\nsize        {}\nleases      {}\n",
+      "columns     {}\nchunks      {}\nsize        {}\nchecksums   {}\nleases      {}\n",
       info.name, info.home_node, info.version, info.handle.object.generation,
       HumanCount(info.num_rows), info.num_columns, info.num_chunks,
-      HumanBytes(static_cast<uint64_t>(info.bytes)), info.leases));
+      HumanBytes(static_cast<uint64_t>(info.bytes)), info.has_checksums ? "yes" : "no",
+      info.leases));
   return arrow::Status::OK();
 }
 
@@ -174,14 +189,18 @@ arrow::Status Wait(const Global& global, const std::string& name,
 
 arrow::Status Verify(const Global& global, const std::string& name) {
   ARROW_ASSIGN_OR_RAISE(auto store, ConnectOrStart(global));
-  GetOptions options;
-  options.validate = Validation::kFull;
-  auto got = store->Get(name, options);
+  TableInfo info;
+  arrow::Result<std::shared_ptr<arrow::Table>> got;
+  do {
+    ARROW_ASSIGN_OR_RAISE(info, store->Stat(name));
+    got = store->Open(info.handle, Validation::kFull);
+  } while (IsStaleGeneration(got.status()));  // Replaced meanwhile: verify what is there.
   if (got.status().IsInvalid()) {
     return got.status().WithMessage("'", name,
                                     "' is not valid: ", got.status().message());
   }
   ARROW_ASSIGN_OR_RAISE(auto table, std::move(got));
+  const platform::BusErrorExit exit(Unreadable(name), kExitError);
   Json columns = Json::array();
   TextTable text({{"COLUMN"}, {"TYPE"}, {"CHECKSUM"}});
   for (int i = 0; i < table->num_columns(); ++i) {
@@ -192,14 +211,22 @@ arrow::Status Verify(const Global& global, const std::string& name) {
     text.AddRow({OneLine(field->name()), field->type()->ToString(), digits});
   }
   if (global.json) {
-    PrintJson({{"name", name}, {"valid", true}, {"columns", columns}});
+    PrintJson({{"name", name},
+               {"valid", true},
+               {"checksums", info.has_checksums},
+               {"columns", columns}});
   } else {
     PrintText(text.ToString());
     PrintText(fmt::format(
         "{}: valid: every offset, index and length lies in its bounds, text is UTF-8.\n"
-        "The checksums are of the values as they are now (nothing was stored at put):\n"
-        "compare them between nodes, or with those of another table.\n",
-        name));
+        "{}\n"
+        "The checksums above are of the values: compare them between nodes, or with\n"
+        "those of another table.\n",
+        name,
+        info.has_checksums
+            ? "Every byte is as it was put."
+            : "Whether bytes changed since cannot be told: no checksums: put with "
+              "--checksum."));
   }
   return arrow::Status::OK();
 }

@@ -355,9 +355,11 @@ arrow::Result<BatchReader> OpenTableFile(const std::string& path,
   return std::make_shared<FunctionReader>(reader->schema(), std::move(next));
 }
 
+std::string DraftOf(const std::string& path) { return path + ".part"; }
+
 arrow::Status WriteTableFile(const arrow::Table& table, const std::string& path) {
   ARROW_ASSIGN_OR_RAISE(const Suffix suffix, FindSuffix(path));
-  const std::string draft = path + ".part";
+  const std::string draft = DraftOf(path);
   auto written = [&]() -> arrow::Status {
     ARROW_ASSIGN_OR_RAISE(auto output, arrow::io::FileOutputStream::Open(draft));
     ARROW_RETURN_NOT_OK(WriteAs(table, suffix.format, output));

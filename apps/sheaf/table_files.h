@@ -28,7 +28,9 @@ arrow::Result<std::shared_ptr<arrow::RecordBatchReader>> OpenTableFile(
     const std::string& path, const std::shared_ptr<DecodePool>& pool,
     ProgressFn progress);
 
-/// \brief Write `table` to `path`: to a draft beside it that then takes its name.
+/// \brief Write `table` to `path`: to `DraftOf` it, which then takes its name.
 arrow::Status WriteTableFile(const arrow::Table& table, const std::string& path);
+/// \brief A file beside `path`.
+std::string DraftOf(const std::string& path);
 
 }  // namespace sheaf::cli

@@ -20,7 +20,8 @@ struct TableInfo {
   int64_t num_columns = 0;
   int64_t num_chunks = 0;
   int64_t bytes = 0;
-  uint32_t leases = 0;  ///< Sessions that read it now, over all nodes.
+  bool has_checksums = false;  ///< `Store::Verify` can compare them with its data.
+  uint32_t leases = 0;         ///< Sessions that read it now, over all nodes.
   int64_t created_unix_ns = 0;
 };
 

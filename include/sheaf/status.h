@@ -20,6 +20,7 @@ enum class ErrorReason : uint8_t {
   kDisconnected,     ///< The daemon of this node is gone or was never there.
   kVersionMismatch,  ///< `version=` or the expected version is not the current one.
   kInterrupted,      ///< The caller asked to stop.
+  kDamaged,          ///< Bytes of a table are not what was put, or cannot be read.
 };
 
 /// \brief Carries an `ErrorReason` inside an `arrow::Status` (cf.
@@ -58,6 +59,9 @@ inline bool IsDisconnected(const arrow::Status& s) {
 }
 inline bool IsVersionMismatch(const arrow::Status& s) {
   return HasReason(s, ErrorReason::kVersionMismatch);
+}
+inline bool IsDamaged(const arrow::Status& s) {
+  return HasReason(s, ErrorReason::kDamaged);
 }
 
 }  // namespace sheaf

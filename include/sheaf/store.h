@@ -31,7 +31,9 @@ struct PutOptions {
   /// If the name exists make a new version; readers keep the old one.
   bool replace = false;
   /// Replace only this version (compare and swap).
-  std::optional<uint32_t> expected_version;
+  std::optional<uint32_t> expected_version = std::nullopt;
+  /// Store checksums of the data, for `Verify` and `Validation::kFull`: reads it once.
+  bool checksum = false;
 };
 
 /// \brief What a put did. Nothing is ever copied silently.
@@ -50,7 +52,9 @@ struct PutReceipt {
 /// \brief How far `Get` and `Open` look at the data before they return it.
 enum class Validation : uint8_t {
   kNone,  ///< Descriptor only: no data byte is read. Enough where writers are trusted.
-  kFull,  ///< Also `Table::ValidateFull`: reads all data; use it across trust borders.
+  /// Also that all data can be read, its checksums if there are any, and
+  /// `Table::ValidateFull`: use it across trust borders.
+  kFull,
 };
 
 struct GetOptions {
@@ -61,7 +65,8 @@ struct GetOptions {
 };
 
 struct ShareOptions {
-  bool keep = false;  ///< Outlives this session; ends with `Drop`.
+  bool keep = false;      ///< Outlives this session; ends with `Drop`.
+  bool checksum = false;  ///< As for `PutOptions`.
 };
 
 class TableWriter;
@@ -84,9 +89,9 @@ class Store {
   /// `memory_pool()`, or opened from it, also slices) are shared; all others are copied
   /// there once. AlreadyExists without `replace`; OutOfMemory says what is needed, free,
   /// and the largest free range once nothing of this put is left there; NotImplemented
-  /// names the column of an unknown type; Invalid for a bad name. After any error the
-  /// name is what it was and nothing is left behind; after reason disconnected nobody
-  /// knows.
+  /// names the column of an unknown type, reason damaged one whose memory fails under the
+  /// copy; Invalid for a bad name. After any error the name is what it was and nothing is
+  /// left behind; after reason disconnected nobody knows.
   arrow::Result<PutReceipt> Put(const std::string& name, const arrow::Table& table,
                                 const PutOptions& options = {});
   /// \brief Publish all batches of `reader`; each is copied or shared as it comes (see
@@ -100,7 +105,8 @@ class Store {
 
   /// \brief The table over the very bytes that its writer wrote: nothing is copied, no
   /// message is sent. It is leased until its last buffer dies. KeyError if there is no
-  /// such name or column.
+  /// such name or column; reason damaged if its memory was found to fail, which raises
+  /// SIGBUS where a program reads such bytes by itself (docs/damaged-memory.md).
   arrow::Result<std::shared_ptr<arrow::Table>> Get(const std::string& name,
                                                    const GetOptions& options = {});
   /// \brief Unbind the name and reclaim the memory when the last lease ends. KeyError if
@@ -112,6 +118,12 @@ class Store {
   /// \brief As `List`, of one table. KeyError if there is no such name; Invalid for a bad
   /// one.
   arrow::Result<TableInfo> Stat(const std::string& name);
+  /// \brief Compare all data of a table, as memory holds it now, with the checksums that
+  /// were stored when it was put. IOError with reason damaged names column, chunk, field
+  /// and buffer of the first that differs or cannot be read; Invalid if none were stored.
+  arrow::Status Verify(const std::string& name);
+  /// \brief Of the whole object, whatever rows and columns `handle` names.
+  arrow::Status Verify(const Handle& handle);
   /// \brief Return once `name` can be opened; reason timeout if it cannot within
   /// `timeout`.
   arrow::Status Wait(const std::string& name, std::chrono::milliseconds timeout);

@@ -28,6 +28,8 @@ const char* ReasonName(ErrorReason reason) {
       return "version mismatch";
     case ErrorReason::kInterrupted:
       return "interrupted";
+    case ErrorReason::kDamaged:
+      return "damaged";
   }
   return "unknown reason";
 }

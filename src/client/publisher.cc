@@ -22,6 +22,7 @@
 #include "base/math.h"
 #include "base/plant.h"
 #include "client/daemon_channel.h"
+#include "client/data_check.h"
 #include "client/lease_table.h"
 #include "client/reader.h"
 #include "client/session.h"
@@ -216,8 +217,8 @@ arrow::Status Publisher::CopyForeign() {
   return arrow::Status::OK();
 }
 
-arrow::Result<PutReceipt> Publisher::Seal(const PublishOptions& options) {
-  ARROW_ASSIGN_OR_RAISE(auto table, AssembleTable());
+arrow::Result<std::shared_ptr<const codec::Descriptor>> Publisher::Describe(
+    const arrow::Table& table, const codec::ChecksumFn& checksum) const {
   const region::Region& region = session_->region();
   const auto locate = [&](const uint8_t* address,
                           int64_t size) -> arrow::Result<GlobalAddress> {
@@ -225,17 +226,29 @@ arrow::Result<PutReceipt> Publisher::Seal(const PublishOptions& options) {
     if (!found) return arrow::Status::Invalid("a buffer is outside the region");
     return *found;
   };
-  ARROW_ASSIGN_OR_RAISE(auto bytes, codec::Encode(*table, locate));
+  ARROW_ASSIGN_OR_RAISE(auto bytes, codec::Encode(table, locate, checksum));
   // Our own descriptor goes through the check that every reader will apply.
-  ARROW_ASSIGN_OR_RAISE(auto descriptor,
-                        codec::Descriptor::Make(bytes, SegmentSizes(region)));
+  return codec::Descriptor::Make(std::move(bytes), SegmentSizes(region));
+}
+
+arrow::Result<PutReceipt> Publisher::Seal(const PublishOptions& options) {
+  ARROW_ASSIGN_OR_RAISE(auto table, AssembleTable());
+  const region::Region& region = session_->region();
+  ARROW_ASSIGN_OR_RAISE(auto descriptor, Describe(*table, nullptr));
   const auto ranges = descriptor->Ranges();
 
   PutReceipt receipt;
   PassFaultPoint("client.seal.before-flush");
   receipt.bytes_flushed = SettleData(*session_, ranges);
   PassFaultPoint("client.seal.after-settle");
-  auto sealed = RequestSeal(*session_, *bytes, options, relocator_.parents());
+  if (options.put.checksum) {
+    // Of what memory holds now, which is what others will read.
+    ARROW_ASSIGN_OR_RAISE(descriptor, Describe(*table, [&](const GlobalRange& range) {
+                            return ChecksumInMemory(region, range);
+                          }));
+  }
+  auto sealed =
+      RequestSeal(*session_, *descriptor->bytes(), options, relocator_.parents());
   // Also after an error: the object may have been visible for a while, and read, before
   // it failed. Its bytes are not written again.
   session_->pool().MarkSealed(OwnGranules(ranges, region.own_segment().id()));

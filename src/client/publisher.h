@@ -45,6 +45,8 @@ class Publisher {
  private:
   arrow::Status AddChunks(codec::ColumnChunks chunks, int64_t num_rows);
   arrow::Result<std::shared_ptr<arrow::Table>> AssembleTable() const;
+  arrow::Result<std::shared_ptr<const codec::Descriptor>> Describe(
+      const arrow::Table& table, const codec::ChecksumFn& checksum) const;
   arrow::Result<PutReceipt> Seal(const PublishOptions& options);
   arrow::Status CopyForeign();
 

@@ -15,11 +15,13 @@
 #include "base/fault_point.h"
 #include "base/math.h"
 #include "base/plant.h"
+#include "client/data_check.h"
 #include "client/lease_table.h"
 #include "client/session.h"
 #include "codec/codec.h"
 #include "directory/catalog.h"
 #include "directory/directory.h"
+#include "platform/cache.h"
 #include "region/region.h"
 #include "sheaf/status.h"
 #include "sheaf/types.h"
@@ -71,30 +73,59 @@ arrow::Result<OpenObject> OpenObject::Open(const std::shared_ptr<Session>& sessi
   return open;
 }
 
-void OpenObject::InvalidateData(const std::optional<std::vector<int>>& columns) const {
+// For messages.
+std::string OpenObject::Title() const {
+  if (!record_.name.empty()) return "table '" + record_.name + "'";
+  const ObjectId& object = lease_->object();
+  return "unnamed table " + std::to_string(object.segment.value) + ":" +
+         std::to_string(object.slot) + "@" + std::to_string(object.generation);
+}
+
+arrow::Status OpenObject::InvalidateData(
+    const std::optional<std::vector<int>>& columns) const {
   Session& session = lease_->session();
   const region::Region& region = session.region();
   if (region.own_segment().data().cache()->coherent() || Planted("no-invalidate-data") ||
       session.notes().IsSet(lease_->object())) {
-    return;
+    return arrow::Status::OK();
   }
   PassFaultPoint("client.read.before-invalidate");
   const auto ranges = columns ? descriptor_->Ranges(*columns) : descriptor_->Ranges();
   for (const GlobalRange& range : ranges) {
-    region.segment(range.begin.segment)
-        ->data()
-        .cache()
-        ->Invalidate(region.Resolve(range), range.size_bytes);
+    platform::CacheControl& cache = *region.segment(range.begin.segment)->data().cache();
+    const arrow::Status invalidated =
+        cache.InvalidateGuarded(region.Resolve(range), range.size_bytes);
+    if (!invalidated.ok()) {
+      return invalidated.WithMessage(Title(), ": at ", range.begin.segment.value, ":",
+                                     range.begin.offset, "+", range.size_bytes,
+                                     " of the region: ", invalidated.message());
+    }
   }
   PassFaultPoint("client.read.after-invalidate");
-  if (columns) return;
+  if (columns) return arrow::Status::OK();
   session.notes().Set(lease_->object());
   PassFaultPoint("client.read.after-note");
+  return arrow::Status::OK();
+}
+
+arrow::Status OpenObject::CheckData(
+    const std::optional<std::vector<int>>& columns) const {
+  arrow::Status checked =
+      client::CheckData(lease_->session().region(), *descriptor_, columns);
+  if (checked.ok()) return checked;
+  return checked.WithMessage(Title(), ": ", checked.message());
+}
+
+arrow::Status OpenObject::RequireChecksums() const {
+  if (descriptor_->has_checksums()) return arrow::Status::OK();
+  return arrow::Status::Invalid(Title(),
+                                " has no checksums: put with --checksum "
+                                "(PutOptions::checksum) to have some");
 }
 
 arrow::Result<std::shared_ptr<arrow::Table>> OpenObject::ToTable(
     const std::optional<std::vector<int>>& columns) const {
-  InvalidateData(columns);
+  ARROW_RETURN_NOT_OK(InvalidateData(columns));
   const region::Region& region = lease_->session().region();
   const auto make_buffer =
       [&](GlobalAddress address,

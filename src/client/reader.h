@@ -33,13 +33,20 @@ class OpenObject {
   uint32_t version() const { return lease_->slot().version_sequence; }
 
   /// \brief Invalidate what the columns need (O3), and build the table over it. Its
-  /// buffers hold the lease.
+  /// buffers hold the lease. IOError with reason damaged if that found memory that fails.
   arrow::Result<std::shared_ptr<arrow::Table>> ToTable(
       const std::optional<std::vector<int>>& columns) const;
 
+  /// \brief client::CheckData of the columns (all when absent).
+  arrow::Status CheckData(
+      const std::optional<std::vector<int>>& columns = std::nullopt) const;
+  /// \brief Invalid, saying how to have some, if the object has no checksums.
+  arrow::Status RequireChecksums() const;
+
  private:
   OpenObject() = default;
-  void InvalidateData(const std::optional<std::vector<int>>& columns) const;
+  arrow::Status InvalidateData(const std::optional<std::vector<int>>& columns) const;
+  std::string Title() const;
 
   std::shared_ptr<ObjectLease> lease_;
   directory::Record record_;

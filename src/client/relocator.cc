@@ -25,7 +25,9 @@
 #include "base/fault_point.h"
 #include "base/math.h"
 #include "client/session.h"
+#include "client/source_check.h"
 #include "codec/codec.h"
+#include "platform/bus_error.h"
 #include "platform/cache.h"
 
 namespace sheaf::client {
@@ -61,6 +63,17 @@ std::shared_ptr<Buffer> RootOf(std::shared_ptr<Buffer> buffer) {
   return buffer;
 }
 
+// A private buffer that is to be copied; the name is the caller's.
+struct PrivateBuffer {
+  std::shared_ptr<Buffer> buffer;
+  const std::string* field_name;
+};
+
+arrow::Status NameField(const arrow::Status& status, const std::string& field_name) {
+  return status.WithMessage("column '", field_name,
+                            "' cannot be copied: ", status.message());
+}
+
 // A run of private memory that is copied as a whole, and where to.
 struct Interval {
   const uint8_t* begin = nullptr;
@@ -83,11 +96,11 @@ class Relocator::Pass {
 
   arrow::Result<std::shared_ptr<ArrayData>> Cut(const std::shared_ptr<ArrayData>& array,
                                                 const std::string& field_name);
-  arrow::Status Collect(const ArrayData& array) {
-    return VisitBuffers(array, [this](const std::shared_ptr<Buffer>& buffer) {
+  arrow::Status Collect(const ArrayData& array, const std::string& field_name) {
+    return VisitBuffers(array, [&](const std::shared_ptr<Buffer>& buffer) {
       if (IsThere(buffer)) return arrow::Status::OK();
       intervals_.push_back({buffer->data(), buffer->data() + buffer->size(), nullptr, 0});
-      sources_.push_back(buffer);
+      to_copy_.push_back({buffer, &field_name});
       return arrow::Status::OK();
     });
   }
@@ -103,12 +116,14 @@ class Relocator::Pass {
   arrow::Result<std::optional<int64_t>> CompactedSize(const ArrayData& array);
   void MergeIntervals();
   arrow::Status AllocateBlocks();
+  arrow::Status CopyIntervals();
+  arrow::Status NameFailed(const arrow::Status& status) const;
   std::shared_ptr<Buffer> CopyOf(const Buffer& buffer) const;
 
   Relocator& relocator_;
   Session& session_;
-  std::vector<std::shared_ptr<Buffer>> sources_;
-  std::vector<Interval> intervals_;  // What the sources cover.
+  std::vector<PrivateBuffer> to_copy_;
+  std::vector<Interval> intervals_;  // What these cover.
 };
 
 arrow::Result<std::vector<std::shared_ptr<ArrayData>>> Relocator::Relocate(
@@ -120,7 +135,7 @@ arrow::Result<std::vector<std::shared_ptr<ArrayData>>> Relocator::Relocate(
   const auto move_all = [&]() -> arrow::Status {
     for (size_t i = 0; i < arrays.size(); ++i) {
       ARROW_ASSIGN_OR_RAISE(auto cut, pass.Cut(arrays[i], field_names[i]));
-      ARROW_RETURN_NOT_OK(pass.Collect(*cut));
+      ARROW_RETURN_NOT_OK(pass.Collect(*cut, field_names[i]));
       result.push_back(std::move(cut));
     }
     return pass.Copy();
@@ -202,6 +217,7 @@ arrow::Result<std::optional<int64_t>> Relocator::Pass::CompactedSize(
   int64_t held = 0;
   for (const auto& [data, size] : distinct) held += size;
   if (held <= kWasteIgnoredBytes) return std::nullopt;
+  ARROW_RETURN_NOT_OK(CheckIndexes(array));
   ARROW_ASSIGN_OR_RAISE(const int64_t referred, arrow::util::ReferencedBufferSize(
                                                     *arrow::MakeArray(array.Copy())));
   if (held <= kWasteFactor * referred + kWasteIgnoredBytes) return std::nullopt;
@@ -217,8 +233,12 @@ arrow::Result<std::shared_ptr<ArrayData>> Relocator::Pass::Cut(
                                          ", not in main memory");
   }));
   auto trimmed = codec::Trim(array);
-  ARROW_ASSIGN_OR_RAISE(const auto compacted_size, CompactedSize(*trimmed));
+  const auto measured = CompactedSize(*trimmed);
+  if (!measured.ok()) return NameField(measured.status(), field_name);
+  const std::optional<int64_t>& compacted_size = *measured;
   if (!compacted_size) return trimmed;
+  const arrow::Status readable = CheckReferenced(*trimmed);
+  if (!readable.ok()) return NameField(readable, field_name);
   auto copy = arrow::Concatenate({arrow::MakeArray(trimmed)}, &session_.pool());
   if (copy.status().IsOutOfMemory()) relocator_.bytes_missing_ += *compacted_size;
   if (copy.status().IsOutOfMemory()) return copy.status();
@@ -281,15 +301,35 @@ arrow::Status Relocator::Pass::Copy() {
     }
   }
   ARROW_RETURN_NOT_OK(allocated);
+  ARROW_RETURN_NOT_OK(CopyIntervals());
+  PassFaultPoint("client.build.after-copy");
+  for (const PrivateBuffer& source : to_copy_) {
+    relocator_.Remember(source.buffer, CopyOf(*source.buffer));
+  }
+  return arrow::Status::OK();
+}
+
+arrow::Status Relocator::Pass::CopyIntervals() {
   for (const Interval& interval : intervals_) {
     PassFaultPoint("client.build.before-copy");
     uint8_t* to = const_cast<uint8_t*>(interval.block->data()) + interval.block_offset;
-    platform::StreamingCopy(to, interval.begin, interval.size());
-    relocator_.bytes_copied_ += CheckedCast<int64_t>(interval.size());
+    const uint8_t* from = interval.begin;
+    const uint64_t size = interval.size();
+    const arrow::Status copied = platform::GuardBusError(
+        {{from, size}, {to, size}}, [=] { platform::StreamingCopy(to, from, size); });
+    if (!copied.ok()) return NameFailed(copied);
+    relocator_.bytes_copied_ += CheckedCast<int64_t>(size);
   }
-  PassFaultPoint("client.build.after-copy");
-  for (const auto& buffer : sources_) relocator_.Remember(buffer, CopyOf(*buffer));
   return arrow::Status::OK();
+}
+
+// Which column it was whose memory failed under a copy.
+arrow::Status Relocator::Pass::NameFailed(const arrow::Status& status) const {
+  for (const auto& [buffer, field_name] : to_copy_) {
+    const arrow::Status readable = CheckBuffer(*buffer);
+    if (!readable.ok()) return NameField(readable, *field_name);
+  }
+  return status.WithMessage("where the copy goes to: ", status.message());
 }
 
 // Of a source, whose interval is there.

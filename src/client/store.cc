@@ -82,10 +82,18 @@ arrow::Status CheckRows(const Handle& handle, int64_t rows) {
   return arrow::Status::OK();
 }
 
-arrow::Result<std::shared_ptr<arrow::Table>> Validated(
-    std::shared_ptr<arrow::Table> table, Validation validate) {
-  if (validate == Validation::kFull) ARROW_RETURN_NOT_OK(table->ValidateFull());
-  return table;
+// Of an opened table: `table`, which is rows of `columns` of it. Its data first, since
+// what Arrow's code reads must not fail under it.
+arrow::Status Validate(const OpenObject& open,
+                       const std::optional<std::vector<int>>& columns,
+                       const arrow::Table& table) {
+  ARROW_RETURN_NOT_OK(open.CheckData(columns));
+  return table.ValidateFull();
+}
+
+arrow::Status VerifyObject(const OpenObject& open) {
+  ARROW_RETURN_NOT_OK(open.RequireChecksums());
+  return open.CheckData();
 }
 
 TableInfo MakeInfo(uint64_t cluster_id, const directory::Found& found,
@@ -99,6 +107,7 @@ TableInfo MakeInfo(uint64_t cluster_id, const directory::Found& found,
   info.num_columns = record.num_columns;
   info.num_chunks = record.num_chunks;
   info.bytes = record.data_bytes;
+  info.has_checksums = record.has_checksums;
   info.created_unix_ns = record.created_unix_ns;
   return info;
 }
@@ -239,7 +248,10 @@ arrow::Result<std::shared_ptr<arrow::Table>> Store::Get(const std::string& name,
                           ColumnIndices(*open.descriptor().schema(), *options.columns));
   }
   ARROW_ASSIGN_OR_RAISE(auto table, open.ToTable(columns));
-  return Validated(std::move(table), options.validate);
+  if (options.validate == Validation::kFull) {
+    ARROW_RETURN_NOT_OK(Validate(open, columns, *table));
+  }
+  return table;
 }
 
 arrow::Status Store::Remove(const std::string& name) {
@@ -287,6 +299,18 @@ arrow::Result<TableInfo> Store::Stat(const std::string& name) {
   }
 }
 
+arrow::Status Store::Verify(const std::string& name) {
+  ARROW_RETURN_NOT_OK(impl_->session->CheckProcess());
+  ARROW_ASSIGN_OR_RAISE(const auto open, OpenName(impl_->session, name));
+  return VerifyObject(open);
+}
+
+arrow::Status Store::Verify(const Handle& handle) {
+  ARROW_RETURN_NOT_OK(impl_->CheckHandle(handle));
+  ARROW_ASSIGN_OR_RAISE(const auto open, OpenObject::Open(impl_->session, handle.object));
+  return VerifyObject(open);
+}
+
 arrow::Status Store::Wait(const std::string& name, std::chrono::milliseconds timeout) {
   const auto deadline =
       platform::BootTime() + std::clamp<std::chrono::milliseconds>(
@@ -310,7 +334,7 @@ arrow::Status Store::Wait(const std::string& name, std::chrono::milliseconds tim
 arrow::Result<PutReceipt> Store::Share(const arrow::Table& table,
                                        const ShareOptions& options) {
   ARROW_RETURN_NOT_OK(impl_->session->CheckProcess());
-  return impl_->Put(table, {"", {}, options.keep});
+  return impl_->Put(table, {"", {.checksum = options.checksum}, options.keep});
 }
 
 arrow::Result<std::shared_ptr<arrow::Table>> Store::Open(const Handle& handle,
@@ -334,7 +358,10 @@ arrow::Result<std::shared_ptr<arrow::Table>> Store::Open(const Handle& handle,
   ARROW_ASSIGN_OR_RAISE(auto table, open.ToTable(columns));
   if (handle.row_offset != 0 || length != rows)
     table = table->Slice(handle.row_offset, length);
-  return Validated(std::move(table), validate);
+  if (validate == Validation::kFull) {
+    ARROW_RETURN_NOT_OK(Validate(open, columns, *table));
+  }
+  return table;
 }
 
 arrow::Status Store::Drop(const Handle& handle) {

@@ -146,8 +146,9 @@ Status CheckAgainstParent(const OpenArray& parent, const OpenArray& child) {
 
 class ArrayChecker {
  public:
-  ArrayChecker(const arrow::Schema& schema, const ArrayTree& tree, ChunkNulls chunk_nulls)
-      : schema_(schema), tree_(tree), chunk_nulls_(chunk_nulls) {}
+  ArrayChecker(const arrow::Schema& schema, const ArrayTree& tree, ChunkNulls chunk_nulls,
+               const VisitRefFn& visit)
+      : schema_(schema), tree_(tree), chunk_nulls_(chunk_nulls), visit_(visit) {}
 
   arrow::Result<std::vector<TreePosition>> Run(int64_t num_rows) {
     const auto num_columns = static_cast<size_t>(schema_.num_fields());
@@ -245,8 +246,15 @@ class ArrayChecker {
       if (ref != 0) size = static_cast<int64_t>(tree_.buffers[ref - 1].size_bytes());
       if (i == 0) array->has_validity = ref != 0;
       ARROW_RETURN_NOT_OK(CheckBuffer(*array, i, size));
+      if (visit_ != nullptr && ref != 0) ARROW_RETURN_NOT_OK(Visit(i, ref));
     }
     return CheckNulls(*array);
+  }
+
+  Status Visit(uint32_t index, uint32_t ref) const {
+    Status status = visit_(ref - 1, column_);
+    if (status.ok()) return status;
+    return status.WithMessage("buffer ", index, ": ", status.message());
   }
 
   /// Arrow aborts the process when it makes a map whose keys may be null.
@@ -277,6 +285,7 @@ class ArrayChecker {
   const arrow::Schema& schema_;
   const ArrayTree& tree_;
   const ChunkNulls chunk_nulls_;
+  const VisitRefFn& visit_;
   TreePosition position_;
   int column_ = 0;
   uint32_t chunk_ = 0;
@@ -288,8 +297,9 @@ class ArrayChecker {
 arrow::Result<std::vector<TreePosition>> CheckArrays(const arrow::Schema& schema,
                                                      int64_t num_rows,
                                                      const ArrayTree& tree,
-                                                     ChunkNulls chunk_nulls) {
-  return ArrayChecker(schema, tree, chunk_nulls).Run(num_rows);
+                                                     ChunkNulls chunk_nulls,
+                                                     const VisitRefFn& visit) {
+  return ArrayChecker(schema, tree, chunk_nulls, visit).Run(num_rows);
 }
 
 Status CheckBuffers(std::span<const format::BufferRange> buffers,
@@ -317,6 +327,20 @@ Status CheckBuffers(std::span<const format::BufferRange> buffers,
       return Status::Invalid("buffer range ", i, " ", segment.value, ":", buffer.offset(),
                              "+", buffer.size_bytes(), " ends past segment of ", *limit,
                              " bytes");
+    }
+  }
+  return Status::OK();
+}
+
+Status CheckChecksums(const ArrayTree& tree) {
+  if (!tree.checksums) return Status::OK();
+  if (tree.checksums->size() != tree.buffers.size()) {
+    return Status::Invalid(tree.checksums->size(), " checksums of ", tree.buffers.size(),
+                           " buffers");
+  }
+  for (size_t i = 0; i < tree.buffers.size(); ++i) {
+    if (tree.buffers[i].size_bytes() == 0 && (*tree.checksums)[i] != 0) {
+      return Status::Invalid("buffer range ", i, " has no bytes but a checksum");
     }
   }
   return Status::OK();

@@ -1,5 +1,5 @@
 // Table <-> descriptor. Pure: no OS, no threads, no clock; reads and writes no data byte
-// of a table.
+// of a table, if its caller computes no checksums.
 
 #pragma once
 
@@ -35,6 +35,14 @@ using LocateFn = std::function<arrow::Result<GlobalAddress>(const uint8_t* addre
 using BufferFn = std::function<arrow::Result<std::shared_ptr<arrow::Buffer>>(
     GlobalAddress address, int64_t size_bytes)>;
 
+/// \brief Gives the XXH3 (64 bits, no seed) of what memory holds in `range`. Called once
+/// per distinct non-empty buffer; an error ends the encoding.
+using ChecksumFn = std::function<arrow::Result<uint64_t>(const GlobalRange& range)>;
+
+/// \brief Called with a buffer that has bytes, and its checksum if one was stored.
+using VisitBufferFn = std::function<arrow::Status(const GlobalRange& range,
+                                                  std::optional<uint64_t> checksum)>;
+
 /// \brief Size of the data part of a segment, or nothing when there is no such segment.
 using SegmentSizeFn = std::function<std::optional<uint64_t>(SegmentId)>;
 
@@ -53,12 +61,13 @@ arrow::Status Check(const arrow::Schema& schema, const ColumnChunks& columns,
 /// Keeps types, offsets, null counts (-1 stays unknown), absent validity bitmaps, chunk
 /// layout per column, schema and field metadata in their order; a buffer that several
 /// arrays share is stored once. Other absent buffers become empty ones (see AddOffsets).
-/// `ArrayData::statistics` are not carried.
+/// `ArrayData::statistics` are not carried. With `checksum` its results are stored too.
 /// NotImplemented names the column whose type is not known; Invalid the one whose nesting
 /// exceeds `kNestingMax` or whose arrays are malformed (too short for their length, say);
 /// CapacityError if the descriptor would exceed `kDescriptorSizeMax`.
-arrow::Result<std::shared_ptr<arrow::Buffer>> Encode(const arrow::Table& table,
-                                                     const LocateFn& locate);
+arrow::Result<std::shared_ptr<arrow::Buffer>> Encode(
+    const arrow::Table& table, const LocateFn& locate,
+    const ChecksumFn& checksum = nullptr);
 
 /// \brief The same array, where arrays without elements that have no offsets, as Arrow
 /// allows, get one, which is zero and lies in private memory: kernels read the first one.
@@ -108,6 +117,16 @@ class Descriptor {
   /// \brief Sum over `Ranges()`: bytes of data that the table refers to, each counted
   /// once.
   int64_t data_bytes() const;
+
+  bool has_checksums() const;  ///< They were stored, if of no buffer.
+
+  /// \brief Call `visit` once with each distinct non-empty buffer that `columns` (indices
+  /// in range; all when nothing is given) refer to. Its first error ends this, with the
+  /// first column, chunk, field and buffer of an array that refer to the bytes put before
+  /// its message.
+  arrow::Status VisitBuffers(
+      const VisitBufferFn& visit,
+      const std::optional<std::vector<int>>& columns = std::nullopt) const;
 
   /// \brief Rebuild the table, or the projection to `columns` (indices, in the order
   /// given, also more than once; all when nothing is given) with buffers from

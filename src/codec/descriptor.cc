@@ -35,8 +35,7 @@ using arrow::Status;
 
 namespace {
 
-/// Of the structs in the descriptor's vectors, which the verifier of FlatBuffers 2
-/// forgets.
+/// Of what is in the descriptor's vectors, which the verifier of FlatBuffers 2 forgets.
 constexpr uint64_t kStructAlignment = 8;
 /// Root, field, key and value.
 constexpr int kTableDepthMax = 3;
@@ -63,10 +62,10 @@ Status CheckVersion(const arrow::Buffer& bytes) {
   return Status::Invalid("bytes are not a table descriptor");
 }
 
-template <typename Struct>
-bool AreAligned(const flatbuffers::Vector<const Struct*>& structs) {
-  return structs.size() == 0 ||
-         IsAligned(reinterpret_cast<uintptr_t>(structs.Data()), kStructAlignment);
+template <typename T>
+bool ItemsAreAligned(const flatbuffers::Vector<T>* vector) {
+  return vector == nullptr || vector->size() == 0 ||
+         IsAligned(reinterpret_cast<uintptr_t>(vector->Data()), kStructAlignment);
 }
 
 arrow::Result<const format::TableDescriptor*> Verify(const arrow::Buffer& bytes) {
@@ -77,8 +76,9 @@ arrow::Result<const format::TableDescriptor*> Verify(const arrow::Buffer& bytes)
     return Status::Invalid("descriptor of ", bytes.size(), " bytes is malformed");
   }
   const auto* table = format::GetTableDescriptor(bytes.data());
-  if (!AreAligned(*table->arrays()) || !AreAligned(*table->buffers())) {
-    return Status::Invalid("structs of the descriptor are not aligned");
+  if (!ItemsAreAligned(table->arrays()) || !ItemsAreAligned(table->buffers()) ||
+      !ItemsAreAligned(table->checksums())) {
+    return Status::Invalid("vectors of the descriptor are not aligned");
   }
   return table;
 }
@@ -89,14 +89,15 @@ std::span<const Struct> StructsOf(const flatbuffers::Vector<const Struct*>& vect
 }
 
 ArrayTree TreeOf(const format::TableDescriptor& table) {
-  return {{table.chunk_counts()->data(), table.chunk_counts()->size()},
-          StructsOf(*table.arrays()),
-          {table.buffer_refs()->data(), table.buffer_refs()->size()},
-          StructsOf(*table.buffers())};
-}
-
-GlobalRange RangeOf(const format::BufferRange& buffer) {
-  return {{SegmentId{buffer.segment()}, buffer.offset()}, buffer.size_bytes()};
+  ArrayTree tree = {{table.chunk_counts()->data(), table.chunk_counts()->size()},
+                    StructsOf(*table.arrays()),
+                    {table.buffer_refs()->data(), table.buffer_refs()->size()},
+                    StructsOf(*table.buffers()),
+                    {}};
+  if (const auto* checksums = table.checksums()) {
+    tree.checksums = std::span(checksums->data(), checksums->size());
+  }
+  return tree;
 }
 
 /// Sorts, then joins ranges that overlap or touch.
@@ -198,6 +199,7 @@ class Descriptor::Impl {
     impl->tree = TreeOf(*table);
     impl->num_rows = table->num_rows();
     ARROW_RETURN_NOT_OK(CheckBuffers(impl->tree.buffers, segment_size));
+    ARROW_RETURN_NOT_OK(CheckChecksums(impl->tree));
     ARROW_ASSIGN_OR_RAISE(
         impl->schema,
         DecodeSchema(*table, static_cast<size_t>(bytes->size()), extensions));
@@ -280,6 +282,33 @@ int64_t Descriptor::data_bytes() const {
     bytes += static_cast<int64_t>(range.size_bytes);
   }
   return bytes;
+}
+
+bool Descriptor::has_checksums() const { return impl_->tree.checksums.has_value(); }
+
+Status Descriptor::VisitBuffers(const VisitBufferFn& visit,
+                                const std::optional<std::vector<int>>& columns) const {
+  const ArrayTree& tree = impl_->tree;
+  std::vector<bool> wanted(static_cast<size_t>(num_columns()), !columns);
+  for (const int column : columns.value_or(std::vector<int>{})) {
+    SHEAF_CHECK(column >= 0 && column < num_columns());
+    wanted[static_cast<size_t>(column)] = true;
+  }
+  std::vector<bool> visited(tree.buffers.size(), false);
+  // The walk that has checked the tree knows where in the table it is.
+  return CheckArrays(*impl_->schema, impl_->num_rows, tree, ChunkNulls::kKnown,
+                     [&](size_t buffer, int column) {
+                       const GlobalRange range = RangeOf(tree.buffers[buffer]);
+                       if (!wanted[static_cast<size_t>(column)] || visited[buffer] ||
+                           range.size_bytes == 0) {
+                         return Status::OK();
+                       }
+                       visited[buffer] = true;
+                       std::optional<uint64_t> checksum;
+                       if (tree.checksums) checksum = (*tree.checksums)[buffer];
+                       return visit(range, checksum);
+                     })
+      .status();
 }
 
 arrow::Result<std::shared_ptr<arrow::Table>> Descriptor::ToTable(

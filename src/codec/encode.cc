@@ -46,7 +46,8 @@ struct BufferKeyHash {
 /// Flattens `arrow::ArrayData` trees. Recursion is bounded: types were checked before.
 class ArrayFlattener {
  public:
-  explicit ArrayFlattener(LocateFn locate) : locate_(std::move(locate)) {}
+  explicit ArrayFlattener(LocateFn locate, ChecksumFn checksum = nullptr)
+      : locate_(std::move(locate)), checksum_(std::move(checksum)) {}
 
   Status AddColumn(const arrow::DataType& type,
                    std::span<const std::shared_ptr<arrow::ArrayData>> chunks) {
@@ -77,14 +78,19 @@ class ArrayFlattener {
     return Status::OK();
   }
 
-  ArrayTree tree() const { return {chunk_counts_, arrays_, buffer_refs_, buffers_}; }
+  ArrayTree tree() const {
+    ArrayTree tree = {chunk_counts_, arrays_, buffer_refs_, buffers_, {}};
+    if (checksum_ != nullptr) tree.checksums = checksums_;
+    return tree;
+  }
 
  private:
   int64_t size_bytes() const {
     return static_cast<int64_t>(arrays_.size() * sizeof(format::ArrayNode) +
                                 (buffer_refs_.size() + chunk_counts_.size()) *
                                     sizeof(uint32_t) +
-                                buffers_.size() * sizeof(format::BufferRange));
+                                buffers_.size() * sizeof(format::BufferRange) +
+                                checksums_.size() * sizeof(uint64_t));
   }
 
   Status AddArray(const arrow::DataType& type, const arrow::ArrayData& data) {
@@ -145,14 +151,22 @@ class ArrayFlattener {
       range = {at.segment.value, 0, at.offset, CheckedCast<uint64_t>(key.size_bytes)};
     }
     buffers_.push_back(range);
+    if (checksum_ != nullptr) {
+      checksums_.push_back(0);
+      if (key.size_bytes != 0) {
+        ARROW_ASSIGN_OR_RAISE(checksums_.back(), checksum_(RangeOf(range)));
+      }
+    }
     return found->second;
   }
 
   const LocateFn locate_;
+  const ChecksumFn checksum_;  // Absent: no checksums.
   std::vector<uint32_t> chunk_counts_;
   std::vector<format::ArrayNode> arrays_;
   std::vector<uint32_t> buffer_refs_;
   std::vector<format::BufferRange> buffers_;
+  std::vector<uint64_t> checksums_;
   std::unordered_map<BufferKey, uint32_t, BufferKeyHash> indices_;
 };
 
@@ -184,10 +198,14 @@ void Build(const arrow::Table& table, const ArrayTree& tree,
   const auto buffer_refs =
       builder->CreateVector(tree.buffer_refs.data(), tree.buffer_refs.size());
   const auto buffers = AddStructs(tree.buffers, builder);
-  builder->Finish(
-      format::CreateTableDescriptor(*builder, table.num_rows(), fields, metadata,
-                                    chunk_counts, arrays, buffer_refs, buffers),
-      format::TableDescriptorIdentifier());
+  flatbuffers::Offset<flatbuffers::Vector<uint64_t>> checksums;
+  if (tree.checksums) {
+    checksums = builder->CreateVector(tree.checksums->data(), tree.checksums->size());
+  }
+  builder->Finish(format::CreateTableDescriptor(*builder, table.num_rows(), fields,
+                                                metadata, chunk_counts, arrays,
+                                                buffer_refs, buffers, checksums),
+                  format::TableDescriptorIdentifier());
 }
 
 }  // namespace
@@ -211,7 +229,8 @@ Status Check(const arrow::Schema& schema, const ColumnChunks& columns, int64_t n
 }
 
 arrow::Result<std::shared_ptr<arrow::Buffer>> Encode(const arrow::Table& table,
-                                                     const LocateFn& locate) {
+                                                     const LocateFn& locate,
+                                                     const ChecksumFn& checksum) {
   const arrow::Schema& schema = *table.schema();
   if (!schema.is_native_endian()) {
     return Status::NotImplemented("tables of another byte order");
@@ -222,7 +241,7 @@ arrow::Result<std::shared_ptr<arrow::Buffer>> Encode(const arrow::Table& table,
   ARROW_ASSIGN_OR_RAISE(const auto metadata,
                         EncodeMetadata(schema.metadata().get(), &builder));
 
-  ArrayFlattener flattener(locate);
+  ArrayFlattener flattener(locate, checksum);
   ARROW_RETURN_NOT_OK(flattener.AddColumns(schema, ChunksOf(table)));
   const ArrayTree tree = flattener.tree();
   ARROW_RETURN_NOT_OK(CheckArrays(schema, table.num_rows(), tree, ChunkNulls::kKnown));

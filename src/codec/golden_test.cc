@@ -7,6 +7,7 @@
 #include <ios>
 #include <iterator>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -16,6 +17,8 @@
 #include <arrow/array/util.h>
 #include <arrow/buffer.h>
 #include <arrow/chunked_array.h>
+#include <arrow/result.h>
+#include <arrow/status.h>
 #include <arrow/table.h>
 #include <arrow/type.h>
 #include <arrow/util/key_value_metadata.h>
@@ -23,6 +26,7 @@
 
 #include "base/math.h"
 #include "codec/codec.h"
+#include "format/checksum.h"
 #include "sheaf/types.h"
 #include "testing/arrow_test.h"
 #include "testing/tables.h"
@@ -36,7 +40,9 @@ using testing::TestExtensionRegistration;
 
 using ArrayDataPtr = std::shared_ptr<arrow::ArrayData>;
 
-const std::string kPath = std::string(SHEAF_TEST_DATA_DIR) + "/descriptor_v1.bin";
+const std::string kPlain = std::string(SHEAF_TEST_DATA_DIR) + "/descriptor_v1.bin";
+const std::string kSummed =
+    std::string(SHEAF_TEST_DATA_DIR) + "/descriptor_checksums_v1.bin";
 
 /// A table with a bit of everything. Its buffers are zero: a descriptor has none of their
 /// bytes.
@@ -114,30 +120,43 @@ class GoldenTable {
   std::shared_ptr<arrow::Table> table_;
 };
 
-std::string ReadGolden() {
-  std::ifstream file(kPath, std::ios::binary);
+std::string ReadGolden(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
-TEST(GoldenDescriptor, BytesAreThoseOfVersion1) {
+void ExpectGoldenBytes(const std::string& path, const ChecksumFn& checksum) {
   GoldenTable golden;
-  ASSERT_OK_AND_ASSIGN(const auto bytes,
-                       Encode(golden.table(), [&](const uint8_t*, int64_t size) {
-                         return golden.Locate(size);
-                       }));
+  const LocateFn locate = [&](const uint8_t*, int64_t size) {
+    return golden.Locate(size);
+  };
+  ASSERT_OK_AND_ASSIGN(const auto bytes, Encode(golden.table(), locate, checksum));
   if (std::getenv("SHEAF_WRITE_GOLDEN") != nullptr) {  // NOLINT(concurrency-mt-unsafe)
-    std::ofstream(kPath, std::ios::binary) << bytes->ToString();
+    std::ofstream(path, std::ios::binary) << bytes->ToString();
   }
-  ASSERT_TRUE(bytes->ToString() == ReadGolden())
+  ASSERT_TRUE(bytes->ToString() == ReadGolden(path))
       << "the descriptor's bytes changed: that needs a new format version "
          "(docs/format.md)";
+}
+
+uint64_t SumOfZeros(uint64_t size_bytes) {
+  const std::vector<uint8_t> zeros(size_bytes);
+  return format::Checksum(zeros);
+}
+
+TEST(GoldenDescriptor, BytesAreThoseOfVersion1) { ExpectGoldenBytes(kPlain, nullptr); }
+
+TEST(GoldenDescriptor, BytesWithChecksumsAreThoseOfVersion1) {
+  ExpectGoldenBytes(kSummed, [](const GlobalRange& range) -> arrow::Result<uint64_t> {
+    return SumOfZeros(range.size_bytes);
+  });
 }
 
 TEST(GoldenDescriptor, Version1IsStillRead) {
   const TestExtensionRegistration known;
   const GoldenTable golden;
   ASSERT_OK_AND_ASSIGN(const auto descriptor,
-                       Descriptor::Make(arrow::Buffer::FromString(ReadGolden()),
+                       Descriptor::Make(arrow::Buffer::FromString(ReadGolden(kPlain)),
                                         [](SegmentId) { return uint64_t{1} << 20; }));
   EXPECT_TRUE(descriptor->schema()->Equals(*golden.table().schema(), true))
       << descriptor->schema()->ToString(true);
@@ -146,6 +165,23 @@ TEST(GoldenDescriptor, Version1IsStillRead) {
   EXPECT_EQ(descriptor->data_bytes(),
             20 + 9 + 1 + 5 + 24 + 3 + 12 + 64 + 32 + 40 + 1 + 24 + 1 + 16 + 4);
   EXPECT_EQ(descriptor->Ranges().front(), (GlobalRange{{SegmentId{5}, 4096}, 1}));
+  EXPECT_FALSE(descriptor->has_checksums());
+}
+
+TEST(GoldenDescriptor, Version1WithChecksumsIsStillRead) {
+  const TestExtensionRegistration known;
+  ASSERT_OK_AND_ASSIGN(const auto descriptor,
+                       Descriptor::Make(arrow::Buffer::FromString(ReadGolden(kSummed)),
+                                        [](SegmentId) { return uint64_t{1} << 20; }));
+  EXPECT_TRUE(descriptor->has_checksums());
+  int visits = 0;
+  EXPECT_OK(descriptor->VisitBuffers(
+      [&](const GlobalRange& range, std::optional<uint64_t> checksum) {
+        EXPECT_EQ(checksum, SumOfZeros(range.size_bytes));
+        ++visits;
+        return arrow::Status::OK();
+      }));
+  EXPECT_EQ(visits, 15);
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,8 @@
 #include <arrow/buffer.h>
 #include <arrow/chunked_array.h>
 #include <arrow/extension_type.h>
+#include <arrow/result.h>
+#include <arrow/status.h>
 #include <arrow/table.h>
 #include <arrow/type.h>
 #include <arrow/util/checked_cast.h>
@@ -113,6 +116,12 @@ class Hostile : public testing::CodecFixture {
                              : named.table->SelectColumns({0}).ValueOr(named.table);
       const auto table = arena_.CopyIn(*first->Slice(3, 30));
       samples.push_back(Encode(*table, Locate()).ValueOrDie());
+      if (samples.size() % 16 == 0) {
+        const auto sum = [](const GlobalRange& range) -> arrow::Result<uint64_t> {
+          return range.size_bytes;
+        };
+        samples.push_back(Encode(*table, Locate(), sum).ValueOrDie());
+      }
     }
     return samples;
   }
@@ -135,6 +144,10 @@ class Hostile : public testing::CodecFixture {
     for (const auto& column : table->columns()) {
       for (const auto& chunk : column->chunks()) ASSERT_TRUE(IsInside(*chunk->data()));
     }
+    ASSERT_OK(
+        (*descriptor)->VisitBuffers([](const GlobalRange&, std::optional<uint64_t>) {
+          return arrow::Status::OK();
+        }));
     if (table->num_rows() > 1000) return;
     // What the data now means, Arrow may judge; it must get to a verdict, and then keep
     // to it.

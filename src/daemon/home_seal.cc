@@ -86,6 +86,7 @@ arrow::Result<ObjectId> Home::Seal(uint64_t session, const SealInput& input) {
   record.num_columns = descriptor->num_columns();
   record.num_chunks = descriptor->num_chunks();
   record.data_bytes = descriptor->data_bytes();
+  record.has_checksums = descriptor->has_checksums();
   record.own_ranges = InSegment(segment(), granules);
   record.references.assign(references.begin(), references.end());
   record.descriptor = descriptor->bytes();

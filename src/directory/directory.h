@@ -41,6 +41,7 @@ struct Record {
   int64_t num_columns = 0;
   int64_t num_chunks = 0;
   int64_t data_bytes = 0;
+  bool has_checksums = false;  ///< Of the data, in the descriptor.
   std::vector<GlobalRange>
       own_ranges;  ///< In the home segment, granule-aligned, sorted, disjoint.
   std::vector<ObjectId>

@@ -112,7 +112,7 @@ flatbuffers::Offset<format::StoredRecord> Build(const Record& record,
   return format::CreateStoredRecord(
       *builder, name, record.creator_session, record.created_unix_ns, record.num_rows,
       record.num_columns, record.num_chunks, record.data_bytes, home, stored_ranges,
-      stored_references, stored_descriptor, record.creator_request);
+      stored_references, stored_descriptor, record.creator_request, record.has_checksums);
 }
 
 /// The fields of a verified buffer; `bytes` stays alive as the descriptor's parent.
@@ -127,6 +127,7 @@ Record Import(const format::StoredRecord& stored,
   record.num_columns = stored.num_columns();
   record.num_chunks = stored.num_chunks();
   record.data_bytes = stored.data_bytes();
+  record.has_checksums = stored.has_checksums();
   if (const auto* ranges = stored.own_ranges()) {
     record.own_ranges.reserve(ranges->size());
     for (const format::StoredRange* range : *ranges) {

@@ -26,16 +26,20 @@ void ExpectEqual(const Record& a, const Record& b) {
   EXPECT_EQ(a.num_columns, b.num_columns);
   EXPECT_EQ(a.num_chunks, b.num_chunks);
   EXPECT_EQ(a.data_bytes, b.data_bytes);
+  EXPECT_EQ(a.has_checksums, b.has_checksums);
   EXPECT_EQ(a.own_ranges, b.own_ranges);
   EXPECT_EQ(a.references, b.references);
   EXPECT_TRUE(a.descriptor->Equals(*b.descriptor));
 }
 
 TEST(Record, SurvivesEncodeAndDecode) {
-  const Record record = MakeRecord("taxi");
-  ASSERT_OK_AND_ASSIGN(const auto bytes, EncodeRecord(record));
-  ASSERT_OK_AND_ASSIGN(const Record decoded, DecodeRecord(bytes));
-  ExpectEqual(record, decoded);
+  Record record = MakeRecord("taxi");
+  for (const bool has_checksums : {false, true}) {
+    record.has_checksums = has_checksums;
+    ASSERT_OK_AND_ASSIGN(const auto bytes, EncodeRecord(record));
+    ASSERT_OK_AND_ASSIGN(const Record decoded, DecodeRecord(bytes));
+    ExpectEqual(record, decoded);
+  }
 }
 
 TEST(Record, MayHaveNeitherNameNorRangesNorDescriptor) {

@@ -16,7 +16,7 @@
 namespace sheaf::format {
 namespace {
 
-constexpr uint8_t kReasonMax = static_cast<uint8_t>(ErrorReason::kInterrupted);
+constexpr uint8_t kReasonMax = static_cast<uint8_t>(ErrorReason::kDamaged);
 
 /// Messages quote names of fields, of any length: a reply must stay one that the peer
 /// takes.

@@ -10,6 +10,7 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 
+#include "platform/bus_error.h"
 #include "platform/cache_instructions.h"
 #include "platform/process.h"
 #include "platform/sanitizer.h"
@@ -83,6 +84,16 @@ class SoftwareCacheControl final : public CacheControl {
   void Invalidate(const void* address, size_t size_bytes) override {
     Flush(address, size_bytes);
     Fence();
+  }
+
+  arrow::Status InvalidateGuarded(const void* address, size_t size_bytes) override {
+    const size_t past_line = reinterpret_cast<uintptr_t>(address) % line_bytes();
+    const MemoryRange lines = {static_cast<const uint8_t*>(address) - past_line,
+                               past_line + size_bytes};
+    const arrow::Status flushed =
+        GuardBusError({lines}, [=] { FlushLines(address, size_bytes); });
+    Fence();
+    return flushed;
   }
 
   void Settle(const void* address, size_t size_bytes) override {

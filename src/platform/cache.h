@@ -10,6 +10,7 @@
 #include <string>
 
 #include <arrow/result.h>
+#include <arrow/status.h>
 
 namespace sheaf::platform {
 
@@ -31,6 +32,14 @@ class CacheControl {
 
   /// INVAL: drop the lines, then fence, so that later loads see what other nodes wrote.
   virtual void Invalidate(const void* address, size_t size_bytes) = 0;
+
+  /// INVAL of a table's data, which may have gone: IOError with reason damaged where its
+  /// memory fails (GuardBusError). What cannot fail under cache operations is left to who
+  /// reads it.
+  virtual arrow::Status InvalidateGuarded(const void* address, size_t size_bytes) {
+    Invalidate(address, size_bytes);
+    return arrow::Status::OK();
+  }
 
   /// SETTLE: on return the stores to the range made before are in memory, not merely on
   /// the way.

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <random>
@@ -17,6 +18,7 @@
 #include <utility>
 #include <vector>
 
+#include <arrow/status.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -26,6 +28,7 @@
 #include "platform/sanitizer.h"
 #include "platform/store_load_litmus.h"
 #include "platform/test_folder.h"
+#include "sheaf/status.h"
 #include "testing/arrow_test.h"
 
 #if defined(__x86_64__)
@@ -131,6 +134,10 @@ class MappedCacheTest : public ::testing::Test {
     ASSERT_OK_AND_ASSIGN(reader_, Mapping::Map(fd_.get(), kSizeBytes, Access::kRead));
   }
 
+  void CutFile(size_t size_bytes) const {
+    std::filesystem::resize_file(folder_.File("segment"), size_bytes);
+  }
+
   static constexpr size_t kSizeBytes = 1 << 20;
   std::unique_ptr<CacheControl> control_;
   Mapping writer_;
@@ -154,6 +161,18 @@ TEST_F(MappedCacheTest, ReadOnlyMappingCanBeFlushedAndInvalidated) {
 TEST_F(MappedCacheTest, LastByteOfAMappingIsARange) {
   control_->Settle(reader_.data() + kSizeBytes - 1, 1);
   control_->Settle(writer_.data() + kSizeBytes - 1, 1);
+}
+
+TEST_F(MappedCacheTest, InvalidatingWhatIsGoneIsAnError) {
+  EXPECT_OK(control_->InvalidateGuarded(reader_.data(), kSizeBytes));
+  CutFile(kSizeBytes / 2);
+  EXPECT_OK(control_->InvalidateGuarded(reader_.data(), kSizeBytes / 2));
+  const arrow::Status all = control_->InvalidateGuarded(reader_.data(), kSizeBytes);
+  ASSERT_RAISES(IOError, all);
+  EXPECT_TRUE(IsDamaged(all)) << all;
+  EXPECT_THAT(all.message(), HasSubstr("byte 524288 of 1048576"));
+  // The instruction names the start of the line.
+  EXPECT_RAISES(IOError, control_->InvalidateGuarded(reader_.data() + kSizeBytes - 1, 1));
 }
 
 // ---- That flushing takes effect: a load after it is slow

@@ -15,6 +15,7 @@
 #include "base/check.h"
 #include "base/math.h"
 #include "base/plant.h"
+#include "platform/bus_error.h"
 #include "platform/file.h"
 #include "platform/process.h"
 #include "platform/shared_word.h"
@@ -166,6 +167,14 @@ void SimMemory::Flush(uint64_t offset, uint64_t size_bytes) {
   CatchUp(guard);
   self().recent[self().recent_count++ % kSimRecentMax] = {first, end - first};
   CauseChaos(chance);
+}
+
+arrow::Status SimMemory::CheckReadable(uint64_t offset, uint64_t size_bytes) const {
+  for (const Mapping* mapping : {&image_, &shadow_, &truth_}) {
+    ARROW_RETURN_NOT_OK(
+        platform::CheckReadable({mapping->data() + offset, size_bytes}, kPageBytes));
+  }
+  return arrow::Status::OK();
 }
 
 void SimMemory::Drain() {

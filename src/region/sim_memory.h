@@ -53,6 +53,10 @@ class SimMemory {
   /// holds.
   void Flush(uint64_t offset, uint64_t size_bytes);
 
+  /// \brief IOError with reason damaged if a file is cut short there; Flush would die of
+  /// it, with the lock of the part in its hands.
+  arrow::Status CheckReadable(uint64_t offset, uint64_t size_bytes) const;
+
   /// What this node posted arrives.
   void Drain();
 

@@ -42,6 +42,11 @@ class SimCacheControl final : public platform::CacheControl {
     Flush(address, size_bytes);
     Fence();
   }
+  arrow::Status InvalidateGuarded(const void* address, size_t size_bytes) override {
+    ARROW_RETURN_NOT_OK(memory_.CheckReadable(OffsetOf(address, size_bytes), size_bytes));
+    Invalidate(address, size_bytes);
+    return arrow::Status::OK();
+  }
   void Settle(const void* address, size_t size_bytes) override {
     Flush(address, size_bytes);
     Fence();

@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cstdint>
 #include <cstring>
+#include <filesystem>
 #include <memory>
 #include <random>
 #include <string>
@@ -16,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include <arrow/status.h>
 #include <gtest/gtest.h>
 
 #include "base/plant.h"
@@ -25,6 +27,7 @@
 #include "region/region.h"
 #include "region/sim_state.h"
 #include "region/test_cluster.h"
+#include "sheaf/status.h"
 #include "sheaf/types.h"
 #include "testing/arrow_test.h"
 #include "testing/test_seed.h"
@@ -90,6 +93,21 @@ TEST_F(SimPartTest, NothingIsSeenWithoutFlushAndInvalidate) {
   *Word(a_, 0) = 2;
   Flush(a_, 0);
   EXPECT_EQ(*Word(b_, 0), 1) << "still the old copy";
+}
+
+TEST_F(SimPartTest, InvalidatingWhatIsGoneIsAnErrorAndHoldsNoLock) {
+  for (const std::string file : {"", ".image0", ".shadow0"}) {
+    Make({});
+    EXPECT_OK(a_->cache()->InvalidateGuarded(a_->data(), kPartBytes));
+    std::filesystem::resize_file(path_ + file, kPartBytes / 2);
+    EXPECT_OK(a_->cache()->InvalidateGuarded(a_->data(), kPartBytes / 2));
+    const arrow::Status all = a_->cache()->InvalidateGuarded(a_->data(), kPartBytes);
+    ASSERT_RAISES(IOError, all);
+    EXPECT_TRUE(IsDamaged(all)) << all;
+    *Word(b_, 0) = 1;
+    Flush(b_, 0);
+    EXPECT_EQ(LoadFromMemory(a_, 0), 1);
+  }
 }
 
 TEST_F(SimPartTest, ProcessesOfOneNodeAreCoherent) {
