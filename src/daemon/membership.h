@@ -60,7 +60,7 @@ class Membership {
   void UpdatePeer(NodeId node);
   void Sample(NodeId node, Peer* peer);
   void Admit(NodeId node, uint64_t incarnation);
-  void Withdraw(NodeId node, const char* why);
+  void Withdraw(NodeId node, uint64_t incarnation, const char* why);
   bool IsWithdrawnAt(NodeId node, Peer* peer) const;
   void Rejoin();
   bool IsSilent(const Peer& peer) const;

@@ -149,6 +149,19 @@ TEST_F(MembershipTest, ForgettingWaitsOutWhatIsOnItsWay) {
   EXPECT_EQ(Seen(0, 1).off, 1);
 }
 
+/// Model `member`, bug=offunseen: honoured and ignored at once.
+TEST_F(MembershipTest, WhatIsForgottenBeforeItWasSeenIsNotAdmittedMeanwhile) {
+  Pass(milliseconds(5000), {0});
+  ASSERT_EQ(lines_[1]->NextIncarnation(), 2);
+  lines_[1]->SayDown();
+  ASSERT_OK(members_[0]->Forget({1}));
+  members_[0]->Update();  // before D is over
+  EXPECT_FALSE(Honours(0, 1));
+  Pass(milliseconds(100), {0});
+  EXPECT_FALSE(Honours(0, 1));
+  EXPECT_EQ(Seen(0, 1).off, 2);
+}
+
 TEST_F(MembershipTest, ANodeThatLivesIsNotForgotten) {
   ASSERT_RAISES(Invalid, members_[0]->Forget({1}));
   ASSERT_RAISES(Invalid, members_[0]->Forget({0}));
