@@ -152,6 +152,27 @@ TEST_P(Restart, ReadersOfAPausedNodeReadTheRightBytesAndItComesBack) {
   ExpectAllBack();
 }
 
+/// Model `member`, slotfirst: what the slot said before the home honours this node counts
+/// for nothing.
+TEST_P(Restart, WhatIsRemovedBeforeAReaderIsHonouredIsGoneForIt) {
+  ASSERT_OK_AND_ASSIGN(auto writer, cluster_->Connect(0));
+  ASSERT_OK_AND_ASSIGN(auto reader, cluster_->Connect(1));
+  ASSERT_OK(cluster_->SignalDaemon(1, SIGSTOP));
+  AwaitState(writer, 1, "withdrawn");
+  ASSERT_OK_AND_ASSIGN(const auto receipt, writer->Put("t", *MakeTable(1000, 7)));
+  arrow::Status opened;
+  std::thread opening([&] {  // waits a while to be honoured, each time
+    do {
+      opened = reader->Open(receipt.handle).status();
+    } while (IsNodeLost(opened));
+  });
+  EXPECT_TRUE(Eventually([&] { return writer->Stat("t").ValueOrDie().leases == 1; }));
+  EXPECT_OK(writer->Remove("t"));
+  EXPECT_OK(cluster_->SignalDaemon(1, SIGCONT));
+  opening.join();
+  EXPECT_TRUE(IsStaleGeneration(opened)) << opened;
+}
+
 /// All processes of a node at once; then an operator who says that it is off.
 TEST_P(Restart, WhatADeadNodeReadComesBackWhenItIsForgotten) {
   ASSERT_OK_AND_ASSIGN(auto peer, Peer::Start({}));
