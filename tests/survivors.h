@@ -16,6 +16,7 @@
 #include <arrow/table.h>
 #include <fmt/format.h>
 
+#include "daemon/live_check.h"
 #include "directory/directory.h"
 #include "format/layout.h"
 #include "lease/lease.h"
@@ -119,7 +120,11 @@ class Survivors {
       return false;
     });
     if (!all_back) return status;
-    return CheckTables();
+    ARROW_RETURN_NOT_OK(CheckTables());
+    ARROW_ASSIGN_OR_RAISE(const auto problems,
+                          daemon::CheckLiveCluster(regions_[0]->config()));
+    if (problems.empty()) return arrow::Status::OK();
+    return arrow::Status::Invalid("sheaf doctor: ", problems.front());
   }
 
  private:

@@ -17,6 +17,7 @@
 #include "base/fault_point.h"
 #include "daemon/foreign_leases.h"
 #include "daemon/grant_table.h"
+#include "daemon/home_life.h"
 #include "daemon/node_lines.h"
 #include "daemon/scheduler.h"
 #include "daemon/space.h"
@@ -33,13 +34,6 @@ namespace {
 
 GrantOwner OwnerOf(const region::Region& region, uint64_t incarnation) {
   return {region.node(), incarnation, 0};
-}
-
-/// Sessions of one life have ids from here on; the first is the home itself.
-constexpr int kLifeShift = 32;
-uint64_t HomeSession(const HomeLife& life) { return life.daemon_starts << kLifeShift; }
-bool IsHomeSession(uint64_t session) {
-  return (session & ((uint64_t{1} << kLifeShift) - 1)) == 0;
 }
 
 std::vector<uint32_t> HomePages(const lease::PageTable& pages) {
