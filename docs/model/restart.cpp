@@ -28,7 +28,7 @@ static Op script[kSessions][6];
 static int SessionOf(int put) { return put == 2; }
 
 enum Reply { NO_REPLY, DONE, FAILED };
-enum Attempt { A_NONE, A_BIND, A_BOUND, A_LAST, A_COMMIT, A_RETIRE };
+enum Attempt { A_NONE, A_BIND, A_BOUND, A_LAST, A_COMMIT, A_RETIRE, A_UNDO };
 #pragma pack(push, 1)
 struct S {
   // In memory: slots with the put that made them, grants of session 0 (one bit each), and, if the rule
@@ -41,15 +41,15 @@ struct S {
   // Sessions and what is between them and the daemon.
   uint8_t at[kSessions], sent[kSessions], repeated[kSessions], reply[kSessions], reply_gen;
   uint8_t known, found;  // grant generation that session 0 knows; slot + 1 that session 1 removes
-  uint8_t found_put, dead, restarts, cuts;
+  uint8_t found_put, dead, restarts, cuts, losses;
   uint8_t superseded[kPuts + 1];  // slots that a put has to retire
-  uint8_t visible, removed;  // ghosts: puts that were Bound, the version that was removed
+  uint8_t visible, removed;  // ghosts: puts that were Bound and not undone, the version that was removed
 };
 #pragma pack(pop)
 
 static bool replace, last_rule, crash, async, remove_waits;
 static bool b_noreqid, b_norecover, b_undobound, b_nolosers, b_nocache, b_removestale,
-    b_forgetgrant, b_grantcache, b_lastlate, b_returnstale;
+    b_forgetgrant, b_grantcache, b_lastlate, b_returnstale, b_failnote;
 
 struct Model {
   MC<S>& mc;
@@ -223,10 +223,23 @@ struct Model {
         if (async) t.mid = 0;
         return Out(t, "home: last put of the session", put);
       case A_COMMIT:
+        if (!replace && async && s.losses) {  // the leader does not answer: undone
+          S u = s;
+          u.losses--, u.step[put] = A_UNDO;
+          if (!b_failnote && u.last[c] == put) u.last[c] = 0;
+          Out(u, "home: the commit fails, forgets the put", put, 0, true);
+        }
         SetEntry(t, Winner(s)), t.step[put] = A_RETIRE;
         for (int i = 0; i < kSlots; i++)
           if (s.state[i] == BOUND && i != Winner(s)) t.superseded[put] |= 1 << i;
         return Out(t, "home: commits", put, t.entry);
+      case A_UNDO:
+        if (s.state[k] == BOUND) t.state[k] = RETIRED;
+        t.visible &= ~(1 << put);
+        if (s.entry == k + 1) t.entry = 0;
+        t.step[put] = A_NONE;
+        Answer(t, c, FAILED);
+        return Out(t, "home: undoes the put", put, k);
       case A_RETIRE:
         for (int i = 0; i < kSlots; i++)
           if (s.superseded[put] >> i & 1) {
@@ -307,7 +320,7 @@ int main(int argc, char** argv) {
   remove_waits = a.has("removewaits");
 #define BUG(x) b_##x = a.has("bug=" #x)
   BUG(noreqid); BUG(norecover); BUG(undobound); BUG(nolosers); BUG(nocache); BUG(removestale);
-  BUG(forgetgrant); BUG(grantcache); BUG(lastlate); BUG(returnstale);
+  BUG(forgetgrant); BUG(grantcache); BUG(lastlate); BUG(returnstale); BUG(failnote);
   int n = 0;
   script[0][n++] = {GET, 0};
   script[0][n++] = {PUT, 1};
@@ -318,7 +331,7 @@ int main(int argc, char** argv) {
   S s;
   memset(&s, 0, sizeof s);
   s.attached[0] = s.attached[1] = 1;
-  s.restarts = a.num("restarts", 0), s.cuts = a.num("cuts", 0);
+  s.restarts = a.num("restarts", 0), s.cuts = a.num("cuts", 0), s.losses = a.num("losses", 0);
   MC<S> mc;
   mc.quiet = a.has("quiet");
   return mc.run(s, [](MC<S>& m, const S& st) { Model{m, st}.All(); }, Quiet, true);
