@@ -156,7 +156,16 @@ bool Membership::IsWithdrawnAt(NodeId node, Peer* peer) const {
          (peer->honours_us && line.incarnation != incarnation_);
 }
 
-arrow::Status Membership::Forget(NodeId node) {
+void Membership::Forget(NodeId node, const DoneFn& done) {
+  const arrow::Result<uint64_t> incarnation = BeginForget(node);
+  if (!incarnation.ok() || *incarnation == 0) return done(incarnation.status());
+  // F8: what it posted before it went off arrives within D.
+  clock_->After(std::chrono::microseconds(region_->config().posted_delay_us),
+                [this, node, off = *incarnation, done] { done(CertifyOff(node, off)); });
+}
+
+// Which incarnation is off; 0 if the node never had one.
+arrow::Result<uint64_t> Membership::BeginForget(NodeId node) {
   if (node.value >= peers_.size()) {
     return arrow::Status::Invalid("the cluster has nodes 0 to ", peers_.size() - 1);
   }
@@ -166,7 +175,7 @@ arrow::Status Membership::Forget(NodeId node) {
   }
   Peer& peer = peers_[node.value];
   const region::Segment* segment = region_->segment({node.value});
-  if (segment == nullptr) return arrow::Status::OK();  // never seen: holds nothing
+  if (segment == nullptr) return 0;  // never seen: holds nothing
   ARROW_ASSIGN_OR_RAISE(const auto line, region::ReadIncarnation(*segment));
   const bool is_down = line.state == static_cast<uint32_t>(format::NodeState::kDown);
   if (peer.admitted != 0 && !is_down) {
@@ -180,20 +189,19 @@ arrow::Status Membership::Forget(NodeId node) {
   if (peer.admitted != 0 || line.incarnation > own.refused()) {
     Withdraw(node, line.incarnation, "it is forgotten");
   }
-  // F8: what it posted before it went off arrives within D.
-  clock_->After(
-      std::chrono::microseconds(region_->config().posted_delay_us),
-      [this, node, incarnation = line.incarnation] { CertifyOff(node, incarnation); });
-  return arrow::Status::OK();
+  return line.incarnation;
 }
 
-void Membership::CertifyOff(NodeId node, uint64_t incarnation) {
-  if (peers_[node.value].admitted > incarnation) return;  // it came back meanwhile
+arrow::Status Membership::CertifyOff(NodeId node, uint64_t incarnation) {
+  if (peers_[node.value].admitted > incarnation) {
+    return arrow::Status::Invalid("node ", node.value, " came back meanwhile");
+  }
   PassFaultPoint("daemon.certify.before-word");
   region::StoreCertifiedOff(&region_->own_segment(), node, incarnation);
   PassFaultPoint("daemon.certify.after-word");
   Log(LogLevel::kWarning, "node ", node.value, " counts as off, incarnation ",
       incarnation, " and before");
+  return arrow::Status::OK();
 }
 
 }  // namespace sheaf::daemon
