@@ -93,6 +93,7 @@ arrow::Status Home::Adopt() {
   problems_.insert(problems_.end(), of_space.begin(), of_space.end());
   ARROW_RETURN_NOT_OK(AdoptReferences());
   AdoptSessions();
+  AdoptPuts();
   return arrow::Status::OK();
 }
 
@@ -140,6 +141,21 @@ void Home::AdoptSessions() {
     if (!slot.ok() || !record.ok()) continue;
     if ((slot->flags & (format::kSlotNamed | format::kSlotKept)) != 0) continue;
     sessions_.insert((*record)->creator_session);
+  }
+}
+
+// Of a life that ended between the two. Whoever could have removed or replaced the object
+// meanwhile was not served.
+void Home::AdoptPuts() {
+  using format::LineState;
+  for (const LineState state : {LineState::kSealed, LineState::kBound}) {
+    for (const ObjectId& object : directory_.ObjectsIn(state)) {
+      const auto slot = directory_.GetSlot(object);
+      const auto record = directory_.GetRecord(object);
+      if (!slot.ok() || !record.ok() || !directory::IsReadable(*slot)) continue;
+      NotePut((*record)->creator_session, (*record)->creator_request,
+              {object, slot->version_sequence});
+    }
   }
 }
 
@@ -218,19 +234,19 @@ arrow::Status Home::ReturnAllBut(uint64_t session, const std::set<GrantId>& know
   return status;
 }
 
-std::optional<ObjectId> Home::FindSealed(uint64_t session, uint64_t request) const {
-  for (const format::LineState state :
-       {format::LineState::kBound, format::LineState::kSealed,
-        format::LineState::kRetired}) {
-    for (const ObjectId& object : directory_.ObjectsIn(state)) {
-      const auto record = directory_.GetRecord(object);
-      if (record.ok() && (*record)->creator_session == session &&
-          (*record)->creator_request == request) {
-        return object;
-      }
-    }
-  }
-  return std::nullopt;
+void Home::NotePut(uint64_t session, uint64_t request, const Put& put) {
+  if (!HasSession(session)) return;  // Nobody can ask.
+  pages_.NotePut(session, {request, put.object.slot, put.object.generation, put.version});
+}
+
+void Home::ForgetPut(uint64_t session, uint64_t request) {
+  pages_.ForgetPut(session, request);
+}
+
+std::optional<Home::Put> Home::FindPut(uint64_t session, uint64_t request) const {
+  const lease::LastPut put = pages_.LastPutOf(session);
+  if (request == 0 || put.request != request) return std::nullopt;
+  return Put{{segment(), put.slot, put.generation}, put.version_sequence};
 }
 
 arrow::Status Home::Retire(const ObjectId& object, const std::string& name) {
