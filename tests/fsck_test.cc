@@ -1,13 +1,11 @@
 // What `sheaf fsck` says of memory that is well, and of memory that is not.
 
-#include <cstdint>
 #include <string>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "format/layout.h"
-#include "region/cluster_config.h"
 #include "tests/command_line.h"
 
 namespace sheaf::testing {

@@ -3,13 +3,13 @@
 // nothing.
 
 #include <signal.h>
+#include <stdlib.h>
 
 #include <cstdint>
 #include <cstdlib>
 #include <fstream>
 #include <ios>
 #include <memory>
-#include <optional>
 #include <string>
 #include <thread>
 #include <vector>

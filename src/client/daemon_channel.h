@@ -86,7 +86,7 @@ class DaemonChannel {
   arrow::Result<Reply> Exchange(const Request& request);
   arrow::Result<Reply> ExchangeFrames(const Request& request);
   arrow::Result<Reply> Repeat(Request request, arrow::Result<Reply> reply);
-  arrow::Status Reconnect();
+  arrow::Status Reconnect(const Continuation& continuation);
 
   std::mutex mutex_;
   platform::UniqueFd socket_;

@@ -2,11 +2,13 @@
 // to R3): everything that was promised is still there, and nothing else.
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <utility>
+#include <optional>
 #include <vector>
 
+#include <arrow/status.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -19,10 +21,8 @@
 #include "format/layout.h"
 #include "format/lease_cell.h"
 #include "platform/shared_word.h"
-#include "region/cluster_config.h"
 #include "region/control_line.h"
 #include "region/region.h"
-#include "sheaf/status.h"
 #include "sheaf/types.h"
 #include "testing/arrow_test.h"
 

@@ -9,7 +9,7 @@
 #include <arrow/status.h>
 
 #include "base/math.h"
-#include "format/message.h"
+#include "format/message_generated.h"
 #include "platform/file.h"
 #include "platform/process.h"
 #include "platform/unix_socket.h"
