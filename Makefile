@@ -4,7 +4,7 @@ JOBS ?= $(shell nproc)
 BASE ?= origin/main
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test check fix asan tsan clang kill-matrix soak bench bench-smoke \
+.PHONY: help demo build test check fix asan tsan clang kill-matrix soak churn bench bench-smoke \
         fuzz coverage model setup-build setup-test setup-check clean
 
 help:
@@ -20,14 +20,15 @@ help:
 	@echo "  make asan         all tests under address and undefined-behaviour sanitizers"
 	@echo "  make tsan         in-process tests under thread sanitizer"
 	@echo "  make clang        build with clang 19 (thread-safety analysis) and test"
-	@echo "  make kill-matrix  kill and pause a client at each fault point (POINT=<name> for one;"
-	@echo "                    about 4 minutes; make test runs a tenth, another one each day)"
+	@echo "  make kill-matrix  kill and pause client and daemons at each fault point (POINT=<name>"
+	@echo "                    for one; half an hour; make test runs a tenth, another one each day)"
 	@echo "  make bench        run the benchmarks; JSON in build/bench/  (FILTER=<regex>,"
 	@echo "                    REPETITIONS=5; tools/bench_ratios.py --save keeps a summary)"
 	@echo "  make bench-smoke  run each benchmark once, tiny, to see that it works"
 	@echo "  make fuzz         let libFuzzer try each decoder for MINUTES (1) each; a table of"
 	@echo "                    findings and coverage (TARGETS=\"slot lease\" for some only)"
 	@echo "  make soak         clients and daemons at work, killed at random, for MINUTES (10)"
+	@echo "  make churn        tables put and removed OPS (10000000) times: memory does not fray"
 	@echo "  make coverage     lines that the tests execute, file by file"
 	@echo "  make model        check the protocol's models (about 4 minutes)"
 	@echo "  make clean        remove build/ (the set-up in .deps/ stays)"
@@ -86,6 +87,10 @@ coverage: setup-test
 	$(call configure_and_build,coverage)
 	@ctest --preset coverage -j $(JOBS)
 	@tools/coverage.py build/coverage
+
+churn: setup-test
+	$(call configure_and_build,release,--target churn_test)
+	@SHEAF_CHURN_OPS=$(or $(OPS),10000000) build/release/test/churn_test
 
 soak: setup-test
 	$(call configure_and_build,release,--target soak_test)
