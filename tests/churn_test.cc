@@ -16,7 +16,6 @@
 
 #include <arrow/array/array_primitive.h>
 #include <arrow/buffer.h>
-#include <arrow/memory_pool.h>
 #include <arrow/result.h>
 #include <arrow/status.h>
 #include <arrow/table.h>

@@ -1,9 +1,9 @@
 // What `sheaf doctor` says of a machine, and of a cluster that is well or not.
 
 #include <cstdint>
-#include <memory>
 #include <string>
 
+#include <arrow/buffer.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

@@ -6,6 +6,7 @@
 #include <initializer_list>
 #include <iterator>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -136,10 +137,12 @@ class Look {
   void CheckName(const ObjectId& id, const std::string& name) {
     const auto found = directory::Lookup(region_, name);
     if (!found.ok()) return AddIfError(found.status());
-    if (!*found)
+    const std::optional<directory::Found>& there = *found;
+    if (!there) {
       return Add({"'", name, "' is not found, but ", ObjectText(id), " has it"});
-    if ((*found)->object == id) return;
-    Add({"'", name, "' leads to ", ObjectText((*found)->object), ", but ", ObjectText(id),
+    }
+    if (there->object == id) return;
+    Add({"'", name, "' leads to ", ObjectText(there->object), ", but ", ObjectText(id),
          " has it as well"});
   }
 
