@@ -77,10 +77,14 @@ arrow::Result<ObjectId> Home::Seal(uint64_t session, const SealInput& input) {
   ARROW_ASSIGN_OR_RAISE(const std::set<ObjectId> references,
                         CoverForeign(ranges, &parents));
 
+  const Holder holder = HolderOf(session);
+  ARROW_RETURN_NOT_OK(quotas_.CheckRanges(holder, granules));
+
   directory::Record record;
   record.name = input.name;
   record.creator_session = session;
   record.creator_request = input.request;
+  record.creator_user = holder.user_id;
   record.created_unix_ns = input.now_unix_ns;
   record.num_rows = descriptor->num_rows();
   record.num_columns = descriptor->num_columns();
@@ -103,6 +107,7 @@ arrow::Result<ObjectId> Home::Seal(uint64_t session, const SealInput& input) {
     space_.ranges().DropReference(granules);
     return object;
   }
+  quotas_.Add(holder, granules);
   parents.KeepLeases(references);
   return object;
 }
