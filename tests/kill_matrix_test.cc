@@ -135,10 +135,11 @@ arrow::Status TryClient(const Survivors& survivors, const Cell& cell) {
 
 /// What a session and its daemons do not pass once they are up: what the next daemon
 /// passes when the last one ended well, or other nodes are silent (restart_test), or all
-/// memory is new.
+/// memory is new; and what it does for readers of another user (group_test).
 constexpr std::string_view kNotInASession[] = {
     "daemon.format.", "daemon.withdraw.",       "daemon.certify.",      "daemon.rejoin.",
     "daemon.stop.",   "daemon.forget-request.", "daemon.keep-request.",
+    "daemon.reader-lease.",
 };
 
 enum class Reached : uint8_t { kNo, kYes };
