@@ -6,14 +6,15 @@
 //
 // Decoders: src/daemon/grant_table.cc
 
-#include <algorithm>
 #include <bit>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
 
 #include "base/check.h"
 #include "daemon/grant_table.h"
+#include "format/checksum.h"
 #include "format/layout.h"
 #include "fuzz/control_lines.h"
 #include "fuzz/input.h"

@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -29,7 +30,7 @@
 #include "format/layout.h"
 #include "fuzz/control_lines.h"
 #include "fuzz/input.h"
-#include "region/control_line.h"
+#include "platform/shared_word.h"
 #include "region/region.h"
 #include "testing/fake_segments.h"
 

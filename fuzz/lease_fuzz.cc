@@ -9,7 +9,6 @@
 // Decoders: src/lease/scan.cc src/lease/page_table.cc
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <set>

@@ -10,10 +10,10 @@
 // src/daemon/foreign_leases.cc src/alloc/range_map.cc
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <set>
-#include <string>
 #include <utility>
 #include <vector>
 
@@ -25,10 +25,12 @@
 #include "daemon/node_lines.h"
 #include "daemon/test_node.h"
 #include "directory/directory.h"
+#include "format/checksum.h"
 #include "format/layout.h"
 #include "fuzz/control_lines.h"
 #include "fuzz/input.h"
 #include "fuzz/message_world.h"
+#include "fuzz/world_daemon.h"
 #include "region/region.h"
 #include "sheaf/types.h"
 

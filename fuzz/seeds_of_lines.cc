@@ -8,20 +8,20 @@
 #include <cstring>
 #include <filesystem>
 #include <functional>
-#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/check.h"
-#include "directory/catalog.h"
 #include "directory/directory.h"
 #include "directory/test_cluster.h"
 #include "directory/test_records.h"
+#include "format/checksum.h"
 #include "format/layout.h"
 #include "fuzz/control_lines.h"
 #include "fuzz/seeds.h"
 #include "lease/lease.h"
+#include "platform/shared_word.h"
 #include "region/region.h"
 #include "sheaf/types.h"
 #include "testing/fake_segments.h"

@@ -1,6 +1,6 @@
 // Seeds of messages, in scripts that a daemon really answers.
 
-#include <algorithm>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -8,21 +8,19 @@
 #include <functional>
 #include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
-#include <arrow/buffer.h>
 #include <arrow/status.h>
 
 #include "base/check.h"
 #include "daemon/catalog_client.h"
 #include "daemon/test_node.h"
 #include "directory/catalog.h"
-#include "directory/directory.h"
 #include "format/layout.h"
 #include "format/message.h"
 #include "fuzz/message_world.h"
 #include "fuzz/seeds.h"
+#include "region/region.h"
 #include "sheaf/status.h"
 #include "sheaf/types.h"
 

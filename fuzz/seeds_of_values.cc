@@ -9,12 +9,12 @@
 #include <limits>
 #include <set>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include <arrow/buffer.h>
 #include <arrow/result.h>
-#include <arrow/table.h>
 #include <arrow/type.h>
 
 #include "codec/codec.h"
@@ -23,7 +23,6 @@
 #include "fuzz/seeds.h"
 #include "region/cluster_config.h"
 #include "sheaf/handle.h"
-#include "sheaf/types.h"
 #include "testing/arena.h"
 #include "testing/tables.h"
 

@@ -8,18 +8,17 @@
 // Decoders: src/directory/slot_reader.cc src/directory/adopt.cc src/directory/list.cc
 // src/directory/record_space.cc src/directory/home_directory.cc
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <set>
 #include <string>
 #include <utility>
-#include <vector>
 
 #include <arrow/buffer.h>
 #include <arrow/status.h>
 
 #include "base/check.h"
-#include "base/math.h"
 #include "directory/catalog.h"
 #include "directory/directory.h"
 #include "directory/slot_reader.h"
@@ -28,7 +27,6 @@
 #include "fuzz/input.h"
 #include "fuzz/record_rules.h"
 #include "region/region.h"
-#include "sheaf/status.h"
 #include "sheaf/types.h"
 #include "testing/fake_segments.h"
 

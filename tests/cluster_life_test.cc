@@ -25,7 +25,6 @@
 #include "platform/file.h"
 #include "platform/process.h"
 #include "platform/unix_socket.h"
-#include "region/cluster_config.h"
 #include "testing/arrow_test.h"
 #include "testing/eventually.h"
 #include "tests/command_line.h"

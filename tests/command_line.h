@@ -24,6 +24,7 @@
 #include <nlohmann/json.hpp>
 #include <parquet/arrow/writer.h>
 
+#include "format/layout.h"
 #include "platform/process.h"
 #include "platform/unix_socket.h"
 #include "region/cluster_config.h"
@@ -84,6 +85,24 @@ class CommandLine : public ::testing::Test {
     ASSERT_OK_AND_ASSIGN(auto pidfd, platform::OpenPidFd(peer.process_id));
     ASSERT_EQ(::kill(peer.process_id, SIGKILL), 0);
     ASSERT_TRUE(Eventually([&] { return platform::HasExited(pidfd); }));
+  }
+  // Where the arrays of node `node`'s control part are.
+  format::ControlLayout Layout() {
+    const auto config =
+        region::ClusterConfig::Load(folder_ + "/run/" + cluster_ + "/cluster.toml")
+            .ValueOrDie();
+    return format::ControlLayout::Make(config.nodes_max, config.lease_pages_max,
+                                       config.grants_max(), config.slots_max,
+                                       config.records_size_bytes);
+  }
+  // Flips a bit of one byte of the control part.
+  void Damage(int node, uint64_t offset) {
+    std::fstream file(MemoryFolder() + "/node" + std::to_string(node) + "/control",
+                      std::ios::binary | std::ios::in | std::ios::out);
+    const auto at = static_cast<std::streamoff>(offset);
+    const int byte = file.seekg(at).get();
+    file.seekp(at).put(static_cast<char>(static_cast<uint8_t>(byte) ^ 1U));
+    ASSERT_TRUE(file.flush().good());
   }
   std::string MemoryFolder() const { return region::DefaultMemoryFolder(cluster_); }
   std::string Path(const std::string& name) const { return folder_ + "/" + name; }

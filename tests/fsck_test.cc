@@ -1,14 +1,11 @@
 // What `sheaf fsck` says of memory that is well, and of memory that is not.
 
-#include <cstdint>
-#include <fstream>
 #include <string>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "format/layout.h"
-#include "region/cluster_config.h"
 #include "tests/command_line.h"
 
 namespace sheaf::testing {
@@ -16,27 +13,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-class Fsck : public CommandLine {
- protected:
-  // Where the arrays of node `node`'s control part are.
-  format::ControlLayout Layout() {
-    const auto config =
-        region::ClusterConfig::Load(folder_ + "/run/" + cluster_ + "/cluster.toml")
-            .ValueOrDie();
-    return format::ControlLayout::Make(config.nodes_max, config.lease_pages_max,
-                                       config.grants_max(), config.slots_max,
-                                       config.records_size_bytes);
-  }
-  // Flips a bit of one byte of the control part.
-  void Damage(int node, uint64_t offset) {
-    std::fstream file(MemoryFolder() + "/node" + std::to_string(node) + "/control",
-                      std::ios::binary | std::ios::in | std::ios::out);
-    const auto at = static_cast<std::streamoff>(offset);
-    const int byte = file.seekg(at).get();
-    file.seekp(at).put(static_cast<char>(static_cast<uint8_t>(byte) ^ 1U));
-    ASSERT_TRUE(file.flush().good());
-  }
-};
+using Fsck = CommandLine;
 
 TEST_F(Fsck, SaysWhatIsThereAndRefusesARunningNode) {
   Up("--nodes 2");

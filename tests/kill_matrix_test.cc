@@ -10,51 +10,36 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <chrono>
 #include <csignal>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <filesystem>
-#include <fstream>
-#include <ios>
 #include <iostream>
-#include <iterator>
 #include <map>
 #include <memory>
 #include <ostream>
 #include <set>
+#include <span>
 #include <string>
 #include <string_view>
-#include <thread>
 #include <utility>
 #include <vector>
 
 #include <arrow/result.h>
 #include <arrow/status.h>
-#include <arrow/table.h>
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "base/check.h"
 #include "base/fault_info.h"
 #include "base/fault_point.h"
-#include "directory/catalog.h"
-#include "directory/directory.h"
-#include "format/layout.h"
-#include "lease/lease.h"
-#include "platform/cache.h"
-#include "platform/process.h"
-#include "region/cluster_config.h"
-#include "region/region.h"
-#include "sheaf/sheaf.h"
 #include "testing/arrow_test.h"
-#include "testing/eventually.h"
-#include "testing/test_cluster.h"
+#include "tests/daemon_cells.h"
+#include "tests/holdings.h"
+#include "tests/membership_cells.h"
 #include "tests/survivors.h"
 #include "tests/victim.h"
-#include "tests/victim_session.h"
 
 namespace sheaf::testing {
 namespace {
@@ -82,15 +67,6 @@ struct Cell {
   std::string action;  ///< As in SHEAF_FAULT.
   uint32_t node = 0;   ///< Of the victim.
 };
-
-std::string Tail(const std::string& path) {
-  constexpr size_t kMax = 2000;
-  std::ifstream file(path, std::ios::binary);
-  std::string text(std::istreambuf_iterator<char>(file), {});
-  return text.size() > kMax ? text.substr(text.size() - kMax) : text;
-}
-
-bool EndedWell(int status) { return WIFEXITED(status) && WEXITSTATUS(status) == 0; }
 
 /// How often a point is passed, by its name, when the victim is on a node and nothing is
 /// armed.
@@ -133,71 +109,26 @@ arrow::Status TryClient(const Survivors& survivors, const Cell& cell) {
   return survivors.AwaitAllBack();
 }
 
-/// What a session and its daemons do not pass once they are up: what the next daemon
-/// passes when the last one ended well, or other nodes are silent (restart_test), or all
-/// memory is new; and what it does for readers of another user (group_test).
-constexpr std::string_view kNotInASession[] = {
-    "daemon.format.", "daemon.withdraw.",       "daemon.certify.",      "daemon.rejoin.",
-    "daemon.stop.",   "daemon.forget-request.", "daemon.keep-request.",
-    "daemon.reader-lease.",
-};
+/// What no daemon of a cluster that works passes: OfTheEnds tries those; and a request of
+/// an operator. group_test tries what it does for readers of another user.
+constexpr std::string_view kNotAtWork[] = {"daemon.format.", "daemon.stop.",
+                                           "daemon.forget-request.",
+                                           "daemon.reader-lease."};
+/// Steps between nodes whose caches differ.
+constexpr std::string_view kDaemonOnlyIncoherent[] = {"daemon.flush-pages-request."};
 
-enum class Reached : uint8_t { kNo, kYes };
-
-/// A daemon that is killed while it starts, or while a session works through it; and the
-/// next one, who finds what is left. The session does not see more than a pause.
-arrow::Result<Reached> KillDaemonAt(const Survivors& survivors,
-                                    const FaultPointInfo& point, uint32_t daemon,
-                                    uint32_t node) {
-  const TestCluster& cluster = survivors.cluster();
-  ARROW_RETURN_NOT_OK(cluster.KillDaemon(daemon));
-  if (!cluster.StartMissing(fmt::format("{}=kill", point.name)).ok()) {
-    ARROW_RETURN_NOT_OK(cluster.StartMissing());
-    ARROW_RETURN_NOT_OK(survivors.UseAll());
-    ARROW_RETURN_NOT_OK(survivors.AwaitAllBack());
-    return Reached::kYes;
-  }
-  const auto pidfd = cluster.OpenDaemon(daemon);
-  std::atomic<bool> is_over = false;
-  std::atomic<bool> is_killed = !pidfd.ok();  // so soon
-  arrow::Status restarted;
-  std::thread watch([&] {
-    while (!is_over && !is_killed) {
-      is_killed = platform::HasExited(*pidfd);
-      platform::SleepFor(std::chrono::milliseconds(1));
-    }
-    if (is_killed) restarted = cluster.StartMissing();
-  });
-  const Victim victim = Victim::Start(survivors.name(), node, "", survivors.log());
-  const int end = victim.Await();
-  is_over = true;
-  watch.join();
-  if (!is_killed) {  // it is armed still
-    ARROW_RETURN_NOT_OK(cluster.KillDaemon(daemon));
-    restarted = cluster.StartMissing();
-  }
-  ARROW_RETURN_NOT_OK(restarted);
-  if (!EndedWell(end)) {
-    return arrow::Status::Invalid("a session ended badly: ", Tail(survivors.log()));
-  }
-  ARROW_RETURN_NOT_OK(survivors.AwaitAllBack());
-  return is_killed ? Reached::kYes : Reached::kNo;
+bool StartsWithAny(std::string_view point, std::span<const std::string_view> prefixes) {
+  return std::ranges::any_of(
+      prefixes, [&](std::string_view prefix) { return point.starts_with(prefix); });
 }
 
-/// Whose points are tried, and how.
-struct Program {
-  std::string_view name;
-  arrow::Status (*count)(const Survivors& survivors, Passes* passes);
-  arrow::Status (*try_cell)(const Survivors& survivors, const Cell& cell);
-};
-constexpr Program kPrograms[] = {{"client", CountClient, TryClient}};
+/// Which daemon meets a fault, and where the session is.
+constexpr std::pair<uint32_t, uint32_t> kDaemonAndNode[] = {{0, 0}, {1, 1}, {0, 1}};
 
-/// Which daemon dies, and where the session is.
-struct DaemonCell {
-  uint32_t daemon;
-  uint32_t node;
-};
-constexpr DaemonCell kDaemonCells[] = {{0, 0}, {1, 1}, {0, 1}};
+/// Who stops for so long is gone for the others. Too short a time for a busy machine to
+/// say it of one that works, but for the few moments of a cell.
+constexpr const char* kImpatient =
+    "heartbeat_ms = 20\nsuspect_after_ms = 1000\nsuspect_samples = 5\n";
 
 /// What SHEAF_KILL_MATRIX says; aborts on what it cannot say.
 std::string Chosen() {
@@ -213,15 +144,9 @@ std::string Chosen() {
   return std::to_string(std::chrono::duration_cast<std::chrono::days>(now).count() % 10);
 }
 
-/// Nobody said what is to run. TODO(#4): then a tenth of the daemon's points, too.
-bool IsOfTheDay() {
-  const char* text = std::getenv("SHEAF_KILL_MATRIX");
-  return text == nullptr || *text == '\0';
-}
-
 /// Is the cell with this number in what is to run?
-bool IsChosen(const std::string& chosen, size_t number, const Cell& cell) {
-  if (chosen == "all" || chosen == cell.point.name) return true;
+bool IsChosen(const std::string& chosen, size_t number, std::string_view point) {
+  if (chosen == "all" || chosen == point) return true;
   // A point's cells alternate between kill and pause: no tenth has only one of them.
   return chosen == std::to_string((number + number / 2) % 10);
 }
@@ -245,45 +170,65 @@ std::vector<Cell> CellsOf(size_t index, const Passes& passes) {
 
 class KillMatrix : public ::testing::TestWithParam<Setting> {
  protected:
-  void Row(const FaultPointInfo& point, const std::string& cell,
-           const std::string& result) {
-    fmt::print("{:8}  {:38}  {:16}  {}\n", GetParam().name, point.name, cell, result);
+  static void PrintHead() {
+    fmt::print("{:8}  {:38}  {:16}  {}\n", "BACKEND", "POINT", "FAULT", "RESULT");
+  }
+  void Row(std::string_view point, const std::string& cell, const std::string& result) {
+    fmt::print("{:8}  {:38}  {:16}  {}\n", GetParam().name, point, cell, result);
     std::fflush(stdout);
   }
 
   /// After a failure what is left belongs to nobody: the next cell gets a new cluster.
-  void Try(const Program& program, const Cell& cell) {
+  void Try(const Cell& cell) {
     if (survivors_ == nullptr) {
       ASSERT_OK_AND_ASSIGN(survivors_, Survivors::Start(GetParam()));
     }
-    const arrow::Status status = program.try_cell(*survivors_, cell);
-    Row(cell.point, fmt::format("{} @{} node {}", cell.action, cell.pass, cell.node),
+    const arrow::Status status = TryClient(*survivors_, cell);
+    Row(cell.point.name, fmt::format("{} @{} node {}", cell.action, cell.pass, cell.node),
         status.ok() ? "ok" : "FAILED");
     EXPECT_OK(status) << cell.action << " at pass " << cell.pass << " of "
                       << cell.point.name << " on node " << cell.node;
     if (!status.ok()) survivors_.reset();
   }
 
-  /// Each way to kill a daemon there; the point must be reached by one of them.
-  void TryDaemon(const FaultPointInfo& point) {
+  void StartDaemonCells(bool is_impatient) {
+    Setting setting = GetParam();
+    const std::string config = std::string(kImpatient) + setting.config;
+    if (is_impatient) setting.config = config.c_str();
+    ASSERT_OK_AND_ASSIGN(survivors_, Survivors::Start(setting));
+  }
+
+  arrow::Result<Reached> TryDaemonCell(const DaemonCell& cell) {
+    if (!MembershipFault::IsOne(cell.point)) return DaemonFault::Try(*survivors_, cell);
+    if (cell.action == "pause") return Reached::kNo;
+    return MembershipFault::Try(*survivors_, cell.point, cell.daemon);
+  }
+
+  /// Each way to have a daemon killed or stopped there; one of them must reach it.
+  void TryDaemon(std::string_view point, std::string_view action) {
+    const bool is_membership = MembershipFault::IsOne(point);
+    if (is_membership && action == "pause") return;  // as SIGSTOP does it to a node
+    // Slots that have been used once are used again.
+    const bool needs_new = is_membership || point.starts_with("daemon.slots.");
+    if (needs_new) survivors_.reset();
     bool is_reached = false;
-    for (const auto& [daemon, node] : kDaemonCells) {
-      if (survivors_ == nullptr) {
-        ASSERT_OK_AND_ASSIGN(survivors_, Survivors::Start(GetParam()));
-      }
-      const auto reached = KillDaemonAt(*survivors_, point, daemon, node);
+    for (const auto& [daemon, node] : kDaemonAndNode) {
+      if (survivors_ == nullptr) StartDaemonCells(is_membership || action == "pause");
+      ASSERT_NE(survivors_, nullptr);
+      const auto reached = TryDaemonCell({point, action, daemon, node});
       std::string result = "FAILED";
       if (reached.ok()) result = *reached == Reached::kYes ? "ok" : "not reached";
       is_reached |= !reached.ok() || *reached == Reached::kYes;
-      Row(point, fmt::format("kill node {}, from {}", daemon, node), result);
-      EXPECT_OK(reached) << point.name << ", daemon " << daemon << ", session on "
-                         << node;
+      Row(point, fmt::format("{} node {}, from {}", action, daemon, node), result);
+      EXPECT_OK(reached) << action << " at " << point << ", daemon " << daemon
+                         << ", session on " << node;
       if (!reached.ok()) survivors_.reset();
     }
-    const bool is_excused = std::ranges::any_of(
-        kNotInASession,
-        [&](std::string_view prefix) { return point.name.starts_with(prefix); });
-    EXPECT_TRUE(is_reached || is_excused) << point.name << " was never reached";
+    if (needs_new) survivors_.reset();
+    const bool is_no_step =
+        StartsWithAny(point, kNotAtWork) ||
+        (GetParam().coherent && StartsWithAny(point, kDaemonOnlyIncoherent));
+    EXPECT_TRUE(is_reached || is_no_step) << point << " was never reached";
   }
 
   /// True if the point is no step on this memory; a failure if it is, and was not
@@ -301,26 +246,37 @@ class KillMatrix : public ::testing::TestWithParam<Setting> {
   std::unique_ptr<Survivors> survivors_;
 };
 
-TEST_P(KillMatrix, NothingIsLostAndNothingLeaks) {
+TEST_P(KillMatrix, OfTheClient) {
   const std::string chosen = Chosen();
   std::cout << "SHEAF_KILL_MATRIX=" << chosen << '\n';
   ASSERT_OK_AND_ASSIGN(survivors_, Survivors::Start(GetParam()));
   Passes passes;
-  for (const Program& program : kPrograms) ASSERT_OK(program.count(*survivors_, &passes));
-  fmt::print("{:8}  {:38}  {:16}  {}\n", "BACKEND", "POINT", "FAULT", "RESULT");
+  ASSERT_OK(CountClient(*survivors_, &passes));
+  PrintHead();
   size_t number = 0;
   for (size_t i = 0; i < kFaultPoints.size(); ++i) {
     const FaultPointInfo& point = kFaultPoints[i];
-    const auto program = std::ranges::find(kPrograms, point.program(), &Program::name);
-    if (program == std::end(kPrograms)) {
-      const Cell as_cell{point, 1, "kill", 0};
-      if (!IsOfTheDay() && IsChosen(chosen, number++, as_cell)) TryDaemon(point);
-    } else if (IsNoStep(point, passes)) {
-      Row(point, "", "no step on coherent memory");
-    } else {
-      for (const Cell& cell : CellsOf(i, passes)) {
-        if (IsChosen(chosen, number++, cell)) Try(*program, cell);
-      }
+    if (point.program() != "client") continue;
+    if (IsNoStep(point, passes)) {
+      Row(point.name, "", "no step on coherent memory");
+      continue;
+    }
+    for (const Cell& cell : CellsOf(i, passes)) {
+      if (IsChosen(chosen, number++, cell.point.name)) Try(cell);
+    }
+  }
+}
+
+TEST_P(KillMatrix, OfTheDaemon) {
+  const std::string chosen = Chosen();
+  std::cout << "SHEAF_KILL_MATRIX=" << chosen << '\n';
+  PrintHead();
+  for (const char* action : {"kill", "pause"}) {
+    survivors_.reset();
+    size_t number = 0;
+    for (const FaultPointInfo& point : kFaultPoints) {
+      if (point.program() != "daemon") continue;
+      if (IsChosen(chosen, number++, point.name)) TryDaemon(point.name, action);
     }
   }
 }

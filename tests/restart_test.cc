@@ -3,13 +3,13 @@
 // nothing.
 
 #include <signal.h>
+#include <stdlib.h>
 
 #include <cstdint>
 #include <cstdlib>
 #include <fstream>
 #include <ios>
 #include <memory>
-#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -22,6 +22,7 @@
 
 #include "base/check.h"
 #include "platform/file.h"
+#include "platform/process.h"
 #include "platform/test_folder.h"
 #include "sheaf/cluster.h"
 #include "sheaf/status.h"
@@ -65,6 +66,7 @@ std::string AnswerAsHolder(const std::string& request) {
     if (opened.ok()) tables->push_back(*opened);
     return opened.status().ToString();
   }
+  if (verb == "put") return (*store)->Put(rest, *MakeTable(1000, 7)).status().ToString();
   return "unknown request";
 }
 
@@ -152,6 +154,27 @@ TEST_P(Restart, ReadersOfAPausedNodeReadTheRightBytesAndItComesBack) {
   ExpectAllBack();
 }
 
+/// Model `member`, slotfirst: what the slot said before the home honours this node counts
+/// for nothing.
+TEST_P(Restart, WhatIsRemovedBeforeAReaderIsHonouredIsGoneForIt) {
+  ASSERT_OK_AND_ASSIGN(auto writer, cluster_->Connect(0));
+  ASSERT_OK_AND_ASSIGN(auto reader, cluster_->Connect(1));
+  ASSERT_OK(cluster_->SignalDaemon(1, SIGSTOP));
+  AwaitState(writer, 1, "withdrawn");
+  ASSERT_OK_AND_ASSIGN(const auto receipt, writer->Put("t", *MakeTable(1000, 7)));
+  arrow::Status opened;
+  std::thread opening([&] {  // waits a while to be honoured, each time
+    do {
+      opened = reader->Open(receipt.handle).status();
+    } while (IsNodeLost(opened));
+  });
+  EXPECT_TRUE(Eventually([&] { return writer->Stat("t").ValueOrDie().leases == 1; }));
+  EXPECT_OK(writer->Remove("t"));
+  EXPECT_OK(cluster_->SignalDaemon(1, SIGCONT));
+  opening.join();
+  EXPECT_TRUE(IsStaleGeneration(opened)) << opened;
+}
+
 /// All processes of a node at once; then an operator who says that it is off.
 TEST_P(Restart, WhatADeadNodeReadComesBackWhenItIsForgotten) {
   ASSERT_OK_AND_ASSIGN(auto peer, Peer::Start({}));
@@ -212,6 +235,31 @@ TEST_P(Restart, ReadersReadThroughTheGapAndSessionsGoOn) {
     ASSERT_OK(reader->Remove("built"));
     EXPECT_TRUE(held->Equals(*source));
   }
+  ExpectAllBack();
+}
+
+/// Model `restart`: it was done, its reply was lost, and the table was removed before it
+/// was asked for again.
+TEST_P(Restart, APutThatIsRepeatedDoesNotBringBackWhatWasRemovedSince) {
+  ASSERT_OK(cluster_->KillDaemon(0));
+  ASSERT_OK(cluster_->StartMissing("daemon.publish.after-retire=kill"));
+  ASSERT_OK_AND_ASSIGN(const auto daemon, cluster_->OpenDaemon(0));
+  ASSERT_OK_AND_ASSIGN(auto peer, Peer::Start({}));
+  ASSERT_EQ(peer->Ask("connect " + cluster_->name()).ValueOrDie(), "OK");
+  std::string answer;
+  std::thread putting([&] { answer = peer->Ask("put t").ValueOr("no answer"); });
+  EXPECT_TRUE(Eventually([&] { return platform::HasExited(daemon); }));
+  EXPECT_EQ(::kill(peer->process_id(), SIGSTOP), 0);
+  EXPECT_OK(cluster_->StartMissing());
+  {
+    ASSERT_OK_AND_ASSIGN(auto other, cluster_->Connect(0));
+    EXPECT_OK(other->Remove("t"));
+    EXPECT_EQ(::kill(peer->process_id(), SIGCONT), 0);
+    putting.join();
+    EXPECT_EQ(answer, "OK");
+    EXPECT_TRUE(other->Get("t").status().IsKeyError());
+  }
+  peer.reset();
   ExpectAllBack();
 }
 

@@ -23,6 +23,7 @@
 #include <arrow/array/array_binary.h>
 #include <arrow/array/array_primitive.h>
 #include <arrow/builder.h>
+#include <arrow/result.h>
 #include <arrow/status.h>
 #include <arrow/table.h>
 #include <arrow/type.h>
@@ -31,7 +32,6 @@
 
 #include "base/check.h"
 #include "platform/process.h"
-#include "sheaf/handle.h"
 #include "sheaf/status.h"
 #include "sheaf/store.h"
 #include "testing/arrow_test.h"

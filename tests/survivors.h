@@ -16,6 +16,7 @@
 #include <arrow/table.h>
 #include <fmt/format.h>
 
+#include "daemon/live_check.h"
 #include "directory/directory.h"
 #include "format/layout.h"
 #include "lease/lease.h"
@@ -67,6 +68,9 @@ class Survivors {
   const std::string& name() const { return cluster_->name(); }
   std::string log() const { return cluster_->folder() + "/victim.log"; }
   const TestCluster& cluster() const { return *cluster_; }
+  const region::ClusterConfig& config() const { return regions_[0]->config(); }
+  /// The session that only looks.
+  Store& store(uint32_t node) const { return *stores_[node]; }
 
   /// OK if every table, from each node, holds in memory what it should.
   arrow::Status CheckTables() const {
@@ -119,7 +123,10 @@ class Survivors {
       return false;
     });
     if (!all_back) return status;
-    return CheckTables();
+    ARROW_RETURN_NOT_OK(CheckTables());
+    ARROW_ASSIGN_OR_RAISE(const auto problems, daemon::CheckLiveCluster(config()));
+    if (problems.empty()) return arrow::Status::OK();
+    return arrow::Status::Invalid("sheaf doctor: ", problems.front());
   }
 
  private:
@@ -153,8 +160,8 @@ class Survivors {
     }
     ARROW_ASSIGN_OR_RAISE(const auto leases, lease::CountLeases(*regions_[0]));
     for (const auto& [cell, count] : leases) now.leases += count;
-    for (const auto& entry : std::filesystem::recursive_directory_iterator(
-             regions_[0]->config().runtime_folder)) {
+    for (const auto& entry :
+         std::filesystem::recursive_directory_iterator(config().runtime_folder)) {
       now.files.insert(entry.path().string());
     }
     return now;

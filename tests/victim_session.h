@@ -37,20 +37,26 @@ inline arrow::Result<Handle> HandleOf(const TableInfo& info) {
 
 /// \brief All steps of a session: it leases more than its first pages hold and tables of
 /// both homes, puts (copied, built in place, unnamed, replacing), keeps and drops, keeps
-/// slices of what is removed, meets an object that is gone, asks
-/// for what is refused, and closes. Invalid if
-/// anything is not as it should be.
+/// slices of what is removed, meets an object that is gone, asks for what is refused, and
+/// closes. Invalid if anything is not as it should be.
 class VictimSession {
  public:
   static arrow::Status Run(const std::string& cluster, uint32_t node) {
-    auto store = Store::Connect({cluster, node});
-    // Nobody waits for a daemon that is being started but who has a session there.
-    while (IsDisconnected(store.status())) store = Store::Connect({cluster, node});
-    ARROW_RETURN_NOT_OK(store.status());
-    return VictimSession(*std::move(store)).Steps();
+    ARROW_ASSIGN_OR_RAISE(auto store, Connect(cluster, node));
+    VictimSession session(std::move(store));
+    ARROW_RETURN_NOT_OK(session.UseOtherHome(cluster));
+    return session.Steps();
   }
 
  private:
+  // Nobody waits for a daemon that is being started but who has a session there.
+  static arrow::Result<std::shared_ptr<Store>> Connect(const std::string& cluster,
+                                                       uint32_t node) {
+    auto store = Store::Connect({cluster, node});
+    while (IsDisconnected(store.status())) store = Store::Connect({cluster, node});
+    return store;
+  }
+
   explicit VictimSession(std::shared_ptr<Store> store) : store_(std::move(store)) {}
 
   arrow::Status Steps() {
@@ -110,6 +116,20 @@ class VictimSession {
     return arrow::Status::OK();
   }
 
+  // What a second session makes on the other node, this one keeps, replaces and ends.
+  arrow::Status UseOtherHome(const std::string& cluster) const {
+    ARROW_ASSIGN_OR_RAISE(const auto other, Connect(cluster, 1 - store_->node()));
+    ARROW_RETURN_NOT_OK(other->Put(kReplaced, *SeededTable(6, 100)).status());
+    ARROW_ASSIGN_OR_RAISE(const PutReceipt shared, other->Share(*SeededTable(7, 100)));
+    ARROW_RETURN_NOT_OK(store_->Keep(shared.handle));
+    ARROW_RETURN_NOT_OK(store_
+                            ->Put(kReplaced, *SeededTable(8, 100),
+                                  {.replace = true, .expected_version = {}})
+                            .status());
+    ARROW_RETURN_NOT_OK(store_->Drop(shared.handle));
+    return store_->Remove(kReplaced);
+  }
+
   arrow::Status ShareAndDrop() {
     auto built = SeededTable(2, 600, store_->memory_pool());
     ARROW_ASSIGN_OR_RAISE(const PutReceipt receipt, store_->Share(*built));
@@ -140,6 +160,7 @@ class VictimSession {
   }
 
   static constexpr const char* kNamed = "victim/named";
+  static constexpr const char* kReplaced = "victim/replaced";
   static constexpr const char* kOtherNames = "victim/of";
   static constexpr const char* kLeft = "victim/left";
   static constexpr int64_t kSliceOffset = 37;

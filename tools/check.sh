@@ -44,7 +44,7 @@ export not_for_tests
 tidy() {
   local file=$1 checks=
   shift
-  case $file in *_test.cc | *_benchmark.cc | src/testing/*) checks=--checks=$not_for_tests ;; esac
+  case $file in *_test.cc | *_benchmark.cc | src/testing/* | fuzz/*) checks=--checks=$not_for_tests ;; esac
   # The filter takes away a count of warnings in other people's headers.
   clang-tidy-19 -p build/clang --quiet $checks "$@" "$file" \
     2> >(grep -Ev 'warnings? generated|Processing file' >&2)

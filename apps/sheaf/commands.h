@@ -30,6 +30,10 @@ arrow::Status Nodes(const Global& global);
 /// Of all nodes of this host, or of the one that is chosen; their daemons must not run.
 arrow::Status Fsck(const Global& global, bool repair);
 
+/// What this machine offers, and what is wrong: with it, with the cluster's daemons and
+/// memory. Without a cluster the machine only. IOError if anything is wrong.
+arrow::Status Doctor(const Global& global);
+
 struct PutArguments {
   std::string name;
   std::string file;

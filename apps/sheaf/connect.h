@@ -1,12 +1,14 @@
-// A store for one command; starts a one-node cluster when none runs.
+// The cluster of one command.
 
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include <arrow/result.h>
 
 #include "apps/sheaf/commands.h"
+#include "region/cluster_config.h"
 #include "sheaf/store.h"
 
 namespace sheaf::cli {
@@ -14,5 +16,9 @@ namespace sheaf::cli {
 /// \brief Connect as `global` says. If its cluster does not run here, start it with one
 /// node and say so on standard error, as tmux starts its server.
 arrow::Result<std::shared_ptr<Store>> ConnectOrStart(const Global& global);
+
+/// \brief How cluster `cluster` was set up, from its own file or the one that lies beside
+/// its memory. KeyError if this host has no such cluster. Starts nothing.
+arrow::Result<region::ClusterConfig> LoadConfig(const std::string& cluster);
 
 }  // namespace sheaf::cli

@@ -1,3 +1,4 @@
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -7,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "apps/sheaf/commands.h"
+#include "apps/sheaf/connect.h"
 #include "apps/sheaf/output.h"
 #include "daemon/fsck.h"
 #include "region/cluster_config.h"
@@ -18,26 +20,13 @@ namespace {
 
 using daemon::SegmentReport;
 
-// The cluster's own file, or the one that lies beside its memory.
-arrow::Result<region::ClusterConfig> LoadConfig(const std::string& cluster) {
-  ARROW_ASSIGN_OR_RAISE(const std::string name, ResolveClusterName(cluster));
-  auto config = region::ClusterConfig::Load(region::ClusterFilePath(name));
-  if (!config.status().IsKeyError()) return config;
-  region::ClusterConfig lost;
-  lost.name = name;
-  lost.ApplyDefaults();
-  config = region::ClusterConfig::Load(region::KeptClusterFilePath(lost));
-  if (!config.status().IsKeyError()) return config;
-  return arrow::Status::KeyError("no cluster '", name, "' on this host");
-}
-
 Json ToJson(const SegmentReport& report) {
-  return {{"node", report.segment.value},      {"format_epoch", report.format_epoch},
-          {"incarnation", report.incarnation}, {"tables", report.objects},
-          {"retired", report.retired},         {"grants", report.grants},
-          {"sessions", report.sessions},       {"leases", report.cells},
-          {"used_bytes", report.used_bytes},   {"free_bytes", report.free_bytes},
-          {"problems", report.problems},       {"repaired", report.repaired}};
+  return {{"node", report.segment.value},       {"format_epoch", report.format_epoch},
+          {"incarnation", report.incarnation},  {"tables", report.objects},
+          {"retired", report.retired},          {"grants", report.grants},
+          {"sessions", report.sessions.size()}, {"leases", report.cells},
+          {"used_bytes", report.used_bytes},    {"free_bytes", report.free_bytes},
+          {"problems", report.problems},        {"repaired", report.repaired}};
 }
 
 void Print(const std::vector<SegmentReport>& reports) {
@@ -53,7 +42,7 @@ void Print(const std::vector<SegmentReport>& reports) {
   for (const SegmentReport& report : reports) {
     table.AddRow({std::to_string(report.segment.value), std::to_string(report.objects),
                   std::to_string(report.retired), std::to_string(report.grants),
-                  std::to_string(report.sessions), std::to_string(report.cells),
+                  std::to_string(report.sessions.size()), std::to_string(report.cells),
                   HumanBytes(report.used_bytes), HumanBytes(report.free_bytes),
                   std::to_string(report.problems.size())});
   }
@@ -70,6 +59,18 @@ void Print(const std::vector<SegmentReport>& reports) {
 }
 
 }  // namespace
+
+arrow::Result<region::ClusterConfig> LoadConfig(const std::string& cluster) {
+  ARROW_ASSIGN_OR_RAISE(const std::string name, ResolveClusterName(cluster));
+  auto config = region::ClusterConfig::Load(region::ClusterFilePath(name));
+  if (!config.status().IsKeyError()) return config;
+  region::ClusterConfig lost;
+  lost.name = name;
+  lost.ApplyDefaults();
+  config = region::ClusterConfig::Load(region::KeptClusterFilePath(lost));
+  if (!config.status().IsKeyError()) return config;
+  return arrow::Status::KeyError("no cluster '", name, "' on this host");
+}
 
 arrow::Status Fsck(const Global& global, bool repair) {
   ARROW_ASSIGN_OR_RAISE(const region::ClusterConfig config, LoadConfig(global.cluster));

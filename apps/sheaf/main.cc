@@ -6,6 +6,7 @@
 #include <exception>
 #include <functional>
 #include <iostream>
+#include <memory>
 #include <optional>
 #include <string>
 #include <system_error>
@@ -144,6 +145,11 @@ void AddClusterCommands(CLI::App* app, Global* global, ClusterOptions* up,
       "Take what is damaged out of use: those tables are gone, all others and\n"
       "all other memory can be used again");
   fsck->callback([=] { *command = [=] { return Fsck(*global, *repair); }; });
+  app->add_subcommand(
+         "doctor",
+         "Say what this machine offers, and what is wrong with it, with the daemons or\n"
+         "with the memory of a cluster that is up; changes nothing, starts nothing")
+      ->callback([=] { *command = [=] { return Doctor(*global); }; });
   CLI::App* node = app->add_subcommand("node", "Say something about one node");
   node->require_subcommand(1);
   CLI::App* forget = node->add_subcommand(

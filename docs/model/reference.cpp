@@ -22,11 +22,13 @@ enum Line {
   CELL_A,
   CELL_B,
   CELL_P,
+  CELL_MOVED,
   LINES
 };
 // CELL_REF: the lease of daemon A on B's object. CELL_A, CELL_B: those of the reader.
 // CELL_P: of the publisher, a session of node A that opened B's object and asks A to
 // refer to it (option "publisher"; without it requests come from nowhere).
+// CELL_MOVED: where a restarted A writes its lease anew (planted bug, O5).
 
 enum SlotState { SEALED, RETIRED, FREE };
 static int SlotValue(int gen, SlotState state) { return 1 + 3 * (gen - 1) + state; }
@@ -102,7 +104,7 @@ enum StepR {
 #pragma pack(push, 1)
 struct S : Mem<kNodes, LINES, kPosted> {
   uint8_t astep, agen, aref, await, requests, arestarts;
-  uint8_t bstep, bgen, bwait, brestarts;
+  uint8_t bstep, bgen, bwait, brestarts, moved, moved_read;
   uint8_t rstep, rgen, rref, opens, a_first;
   uint8_t pstep, pref;
   void arrived(int line, int old, int value, int) {
@@ -127,7 +129,7 @@ static bool reader_none;  // the reader takes no lease on B's object at all
 static bool ignore_ref;  // F8 as it was worded: ALL cells of a node that is certified off
                          // are ignored
 static bool b_noreflease, b_norecheck, b_clearearly, b_noclear, b_restartclears,
-    b_restartkeeps, b_closeorder, b_norecflush;
+    b_restartkeeps, b_restartmoves, b_closeorder, b_norecflush;
 
 struct Model {
   MC<S>& mc;
@@ -239,12 +241,14 @@ struct Model {
         go(b_noclear ? A_IDLE : A_CLEAR, "A: Free has settled, its references drop");
         break;
       case A_CLEAR:
-        Memory::store(t, A, CELL_REF, 0);
+        Memory::store(t, A, s.moved ? CELL_MOVED : CELL_REF, 0);
         t.aref = 0;
         go(A_CLEAR_FLUSH, "A: clears its reference cell");
         break;
       case A_CLEAR_FLUSH:
-        if (Memory::flush(t, A, CELL_REF)) go(A_IDLE, "A: flush cleared reference cell");
+        if (!Memory::flush(t, A, s.moved ? CELL_MOVED : CELL_REF)) break;
+        t.moved = 0;
+        go(A_IDLE, "A: flush cleared reference cell");
         break;
     }
   }
@@ -282,6 +286,12 @@ struct Model {
                             // cleared
       Memory::store(t, A, CELL_REF, 0);
       if (!Memory::flush(t, A, CELL_REF)) return;
+    }
+    if (b_restartmoves && t.aref && !t.moved) {  // the new one first, then the old one
+      Memory::store(t, A, CELL_MOVED, t.aref);
+      Memory::store(t, A, CELL_REF, 0);
+      if (!Memory::flush(t, A, CELL_MOVED) || !Memory::flush(t, A, CELL_REF)) return;
+      t.moved = 1;
     }
     Out(t, label, 0, 0, true);
   }
@@ -334,6 +344,7 @@ struct Model {
     StepB after_reader = reader_first ? B_SCAN_REF : B_FREE;
     auto scan = [&](Line cell, StepB next, const char* what) {
       Memory::il(s, B, cell, [&](S& u, int v) {
+        u.moved_read = 0;
         u.bstep = v == s.bgen ? first : next;  // a lease: the scan starts again
         Out(u, v == s.bgen ? "B: scan finds a lease" : what, cell, v);
       });
@@ -356,6 +367,11 @@ struct Model {
         if (s.bwait) break;
         if (s.astep == A_OFF && ignore_ref)
           go(after_ref, "B: ignores the cells of A");
+        else if (b_restartmoves && !s.moved_read)
+          Memory::il(s, B, CELL_MOVED, [&](S& u, int v) {
+            u.moved_read = v != s.bgen;
+            Out(u, "B: scan of the place where A may write anew", v);
+          });
         else
           scan(CELL_REF, after_ref, "B: scan, A has no reference");
         break;
@@ -595,6 +611,7 @@ int main(int argc, char** argv) {
   BUG(noclear);
   BUG(restartclears);
   BUG(restartkeeps);
+  BUG(restartmoves);
   BUG(closeorder);
   BUG(norecflush);
   S s;

@@ -137,6 +137,7 @@ inline constexpr auto kDaemonFaultPoints = std::to_array<FaultPointInfo>({
     {"daemon.publish.after-check", "No epoch is higher."},
     {"daemon.bind.before-slot", "The slot is to be Bound (C6)."},
     {"daemon.bind.after-slot", "The slot is Bound and settled."},
+    {"daemon.publish.after-note", "Visible, and noted as its session's last put (P4)."},
     {"daemon.publish.after-commit", "Committed; what is superseded is Bound (C9)."},
     {"daemon.publish.after-retire", "What is superseded is Retired; nobody is told."},
     {"daemon.keep.before-slot", "An unnamed object is to be kept."},

@@ -111,7 +111,7 @@ arrow::Result<Reply> DaemonChannel::Repeat(Request request, arrow::Result<Reply>
   request.is_repeated = true;
   while (continuation_ && IsDisconnected(reply.status())) {
     ARROW_RETURN_NOT_OK(final_);
-    const arrow::Status status = Reconnect();
+    const arrow::Status status = Reconnect(*continuation_);
     if (status.ok()) {
       reply = Exchange(request);
       continue;
@@ -130,11 +130,11 @@ arrow::Result<Reply> DaemonChannel::Repeat(Request request, arrow::Result<Reply>
   return reply;
 }
 
-arrow::Status DaemonChannel::Reconnect() {
+arrow::Status DaemonChannel::Reconnect(const Continuation& continuation) {
   ARROW_ASSIGN_OR_RAISE(socket_, ConnectToDaemonOf(user_id_, path_));
   const arrow::Status status =
-      continuation_->greet([this](format::Body type, const BuildBody& body,
-                                  std::span<const int> fds) -> arrow::Result<Reply> {
+      continuation.greet([this](format::Body type, const BuildBody& body,
+                                std::span<const int> fds) -> arrow::Result<Reply> {
         ARROW_ASSIGN_OR_RAISE(Reply reply,
                               Exchange({next_request_id_++, type, body, fds}));
         ARROW_RETURN_NOT_OK(format::ToStatus(reply.message()));

@@ -101,7 +101,7 @@ class DaemonChannel {
                                         std::chrono::nanoseconds patience);
   arrow::Result<Reply> Repeat(Request request, arrow::Result<Reply> reply,
                               std::chrono::nanoseconds patience);
-  arrow::Status Reconnect();
+  arrow::Status Reconnect(const Continuation& continuation);
 
   std::mutex mutex_;
   platform::UniqueFd socket_;

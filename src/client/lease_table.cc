@@ -73,7 +73,6 @@ arrow::Result<std::shared_ptr<ObjectLease>> WriteAndCheck(
   PassFaultPoint("client.lease.before-cell");
   ARROW_ASSIGN_OR_RAISE(lease::Cell cell, session->cells().Write(object));
   PassFaultPoint("client.lease.after-cell");
-  const auto slot = directory::ReadSlot(*segment, object.slot);
   if (!session->IsHonouredBy(*segment)) {  // F7
     PassFaultPoint("client.lease.before-undo");
     session->cells().Clear(cell);
@@ -85,6 +84,8 @@ arrow::Result<std::shared_ptr<ObjectLease>> WriteAndCheck(
                           ", which was silent or has just come up: try again; `sheaf "
                           "nodes` shows both");
   }
+  // After that: until the home honours this node its scans may leave the cell out.
+  const auto slot = directory::ReadSlot(*segment, object.slot);
   if (slot.ok() && is_acceptable(*slot)) {
     PassFaultPoint("client.lease.after-check");
     return std::make_shared<ObjectLease>(session, object, cell, *slot);

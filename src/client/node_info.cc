@@ -15,6 +15,7 @@
 #include "region/cluster_config.h"
 #include "region/region.h"
 #include "sheaf/store.h"
+#include "sheaf/types.h"
 
 namespace sheaf::client {
 namespace {

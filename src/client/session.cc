@@ -20,6 +20,7 @@
 #include "client/daemon_channel.h"
 #include "client/node_info.h"
 #include "client/node_notes.h"
+#include "format/layout.h"
 #include "format/lease_cell.h"
 #include "format/message.h"
 #include "lease/lease.h"
@@ -277,7 +278,7 @@ arrow::Status Session::BeginSession(NodeId node, uint32_t user_id) {
   };
   auto reply = SendHello(call_first, lock_name);
   if (!reply.ok()) {
-    return makes_lock ? reply.status() & lock_->Remove() : reply.status();
+    return lock_ ? reply.status() & lock_->Remove() : reply.status();
   }
   ARROW_ASSIGN_OR_RAISE(const auto* welcome,
                         format::BodyAs<format::Welcome>(reply->message()));

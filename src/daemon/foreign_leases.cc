@@ -69,11 +69,11 @@ arrow::Result<std::shared_ptr<const directory::Record>> ForeignLeases::Acquire(
 // The second read of the slot, after the cell was written: only what it says counts (O2).
 arrow::Status ForeignLeases::Check(const ObjectId& object, bool is_new, Lease* lease) {
   const region::Segment& segment = *region_->segment(object.segment);
-  ARROW_ASSIGN_OR_RAISE(const format::Slot slot,
-                        directory::ReadSlot(segment, object.slot));
   if (!region::IsHonoured(segment, region_->own_segment())) {  // F7
     return StaleObject(object, "is of a home that does not honour this node now");
   }
+  ARROW_ASSIGN_OR_RAISE(const format::Slot slot,
+                        directory::ReadSlot(segment, object.slot));
   // A cell that was there before the object was Retired keeps it. A new one may come too
   // late: a scan that is under way can miss it and then, elsewhere, the publisher's cell.
   const bool kept =

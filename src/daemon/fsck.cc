@@ -15,6 +15,7 @@
 
 #include "alloc/range.h"
 #include "daemon/grant_table.h"
+#include "daemon/home_life.h"
 #include "daemon/space.h"
 #include "directory/directory.h"
 #include "format/layout.h"
@@ -110,13 +111,14 @@ void Summarise(const Structures& of, SegmentReport* report) {
     report->problems.push_back(line.status().message());
   }
   report->grants = of.space.num_grants();
-  std::vector<uint64_t> sessions = of.pages.Sessions();
+  std::vector<uint64_t>& sessions = report->sessions;
+  sessions = of.pages.Sessions();
   const std::vector<uint64_t> with_grants = of.space.Sessions();
   sessions.insert(sessions.end(), with_grants.begin(), with_grants.end());
+  std::erase_if(sessions, IsHomeSession);
   std::ranges::sort(sessions);
   const auto repeated = std::ranges::unique(sessions);
   sessions.erase(repeated.begin(), repeated.end());
-  report->sessions = static_cast<uint32_t>(sessions.size());
   report->free_bytes = of.space.ranges().free_bytes();
   report->used_bytes = of.space.ranges().size_bytes() - report->free_bytes;
   for (const auto& problems : {of.directory.problems(), of.space.problems()}) {
@@ -176,18 +178,21 @@ arrow::Status RepairSegment(const region::ClusterConfig& config, NodeId node) {
 
 }  // namespace
 
+arrow::Result<SegmentReport> LookAtSegment(const region::ClusterConfig& config,
+                                           NodeId node) {
+  ARROW_ASSIGN_OR_RAISE(const auto region,
+                        region::Region::Attach(config, {node, region::Role::kInspector}));
+  return Inspect(region.get());
+}
+
 arrow::Result<SegmentReport> CheckSegment(const region::ClusterConfig& config,
                                           NodeId node, Repair repair) {
   ARROW_ASSIGN_OR_RAISE(const platform::FileLock lock, region::LockSegment(config, node));
-  ARROW_ASSIGN_OR_RAISE(auto region,
-                        region::Region::Attach(config, {node, region::Role::kInspector}));
-  ARROW_ASSIGN_OR_RAISE(SegmentReport report, Inspect(region.get()));
+  ARROW_ASSIGN_OR_RAISE(SegmentReport report, LookAtSegment(config, node));
   if (repair == Repair::kYes && !report.problems.empty()) {
     ARROW_RETURN_NOT_OK(RepairSegment(config, node));
-    ARROW_ASSIGN_OR_RAISE(
-        region, region::Region::Attach(config, {node, region::Role::kInspector}));
     std::vector<std::string> found = std::move(report.problems);
-    ARROW_ASSIGN_OR_RAISE(report, Inspect(region.get()));
+    ARROW_ASSIGN_OR_RAISE(report, LookAtSegment(config, node));
     report.repaired = report.problems.empty();
     report.problems = std::move(found);
   }

@@ -1,4 +1,5 @@
-// Looks at every structure of a segment while no daemon has it.
+// Looks at every structure of a segment: for good while no daemon has it, or as it is
+// now.
 
 #pragma once
 
@@ -20,9 +21,10 @@ struct SegmentReport {
   uint64_t incarnation = 0;
   uint32_t objects = 0;  ///< Sealed or Bound.
   uint32_t retired = 0;
-  uint32_t grants = 0;    ///< Held by sessions that may still live.
-  uint32_t sessions = 0;  ///< With lease pages or grants.
-  uint64_t cells = 0;     ///< Leases of those sessions.
+  uint32_t grants = 0;  ///< Held by sessions that may still live.
+  /// Ids of those that have lease pages or grants, in order; not the home itself.
+  std::vector<uint64_t> sessions;
+  uint64_t cells = 0;  ///< Leases of those sessions, and of the home.
   uint64_t used_bytes = 0;
   uint64_t free_bytes = 0;
   std::vector<std::string> problems;  ///< One sentence each.
@@ -39,5 +41,11 @@ enum class Repair : uint8_t { kNo, kYes };
 /// segment, Invalid if it is not this cluster's.
 arrow::Result<SegmentReport> CheckSegment(const region::ClusterConfig& config,
                                           NodeId node, Repair repair);
+
+/// \brief What CheckSegment would find now, though a daemon may run: one that changes
+/// something meanwhile makes problems that are none. Changes nothing. NotImplemented for
+/// the simulator.
+arrow::Result<SegmentReport> LookAtSegment(const region::ClusterConfig& config,
+                                           NodeId node);
 
 }  // namespace sheaf::daemon

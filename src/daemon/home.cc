@@ -17,6 +17,7 @@
 #include "base/fault_point.h"
 #include "daemon/foreign_leases.h"
 #include "daemon/grant_table.h"
+#include "daemon/home_life.h"
 #include "daemon/node_lines.h"
 #include "daemon/scheduler.h"
 #include "daemon/space.h"
@@ -33,13 +34,6 @@ namespace {
 
 GrantOwner OwnerOf(const region::Region& region, uint64_t incarnation) {
   return {region.node(), incarnation, 0};
-}
-
-/// Sessions of one life have ids from here on; the first is the home itself.
-constexpr int kLifeShift = 32;
-uint64_t HomeSession(const HomeLife& life) { return life.daemon_starts << kLifeShift; }
-bool IsHomeSession(uint64_t session) {
-  return (session & ((uint64_t{1} << kLifeShift) - 1)) == 0;
 }
 
 std::vector<uint32_t> HomePages(const lease::PageTable& pages) {
@@ -101,6 +95,7 @@ arrow::Status Home::Adopt() {
   ARROW_RETURN_NOT_OK(AdoptReferences());
   AdoptSessions();
   if (quotas_.any()) AdoptQuotas();
+  AdoptPuts();
   return arrow::Status::OK();
 }
 
@@ -164,6 +159,21 @@ void Home::AdoptQuotas() {
     for (const ObjectId& object : directory_.ObjectsIn(state)) {
       const auto record = directory_.GetRecord(object);
       if (record.ok()) quotas_.Add(HolderOf(**record), OwnRanges(**record));
+    }
+  }
+}
+
+// Of a life that ended between the two. Whoever could have removed or replaced the object
+// meanwhile was not served.
+void Home::AdoptPuts() {
+  using format::LineState;
+  for (const LineState state : {LineState::kSealed, LineState::kBound}) {
+    for (const ObjectId& object : directory_.ObjectsIn(state)) {
+      const auto slot = directory_.GetSlot(object);
+      const auto record = directory_.GetRecord(object);
+      if (!slot.ok() || !record.ok() || !directory::IsReadable(*slot)) continue;
+      NotePut((*record)->creator_session, (*record)->creator_request,
+              {object, slot->version_sequence});
     }
   }
 }
@@ -286,19 +296,19 @@ arrow::Status Home::ReturnAllBut(uint64_t session, const std::set<GrantId>& know
   return status;
 }
 
-std::optional<ObjectId> Home::FindSealed(uint64_t session, uint64_t request) const {
-  for (const format::LineState state :
-       {format::LineState::kBound, format::LineState::kSealed,
-        format::LineState::kRetired}) {
-    for (const ObjectId& object : directory_.ObjectsIn(state)) {
-      const auto record = directory_.GetRecord(object);
-      if (record.ok() && (*record)->creator_session == session &&
-          (*record)->creator_request == request) {
-        return object;
-      }
-    }
-  }
-  return std::nullopt;
+void Home::NotePut(uint64_t session, uint64_t request, const Put& put) {
+  if (!HasSession(session)) return;  // Nobody can ask.
+  pages_.NotePut(session, {request, put.object.slot, put.object.generation, put.version});
+}
+
+void Home::ForgetPut(uint64_t session, uint64_t request) {
+  pages_.ForgetPut(session, request);
+}
+
+std::optional<Home::Put> Home::FindPut(uint64_t session, uint64_t request) const {
+  const lease::LastPut put = pages_.LastPutOf(session);
+  if (request == 0 || put.request != request) return std::nullopt;
+  return Put{{segment(), put.slot, put.generation}, put.version_sequence};
 }
 
 arrow::Status Home::Retire(const ObjectId& object, const std::string& name) {

@@ -91,9 +91,19 @@ class Home {
   /// Invalid with reason stale generation if a byte is neither in a grant of `session`
   /// nor in a live parent.
   arrow::Result<ObjectId> Seal(uint64_t session, const SealInput& input);
-  /// \brief What `Seal` made of `request` of `session`, if that is not Free: for a
-  /// request that is repeated. Looks at every object.
-  std::optional<ObjectId> FindSealed(uint64_t session, uint64_t request) const;
+  /// \brief A put that others can see, or could.
+  struct Put {
+    ObjectId object;
+    uint32_t version = 0;  ///< 0 when unnamed.
+  };
+  /// \brief `request` of `session` is done, and visible: called before anything else
+  /// happens, so that a daemon that dies first leaves it to the next one to note (P4).
+  void NotePut(uint64_t session, uint64_t request, const Put& put);
+  /// \brief It will be undone: before its object is Retired.
+  void ForgetPut(uint64_t session, uint64_t request);
+  /// \brief What was noted of `request`, if it is the last put of `session`: for a
+  /// request that is repeated. The object may be gone since.
+  std::optional<Put> FindPut(uint64_t session, uint64_t request) const;
   /// \brief -> Retired, settled. Invalid unless `name` is the object's (empty if it has
   /// none); stale if it is gone or Retired already. Any session may do it.
   arrow::Status Retire(const ObjectId& object, const std::string& name);
@@ -129,6 +139,7 @@ class Home {
   Holder HolderOf(uint64_t session) const;
   Holder HolderOf(const directory::Record& record) const;
   arrow::Status TakeBack(uint64_t session, const GrantId& id, bool is_dead);
+  void AdoptPuts();
   arrow::Status CheckSession(uint64_t session) const;
   arrow::Result<std::shared_ptr<const codec::Descriptor>> Verify(
       const SealInput& input) const;

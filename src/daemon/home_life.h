@@ -16,4 +16,13 @@ struct HomeLife {
       0;  ///< Of the segment: rises with each daemon, names sessions.
 };
 
+/// Sessions of one life have ids from here on; the first is the home itself.
+constexpr int kLifeShift = 32;
+constexpr uint64_t HomeSession(const HomeLife& life) {
+  return life.daemon_starts << kLifeShift;
+}
+constexpr bool IsHomeSession(uint64_t session) {
+  return (session & ((uint64_t{1} << kLifeShift) - 1)) == 0;
+}
+
 }  // namespace sheaf::daemon

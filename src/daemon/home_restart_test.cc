@@ -2,11 +2,13 @@
 // to R3): everything that was promised is still there, and nothing else.
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <utility>
+#include <optional>
 #include <vector>
 
+#include <arrow/status.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -19,10 +21,8 @@
 #include "format/layout.h"
 #include "format/lease_cell.h"
 #include "platform/shared_word.h"
-#include "region/cluster_config.h"
 #include "region/control_line.h"
 #include "region/region.h"
-#include "sheaf/status.h"
 #include "sheaf/types.h"
 #include "testing/arrow_test.h"
 
@@ -146,15 +146,28 @@ TEST_F(HomeRestart, AGrantThatItsSessionDoesNotKnowComesBack) {
   ASSERT_OK(nodes_[0]->Return(session_, known.id));
 }
 
-TEST_F(HomeRestart, ARepeatedPutIsFound) {
+/// Model `restart`: also when it was not noted before the daemon died, and when its
+/// object is gone since.
+TEST_F(HomeRestart, TheLastPutOfASessionIsKnownForAsLongAsTheSessionIs) {
   ASSERT_OK_AND_ASSIGN(const Granted grant, nodes_[0]->Grant(session_, kMiB));
   ASSERT_OK_AND_ASSIGN(
       const ObjectId object,
       nodes_[0]->Seal(session_, Over({In(grant, 0, 4096)}, /*request=*/17)));
   Restart(0);
-  EXPECT_EQ(nodes_[0]->FindSealed(session_, 17), object);
-  EXPECT_EQ(nodes_[0]->FindSealed(session_, 18), std::nullopt);
-  EXPECT_EQ(nodes_[0]->FindSealed(session_ + 1, 17), std::nullopt);
+  ASSERT_OK(nodes_[0]->Retire(object, ""));
+  ASSERT_OK(nodes_[0]->Reclaim());
+  ASSERT_EQ(nodes_[0]->directory().num_objects(), 0);
+  Restart(0);
+  ASSERT_TRUE(nodes_[0]->FindPut(session_, 17).has_value());
+  EXPECT_EQ(nodes_[0]->FindPut(session_, 17)->object, object);
+  EXPECT_FALSE(nodes_[0]->FindPut(session_, 16).has_value());
+  EXPECT_FALSE(nodes_[0]->FindPut(session_ + 1, 17).has_value());
+  nodes_[0]->NotePut(session_, 18, {object, 3});
+  nodes_[0]->NotePut(session_, 17, {object, 2});  // late: stays 18
+  EXPECT_FALSE(nodes_[0]->FindPut(session_, 17).has_value());
+  EXPECT_EQ(nodes_[0]->FindPut(session_, 18)->version, 3);
+  ASSERT_OK(nodes_[0]->EndSession(session_));
+  EXPECT_FALSE(nodes_[0]->FindPut(session_, 18).has_value());
 }
 
 TEST_F(HomeRestart, RetiredObjectsGoAfterAFullGrace) {

@@ -42,7 +42,7 @@ Membership::Membership(region::Region* region, Scheduler* clock, uint64_t incarn
   // R1: what was withdrawn stays so.
   for (uint32_t k = 0; k < peers_.size(); ++k) {
     peers_[k].admitted = region::LoadAdmitLine(region->own_segment(), {k}).incarnation;
-    if (peers_[k].admitted == 0) Withdraw({k}, nullptr);
+    if (peers_[k].admitted == 0) Withdraw({k}, 0, nullptr);
   }
 }
 
@@ -86,7 +86,7 @@ void Membership::UpdatePeer(NodeId node) {
   }
   Sample(node, &peer);
   if (line->incarnation == peer.admitted) {
-    if (IsSilent(peer)) Withdraw(node, "its heart does not beat");
+    if (IsSilent(peer)) Withdraw(node, peer.admitted, "its heart does not beat");
     return;
   }
   // Never undone for an incarnation (F2): only the next one is admitted.
@@ -135,16 +135,15 @@ void Membership::Admit(NodeId node, uint64_t incarnation) {
   Log(LogLevel::kInfo, "node ", node.value, " admitted with incarnation ", incarnation);
 }
 
-void Membership::Withdraw(NodeId node, const char* why) {
-  Peer& peer = peers_[node.value];
+void Membership::Withdraw(NodeId node, uint64_t incarnation, const char* why) {
   PassFaultPoint("daemon.withdraw.before-words");
-  region::StoreWithdrawn(&region_->own_segment(), node, peer.admitted);
+  region::StoreWithdrawn(&region_->own_segment(), node, incarnation);
   PassFaultPoint("daemon.withdraw.after-words");
   if (why != nullptr) {
-    Log(LogLevel::kWarning, "node ", node.value, " withdrawn, incarnation ",
-        peer.admitted, ": ", why);
+    Log(LogLevel::kWarning, "node ", node.value, " withdrawn, incarnation ", incarnation,
+        ": ", why);
   }
-  peer.admitted = 0;
+  peers_[node.value].admitted = 0;
 }
 
 // By a home that had admitted this incarnation: another one has not seen us yet.
@@ -157,7 +156,16 @@ bool Membership::IsWithdrawnAt(NodeId node, Peer* peer) const {
          (peer->honours_us && line.incarnation != incarnation_);
 }
 
-arrow::Status Membership::Forget(NodeId node) {
+void Membership::Forget(NodeId node, const DoneFn& done) {
+  const arrow::Result<uint64_t> incarnation = BeginForget(node);
+  if (!incarnation.ok() || *incarnation == 0) return done(incarnation.status());
+  // F8: what it posted before it went off arrives within D.
+  clock_->After(std::chrono::microseconds(region_->config().posted_delay_us),
+                [this, node, off = *incarnation, done] { done(CertifyOff(node, off)); });
+}
+
+// Which incarnation is off; 0 if the node never had one.
+arrow::Result<uint64_t> Membership::BeginForget(NodeId node) {
   if (node.value >= peers_.size()) {
     return arrow::Status::Invalid("the cluster has nodes 0 to ", peers_.size() - 1);
   }
@@ -167,29 +175,33 @@ arrow::Status Membership::Forget(NodeId node) {
   }
   Peer& peer = peers_[node.value];
   const region::Segment* segment = region_->segment({node.value});
-  if (segment == nullptr) return arrow::Status::OK();  // never seen: holds nothing
+  if (segment == nullptr) return 0;  // never seen: holds nothing
   ARROW_ASSIGN_OR_RAISE(const auto line, region::ReadIncarnation(*segment));
   const bool is_down = line.state == static_cast<uint32_t>(format::NodeState::kDown);
   if (peer.admitted != 0 && !is_down) {
     return arrow::Status::Invalid(
         "node ", node.value, " is alive for node ", region_->node().value,
-        ": wait until `sheaf nodes` shows it as withdrawn, or end its daemon");
+        ": wait until `sheaf nodes` shows it as withdrawn, or end its clients "
+        "and its daemon");
   }
-  if (peer.admitted != 0) Withdraw(node, "it is forgotten");
-  // F8: what it posted before it went off arrives within D.
-  clock_->After(
-      std::chrono::microseconds(region_->config().posted_delay_us),
-      [this, node, incarnation = line.incarnation] { CertifyOff(node, incarnation); });
-  return arrow::Status::OK();
+  // Also one that was never admitted here: it must not be from now on.
+  const region::AdmitLine own = region::LoadAdmitLine(region_->own_segment(), node);
+  if (peer.admitted != 0 || line.incarnation > own.refused()) {
+    Withdraw(node, line.incarnation, "it is forgotten");
+  }
+  return line.incarnation;
 }
 
-void Membership::CertifyOff(NodeId node, uint64_t incarnation) {
-  if (peers_[node.value].admitted > incarnation) return;  // it came back meanwhile
+arrow::Status Membership::CertifyOff(NodeId node, uint64_t incarnation) {
+  if (peers_[node.value].admitted > incarnation) {
+    return arrow::Status::Invalid("node ", node.value, " came back meanwhile");
+  }
   PassFaultPoint("daemon.certify.before-word");
   region::StoreCertifiedOff(&region_->own_segment(), node, incarnation);
   PassFaultPoint("daemon.certify.after-word");
   Log(LogLevel::kWarning, "node ", node.value, " counts as off, incarnation ",
       incarnation, " and before");
+  return arrow::Status::OK();
 }
 
 }  // namespace sheaf::daemon

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include <arrow/result.h>
 #include <arrow/status.h>
 
 #include "daemon/scheduler.h"
@@ -42,10 +43,12 @@ class Membership {
   /// \brief The incarnation of `node` that is honoured here; 0 none.
   uint64_t admitted(NodeId node) const { return peers_[node.value].admitted; }
 
+  using DoneFn = std::function<void(const arrow::Status&)>;
   /// \brief F8: an operator says that `node` is powered off, or cut from the memory, for
-  /// good. Its cells and requests count no more once D is over. Invalid if its heart
-  /// beats, or it is this node. Idempotent.
-  arrow::Status Forget(NodeId node);
+  /// good. Once D is over its cells and requests count no more, and `done` is called.
+  /// Invalid if its heart beats, if it came back meanwhile, or if it is this node.
+  /// Idempotent.
+  void Forget(NodeId node, const DoneFn& done);
 
  private:
   struct Peer {
@@ -60,11 +63,12 @@ class Membership {
   void UpdatePeer(NodeId node);
   void Sample(NodeId node, Peer* peer);
   void Admit(NodeId node, uint64_t incarnation);
-  void Withdraw(NodeId node, const char* why);
+  void Withdraw(NodeId node, uint64_t incarnation, const char* why);
   bool IsWithdrawnAt(NodeId node, Peer* peer) const;
   void Rejoin();
   bool IsSilent(const Peer& peer) const;
-  void CertifyOff(NodeId node, uint64_t incarnation);
+  arrow::Result<uint64_t> BeginForget(NodeId node);
+  arrow::Status CertifyOff(NodeId node, uint64_t incarnation);
 
   region::Region* region_;
   Scheduler* clock_;

@@ -23,15 +23,22 @@ MembershipClient::MembershipClient(const region::Region* region, Membership* mem
       reclaimer_(reclaimer),
       transport_(transport) {}
 
-arrow::Status MembershipClient::ForgetHere(NodeId node) {
-  ARROW_RETURN_NOT_OK(membership_->Forget(node));
-  reclaimer_->Kick();  // its cells count no more
-  return arrow::Status::OK();
+void MembershipClient::ForgetHere(NodeId node, const Done& done) {
+  membership_->Forget(node, [this, done](const arrow::Status& status) {
+    if (status.ok()) reclaimer_->Kick();  // its cells count no more
+    done(status);
+  });
 }
 
+// Here first: what is wrong with the request itself is told before anybody acts on it.
 void MembershipClient::Forget(NodeId node, const Done& done) {
-  // Here first: what is wrong with the request itself is told before anybody acts on it.
-  if (const arrow::Status status = ForgetHere(node); !status.ok()) return done(status);
+  ForgetHere(node, [this, node, done](const arrow::Status& status) {
+    if (!status.ok()) return done(status);
+    AskOthers(node, done);
+  });
+}
+
+void MembershipClient::AskOthers(NodeId node, const Done& done) {
   struct Round {
     size_t unanswered = 1;
     arrow::Status status;
@@ -60,7 +67,10 @@ void MembershipClient::Forget(NodeId node, const Done& done) {
 bool MembershipClient::Handle(const format::Message& message, const ReplyFn& reply) {
   const auto* forget = message.body_as<format::ForgetNodeRequest>();
   if (forget == nullptr) return false;
-  reply(format::MakeOutcomeReply(message.request_id(), ForgetHere({forget->node()})));
+  ForgetHere({forget->node()},
+             [id = message.request_id(), reply](const arrow::Status& status) {
+               reply(format::MakeOutcomeReply(id, status));
+             });
   return true;
 }
 

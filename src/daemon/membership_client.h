@@ -32,7 +32,8 @@ class MembershipClient {
   bool Handle(const format::Message& message, const ReplyFn& reply);
 
  private:
-  arrow::Status ForgetHere(NodeId node);
+  void ForgetHere(NodeId node, const Done& done);
+  void AskOthers(NodeId node, const Done& done);
 
   const region::Region* region_;
   Membership* membership_;

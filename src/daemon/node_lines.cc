@@ -4,12 +4,14 @@
 
 #include "base/fault_point.h"
 #include "base/math.h"
+#include "daemon/home_life.h"
 #include "format/layout.h"
 #include "platform/cache.h"
 #include "platform/process.h"
 #include "platform/shared_word.h"
 #include "region/admit_line.h"
 #include "region/control_line.h"
+#include "sheaf/types.h"
 
 namespace sheaf::daemon {
 

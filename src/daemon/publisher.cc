@@ -100,7 +100,10 @@ void Publisher::Publish(const Request& request, Done done) {
   if (!bound.ok()) return done(bound.status());
   const auto object = home_->Seal(request.session, request.input);
   if (!object.ok()) return done(object.status());
-  if (!named) return done(Published{*object, 0});
+  if (!named) {
+    home_->NotePut(request.session, request.input.request, {*object, 0});
+    return done(Published{*object, 0});
+  }
   auto attempt = std::make_shared<Attempt>();
   attempt->request = request;
   attempt->request.input.descriptor.reset();
@@ -112,17 +115,17 @@ void Publisher::Publish(const Request& request, Done done) {
   Bind(attempt);
 }
 
-// A former life of this daemon may have done it, and died before it could say so. What
-// was cut short before it was visible is Retired: then it is done again.
+// A former life of this daemon may have done it, and died before it could say so. Others
+// may have removed or replaced it since: done all the same. What was cut short before it
+// was visible is Retired: then it is done again.
 bool Publisher::PublishedBefore(const Request& request, const Done& done) {
-  const auto object = home_->FindSealed(request.session, request.input.request);
-  if (!object) return false;
-  const auto slot = home_->directory().GetSlot(*object);
-  if (!slot.ok() || !directory::IsReadable(*slot)) return false;
-  if (request.input.name.empty()) {
-    done(Published{*object, 0});
+  const auto put = home_->FindPut(request.session, request.input.request);
+  if (!put) return false;
+  const auto slot = home_->directory().GetSlot(put->object);
+  if (slot.ok() && slot->state == static_cast<uint8_t>(format::LineState::kBound)) {
+    CommitAgain(put->object, request.input.name, *slot, done);
   } else {
-    CommitAgain(*object, request.input.name, *slot, done);
+    done(Published{put->object, put->version});
   }
   return true;
 }
@@ -216,11 +219,14 @@ void Publisher::CheckEpochs(const AttemptPtr& attempt) {
   Commit(attempt);
 }
 
-// Bound, settled.
+// Bound, settled, noted.
 arrow::Status Publisher::MakeVisible(const AttemptPtr& attempt) {
   ARROW_RETURN_NOT_OK(home_->directory().Bind(attempt->object));
   const region::Segment& own = region_->own_segment();
   own.control().cache()->Settle(own.SlotLine(attempt->object.slot), format::kLineBytes);
+  home_->NotePut(attempt->request.session, attempt->request.input.request,
+                 {attempt->object, attempt->version.sequence});
+  PassFaultPoint("daemon.publish.after-note");
   return arrow::Status::OK();
 }
 
@@ -277,6 +283,7 @@ void Publisher::RetireSuperseded(const AttemptPtr& attempt,
 }
 
 void Publisher::Fail(const AttemptPtr& attempt, const arrow::Status& status) {
+  home_->ForgetPut(attempt->request.session, attempt->request.input.request);
   homes_->Retire(
       attempt->object, attempt->request.input.name,
       [](const arrow::Status& retired) { LogIfError("cannot undo a publish", retired); });

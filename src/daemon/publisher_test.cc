@@ -77,9 +77,12 @@ class PublisherTest : public ::testing::Test {
     grant_ = home_->Grant(session_, kMiB).ValueOrDie();
   }
 
-  void Publish(const std::string& name, bool replace = false) {
+  void Publish(const std::string& name, bool replace = false, uint64_t number = 0,
+               bool repeated = false) {
     Publisher::Request request;
     request.session = session_;
+    request.input.request = number;
+    request.is_repeated = repeated;
     request.replace = replace;
     request.input.name = name;
     request.input.descriptor =
@@ -234,6 +237,40 @@ TEST_F(PublisherTest, ANextVersionThatIsVisibleIsNotUndone) {
   AnswerCommit({first});
   EXPECT_EQ(In(format::LineState::kBound).size(), 1);
   EXPECT_EQ(In(format::LineState::kRetired), std::vector<ObjectId>{first});
+}
+
+/// Model `restart`: the reply was lost, and somebody removed the table since.
+TEST_F(PublisherTest, APutThatIsRepeatedWhenItsTableIsGoneIsNotDoneAgain) {
+  Publish("taxi", /*replace=*/true, 7);
+  AnswerBind(1, 5);
+  AnswerCommit({});
+  const ObjectId object = (*result_)->object;
+  homes_->Retire(object, "taxi", [](const arrow::Status& status) { ASSERT_OK(status); });
+  transport_.Take(Body::UnbindRequest);
+  result_.reset();
+  Publish("taxi", /*replace=*/true, 7, /*repeated=*/true);
+  ASSERT_TRUE(result_.has_value());
+  ASSERT_OK(*result_);
+  EXPECT_EQ((*result_)->object, object);
+  EXPECT_EQ((*result_)->version, 5);
+  EXPECT_TRUE(transport_.sent.empty());
+  EXPECT_TRUE(In(format::LineState::kBound).empty());
+}
+
+/// Visible for a moment, then undone: nobody is told later that it was done.
+TEST_F(PublisherTest, APutThatFailedAfterItWasVisibleIsDoneAgainWhenRepeated) {
+  Publish("taxi", /*replace=*/false, 7);
+  AnswerBind(1, 5);
+  transport_.Take(Body::CommitRequest)
+      .done(MakeStatus(arrow::StatusCode::IOError, ErrorReason::kNodeLost, "lost"));
+  EXPECT_TRUE(IsNodeLost(result_->status()));
+  transport_.Take(Body::UnbindRequest);
+  result_.reset();
+  Publish("taxi", /*replace=*/false, 7, /*repeated=*/true);
+  AnswerBind(1, 6);
+  AnswerCommit({});
+  ASSERT_OK(*result_);
+  EXPECT_EQ((*result_)->version, 6);
 }
 
 TEST_F(PublisherTest, AVersionBeforeThatCannotBeRetiredIsTold) {

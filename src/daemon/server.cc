@@ -22,6 +22,7 @@
 #include "daemon/event_loop.h"
 #include "daemon/home.h"
 #include "daemon/home_client.h"
+#include "daemon/home_life.h"
 #include "daemon/log.h"
 #include "daemon/membership.h"
 #include "daemon/membership_client.h"

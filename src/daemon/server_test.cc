@@ -1,7 +1,6 @@
 #include "daemon/server.h"
 
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include <cstdint>
 #include <cstring>

@@ -169,6 +169,8 @@ TEST(Line, ZeroLineWithItsChecksumIsReadToo) {
 TEST(LeaseCell, HoldsHomeSlotAndLowGeneration) {
   EXPECT_EQ(PackLeaseCell(0, 0, 1), 1U);
   EXPECT_EQ(PackLeaseCell(0xABC, 0x312345, 0x1234567), 0xABCC48D141234567U);
+  EXPECT_EQ(HomeOfLeaseCell(0xABCC48D141234567U), 0xABCU);
+  EXPECT_EQ(SlotOfLeaseCell(0xABCC48D141234567U), 0x312345U);
   EXPECT_EQ(PackLeaseCell(kNodesMax - 1, kSlotsMax - 1, ~uint64_t{0}), ~uint64_t{0});
   // What is too large stays in its field.
   EXPECT_EQ(PackLeaseCell(kNodesMax, kSlotsMax, uint64_t{1} << 30), 0U);

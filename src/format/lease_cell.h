@@ -16,6 +16,12 @@ constexpr uint64_t PackLeaseCell(uint32_t home, uint32_t slot, uint64_t generati
   return (uint64_t{home} & 0xFFF) << 52 | (uint64_t{slot} & 0x3FFFFF) << 30 |
          (generation & 0x3FFFFFFF);
 }
+constexpr uint32_t HomeOfLeaseCell(uint64_t cell) {
+  return static_cast<uint32_t>(cell >> 52);
+}
+constexpr uint32_t SlotOfLeaseCell(uint64_t cell) {
+  return static_cast<uint32_t>(cell >> 30) & 0x3FFFFF;
+}
 constexpr uint32_t kNodesMax = 1u << 12;
 constexpr uint32_t kSlotsMax = 1u << 22;
 constexpr uint64_t kGenerationLowMask = 0x3FFFFFFF;

@@ -27,10 +27,14 @@ struct Cell {
   uint32_t index = 0;
 };
 
-/// Words of a page: 0 is the high-water mark of its cells (exclusive), 1 the session;
-/// cells follow the header line.
+/// Words of a page: 0 is the high-water mark of its cells (exclusive), 1 the session,
+/// then its last put; cells follow the header line.
 constexpr uint32_t kPageMarkWord = 0;
 constexpr uint32_t kPageSessionWord = 1;
+constexpr uint32_t kPagePutRequestWord = 2;
+constexpr uint32_t kPagePutSlotWord = 3;
+constexpr uint32_t kPagePutGenerationWord = 4;
+constexpr uint32_t kPagePutVersionWord = 5;
 constexpr uint32_t kPageHeaderWords = format::kLineBytes / sizeof(uint64_t);
 
 /// \brief The cells of one session. Single writer process; thread-safe inside it.
@@ -77,6 +81,14 @@ class CellTable {
   std::shared_ptr<Impl> impl_;
 };
 
+/// \brief What a session is told of a put that others could see, if it asks again (P4).
+struct LastPut {
+  uint64_t request = 0;  ///< Of the session; 0 none.
+  uint32_t slot = 0;
+  uint64_t generation = 0;
+  uint32_t version_sequence = 0;  ///< 0 when unnamed.
+};
+
 /// \brief Daemon side: hand pages of the own segment to sessions (L5). One per daemon,
 /// single-threaded. Writes `IncarnationLine::lease_pages_used`.
 class PageTable {
@@ -96,6 +108,15 @@ class PageTable {
   /// release.
   std::vector<uint64_t> Sessions() const;
   std::vector<uint32_t> PagesOf(uint64_t session) const;  ///< In order.
+
+  /// \brief Note the last put of `session`, unless a later request is noted; nothing if
+  /// it has no page. In ordinary memory of the node: for its next daemon, not for other
+  /// nodes.
+  void NotePut(uint64_t session, const LastPut& put);
+  /// \brief Note nothing any more, if `request` is the last.
+  void ForgetPut(uint64_t session, uint64_t request);
+  /// \brief Input: the session can write there, too.
+  LastPut LastPutOf(uint64_t session) const;
 
  private:
   uint64_t* Word(uint32_t page) const;

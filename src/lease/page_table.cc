@@ -114,6 +114,44 @@ std::vector<uint32_t> PageTable::PagesOf(uint64_t session) const {
   return pages;
 }
 
+// The request last: a daemon that dies here has noted nothing, and the next one looks at
+// what is visible.
+void PageTable::NotePut(uint64_t session, const LastPut& put) {
+  const auto page = std::ranges::find(sessions_, session);
+  if (page == sessions_.end() || put.request <= LastPutOf(session).request) return;
+  uint64_t* words = segment_->LeasePage(static_cast<uint32_t>(page - sessions_.begin()));
+  platform::SharedWord(words + kPagePutRequestWord).StoreRelease(0);
+  platform::SharedWord(words + kPagePutSlotWord).StoreRelease(put.slot);
+  platform::SharedWord(words + kPagePutGenerationWord).StoreRelease(put.generation);
+  platform::SharedWord(words + kPagePutVersionWord).StoreRelease(put.version_sequence);
+  platform::SharedWord(words + kPagePutRequestWord).StoreRelease(put.request);
+}
+
+void PageTable::ForgetPut(uint64_t session, uint64_t request) {
+  for (const uint32_t page : PagesOf(session)) {
+    platform::SharedWord noted(segment_->LeasePage(page) + kPagePutRequestWord);
+    if (noted.LoadAcquire() == request) noted.StoreRelease(0);
+  }
+}
+
+// A page that was activated later may come before the one with the last note.
+LastPut PageTable::LastPutOf(uint64_t session) const {
+  LastPut last;
+  for (const uint32_t page : PagesOf(session)) {
+    uint64_t* words = segment_->LeasePage(page);
+    const uint64_t request =
+        platform::SharedWord(words + kPagePutRequestWord).LoadAcquire();
+    if (request <= last.request) continue;
+    last.request = request;
+    last.slot = static_cast<uint32_t>(
+        platform::SharedWord(words + kPagePutSlotWord).LoadAcquire());
+    last.generation = platform::SharedWord(words + kPagePutGenerationWord).LoadAcquire();
+    last.version_sequence = static_cast<uint32_t>(
+        platform::SharedWord(words + kPagePutVersionWord).LoadAcquire());
+  }
+  return last;
+}
+
 std::vector<uint64_t> PageTable::Sessions() const {
   std::vector<uint64_t> sessions(sessions_);
   std::ranges::sort(sessions);

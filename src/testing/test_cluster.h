@@ -46,7 +46,7 @@ class TestCluster {
   arrow::Result<platform::UniqueFd> OpenDaemon(uint32_t node) const;
   /// \brief Send any signal: SIGSTOP, SIGCONT.
   arrow::Status SignalDaemon(uint32_t node, int signal_number) const;
-  /// \brief Start the daemons that do not run; `fault` as in SHEAF_FAULT.
+  /// \brief Start the daemons that do not run, if any; `fault` as in SHEAF_FAULT.
   arrow::Status StartMissing(const std::string& fault = "") const;
 
  private:

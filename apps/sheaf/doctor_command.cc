@@ -1,0 +1,211 @@
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
+#include <fmt/format.h>
+
+#include "apps/sheaf/commands.h"
+#include "apps/sheaf/connect.h"
+#include "apps/sheaf/output.h"
+#include "daemon/live_check.h"
+#include "platform/cache.h"
+#include "platform/file.h"
+#include "platform/machine.h"
+#include "region/cluster_config.h"
+#include "region/region.h"
+#include "sheaf/cluster.h"
+#include "sheaf/types.h"
+
+namespace sheaf::cli {
+namespace {
+
+using Problems = std::vector<std::string>;
+
+/// What the machine offers, a line each.
+using Facts = std::vector<std::pair<std::string, std::string>>;
+
+std::string LimitText(const std::optional<uint64_t>& bytes) {
+  return bytes ? HumanBytes(*bytes) : "no limit";
+}
+
+Json LimitJson(const std::optional<uint64_t>& bytes) {
+  return bytes ? Json(*bytes) : Json(nullptr);
+}
+
+// Empty if user space can flush its caches here.
+std::string CacheError() {
+  return platform::MakeSoftwareCacheControl(platform::SettleClass::kArrived, 0)
+      .status()
+      .message();
+}
+
+std::string CacheText() {
+  if (!CacheError().empty()) return "none: coherence = software cannot be used";
+  return fmt::format("{}; lines of {} B; self-test passed", platform::CacheInstructions(),
+                     platform::CacheLineBytes());
+}
+
+uint64_t SharedMemoryFreeBytes() {
+  return platform::FileSystemFreeBytes("/dev/shm").ValueOr(0);
+}
+
+Facts FactsOf(const platform::Machine& machine) {
+  return {
+      {"machine", fmt::format("{} CPUs, {}, Linux {}", machine.cpus, machine.architecture,
+                              machine.kernel)},
+      {"memory", fmt::format("{}, {} available", HumanBytes(machine.memory_bytes),
+                             HumanBytes(machine.available_bytes))},
+      {"/dev/shm", HumanBytes(SharedMemoryFreeBytes()) + " free"},
+      {"pages", HumanBytes(machine.page_bytes)},
+      {"huge pages",
+       machine.huge_page_bytes == 0
+           ? "none"
+           : fmt::format("{}, in a tmpfs: {}", HumanBytes(machine.huge_page_bytes),
+                         machine.huge_pages_in_tmpfs)},
+      {"cache operations", CacheText()},
+      {"open files", std::to_string(machine.open_files_max)},
+      {"mappings", std::to_string(machine.mappings_max)},
+      {"size of a file", LimitText(machine.file_size_max_bytes)},
+      {"address space", LimitText(machine.address_space_max_bytes)},
+  };
+}
+
+Json JsonOf(const platform::Machine& machine) {
+  const bool can_flush = CacheError().empty();
+  return {
+      {"cpus", machine.cpus},
+      {"architecture", machine.architecture},
+      {"kernel", machine.kernel},
+      {"memory_bytes", machine.memory_bytes},
+      {"memory_available_bytes", machine.available_bytes},
+      {"shared_memory_free_bytes", SharedMemoryFreeBytes()},
+      {"page_bytes", machine.page_bytes},
+      {"huge_page_bytes", machine.huge_page_bytes},
+      {"huge_pages_in_tmpfs", machine.huge_pages_in_tmpfs},
+      {"cache_instructions", can_flush ? platform::CacheInstructions() : ""},
+      {"cache_line_bytes", platform::CacheLineBytes()},
+      {"cache_self_test_passed", can_flush},
+      {"open_files_max", machine.open_files_max},
+      {"mappings_max", machine.mappings_max},
+      {"file_size_max_bytes", LimitJson(machine.file_size_max_bytes)},
+      {"address_space_max_bytes", LimitJson(machine.address_space_max_bytes)},
+  };
+}
+
+// What a process needs of this machine to use a cluster like that.
+Problems MachineProblems(const platform::Machine& machine,
+                         const region::ClusterConfig& config) {
+  Problems problems;
+  const uint64_t full = region::FullBytes(config);
+  if (config.coherence == region::Coherence::kSoftware &&
+      config.backend != region::Backend::kSim) {
+    const std::string error = CacheError();
+    if (!error.empty()) problems.push_back(error);
+  }
+  if (machine.file_size_max_bytes &&
+      *machine.file_size_max_bytes < config.segment_size_bytes) {
+    problems.push_back(fmt::format(
+        "a file may have {} here, but a segment has {}: raise it with: ulimit -f",
+        HumanBytes(*machine.file_size_max_bytes), HumanBytes(config.segment_size_bytes)));
+  }
+  if (machine.address_space_max_bytes && *machine.address_space_max_bytes < full) {
+    problems.push_back(fmt::format(
+        "a process may map {} here, but the cluster has {}: raise it with: ulimit -v",
+        HumanBytes(*machine.address_space_max_bytes), HumanBytes(full)));
+  }
+  return problems;
+}
+
+// Not wrong, but worth knowing.
+std::string AddressText(const region::ClusterConfig& config) {
+  const uint64_t size =
+      config.segment_base_address({config.nodes}) - config.segment_base_address({0});
+  if (platform::IsAddressFree(config.base_address, size)) {
+    return fmt::format("{:#x}, free: pointers are equal in all processes",
+                       config.base_address);
+  }
+  return fmt::format("{:#x}, taken: a process maps segments where there is room",
+                     config.base_address);
+}
+
+arrow::Result<Problems> ClusterProblems(const std::string& name,
+                                        const region::ClusterConfig& config) {
+  const auto status = GetClusterStatus(name);
+  if (status.status().IsKeyError()) {
+    return Problems{fmt::format(
+        "cluster '{}' is down, its memory is kept: sheaf up goes on with it, and "
+        "sheaf fsck checks it",
+        name)};
+  }
+  ARROW_RETURN_NOT_OK(status.status());
+  if (std::ranges::none_of(status->node_up, std::identity())) {
+    return Problems{fmt::format(
+        "cluster '{}' is down: sheaf up starts its daemons, which go on with the tables "
+        "there are; sheaf fsck checks those; the logs are in {}",
+        name, config.runtime_folder)};
+  }
+  Problems problems;
+  for (size_t k = 0; k < status->node_up.size(); ++k) {
+    if (status->node_up[k]) continue;
+    problems.push_back(fmt::format(
+        "no daemon answers for node {}: start it with: sheaf up; its log is {}", k,
+        config.log_path(NodeId{static_cast<uint32_t>(k)})));
+  }
+  ARROW_ASSIGN_OR_RAISE(const Problems of_memory, daemon::CheckLiveCluster(config));
+  problems.insert(problems.end(), of_memory.begin(), of_memory.end());
+  return problems;
+}
+
+void Print(const Facts& facts, const Problems& problems) {
+  TextTable table({{"WHAT"}, {"HERE"}});
+  for (const auto& [what, value] : facts) table.AddRow({what, value});
+  PrintText(table.ToString());
+  for (const std::string& problem : problems) {
+    PrintText("problem: " + OneLine(problem) + "\n");
+  }
+  if (problems.empty()) PrintText("nothing is wrong\n");
+}
+
+}  // namespace
+
+arrow::Status Doctor(const Global& global) {
+  const platform::Machine machine = platform::DescribeMachine();
+  Facts facts = FactsOf(machine);
+  Problems problems;
+  ARROW_ASSIGN_OR_RAISE(const std::string name, ResolveClusterName(global.cluster));
+  const auto config = LoadConfig(name);
+  if (config.ok()) {
+    facts.emplace_back("base address", AddressText(*config));
+    facts.emplace_back("cluster",
+                       fmt::format("'{}', {} nodes of {}, {}, {}", name, config->nodes,
+                                   HumanBytes(config->segment_size_bytes),
+                                   region::ToString(config->backend),
+                                   region::ToString(config->coherence)));
+    problems = MachineProblems(machine, *config);
+    ARROW_ASSIGN_OR_RAISE(const Problems of_cluster, ClusterProblems(name, *config));
+    problems.insert(problems.end(), of_cluster.begin(), of_cluster.end());
+  } else if (config.status().IsKeyError()) {
+    facts.emplace_back("cluster", fmt::format("no '{}' on this host", name));
+  } else {
+    problems.push_back(config.status().message());
+  }
+  if (global.json) {
+    PrintJson({{"machine", JsonOf(machine)},
+               {"cluster", config.ok() ? Json(name) : Json(nullptr)},
+               {"problems", problems}});
+  } else {
+    Print(facts, problems);
+  }
+  if (problems.empty()) return arrow::Status::OK();
+  return arrow::Status::IOError(
+      problems.size(), problems.size() == 1 ? " problem" : " problems", " found");
+}
+
+}  // namespace sheaf::cli

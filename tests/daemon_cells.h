@@ -1,0 +1,193 @@
+// The cells of a kill matrix in which a daemon dies or stops.
+
+#pragma once
+
+#include <sys/wait.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <ios>
+#include <iterator>
+#include <string>
+#include <string_view>
+#include <thread>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
+#include <fmt/format.h>
+
+#include "platform/process.h"
+#include "sheaf/sheaf.h"
+#include "testing/eventually.h"
+#include "testing/test_cluster.h"
+#include "tests/armed_daemon.h"
+#include "tests/survivors.h"
+#include "tests/victim.h"
+
+namespace sheaf::testing {
+
+/// The end of what a victim said.
+inline std::string Tail(const std::string& path) {
+  constexpr size_t kMax = 2000;
+  std::ifstream file(path, std::ios::binary);
+  std::string text(std::istreambuf_iterator<char>(file), {});
+  return text.size() > kMax ? text.substr(text.size() - kMax) : text;
+}
+
+inline bool EndedWell(int status) {
+  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+enum class Reached : uint8_t { kNo, kYes };
+
+/// Which daemon meets the fault, where, and on which node a session works meanwhile.
+struct DaemonCell {
+  std::string_view point;
+  std::string_view action;  ///< kill or pause
+  uint32_t daemon;
+  uint32_t node;
+};
+
+/// \brief One daemon that is killed or stopped at a point, while it starts or while a
+/// session works through it. After a kill the next daemon finds what is left, and the
+/// session sees no more than a pause. One that stops does so until the other node has
+/// withdrawn it: what is opened then fails (F7), all else goes on when it does.
+class DaemonFault {
+ public:
+  static arrow::Result<Reached> Try(const Survivors& survivors, const DaemonCell& cell) {
+    return DaemonFault(survivors, cell).Run();
+  }
+
+  DaemonFault(const Survivors& survivors, const DaemonCell& cell)
+      : survivors_(survivors), cell_(cell) {}
+
+  // Whoever was armed is gone: all works, and all is as it was.
+  arrow::Result<Reached> Finish() {
+    ARROW_RETURN_NOT_OK(survivors_.cluster().StartMissing());
+    ARROW_RETURN_NOT_OK(restarted_);
+    ARROW_RETURN_NOT_OK(AwaitHonoured());
+    ARROW_RETURN_NOT_OK(survivors_.UseAll());
+    ARROW_RETURN_NOT_OK(survivors_.AwaitAllBack());
+    return is_reached_ ? Reached::kYes : Reached::kNo;
+  }
+
+  // False if it died on the way.
+  arrow::Result<bool> AwaitUp(ArmedDaemon* armed) {
+    bool is_up = false;
+    const bool is_clear = Eventually([&] {
+      React(armed);
+      is_up = armed->Look() == ArmedDaemon::State::kRuns &&
+              survivors_.cluster().OpenDaemon(cell_.daemon).ok();
+      return is_up || armed->Look() == ArmedDaemon::State::kEnded;
+    });
+    if (!is_clear) return arrow::Status::Invalid("the daemon does not start");
+    return is_up;
+  }
+
+  // What the test does about what the daemon did.
+  void React(ArmedDaemon* armed) {
+    if (armed->Look() == ArmedDaemon::State::kRuns || (is_reached_ && is_killed()))
+      return;
+    is_reached_ = true;
+    if (is_killed()) {
+      restarted_ = survivors_.cluster().StartMissing();
+      return;
+    }
+    if (armed->Look() == ArmedDaemon::State::kEnded) {
+      restarted_ = arrow::Status::Invalid("a daemon that was to stop has ended: ",
+                                          Tail(survivors_.log() + ".daemon"));
+      return;
+    }
+    // Past every time-out: nobody counts on it any more.
+    if (!IsGone()) {
+      restarted_ = arrow::Status::Invalid("a stopped daemon is not withdrawn");
+    }
+    armed->Continue();
+  }
+
+  // What a node thinks of another.
+  std::string StateOf(uint32_t of_node, uint32_t node) const {
+    const auto nodes = survivors_.store(of_node).Nodes();
+    return nodes.ok() ? (*nodes)[node].state : nodes.status().ToString();
+  }
+
+  arrow::Status AwaitHonoured() const {
+    const auto all_are = [&] {
+      for (uint32_t k = 0; k < kNodes; ++k) {
+        if (StateOf(k, 0) != "up" || StateOf(k, 1) != "up") return false;
+      }
+      return true;
+    };
+    return Eventually(all_are) ? arrow::Status::OK()
+                               : arrow::Status::Invalid("a node does not come back");
+  }
+
+ private:
+  using State = ArmedDaemon::State;
+
+  arrow::Result<Reached> Run() {
+    ARROW_RETURN_NOT_OK(survivors_.cluster().KillDaemon(cell_.daemon));
+    arrow::Status session;
+    {
+      ArmedDaemon armed(survivors_.name(), cell_.daemon,
+                        fmt::format("{}={}", cell_.point, cell_.action),
+                        survivors_.log() + ".daemon");
+      ARROW_ASSIGN_OR_RAISE(const bool is_up, AwaitUp(&armed));
+      // Whose daemon died while it started has no session yet.
+      if (is_up || is_reached_) session = RunSession(&armed);
+    }
+    ARROW_RETURN_NOT_OK(session);
+    return Finish();
+  }
+
+  arrow::Status RunSession(ArmedDaemon* armed) {
+    std::atomic<bool> is_over = false;
+    std::thread watch([&] {
+      while (!is_over) {
+        React(armed);
+        platform::SleepFor(std::chrono::milliseconds(1));
+      }
+    });
+    // How a dead session's things come back, only a dead one shows.
+    const bool dies = cell_.point.starts_with("daemon.session-end.");
+    const Victim victim =
+        Victim::Start(survivors_.name(), cell_.node,
+                      dies ? "client.seal.before-request=kill@3" : "", survivors_.log());
+    const int end = victim.Await();
+    const bool has_ended = !dies || Eventually([&] { return HasNoVictim(); });
+    is_over = true;
+    watch.join();
+    ARROW_RETURN_NOT_OK(restarted_);
+    if (!has_ended) return arrow::Status::Invalid("a dead session stays");
+    if (dies ? WIFSIGNALED(end) : EndedWell(end)) return arrow::Status::OK();
+    const std::string said = Tail(survivors_.log());
+    const bool was_refused =
+        !is_killed() && said.find("does not honour") != std::string::npos;
+    if (was_refused) return arrow::Status::OK();
+    return arrow::Status::Invalid("a session ended badly: ", said);
+  }
+
+  // True if no session is left on its node but the one that looks: each has a lock.
+  bool HasNoVictim() const {
+    const std::filesystem::path folder =
+        survivors_.config().session_lock_folder({cell_.node});
+    return std::distance(std::filesystem::directory_iterator(folder), {}) == 1;
+  }
+
+  // False if the other node counts on it even after a while.
+  bool IsGone() const {
+    return Eventually([&] { return StateOf(1 - cell_.daemon, cell_.daemon) != "up"; });
+  }
+
+  bool is_killed() const { return cell_.action == "kill"; }
+
+  const Survivors& survivors_;
+  const DaemonCell cell_;
+  bool is_reached_ = false;
+  arrow::Status restarted_;
+};
+
+}  // namespace sheaf::testing

@@ -1,0 +1,126 @@
+// What `sheaf doctor` says of a machine, and of a cluster that is well or not.
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "daemon/live_check.h"
+#include "lease/lease.h"
+#include "platform/shared_word.h"
+#include "region/cluster_config.h"
+#include "region/region.h"
+#include "sheaf/sheaf.h"
+#include "testing/arrow_test.h"
+#include "tests/command_line.h"
+
+namespace sheaf::testing {
+namespace {
+
+using ::testing::Contains;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+
+class Doctor : public CommandLine {
+ protected:
+  region::ClusterConfig Config() const {
+    return region::ClusterConfig::Load(region::ClusterFilePath(cluster_)).ValueOrDie();
+  }
+};
+
+TEST_F(Doctor, SaysWhatTheMachineOffersAndStartsNothing) {
+  const Json report = SheafJson("doctor");
+  EXPECT_GE(report["machine"]["page_bytes"], 4096);
+  EXPECT_TRUE(report["machine"]["cache_self_test_passed"]);
+  EXPECT_GT(report["machine"]["memory_bytes"], 0);
+  EXPECT_THAT(report["problems"], IsEmpty());
+  EXPECT_THAT(Sheaf("doctor").out, HasSubstr("no '" + cluster_ + "' on this host"));
+  EXPECT_EQ(Sheaf("down").code, 1) << "it started a cluster";
+}
+
+TEST_F(Doctor, ALimitThatIsTooLowIsAProblem) {
+  Up("--nodes 1");
+  const Ran ran =
+      Run("bash -c 'ulimit -f 1024; " + std::string(SHEAF_BINARY) + " doctor'");
+  EXPECT_EQ(ran.code, 1);
+  EXPECT_THAT(ran.out, HasSubstr("a file may have 1.0 MiB here"));
+}
+
+TEST_F(Doctor, WhatIsInUseIsNotWrong) {
+  Up("--nodes 2");
+  ASSERT_EQ(Sheaf("put t " + WriteParquet("t.parquet", 1000)).code, 0);
+  ASSERT_OK_AND_ASSIGN(const auto node0, Store::Connect({cluster_, 0}));
+  ASSERT_OK_AND_ASSIGN(const auto node1, Store::Connect({cluster_, 1}));
+  ASSERT_OK_AND_ASSIGN(const auto opened, node1->Get("t"));
+  ASSERT_OK(node1->Put("foreign", *opened));
+  ASSERT_OK(node0->Remove("t"));  // Retired, and read by a process and by node 1.
+  const Ran ran = Sheaf("doctor");
+  EXPECT_EQ(ran.code, 0) << ran.out;
+  EXPECT_THAT(ran.out, HasSubstr("nothing is wrong"));
+}
+
+TEST_F(Doctor, ADaemonThatDoesNotRunIsNamed) {
+  Up("--nodes 2");
+  EndDaemon(1);
+  const Ran one = Sheaf("doctor");
+  EXPECT_EQ(one.code, 1);
+  EXPECT_THAT(one.out,
+              HasSubstr("no daemon answers for node 1: start it with: sheaf up"));
+  EXPECT_THAT(one.out, Not(HasSubstr("for node 0")));
+  EndDaemon(0);
+  EXPECT_THAT(Sheaf("doctor").out, HasSubstr("is down: sheaf up starts its daemons"));
+  ASSERT_EQ(Sheaf("up").code, 0);
+  const Ran all = Sheaf("doctor");
+  EXPECT_EQ(all.code, 0) << all.out;
+}
+
+TEST_F(Doctor, ADamagedSlotIsFoundWhileItsDaemonRuns) {
+  Up();
+  ASSERT_EQ(Sheaf("put t " + WriteParquet("t.parquet", 1000)).code, 0);
+  Damage(0, Layout().slots + 16);
+  const Ran ran = Sheaf("doctor");
+  EXPECT_EQ(ran.code, 1);
+  EXPECT_THAT(ran.out, HasSubstr("slot 0:0"));
+}
+
+// Memory that is not free and not anybody's: a grant line that says more than is so.
+TEST_F(Doctor, BytesThatNobodyHasAreFound) {
+  Up();
+  ASSERT_OK_AND_ASSIGN(const auto store, Store::Connect({cluster_, 0}));
+  ASSERT_OK_AND_ASSIGN(const auto buffer,
+                       arrow::AllocateBuffer(1000, store->memory_pool()));
+  EXPECT_EQ(Sheaf("doctor").code, 0);
+  Damage(0, Layout().grants + 16);
+  const Ran ran = Sheaf("doctor");
+  EXPECT_EQ(ran.code, 1);
+  EXPECT_THAT(ran.out, HasSubstr("free bytes, but grants and tables leave"));
+}
+
+TEST_F(Doctor, ALeaseOnWhatIsGoneIsFound) {
+  Up();
+  ASSERT_EQ(Sheaf("put t " + WriteParquet("t.parquet", 1000)).code, 0);
+  ASSERT_OK_AND_ASSIGN(const auto store, Store::Connect({cluster_, 0}));
+  ASSERT_OK_AND_ASSIGN(const auto opened, store->Get("t"));
+  const auto region =
+      region::Region::Attach(Config(), {.node = {0}, .relocate = true}).ValueOrDie();
+  EXPECT_THAT(daemon::CheckLiveCluster(Config()).ValueOrDie(), IsEmpty());
+  // The lease is the only one on any page.
+  uint64_t* cell = nullptr;
+  for (uint32_t page = 0; page < Config().lease_pages_max && cell == nullptr; ++page) {
+    uint64_t* const first =
+        region->own_segment().LeasePage(page) + lease::kPageHeaderWords;
+    if (platform::SharedWord(first).LoadAcquire() != 0) cell = first;
+  }
+  ASSERT_NE(cell, nullptr);
+  const uint64_t lease = platform::SharedWord(cell).LoadAcquire();
+  platform::SharedWord(cell).StoreRelease(lease + 1);  // the next generation
+  EXPECT_THAT(daemon::CheckLiveCluster(Config()).ValueOrDie(),
+              Contains(HasSubstr("there is a lease on object 0:0, which is gone")));
+  platform::SharedWord(cell).StoreRelease(lease);
+}
+
+}  // namespace
+}  // namespace sheaf::testing

@@ -1,0 +1,84 @@
+// The cells of a kill matrix in which a daemon dies while it says something about another
+// node: that it is silent, off, or back.
+
+#pragma once
+
+#include <signal.h>
+
+#include <csignal>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
+
+#include "sheaf/sheaf.h"
+#include "testing/eventually.h"
+#include "testing/test_cluster.h"
+#include "tests/armed_daemon.h"
+#include "tests/daemon_cells.h"
+#include "tests/survivors.h"
+
+namespace sheaf::testing {
+
+/// \brief One daemon that is killed at a point of membership. The other node is stopped
+/// until it is withdrawn, forgotten where that is what the point is about, and comes
+/// back; the next daemon goes on where the killed one was.
+class MembershipFault {
+ public:
+  static bool IsOne(std::string_view point) {
+    return point.starts_with("daemon.withdraw.") || point.starts_with("daemon.admit.") ||
+           point.starts_with("daemon.certify.") || point.starts_with("daemon.rejoin.");
+  }
+
+  /// `survivors` withdraw who is silent soon.
+  static arrow::Result<Reached> Try(const Survivors& survivors, std::string_view point,
+                                    uint32_t watcher) {
+    // Who comes back dies while it does; else who waits for it.
+    const bool is_own = point.starts_with("daemon.rejoin.");
+    const uint32_t silent = 1 - watcher;
+    const uint32_t daemon = is_own ? silent : watcher;
+    DaemonFault fault(survivors, {point, "kill", daemon, daemon});
+    const TestCluster& cluster = survivors.cluster();
+    ARROW_RETURN_NOT_OK(fault.AwaitHonoured());
+    ARROW_RETURN_NOT_OK(cluster.KillDaemon(daemon));
+    {
+      ArmedDaemon armed(survivors.name(), daemon, std::string(point) + "=kill",
+                        survivors.log() + ".daemon");
+      ARROW_ASSIGN_OR_RAISE(const bool is_up, fault.AwaitUp(&armed));
+      if (!is_up) return arrow::Status::Invalid("the daemon died while it started");
+      if (is_own) {
+        armed.Stop();
+      } else {
+        ARROW_RETURN_NOT_OK(cluster.SignalDaemon(silent, SIGSTOP));
+      }
+      const auto sees = [&](std::string_view state) {
+        if (!is_own) fault.React(&armed);
+        return fault.StateOf(watcher, silent) == state;
+      };
+      bool is_gone = Eventually([&] { return sees("withdrawn"); });
+      if (is_gone && point.starts_with("daemon.certify.")) {
+        is_gone = Eventually([&] {
+                    fault.React(&armed);
+                    return survivors.store(watcher).ForgetNode(silent).ok();
+                  }) &&
+                  Eventually([&] { return sees("off"); });
+      }
+      if (is_own) {
+        armed.Continue();
+      } else {
+        ARROW_RETURN_NOT_OK(cluster.SignalDaemon(silent, SIGCONT));
+      }
+      if (!is_gone) return arrow::Status::Invalid("a silent node is not withdrawn");
+      const bool is_back = Eventually([&] {
+        fault.React(&armed);
+        return sees("up");
+      });
+      if (!is_back) return arrow::Status::Invalid("a node does not come back");
+    }
+    return fault.Finish();
+  }
+};
+
+}  // namespace sheaf::testing
