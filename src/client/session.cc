@@ -99,6 +99,11 @@ arrow::Status NotForUs(const std::string& cluster, uint32_t owner) {
       " to start it with: sheaf up --group G, and to be taken into that group");
 }
 
+arrow::Status NotPrivate(const std::string& folder) {
+  ARROW_RETURN_NOT_OK(platform::CheckPrivateFolder(folder));
+  return arrow::Status::IOError("folder ", folder, " changes hands");  // just now
+}
+
 // Whose the cluster is. Whoever can write in these folders chooses whom we speak to and
 // what we map: this user, or another one whose folder was named on purpose.
 arrow::Result<uint32_t> OwnerOfCluster(const std::string& cluster) {
@@ -107,9 +112,7 @@ arrow::Result<uint32_t> OwnerOfCluster(const std::string& cluster) {
   const auto owner = platform::FolderOwner(root);
   if (owner.status().IsKeyError()) return self;
   ARROW_RETURN_NOT_OK(owner.status());
-  if (*owner != self && !region::IsRuntimeRootChosen()) {
-    return platform::CheckPrivateFolder(root);
-  }
+  if (*owner != self && !region::IsRuntimeRootChosen()) return NotPrivate(root);
   std::string folder = root + "/";
   folder += cluster;
   const auto cluster_owner = platform::FolderOwner(folder);
@@ -117,8 +120,7 @@ arrow::Result<uint32_t> OwnerOfCluster(const std::string& cluster) {
   if (*owner != self && !platform::MaySearch(folder)) return NotForUs(cluster, *owner);
   ARROW_RETURN_NOT_OK(cluster_owner.status());
   if (*cluster_owner == *owner) return *owner;
-  return arrow::Status::IOError("folder ", folder, " is of user ", *cluster_owner,
-                                ", the one it lies in of user ", *owner);
+  return NotPrivate(*owner != self ? root : folder);
 }
 
 arrow::Result<region::ClusterConfig> LoadCluster(const std::string& name) {
