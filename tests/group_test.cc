@@ -295,7 +295,7 @@ TEST_F(GroupTest, AnotherUsersFolderIsTakenOnlyIfItIsNamed) {
 
 TEST_F(GroupTest, TheCommandLineReads) {
   StartForReaders();
-  const std::string copy = "/tmp/" + cluster_->name() + "-copy.parquet";
+  const std::string copy = "/tmp/" + cluster_->name() + "-copy.arrow";
   for (const std::vector<std::string>& arguments : std::vector<std::vector<std::string>>{
            {"ls"}, {"verify", "t"}, {"head", "t"}, {"nodes"}, {"get", "t", "-o", copy}}) {
     std::vector<std::string> command = {SHEAF_BINARY};

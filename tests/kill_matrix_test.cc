@@ -111,9 +111,8 @@ arrow::Status TryClient(const Survivors& survivors, const Cell& cell) {
 
 /// What no daemon of a cluster that works passes: OfTheEnds tries those; and a request of
 /// an operator. group_test tries what it does for readers of another user.
-constexpr std::string_view kNotAtWork[] = {"daemon.format.", "daemon.stop.",
-                                           "daemon.forget-request.",
-                                           "daemon.reader-lease."};
+constexpr std::string_view kNotAtWork[] = {
+    "daemon.format.", "daemon.stop.", "daemon.forget-request.", "daemon.reader-lease."};
 /// Steps between nodes whose caches differ.
 constexpr std::string_view kDaemonOnlyIncoherent[] = {"daemon.flush-pages-request."};
 

@@ -208,7 +208,8 @@ arrow::Result<std::pair<uint64_t, platform::UniqueFd>> SessionServer::OpenSessio
   const std::string name = hello.lock_name() != nullptr ? hello.lock_name()->str() : "";
   ARROW_RETURN_NOT_OK(makes_lock ? locks_.CheckHeld(name)
                                  : CheckSessionsOf(owner.user_id));
-  ARROW_ASSIGN_OR_RAISE(const Home::NewSession session, parts_.home->OpenSession(owner.user_id));
+  ARROW_ASSIGN_OR_RAISE(const Home::NewSession session,
+                        parts_.home->OpenSession(owner.user_id));
   PassFaultPoint("daemon.session.before-lock");
   arrow::Result<platform::UniqueFd> lock = platform::UniqueFd();
   if (makes_lock) {
