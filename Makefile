@@ -4,7 +4,7 @@ JOBS ?= $(shell nproc)
 BASE ?= origin/main
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test check fix asan tsan clang kill-matrix soak bench bench-smoke \
+.PHONY: help demo build test check fix asan tsan clang kill-matrix soak churn bench bench-smoke \
         fuzz coverage model setup-build setup-test setup-check clean
 
 help:
@@ -28,6 +28,7 @@ help:
 	@echo "  make fuzz         let libFuzzer try each decoder for MINUTES (1) each; a table of"
 	@echo "                    findings and coverage (TARGETS=\"slot lease\" for some only)"
 	@echo "  make soak         clients and daemons at work, killed at random, for MINUTES (10)"
+	@echo "  make churn        tables put and removed OPS (10000000) times: memory does not fray"
 	@echo "  make coverage     lines that the tests execute, file by file"
 	@echo "  make model        check the protocol's models (about 4 minutes)"
 	@echo "  make clean        remove build/ (the set-up in .deps/ stays)"
@@ -86,6 +87,10 @@ coverage: setup-test
 	$(call configure_and_build,coverage)
 	@ctest --preset coverage -j $(JOBS)
 	@tools/coverage.py build/coverage
+
+churn: setup-test
+	$(call configure_and_build,release,--target churn_test)
+	@SHEAF_CHURN_OPS=$(or $(OPS),10000000) build/release/test/churn_test
 
 soak: setup-test
 	$(call configure_and_build,release,--target soak_test)

@@ -258,20 +258,24 @@ arrow::Result<uint32_t> Home::AddLeasePage(uint64_t session) {
   return pages_.Activate(session);
 }
 
-arrow::Result<Granted> Home::Grant(uint64_t session, uint64_t size_bytes) {
+arrow::Result<Granted> Home::Grant(uint64_t session, uint64_t size_bytes,
+                                   uint64_t wish_bytes) {
   ARROW_RETURN_NOT_OK(CheckSession(session));
   if (!problems_.empty()) {
     return arrow::Status::IOError(
         "segment ", segment().value, " is damaged (", problems_.front(),
         "): its tables can be read, but nothing can be put there; see `sheaf fsck`");
   }
-  ARROW_RETURN_NOT_OK(quotas_.CheckGrant(HolderOf(session), size_bytes));
-  ARROW_ASSIGN_OR_RAISE(const Granted granted, space_.Grant(session, size_bytes));
-  const arrow::Status within = quotas_.CheckRanges(HolderOf(session), {granted.extent});
-  quotas_.Add(HolderOf(session), {granted.extent});
+  const Holder holder = HolderOf(session);
+  ARROW_RETURN_NOT_OK(quotas_.CheckGrant(holder, size_bytes));
+  ARROW_ASSIGN_OR_RAISE(const Granted granted,
+                        space_.Grant(session, size_bytes, wish_bytes));
+  const arrow::Status within = quotas_.CheckRanges(holder, {granted.extent});
+  quotas_.Add(holder, {granted.extent});
   if (within.ok()) return granted;
-  // An extent is larger than what was asked for, unless memory is low.
-  return within & TakeBack(session, granted.id, /*is_dead=*/false);
+  ARROW_RETURN_NOT_OK(TakeBack(session, granted.id, /*is_dead=*/false));
+  // What is wished for is no right. An extent may be larger than what was asked for, too.
+  return wish_bytes > size_bytes ? Grant(session, size_bytes) : within;
 }
 
 arrow::Status Home::TakeBack(uint64_t session, const GrantId& id, bool is_dead) {
