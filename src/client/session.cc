@@ -18,6 +18,7 @@
 #include "alloc/extent_source.h"
 #include "base/fault_point.h"
 #include "client/daemon_channel.h"
+#include "client/lease_cells.h"
 #include "client/node_info.h"
 #include "client/node_notes.h"
 #include "format/layout.h"

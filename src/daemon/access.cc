@@ -2,14 +2,16 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include <arrow/result.h>
 #include <arrow/status.h>
 
 #include "base/math.h"
 #include "format/layout.h"
-#include "format/message.h"
+#include "format/message_generated.h"
 #include "platform/process.h"
 #include "platform/unix_socket.h"
 #include "region/cluster_config.h"

@@ -10,10 +10,11 @@
 #include <gtest/gtest.h>
 
 #include "daemon/session_locks.h"
-#include "format/message.h"
+#include "format/message_generated.h"
 #include "platform/file.h"
 #include "platform/process.h"
 #include "platform/test_folder.h"
+#include "platform/unix_socket.h"
 #include "region/cluster_config.h"
 #include "testing/arrow_test.h"
 
