@@ -18,6 +18,7 @@
 #include "daemon/coverage.h"
 #include "daemon/home.h"
 #include "daemon/parent_set.h"
+#include "daemon/quotas.h"
 #include "directory/directory.h"
 #include "format/layout.h"
 #include "region/region.h"
