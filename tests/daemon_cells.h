@@ -8,8 +8,6 @@
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
-#include <ios>
 #include <iterator>
 #include <string>
 #include <string_view>
@@ -28,18 +26,6 @@
 #include "tests/victim.h"
 
 namespace sheaf::testing {
-
-/// The end of what a victim said.
-inline std::string Tail(const std::string& path) {
-  constexpr size_t kMax = 2000;
-  std::ifstream file(path, std::ios::binary);
-  std::string text(std::istreambuf_iterator<char>(file), {});
-  return text.size() > kMax ? text.substr(text.size() - kMax) : text;
-}
-
-inline bool EndedWell(int status) {
-  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
-}
 
 enum class Reached : uint8_t { kNo, kYes };
 
