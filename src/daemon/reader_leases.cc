@@ -14,6 +14,7 @@
 #include "base/fault_point.h"
 #include "daemon/access.h"
 #include "daemon/home.h"
+#include "daemon/transport.h"
 #include "format/layout.h"
 #include "format/message.h"
 #include "lease/lease.h"

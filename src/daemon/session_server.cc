@@ -1,12 +1,9 @@
 #include "daemon/session_server.h"
 
 #include <signal.h>
-#include <sys/socket.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <chrono>
-#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -23,10 +20,8 @@
 #include "daemon/access.h"
 #include "daemon/connection.h"
 #include "daemon/event_loop.h"
-#include "daemon/grant_table.h"
 #include "daemon/home.h"
 #include "daemon/log.h"
-#include "daemon/peer_process.h"
 #include "daemon/reader_leases.h"
 #include "daemon/reply_cache.h"
 #include "format/message.h"

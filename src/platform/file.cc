@@ -291,7 +291,7 @@ std::optional<std::string> FindClosedParent(const std::string& path) {
   for (size_t end = path.find('/', 1); end != std::string::npos;
        end = path.find('/', end + 1)) {
     struct stat status;
-    const std::string parent = path.substr(0, end);
+    std::string parent = path.substr(0, end);
     if (::stat(parent.c_str(), &status) == 0 &&
         (status.st_mode & (S_IXGRP | S_IXOTH)) == 0) {
       return parent;
