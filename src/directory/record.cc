@@ -123,7 +123,7 @@ Record Import(const format::StoredRecord& stored,
   if (stored.name() != nullptr) record.name = stored.name()->str();
   record.creator_session = stored.creator_session();
   record.creator_request = stored.creator_request();
-  if (const auto user = stored.creator_user()) record.creator_user = *user;
+  record.creator_user = stored.creator_user();
   record.created_unix_ns = stored.created_unix_ns();
   record.num_rows = stored.num_rows();
   record.num_columns = stored.num_columns();
