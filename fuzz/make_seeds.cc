@@ -16,6 +16,7 @@ int main(int argc, char** argv) {
   sheaf::fuzz::WriteValueSeeds(argv[1]);
   sheaf::fuzz::WriteLineSeeds(argv[1]);
   sheaf::fuzz::WriteMessageSeeds(argv[1]);
+  sheaf::fuzz::WriteFrameSeeds(argv[1]);
   sheaf::fuzz::WriteRestartSeeds(argv[1]);
   return 0;
 }

@@ -46,6 +46,11 @@ class FieldReader {
     Add(key->grant());
     Add(key->generation());
   }
+  void Add(const format::LeaseCell* cell) {
+    if (cell == nullptr) return;
+    Add(cell->page());
+    Add(cell->index());
+  }
   template <typename T>
   void Add(const flatbuffers::Vector<T>* values) {
     if (values == nullptr) return;
@@ -61,6 +66,7 @@ class FieldReader {
       Add(hello->lock_name());
       Add(hello->session());
       Add(hello->grants());
+      Add(hello->leases());
     } else if (const auto* grant = message.body_as<format::GrantRequest>()) {
       Add(grant->size_bytes());
     } else if (const auto* returned = message.body_as<format::ReturnRequest>()) {
@@ -78,6 +84,13 @@ class FieldReader {
     } else if (const auto* keep = message.body_as<format::KeepRequest>()) {
       Add(keep->object());
       Add(keep->keep());
+    } else if (const auto* part = message.body_as<format::PartRequest>()) {
+      Add(part->segment());
+      Add(static_cast<uint64_t>(part->part()));
+    } else if (const auto* lease = message.body_as<format::LeaseRequest>()) {
+      Add(lease->object());
+    } else if (const auto* dropped = message.body_as<format::DropLeaseRequest>()) {
+      Add(dropped->cell());
     }
   }
 
@@ -87,6 +100,7 @@ class FieldReader {
       Add(welcome->node());
       Add(welcome->incarnation());
       Add(welcome->lease_pages());
+      Add(static_cast<uint64_t>(welcome->access()));
     } else if (const auto* grant = message.body_as<format::GrantReply>()) {
       Add(grant->grant());
       Add(grant->generation());
@@ -95,6 +109,8 @@ class FieldReader {
       Add(grant->size_bytes());
     } else if (const auto* page = message.body_as<format::LeasePageReply>()) {
       Add(page->page());
+    } else if (const auto* lease = message.body_as<format::LeaseReply>()) {
+      Add(lease->cell());
     } else if (const auto* sealed = message.body_as<format::SealReply>()) {
       Add(sealed->object());
       Add(sealed->version());

@@ -8,7 +8,8 @@
 //
 // Decoders: src/format/message.cc src/daemon/session_service.cc src/daemon/home.cc
 // src/daemon/home_seal.cc src/daemon/home_client.cc src/daemon/catalog_client.cc
-// src/daemon/parent_set.cc src/daemon/coverage.cc src/daemon/publisher.cc
+// src/daemon/reader_leases.cc src/daemon/parent_set.cc src/daemon/coverage.cc
+// src/daemon/publisher.cc
 
 #include <array>
 #include <chrono>
@@ -25,6 +26,7 @@
 #include "base/check.h"
 #include "daemon/event_loop.h"
 #include "daemon/grant_table.h"
+#include "daemon/reader_leases.h"
 #include "daemon/transport.h"
 #include "daemon/unix_transport.h"
 #include "format/layout.h"
@@ -130,12 +132,15 @@ class MessageFuzz {
     if (const auto* hello = message.body_as<sheaf::format::Hello>()) {
       return GoOn(session, *hello);
     }
+    if (daemon_->leases.Handle(session, message, CheckedReply(message.request_id()))) {
+      return;
+    }
     // What it refuses ends the connection, not the session.
     static_cast<void>(
         daemon_->service.Handle(session, message, CheckedReply(message.request_id())));
   }
 
-  /// The session is back, and says which grants it knows of.
+  /// The session is back, and says which grants and leases it knows of.
   void GoOn(uint64_t session, const sheaf::format::Hello& hello) {
     std::set<sheaf::daemon::GrantId> known;
     if (hello.grants() != nullptr) {
@@ -144,6 +149,7 @@ class MessageFuzz {
       }
     }
     SHEAF_CHECK(daemon_->home->ReturnAllBut(session, known).ok());
+    daemon_->leases.EndAllBut(session, sheaf::daemon::ReaderLeases::Known(hello));
   }
 
   void DeliverOfPeer(const Message& message) {
@@ -176,7 +182,10 @@ class MessageFuzz {
       }
       daemon_->clock.Advance(kLongAgo);
     }
-    for (const uint64_t session : sessions_) SHEAF_CHECK(home.EndSession(session).ok());
+    for (const uint64_t session : sessions_) {
+      SHEAF_CHECK(home.EndSession(session).ok());
+      daemon_->leases.Forget(session);
+    }
     for (const LineState state : {LineState::kSealed, LineState::kBound}) {
       for (const ObjectId& id : home.directory().ObjectsIn(state)) {
         const auto record = home.directory().GetRecord(id).ValueOrDie();

@@ -44,6 +44,7 @@ class SeedFolder {
 void WriteValueSeeds(const std::filesystem::path& corpus);    ///< seeds_of_values.cc
 void WriteLineSeeds(const std::filesystem::path& corpus);     ///< seeds_of_lines.cc
 void WriteMessageSeeds(const std::filesystem::path& corpus);  ///< seeds_of_messages.cc
+void WriteFrameSeeds(const std::filesystem::path& corpus);    ///< seeds_of_frames.cc
 void WriteRestartSeeds(const std::filesystem::path& corpus);  ///< seeds_of_restarts.cc
 
 }  // namespace sheaf::fuzz

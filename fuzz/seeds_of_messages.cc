@@ -1,5 +1,4 @@
-// Seeds of what goes over sockets: messages, in scripts that a daemon really answers, and
-// streams of frames.
+// Seeds of messages, in scripts that a daemon really answers.
 
 #include <chrono>
 #include <cstddef>
@@ -21,7 +20,6 @@
 #include "format/message.h"
 #include "fuzz/message_world.h"
 #include "fuzz/seeds.h"
-#include "platform/unix_socket.h"
 #include "region/region.h"
 #include "sheaf/status.h"
 #include "sheaf/types.h"
@@ -127,12 +125,13 @@ class Script {
       return format::CreateKeepRequest(*builder, &key, keep).Union();
     });
   }
-  /// After its connection was lost; it knows of the last grant only.
+  /// After its connection was lost; it knows of the last grant and lease only.
   Script& GoOn(uint8_t sender) {
     return Add(sender, Body::Hello, [this](Builder* builder) {
       const std::vector<format::GrantKey> grants = {granted_};
+      const std::vector<format::LeaseCell> leases = {leased_};
       return format::CreateHelloDirect(*builder, format::kMessageVersion, 0x5EAF, 17,
-                                       "/bin/x", nullptr, 5, &grants)
+                                       "/bin/x", nullptr, 5, &grants, &leases)
           .Union();
     });
   }
@@ -144,6 +143,19 @@ class Script {
   Script& LeasePage(uint8_t sender) {
     return Add(sender, Body::LeasePageRequest, [](Builder* builder) {
       return format::CreateLeasePageRequest(*builder).Union();
+    });
+  }
+  /// A reader's, whose daemon writes its cells.
+  Script& Lease(uint8_t sender, const ObjectId& object) {
+    return Add(sender, Body::LeaseRequest, [=](Builder* builder) {
+      const format::ObjectKey key = format::ToKey(object);
+      return format::CreateLeaseRequest(*builder, &key).Union();
+    });
+  }
+  /// The last lease.
+  Script& DropLease(uint8_t sender) {
+    return Add(sender, Body::DropLeaseRequest, [this](Builder* builder) {
+      return format::CreateDropLeaseRequest(*builder, &leased_).Union();
     });
   }
   Script& Bind(const ObjectId& object, const char* name, bool replace,
@@ -207,6 +219,7 @@ class Script {
     const uint8_t sender = how & ~(kAtOnce | kAfterRestart);
     const auto on_reply = [this](const Bytes& reply) { Learn(reply); };
     if (sender <= kSecond) {
+      if (daemon_->leases.Handle(sessions_[sender], message, on_reply)) return;
       static_cast<void>(daemon_->service.Handle(sessions_[sender], message, on_reply));
     } else if (sender == kPeer) {
       if (!daemon_->catalog.Handle({1 - node_}, message, on_reply)) {
@@ -229,6 +242,8 @@ class Script {
       granted_offset_ = grant->offset();
     } else if (const auto* sealed = message.body_as<format::SealReply>()) {
       last_sealed_ = format::FromKey(*sealed->object());
+    } else if (const auto* lease = message.body_as<format::LeaseReply>()) {
+      leased_ = *lease->cell();
     }
   }
 
@@ -241,9 +256,16 @@ class Script {
   bool is_repeated_ = false;
   format::GrantKey granted_;
   uint64_t granted_offset_ = 0;
+  format::LeaseCell leased_;
   ObjectId last_sealed_;
   std::string bytes_;
 };
+
+/// Objects of node `node` in the world before it starts: unnamed, and "peer".
+std::vector<ObjectId> TablesOf(uint32_t node) {
+  const uint64_t generation = format::FirstGeneration(7);
+  return {{{node}, 0, generation}, {{node}, 1, generation}};
+}
 
 /// Daemons die between and after requests, which are then repeated.
 void WriteWithRestarts(World* world, const SeedFolder& seeds) {
@@ -267,6 +289,16 @@ void WriteWithRestarts(World* world, const SeedFolder& seeds) {
     s->Retire(kFirst, s->last_sealed(), "a").Repeat();
     s->Retire(kNext, s->last_sealed(), "a").Return(kFirst).Repeat().Return(kNext);
   });
+  write("reader_leases", 1, [](Script* s) {
+    s->Lease(kSecond, TablesOf(0)[0]).Lease(kSecond, TablesOf(0)[1]).DropLease(kSecond);
+    s->Lease(kSecond, {{9}, 0, 1}).DropLease(kSecond).DropLease(kFirst);
+  });
+  write("reader_restart", 1, [](Script* s) {
+    constexpr uint8_t kReader = kSecond | kAfterRestart;
+    s->Lease(kSecond, TablesOf(0)[0]).Lease(kSecond, TablesOf(0)[1]).GoOn(kReader);
+    s->DropLease(kSecond).Repeat().DropLease(kReader);
+    s->Lease(kReader, TablesOf(0)[0]).Repeat().Lease(kReader, TablesOf(0)[0]);
+  });
   write("follower_restart_sealed", 1, [](Script* s) {
     s->Grant(kFirst, k64).Seal(kFirst, s->Own(0, 8), {.name = "a"});
     s->Repeat().Seal(kNext, s->Own(0, 8), {.name = "a"});
@@ -278,12 +310,6 @@ void WriteWithRestarts(World* world, const SeedFolder& seeds) {
     s->Repeat().Seal(kNext, s->Own(0, 8), put);
     s->ReplyCommit({}).ReplyCommit({});
   });
-}
-
-/// Objects of node `node` in the world before it starts: unnamed, and "peer".
-std::vector<ObjectId> TablesOf(uint32_t node) {
-  const uint64_t generation = format::FirstGeneration(7);
-  return {{{node}, 0, generation}, {{node}, 1, generation}};
 }
 
 void WriteOfSessions(World* world, const SeedFolder& seeds) {
@@ -437,43 +463,19 @@ void WriteSingleMessages(const SeedFolder& seeds) {
   write("lease_page_reply", Body::LeasePageReply, [](Builder* builder) {
     return format::CreateLeasePageReply(*builder, 3).Union();
   });
+  write("part_request", Body::PartRequest, [](Builder* builder) {
+    return format::CreatePartRequest(*builder, 1, format::PartFile::Data).Union();
+  });
+  write("part_reply", Body::PartReply,
+        [](Builder* builder) { return format::CreatePartReply(*builder).Union(); });
+  write("lease_reply", Body::LeaseReply, [](Builder* builder) {
+    const format::LeaseCell cell(3, 17);
+    return format::CreateLeaseReply(*builder, &cell).Union();
+  });
   write("seal_reply", Body::SealReply, [](Builder* builder) {
     const format::ObjectKey key = format::ToKey(TablesOf(1)[0]);
     return format::CreateSealReply(*builder, &key, 2).Union();
   });
-}
-
-// Frames.
-
-std::string FrameOf(const std::string& payload) {
-  platform::FrameHeader header;
-  header.payload_size_bytes = static_cast<uint32_t>(payload.size());
-  return std::string(reinterpret_cast<const char*>(&header), sizeof(header)) + payload;
-}
-
-void WriteFrames(const std::filesystem::path& corpus) {
-  const SeedFolder seeds(corpus, "frame");
-  const auto write = [&](const char* name, char fds, char step,
-                         const std::string& bytes) {
-    seeds.Write(name, std::string{fds, step} + bytes);
-  };
-  const std::string hello = FrameOf("hello");
-  write("one", 0, 63, hello);
-  write("bytewise", 0, 0, hello + hello);
-  write("with_descriptor", 1, 63, hello);
-  write("most_descriptors", 4, 3, hello + hello);
-  write("too_many_descriptors", 5, 63, hello);
-  write("without_payload", 0, 63, FrameOf("") + FrameOf("") + hello);
-  write("cut_short", 0, 63, hello.substr(0, 10));
-  write("half_header", 0, 63, hello.substr(0, 4));
-  write("wrong_magic", 0, 63, "x" + hello);
-  write("long_payload", 0, 127, FrameOf(std::string(2000, 'x')) + hello);
-  std::string too_large = hello;
-  too_large[7] = 0x7F;
-  write("too_large", 0, 63, too_large);
-  std::string large = hello;
-  large[7] = 0x04;  // just below the limit
-  write("announces_much", 0, 63, large);
 }
 
 }  // namespace
@@ -486,7 +488,6 @@ void WriteMessageSeeds(const std::filesystem::path& corpus) {
   WriteOfFollower(&world, seeds);
   WriteWithRestarts(&world, seeds);
   WriteSingleMessages(seeds);
-  WriteFrames(corpus);
 }
 
 }  // namespace sheaf::fuzz

@@ -24,6 +24,7 @@
 #include "format/checksum.h"
 #include "format/layout.h"
 #include "fuzz/input.h"
+#include "platform/process.h"
 #include "platform/test_folder.h"
 #include "region/cluster_config.h"
 #include "region/part_set.h"
@@ -137,7 +138,9 @@ class HeaderFuzz {
     const auto state = sheaf::region::Inspect(old);
     if (sheaf::region::FormatSegment(config_, NodeId{0}).ok()) {
       const SegmentHeader header = ReadHeader();
-      SHEAF_CHECK(sheaf::region::CheckHeader(header, config_, SegmentId{0}).ok());
+      SHEAF_CHECK(sheaf::region::CheckHeader(header, config_, SegmentId{0},
+                                             sheaf::platform::CurrentUserId())
+                      .ok());
       if (state == sheaf::region::HeaderState::kGood &&
           old.format_epoch <= sheaf::region::kFormatEpochMax) {
         SHEAF_CHECK(header.format_epoch > old.format_epoch);

@@ -18,6 +18,7 @@
 #include "daemon/membership_client.h"
 #include "daemon/node_lines.h"
 #include "daemon/publisher.h"
+#include "daemon/reader_leases.h"
 #include "daemon/reclaimer.h"
 #include "daemon/session_service.h"
 #include "daemon/test_node.h"
@@ -67,7 +68,8 @@ struct WorldDaemon {
         homes(region, home.get(), &catalog, &reclaimer, &transport),
         members(region, &membership, &reclaimer, &transport),
         publisher(region, home.get(), &catalog, &homes, &clock),
-        service(home.get(), &homes, &members, &publisher, &reclaimer) {}
+        service(home.get(), &homes, &members, &publisher, &reclaimer),
+        leases(region, home.get()) {}
 
   static std::unique_ptr<directory::CatalogLeader> Lead(region::Region* region,
                                                         daemon::Home* home) {
@@ -90,6 +92,7 @@ struct WorldDaemon {
   daemon::MembershipClient members;
   daemon::Publisher publisher;
   daemon::SessionService service;
+  daemon::ReaderLeases leases;
 };
 
 }  // namespace sheaf::fuzz

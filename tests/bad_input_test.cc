@@ -183,6 +183,8 @@ TEST_F(BadInput, ClearedCellsOfAReaderEndNothing) {
   ASSERT_OK_AND_ASSIGN(auto table, node1_->Open(handle));
   // As any other process of the node can.
   const auto region = Attach(1, region::Role::kClient);
+  ASSERT_OK(region->own_segment().leases().SetWritable(0, 4 * format::kLeasePageBytes,
+                                                       /*writable=*/true));
   for (uint32_t page = 0; page < 4; ++page) {
     std::memset(region->own_segment().LeasePage(page) + lease::kPageHeaderWords, 0,
                 format::kLeaseCellsPerPage * sizeof(uint64_t));

@@ -115,6 +115,8 @@ TEST_F(Doctor, ALeaseOnWhatIsGoneIsFound) {
     if (platform::SharedWord(first).LoadAcquire() != 0) cell = first;
   }
   ASSERT_NE(cell, nullptr);
+  region::Part& leases = region->own_segment().leases();
+  ASSERT_OK(leases.SetWritable(0, leases.size_bytes(), /*writable=*/true));
   const uint64_t lease = platform::SharedWord(cell).LoadAcquire();
   platform::SharedWord(cell).StoreRelease(lease + 1);  // the next generation
   EXPECT_THAT(daemon::CheckLiveCluster(Config()).ValueOrDie(),

@@ -8,6 +8,7 @@
 #include <fstream>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -129,6 +130,8 @@ TEST_F(FaultPointsTest, EveryPointOfTheDaemonIsPassed) {
   Live();
   LeaveAndComeBack();
   for (const ArmedFault& fault : ArmedFaults()) {
+    // Readers are of another user, in another process: group_test has them pass there.
+    if (std::string_view(fault.name).starts_with("daemon.reader-lease.")) continue;
     EXPECT_GT(fault.passes, 0U) << fault.name << " was never passed";
   }
 }

@@ -111,9 +111,11 @@ arrow::Status TryClient(const Survivors& survivors, const Cell& cell) {
 
 /// What no daemon of a cluster that works passes: start_stop_faults_test tries the first
 /// two. Of the others an operator asks; a node that is forgotten ends all its sessions,
-/// and a session that looks would not survive that (restart_test).
+/// and a session that looks would not survive that (restart_test). group_test tries what
+/// is for readers of another user.
 constexpr std::string_view kNotAtWork[] = {"daemon.format.", "daemon.stop.",
-                                           "daemon.forget-request.", "daemon.certify."};
+                                           "daemon.forget-request.", "daemon.certify.",
+                                           "daemon.reader-lease."};
 /// Steps between nodes whose caches differ.
 constexpr std::string_view kDaemonOnlyIncoherent[] = {"daemon.flush-pages-request."};
 

@@ -6,7 +6,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <fstream>
+#include <ios>
+#include <map>
 #include <memory>
+#include <sstream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -94,6 +98,37 @@ class StoreMemoryTest : public ::testing::Test {
   std::shared_ptr<Store> store_;
   std::shared_ptr<Store> other_;  // Of another node: it holds nothing of node 0.
 };
+
+// Bytes of the cluster's memory that this process may store to, by the name of the part.
+std::map<std::string, uint64_t> WritableBytes(const std::string& cluster) {
+  std::map<std::string, uint64_t> bytes;
+  std::ifstream maps("/proc/self/maps");
+  for (std::string line; std::getline(maps, line);) {
+    if (line.find("-" + cluster + "/node") == std::string::npos) continue;
+    std::istringstream fields(line);
+    uintptr_t begin = 0;
+    uintptr_t end = 0;
+    char dash = 0;
+    std::string access;
+    fields >> std::hex >> begin >> dash >> end >> access;
+    if (access[1] == 'w') bytes[line.substr(line.rfind('/') + 1)] += end - begin;
+  }
+  return bytes;
+}
+
+TEST_F(StoreMemoryTest, AStrayStoreReachesNothingThatIsAnothers) {
+  other_.reset();
+  constexpr uint64_t kPageBytes = 4096;  // of 504 leases; a session begins with two
+  std::map<std::string, uint64_t> own = {{"leases", 2 * kPageBytes}};
+  EXPECT_EQ(WritableBytes(cluster_->name()), own);
+  auto building = MakeTable(10, store_->memory_pool());
+  own["data"] = 2 * kMiB;
+  EXPECT_EQ(WritableBytes(cluster_->name()), own);
+  building.reset();
+  store_->memory_pool()->ReleaseUnused();
+  own.erase("data");
+  EXPECT_EQ(WritableBytes(cluster_->name()), own);
+}
 
 TEST_F(StoreMemoryTest, ATableThatDoesNotFitSaysSoAndLeavesNothingBehind) {
   ASSERT_OK(store_->Put("there", *MakeTable(100'000)));

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include <arrow/result.h>
 #include <arrow/status.h>
@@ -122,6 +123,12 @@ arrow::Status Up(const Global& global, const ClusterOptions& options) {
                         NodesText(cluster),
                         cluster.kept ? ", with the tables that were in it" : "",
                         DownCommand(cluster.name)));
+  for (const auto& [group, verb] :
+       {std::pair(options.group, "reads"), std::pair(options.group_write, "writes")}) {
+    if (!group || group->empty()) continue;
+    PrintText(fmt::format("group '{}' {} with: SHEAF_RUNTIME_DIR={}\n", *group, verb,
+                          region::RuntimeRoot()));
+  }
   return arrow::Status::OK();
 }
 

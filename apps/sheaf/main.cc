@@ -7,6 +7,7 @@
 #include <functional>
 #include <iostream>
 #include <memory>
+#include <optional>
 #include <string>
 #include <system_error>
 
@@ -56,6 +57,14 @@ CLI::Validator NumberBetween(const std::string& what, double least, double most)
   return {check, ""};
 }
 
+void AddSize(CLI::App* add, const char* name, std::optional<uint64_t>* size_bytes,
+             const char* help) {
+  add->add_option(name, *size_bytes, help)
+      ->type_name("SIZE")
+      ->transform(Unnamed(CLI::AsSizeValue(false)))
+      ->transform(SizeAsBytes);
+}
+
 void AddUpOptions(CLI::App* add, ClusterOptions* up) {
   add->add_option(
          "--nodes", up->nodes,
@@ -63,12 +72,8 @@ void AddUpOptions(CLI::App* add, ClusterOptions* up) {
          "of the configuration (64)")
       ->type_name("N")
       ->check(Unnamed(CLI::Range(1, 4096)));
-  add->add_option(
-         "--size", up->size_bytes,
-         "Memory of each node, such as 512MiB or 4.5GiB, rounded up to 2 MiB (4GiB)")
-      ->type_name("SIZE")
-      ->transform(Unnamed(CLI::AsSizeValue(false)))
-      ->transform(SizeAsBytes);
+  AddSize(add, "--size", &up->size_bytes,
+          "Memory of each node, such as 512MiB or 4.5GiB, rounded up to 2 MiB (4GiB)");
   add->add_option(
          "--backend", up->backend,
          "shm: shared memory of this host; file: files in --folder; sim: a simulator\n"
@@ -84,6 +89,17 @@ void AddUpOptions(CLI::App* add, ClusterOptions* up) {
   add->add_option("--folder", up->folder,
                   "Where the memory's files go; backend file needs one")
       ->type_name("FOLDER");
+  add->add_option("--group", up->group,
+                  "Group of this host that may read; its members set SHEAF_RUNTIME_DIR\n"
+                  "to the folder that is printed")
+      ->type_name("GROUP");
+  add->add_option("--group-write", up->group_write,
+                  "Group that may read and write: trusted not to be hostile")
+      ->type_name("GROUP");
+  AddSize(add, "--session-quota", &up->session_quota_bytes,
+          "What one session may hold of each node's memory (all)");
+  AddSize(add, "--user-quota", &up->user_quota_bytes,
+          "What one user may hold of each node's memory, tables included (all)");
   add->add_flag(
       "--prealloc", up->prealloc,
       "Allocate all memory now, not when it is needed; fails if it does not fit");

@@ -25,6 +25,13 @@ struct ClusterOptions {
   std::optional<std::string> coherence;  ///< "coherent" or "software".
   /// Where the memory's files go (backend file: required).
   std::optional<std::string> folder;
+  /// Name or number of a group of this host that may read, and of one that may write, too
+  /// (docs/security.md).
+  std::optional<std::string> group;
+  std::optional<std::string> group_write;
+  /// What one session, and all of one user, may hold of each node's data; 0: all of it.
+  std::optional<uint64_t> session_quota_bytes;
+  std::optional<uint64_t> user_quota_bytes;
   bool prealloc = false;    ///< Touch all memory now instead of when it is granted.
   std::string daemon_path;  ///< sheafd; empty: $SHEAFD, beside this program, or in PATH.
   std::chrono::milliseconds timeout{60'000};

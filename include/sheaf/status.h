@@ -21,6 +21,7 @@ enum class ErrorReason : uint8_t {
   kVersionMismatch,  ///< `version=` or the expected version is not the current one.
   kInterrupted,      ///< The caller asked to stop.
   kDamaged,          ///< Bytes of a table are not what was put, or cannot be read.
+  kQuota,            ///< A session or user holds all the memory that it may.
 };
 
 /// \brief Carries an `ErrorReason` inside an `arrow::Status` (cf.
@@ -59,6 +60,9 @@ inline bool IsDisconnected(const arrow::Status& s) {
 }
 inline bool IsVersionMismatch(const arrow::Status& s) {
   return HasReason(s, ErrorReason::kVersionMismatch);
+}
+inline bool IsOverQuota(const arrow::Status& s) {
+  return HasReason(s, ErrorReason::kQuota);
 }
 inline bool IsDamaged(const arrow::Status& s) {
   return HasReason(s, ErrorReason::kDamaged);

@@ -111,6 +111,12 @@ inline constexpr auto kDaemonFaultPoints = std::to_array<FaultPointInfo>({
     {"daemon.session-end.after-settle", "A grant's open bytes are settled (D3)."},
     {"daemon.session-end.after-grants", "All grants are back; unnamed objects are not."},
     {"daemon.session-end.after-objects", "The unnamed objects are retired."},
+    // Readers of another user (L12).
+    {"daemon.reader-lease.before-cell", "A reader asks for a lease; no cell is written."},
+    {"daemon.reader-lease.after-cell", "Its cell is written; it is not told (O1)."},
+    {"daemon.reader-lease.before-clear",
+     "A reader lets go; its cell is not cleared (O6)."},
+    {"daemon.reader-lease.after-clear", "Its cell is cleared; it is not told."},
     // Objects and names.
     {"daemon.foreign-lease.before-cell",
      "A referred object is not leased by its home (O4)."},

@@ -30,6 +30,8 @@ const char* ReasonName(ErrorReason reason) {
       return "interrupted";
     case ErrorReason::kDamaged:
       return "damaged";
+    case ErrorReason::kQuota:
+      return "quota";
   }
   return "unknown reason";
 }

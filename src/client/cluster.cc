@@ -27,6 +27,7 @@
 #include <arrow/util/cancel.h>
 
 #include "base/math.h"
+#include "client/cluster_shares.h"
 #include "client/daemon_channel.h"
 #include "format/layout.h"
 #include "platform/file.h"
@@ -180,6 +181,7 @@ arrow::Result<ClusterConfig> MakeConfig(const ClusterOptions& options) {
     ARROW_RETURN_NOT_OK(config.CheckCoherence());
   }
   if (options.prealloc) config.prealloc = true;
+  client::SetShares(options, &config);
   config.ApplyDefaults();
   ARROW_RETURN_NOT_OK(config.Validate());
   return config;
@@ -343,6 +345,7 @@ arrow::Result<ClusterStatus> Start(const ClusterConfig& config, Memory memory,
          {region::ClusterFilePath(config.name), region::KeptClusterFilePath(config)}) {
       ARROW_RETURN_NOT_OK(WriteFileWhole(path, config.ToToml()));
     }
+    ARROW_RETURN_NOT_OK(client::ShareFolders(config));
     return StartDaemons(config, daemon, deadline, stop_token, &started);
   }();
   if (!status.ok()) {
@@ -394,6 +397,7 @@ arrow::Status CheckAsKept(const ClusterOptions& options, ClusterConfig wanted,
         "--folder");
   wanted.cluster_id = kept.cluster_id;
   wanted.prealloc = kept.prealloc;
+  client::CopyShares(kept, &wanted);
   check(!options.config_file.empty(), wanted.ToToml() == kept.ToToml(), "--config");
   if (different.empty()) return arrow::Status::OK();
   return arrow::Status::Invalid(
@@ -433,7 +437,14 @@ arrow::Result<ClusterStatus> StartCluster(const ClusterOptions& options) {
         "cluster '", name, "' is up; end it first with: sheaf --cluster ", name, " down");
   }
   ARROW_RETURN_NOT_OK(CheckAsKept(options, config, *kept));
-  return Start(*kept, Memory::kKept, daemon, deadline, options.stop_token);
+  ClusterConfig again = *kept;
+  // A daemon that runs has decided.
+  if (std::ranges::none_of(StatusOf(*kept).node_up, std::identity())) {
+    if (!options.config_file.empty()) client::CopyShares(config, &again);
+    client::SetShares(options, &again);
+  }
+  ARROW_RETURN_NOT_OK(again.Validate());
+  return Start(again, Memory::kKept, daemon, deadline, options.stop_token);
 }
 
 arrow::Status StopCluster(const std::string& name, const StopOptions& options) {

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -26,30 +27,42 @@ constexpr std::chrono::milliseconds kReconnectPeriod{5};
 
 }  // namespace
 
-arrow::Result<Reply> Reply::Make(std::vector<uint8_t> payload) {
+arrow::Result<Reply> Reply::Make(platform::Frame frame) {
   Reply reply;
-  reply.payload_ = std::move(payload);
-  ARROW_ASSIGN_OR_RAISE(reply.message_, format::ParseMessage(reply.payload_));
+  reply.frame_ = std::move(frame);
+  ARROW_ASSIGN_OR_RAISE(reply.message_, format::ParseMessage(reply.frame_.payload));
   return reply;
+}
+
+arrow::Result<platform::UniqueFd> Reply::TakeFd() {
+  if (frame_.fds.size() != 1) {
+    return arrow::Status::Invalid("the daemon sent ", frame_.fds.size(),
+                                  " descriptors, expected one");
+  }
+  platform::UniqueFd fd = std::move(frame_.fds.front());
+  frame_.fds.clear();
+  return fd;
 }
 
 namespace {
 
-arrow::Result<platform::UniqueFd> ConnectToOwnDaemon(const std::string& path) {
+arrow::Result<platform::UniqueFd> ConnectToDaemonOf(uint32_t user_id,
+                                                    const std::string& path) {
   ARROW_ASSIGN_OR_RAISE(platform::UniqueFd socket, platform::ConnectUnix(path));
   ARROW_ASSIGN_OR_RAISE(const platform::PeerCredentials peer,
                         platform::GetPeerCredentials(socket.get()));
-  if (peer.user_id == platform::CurrentUserId()) return socket;
+  if (peer.user_id == user_id) return socket;
   return arrow::Status::IOError("user ", peer.user_id, " listens at ", path,
-                                ", we are user ", platform::CurrentUserId());
+                                ", expected user ", user_id);
 }
 
 }  // namespace
 
 arrow::Result<std::unique_ptr<DaemonChannel>> DaemonChannel::Connect(
-    const std::string& path) {
-  ARROW_ASSIGN_OR_RAISE(platform::UniqueFd socket, ConnectToOwnDaemon(path));
-  return std::unique_ptr<DaemonChannel>(new DaemonChannel(std::move(socket), path));
+    const std::string& path, uint32_t user_id) {
+  ARROW_ASSIGN_OR_RAISE(platform::UniqueFd socket, ConnectToDaemonOf(user_id, path));
+  return std::unique_ptr<DaemonChannel>(
+      new DaemonChannel(std::move(socket), path, user_id));
 }
 
 void DaemonChannel::GoOn(Continuation continuation) {
@@ -66,18 +79,35 @@ arrow::Result<Reply> DaemonChannel::Call(format::Body type, const BuildBody& bod
                                          std::span<const int> fds,
                                          const OnReply& on_reply) {
   std::lock_guard lock(mutex_);
-  const Request request{next_request_id_++, type, body, fds};
-  auto reply = Exchange(request);
-  if (IsDisconnected(reply.status())) reply = Repeat(request, std::move(reply));
+  auto reply = ExchangeOrRepeat({next_request_id_++, type, body, fds}, kReattachPatience);
   ARROW_RETURN_NOT_OK(reply.status());
   ARROW_RETURN_NOT_OK(format::ToStatus(reply->message()));
   if (on_reply) on_reply(reply->message());
   return reply;
 }
 
+arrow::Result<Reply> DaemonChannel::CallNow(format::Body type, const BuildBody& body,
+                                            const std::function<void()>& first) {
+  std::lock_guard lock(mutex_);
+  first();
+  ARROW_ASSIGN_OR_RAISE(Reply reply,
+                        ExchangeOrRepeat({next_request_id_++, type, body, {}},
+                                         std::chrono::nanoseconds(0)));
+  ARROW_RETURN_NOT_OK(format::ToStatus(reply.message()));
+  return reply;
+}
+
+arrow::Result<Reply> DaemonChannel::ExchangeOrRepeat(const Request& request,
+                                                     std::chrono::nanoseconds patience) {
+  auto reply = Exchange(request);
+  if (!IsDisconnected(reply.status())) return reply;
+  return Repeat(request, std::move(reply), patience);
+}
+
 // Until a daemon answers, or there is no hope.
-arrow::Result<Reply> DaemonChannel::Repeat(Request request, arrow::Result<Reply> reply) {
-  const auto deadline = platform::BootTime() + kReattachPatience;
+arrow::Result<Reply> DaemonChannel::Repeat(Request request, arrow::Result<Reply> reply,
+                                           std::chrono::nanoseconds patience) {
+  const auto deadline = platform::BootTime() + patience;
   request.is_repeated = true;
   while (continuation_ && IsDisconnected(reply.status())) {
     ARROW_RETURN_NOT_OK(final_);
@@ -101,7 +131,7 @@ arrow::Result<Reply> DaemonChannel::Repeat(Request request, arrow::Result<Reply>
 }
 
 arrow::Status DaemonChannel::Reconnect(const Continuation& continuation) {
-  ARROW_ASSIGN_OR_RAISE(socket_, ConnectToOwnDaemon(path_));
+  ARROW_ASSIGN_OR_RAISE(socket_, ConnectToDaemonOf(user_id_, path_));
   const arrow::Status status =
       continuation.greet([this](format::Body type, const BuildBody& body,
                                 std::span<const int> fds) -> arrow::Result<Reply> {
@@ -137,7 +167,7 @@ arrow::Result<Reply> DaemonChannel::ExchangeFrames(const Request& request) {
                           request.fds));
   PassCallPoint(request.type, CallStep::kAfterRequest);
   ARROW_ASSIGN_OR_RAISE(platform::Frame frame, platform::ReceiveFrame(socket_.get()));
-  ARROW_ASSIGN_OR_RAISE(Reply reply, Reply::Make(std::move(frame.payload)));
+  ARROW_ASSIGN_OR_RAISE(Reply reply, Reply::Make(std::move(frame)));
   if (!reply.message().is_reply() || reply.message().request_id() != request.id) {
     return arrow::Status::Invalid("the daemon at ", path_, " answered request ",
                                   reply.message().request_id(), ", expected ",

@@ -18,17 +18,22 @@
 
 #include "format/message.h"
 #include "platform/file.h"
+#include "platform/process.h"
+#include "platform/unix_socket.h"
 
 namespace sheaf::client {
 
 /// \brief A reply, verified; the message views the payload.
 class Reply {
  public:
-  static arrow::Result<Reply> Make(std::vector<uint8_t> payload);
+  static arrow::Result<Reply> Make(platform::Frame frame);
   const format::Message& message() const { return *message_; }
+  /// \brief The one descriptor that came with it, once; Invalid if there was another
+  /// number of them.
+  arrow::Result<platform::UniqueFd> TakeFd();
 
  private:
-  std::vector<uint8_t> payload_;
+  platform::Frame frame_;
   const format::Message* message_ = nullptr;
 };
 
@@ -57,8 +62,9 @@ class DaemonChannel {
   };
 
   /// \brief Connect to the socket at `path`; reason disconnected if nobody listens there,
-  /// IOError if another user does.
-  static arrow::Result<std::unique_ptr<DaemonChannel>> Connect(const std::string& path);
+  /// IOError if another user than `user_id` does.
+  static arrow::Result<std::unique_ptr<DaemonChannel>> Connect(
+      const std::string& path, uint32_t user_id = platform::CurrentUserId());
 
   /// \brief From now on a call that finds the daemon dead waits `kReattachPatience` for
   /// the next one, goes on with the session there, and sends its request again, marked as
@@ -73,9 +79,15 @@ class DaemonChannel {
   arrow::Result<Reply> Call(format::Body type, const BuildBody& body,
                             std::span<const int> fds = {}, const OnReply& on_reply = {});
 
+  /// \brief The same, but nobody waits: a daemon that died and has no successor yet is
+  /// reason disconnected at once. `first` runs before anything is sent, greetings
+  /// included, and after all that others sent.
+  arrow::Result<Reply> CallNow(format::Body type, const BuildBody& body,
+                               const std::function<void()>& first);
+
  private:
-  DaemonChannel(platform::UniqueFd socket, std::string path)
-      : socket_(std::move(socket)), path_(std::move(path)) {}
+  DaemonChannel(platform::UniqueFd socket, std::string path, uint32_t user_id)
+      : socket_(std::move(socket)), path_(std::move(path)), user_id_(user_id) {}
   struct Request {
     uint64_t id;
     format::Body type;
@@ -85,12 +97,16 @@ class DaemonChannel {
   };
   arrow::Result<Reply> Exchange(const Request& request);
   arrow::Result<Reply> ExchangeFrames(const Request& request);
-  arrow::Result<Reply> Repeat(Request request, arrow::Result<Reply> reply);
+  arrow::Result<Reply> ExchangeOrRepeat(const Request& request,
+                                        std::chrono::nanoseconds patience);
+  arrow::Result<Reply> Repeat(Request request, arrow::Result<Reply> reply,
+                              std::chrono::nanoseconds patience);
   arrow::Status Reconnect(const Continuation& continuation);
 
   std::mutex mutex_;
   platform::UniqueFd socket_;
   std::string path_;
+  uint32_t user_id_;
   uint64_t next_request_id_ = 1;
   std::optional<Continuation> continuation_;
   arrow::Status final_;  ///< Why the session cannot go on.

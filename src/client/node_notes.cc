@@ -47,6 +47,15 @@ arrow::Result<std::unique_ptr<NodeNotes>> NodeNotes::Open(const std::string& pat
   return std::unique_ptr<NodeNotes>(new NodeNotes(std::move(mapping)));
 }
 
+arrow::Result<std::unique_ptr<NodeNotes>> NodeNotes::MakePrivate() {
+  ARROW_ASSIGN_OR_RAISE(const platform::UniqueFd fd,
+                        platform::MakeUnnamedFile("sheaf-notes", kNotesBytes));
+  ARROW_ASSIGN_OR_RAISE(
+      auto mapping,
+      platform::Mapping::Map(fd.get(), kNotesBytes, platform::Access::kReadWrite));
+  return std::unique_ptr<NodeNotes>(new NodeNotes(std::move(mapping)));
+}
+
 bool NodeNotes::IsSet(const ObjectId& object) const {
   // pairs with the release in Set: whoever sees the note also sees the invalidated lines.
   return platform::SharedWord(Word(object)).LoadAcquire() == HashOf(object);

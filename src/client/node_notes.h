@@ -22,6 +22,10 @@ class NodeNotes {
   /// \brief Open or create the notes file at `path`.
   static arrow::Result<std::unique_ptr<NodeNotes>> Open(const std::string& path);
 
+  /// \brief Notes of this process alone: of one whose user may not write those of the
+  /// node (docs/protocol.md L9).
+  static arrow::Result<std::unique_ptr<NodeNotes>> MakePrivate();
+
   bool IsSet(const ObjectId& object) const;
   /// \brief Only after the fence that ends the invalidation of *all* of the object's
   /// lines.

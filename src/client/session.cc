@@ -18,6 +18,7 @@
 #include "alloc/extent_source.h"
 #include "base/fault_point.h"
 #include "client/daemon_channel.h"
+#include "client/lease_cells.h"
 #include "client/node_info.h"
 #include "client/node_notes.h"
 #include "format/layout.h"
@@ -92,21 +93,38 @@ arrow::Result<NodeId> ChosenNode(const ConnectOptions& options) {
   return NodeId{static_cast<uint32_t>(value)};
 }
 
-// Whoever can write there would choose whom we speak to and what we map. OK if there is
-// no such folder.
-arrow::Status CheckFolders(const std::string& cluster) {
+arrow::Status NotForUs(const std::string& cluster, uint32_t owner) {
+  return arrow::Status::IOError(
+      "cluster '", cluster, "' is of user ", owner, ", and user ",
+      platform::CurrentUserId(), " is not in a group that may use it: ask user ", owner,
+      " to start it with: sheaf up --group G, and to be taken into that group");
+}
+
+arrow::Status NotPrivate(const std::string& folder) {
+  ARROW_RETURN_NOT_OK(platform::CheckPrivateFolder(folder));
+  return arrow::Status::IOError("folder ", folder, " changes hands");  // just now
+}
+
+// Whose the cluster is. Whoever can write in these folders chooses whom we speak to and
+// what we map: this user, or another one whose folder was named on purpose.
+arrow::Result<uint32_t> OwnerOfCluster(const std::string& cluster) {
   const std::string root = region::RuntimeRoot();
-  std::string cluster_folder = root + "/";
-  cluster_folder += cluster;
-  for (const std::string& folder : {root, cluster_folder}) {
-    const arrow::Status status = platform::CheckPrivateFolder(folder);
-    if (!status.ok() && !status.IsKeyError()) return status;
-  }
-  return arrow::Status::OK();
+  const uint32_t self = platform::CurrentUserId();
+  const auto owner = platform::FolderOwner(root);
+  if (owner.status().IsKeyError()) return self;
+  ARROW_RETURN_NOT_OK(owner.status());
+  if (*owner != self && !region::IsRuntimeRootChosen()) return NotPrivate(root);
+  std::string folder = root + "/";
+  folder += cluster;
+  const auto cluster_owner = platform::FolderOwner(folder);
+  if (cluster_owner.status().IsKeyError()) return *owner;
+  if (*owner != self && !platform::MaySearch(folder)) return NotForUs(cluster, *owner);
+  ARROW_RETURN_NOT_OK(cluster_owner.status());
+  if (*cluster_owner == *owner) return *owner;
+  return NotPrivate(*owner != self ? root : folder);
 }
 
 arrow::Result<region::ClusterConfig> LoadCluster(const std::string& name) {
-  ARROW_RETURN_NOT_OK(CheckFolders(name));
   auto config = region::ClusterConfig::Load(region::ClusterFilePath(name));
   if (config.status().IsKeyError()) {
     return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kDisconnected,
@@ -123,13 +141,15 @@ arrow::Result<std::shared_ptr<Session>> Session::Connect(const ConnectOptions& o
   SweepLingering();
   ARROW_ASSIGN_OR_RAISE(NodeId node, ChosenNode(options));
   ARROW_ASSIGN_OR_RAISE(const std::string name, ResolveClusterName(options.cluster));
+  ARROW_ASSIGN_OR_RAISE(const uint32_t user_id, OwnerOfCluster(name));
   ARROW_ASSIGN_OR_RAISE(region::ClusterConfig config, LoadCluster(name));
   if (node.value >= config.nodes) {
     return arrow::Status::Invalid("cluster '", config.name, "' has nodes 0 to ",
                                   config.nodes - 1, ", asked for node ", node.value);
   }
   auto session = std::shared_ptr<Session>(new Session());
-  const arrow::Status attached = session->Attach(config, node, options.relocate);
+  session->config_ = config;
+  const arrow::Status attached = session->Attach(node, user_id, options.relocate);
   if (IsDisconnected(attached)) {
     return attached.WithMessage("node ", node.value, " of cluster '", config.name,
                                 "' does not run (", attached.message(),
@@ -140,23 +160,71 @@ arrow::Result<std::shared_ptr<Session>> Session::Connect(const ConnectOptions& o
   return session;
 }
 
-arrow::Status Session::Attach(const region::ClusterConfig& config, NodeId node,
-                              bool relocate) {
+arrow::Status Session::Attach(NodeId node, uint32_t user_id, bool relocate) {
   process_id_ = platform::CurrentProcessId();
-  ARROW_ASSIGN_OR_RAISE(daemon_, DaemonChannel::Connect(config.socket_path(node)));
-  ARROW_ASSIGN_OR_RAISE(
-      region_, region::Region::Attach(config, {node, region::Role::kClient, relocate}));
-  ARROW_ASSIGN_OR_RAISE(notes_, NodeNotes::Open(config.runtime_folder + "/node" +
-                                                std::to_string(node.value) + ".notes"));
-  ARROW_RETURN_NOT_OK(BeginSession(config));
-  cells_ = std::make_unique<lease::CellTable>(
-      &region_->own_segment(), lease_pages_, [this] { return RequestLeasePage(); },
-      config.settle_class);
+  ARROW_ASSIGN_OR_RAISE(daemon_,
+                        DaemonChannel::Connect(config_.socket_path(node), user_id));
+  ARROW_RETURN_NOT_OK(BeginSession(node, user_id));
+  ARROW_RETURN_NOT_OK(AttachRegion(node, user_id, relocate));
+  ARROW_RETURN_NOT_OK(MakeCells());
+  daemon_->GoOn({[this](const DaemonChannel::CallFn& call) { return Continue(call); },
+                 [this] { return !IsOwnNodeDown(); }});
   alloc::RegionMemoryPool::Options pool_options;
   pool_options.retained_bytes_max = std::min(
-      pool_options.retained_bytes_max, config.segment_size_bytes / kRetainedDivisor);
+      pool_options.retained_bytes_max, config_.segment_size_bytes / kRetainedDivisor);
   pool_ = std::make_unique<alloc::RegionMemoryPool>(
       static_cast<alloc::ExtentSource*>(this), pool_options);
+  return arrow::Status::OK();
+}
+
+// Files of our own are opened here, those of another user by the daemon.
+arrow::Status Session::AttachRegion(NodeId node, uint32_t user_id, bool relocate) {
+  using region::Role;
+  region::AttachOptions options{node, Role::kClient, relocate};
+  if (access_ == format::Access::Owner) {
+    ARROW_ASSIGN_OR_RAISE(notes_, NodeNotes::Open(config_.runtime_folder + "/node" +
+                                                  std::to_string(node.value) + ".notes"));
+  } else {
+    options.source = {user_id, [this](SegmentId segment, region::PartKind kind) {
+                        return RequestPart(segment, kind);
+                      }};
+    if (access_ == format::Access::Reader) options.role = Role::kReader;
+    ARROW_ASSIGN_OR_RAISE(notes_, NodeNotes::MakePrivate());
+  }
+  ARROW_ASSIGN_OR_RAISE(region_, region::Region::Attach(config_, options));
+  return arrow::Status::OK();
+}
+
+arrow::Result<platform::UniqueFd> Session::RequestPart(SegmentId segment,
+                                                       region::PartKind kind) {
+  ARROW_ASSIGN_OR_RAISE(Reply reply,
+                        daemon_->Call(format::Body::PartRequest,
+                                      [&](flatbuffers::FlatBufferBuilder* builder) {
+                                        return format::CreatePartRequest(
+                                                   *builder, segment.value,
+                                                   static_cast<format::PartFile>(kind))
+                                            .Union();
+                                      }));
+  return reply.TakeFd();
+}
+
+arrow::Status Session::MakeCells() {
+  region::Segment* own = &region_->own_segment();
+  for (const uint32_t page : lease_pages_) {
+    if (page >= own->header().lease_pages_max) {
+      return arrow::Status::Invalid("lease page ", page);
+    }
+  }
+  if (access_ == format::Access::Reader) {
+    auto cells = std::make_unique<DaemonCells>(daemon_.get(), own);
+    cells_of_daemon_ = cells.get();
+    cells_ = std::move(cells);
+  } else {
+    ARROW_ASSIGN_OR_RAISE(cells_,
+                          OwnCells::Make(
+                              own, lease_pages_, [this] { return RequestLeasePage(); },
+                              config_.settle_class));
+  }
   return arrow::Status::OK();
 }
 
@@ -187,39 +255,47 @@ arrow::Result<Reply> Session::SendHello(const DaemonChannel::CallFn& call,
   const int fds[] = {pidfd.get()};
   ARROW_ASSIGN_OR_RAISE(std::string program, platform::ExecutablePath());
   const std::vector<format::GrantKey> grants = GrantKeys();
+  const std::vector<format::LeaseCell> leases = cells_of_daemon_ != nullptr
+                                                    ? cells_of_daemon_->Known()
+                                                    : std::vector<format::LeaseCell>();
   return call(
       format::Body::Hello,
       [&](flatbuffers::FlatBufferBuilder* builder) {
         return format::CreateHelloDirect(*builder, format::kMessageVersion,
-                                         region_->config().cluster_id, process_id_,
-                                         program.c_str(), lock_name.c_str(), id_, &grants)
+                                         config_.cluster_id, process_id_, program.c_str(),
+                                         lock_name.c_str(), id_, &grants, &leases)
             .Union();
       },
       fds);
 }
 
-arrow::Status Session::BeginSession(const region::ClusterConfig& config) {
-  ARROW_ASSIGN_OR_RAISE(const std::string lock_name,
-                        LockSession(config.session_lock_folder(region_->node())));
+arrow::Status Session::BeginSession(NodeId node, uint32_t user_id) {
+  const bool makes_lock = user_id == platform::CurrentUserId();
+  std::string lock_name;
+  if (makes_lock) {
+    ARROW_ASSIGN_OR_RAISE(lock_name, LockSession(config_.session_lock_folder(node)));
+  }
   const auto call_first = [this](format::Body type, const DaemonChannel::BuildBody& body,
                                  std::span<const int> fds) {
     return daemon_->Call(type, body, fds);
   };
-  const auto reply = SendHello(call_first, lock_name);
-  if (!reply.ok()) return lock_ ? reply.status() & lock_->Remove() : reply.status();
+  auto reply = SendHello(call_first, lock_name);
+  if (!reply.ok()) {
+    return lock_ ? reply.status() & lock_->Remove() : reply.status();
+  }
   ARROW_ASSIGN_OR_RAISE(const auto* welcome,
                         format::BodyAs<format::Welcome>(reply->message()));
   id_ = welcome->session();
-  const auto& header = region_->own_segment().header();
-  for (uint32_t i = 0;
-       welcome->lease_pages() != nullptr && i < welcome->lease_pages()->size(); ++i) {
-    const uint32_t page = welcome->lease_pages()->Get(i);
-    if (page >= header.lease_pages_max)
-      return arrow::Status::Invalid("lease page ", page);
-    lease_pages_.push_back(page);
+  access_ = welcome->access();
+  if (access_ > format::Access::MAX || makes_lock != (access_ == format::Access::Owner)) {
+    return arrow::Status::Invalid("the daemon lets us do ", static_cast<int>(access_));
   }
-  daemon_->GoOn({[this](const DaemonChannel::CallFn& call) { return Continue(call); },
-                 [this] { return !IsOwnNodeDown(); }});
+  if (welcome->lease_pages() != nullptr) {
+    lease_pages_.assign(welcome->lease_pages()->begin(), welcome->lease_pages()->end());
+  }
+  if (!makes_lock) {
+    ARROW_ASSIGN_OR_RAISE(lock_of_daemon_, reply->TakeFd());
+  }
   return arrow::Status::OK();
 }
 
@@ -258,6 +334,7 @@ Session::~Session() {
   if (daemon_ != nullptr) daemon_->GiveUp();  // nobody waits for the next one now
   pool_.reset();                              // returns its extents
   PassFaultPoint("client.goodbye.before-unlock");
+  lock_of_daemon_ = platform::UniqueFd();
   lock_.reset();  // who holds it now is a forked child, for whom the session stays (D1)
   if (daemon_ != nullptr && id_ != 0) {
     // An error means that the daemon is gone or will see this process end: nothing to do

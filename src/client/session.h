@@ -15,12 +15,13 @@
 
 #include "alloc/region_memory_pool.h"
 #include "client/daemon_channel.h"
+#include "client/lease_cells.h"
 #include "client/lease_table.h"
 #include "client/node_notes.h"
 #include "format/message.h"
-#include "lease/lease.h"
 #include "platform/file.h"
 #include "platform/owner_process.h"
+#include "region/cluster_config.h"
 #include "region/region.h"
 #include "sheaf/store.h"
 #include "sheaf/types.h"
@@ -48,7 +49,7 @@ class Session : public std::enable_shared_from_this<Session>,
   DaemonChannel& daemon() { return *daemon_; }
   const region::Region& region() const { return *region_; }
   alloc::RegionMemoryPool& pool() { return *pool_; }
-  lease::CellTable& cells() { return *cells_; }
+  LeaseCells& cells() { return *cells_; }
   NodeNotes& notes() { return *notes_; }
   LeaseTable& leases() { return leases_; }
   uint64_t id() const { return id_; }
@@ -66,10 +67,13 @@ class Session : public std::enable_shared_from_this<Session>,
 
  private:
   Session() = default;
-  arrow::Status Attach(const region::ClusterConfig& config, NodeId node, bool relocate);
+  arrow::Status Attach(NodeId node, uint32_t user_id, bool relocate);
   arrow::Result<std::string> LockSession(const std::string& folder);
-  arrow::Status BeginSession(const region::ClusterConfig& config);
+  arrow::Status BeginSession(NodeId node, uint32_t user_id);
+  arrow::Status AttachRegion(NodeId node, uint32_t user_id, bool relocate);
+  arrow::Status MakeCells();
   arrow::Status Continue(const DaemonChannel::CallFn& call);
+  arrow::Result<platform::UniqueFd> RequestPart(SegmentId segment, region::PartKind kind);
   arrow::Result<Reply> SendHello(const DaemonChannel::CallFn& call,
                                  const std::string& lock_name);
   std::vector<format::GrantKey> GrantKeys() const;
@@ -84,6 +88,8 @@ class Session : public std::enable_shared_from_this<Session>,
   // In order of construction: what is below uses what is above.
   platform::OwnerProcess owner_;
   int process_id_ = 0;
+  region::ClusterConfig config_;
+  format::Access access_ = format::Access::Owner;
   uint64_t id_ = 0;
   std::vector<uint32_t> lease_pages_;
   /// Grants that the daemon told us of: number, generation. Changed and read only while
@@ -91,10 +97,12 @@ class Session : public std::enable_shared_from_this<Session>,
   std::set<std::pair<uint32_t, uint64_t>> grants_;
   std::shared_ptr<region::Region> region_;
   std::unique_ptr<DaemonChannel> daemon_;
-  std::optional<platform::FileLock>
-      lock_;  ///< Tells the daemon that a forked child may live (D1).
+  /// Tell the daemon that a forked child may live (D1): one of the two.
+  std::optional<platform::FileLock> lock_;
+  platform::UniqueFd lock_of_daemon_;  ///< Made by it, if we may not.
   std::unique_ptr<NodeNotes> notes_;
-  std::unique_ptr<lease::CellTable> cells_;
+  std::unique_ptr<LeaseCells> cells_;
+  DaemonCells* cells_of_daemon_ = nullptr;  ///< The same, if the daemon writes them.
   LeaseTable leases_;
   std::unique_ptr<alloc::RegionMemoryPool> pool_;
 };

@@ -155,7 +155,7 @@ class Store::Impl {
   /// are not there, it says what to do.
   arrow::Status Explain(const arrow::Status& status, const std::string& name,
                         int64_t needed_bytes) const {
-    if (needed_bytes == 0) return status;
+    if (needed_bytes == 0 || IsOverQuota(status)) return status;
     const region::Region& region = session->region();
     ARROW_ASSIGN_OR_RAISE(const NodeInfo home,
                           client::LoadNodeInfo(region, region.node().value));

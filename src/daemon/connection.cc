@@ -1,14 +1,14 @@
 #include "daemon/connection.h"
 
-#include <sys/socket.h>
-
-#include <cerrno>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <optional>
+#include <span>
 #include <utility>
 #include <vector>
 
+#include <arrow/result.h>
 #include <arrow/status.h>
 
 #include "base/math.h"
@@ -64,7 +64,7 @@ void Connection::ReadFrames() {
   AwaitFrames();
 }
 
-void Connection::Send(std::vector<uint8_t> payload) {
+void Connection::Send(std::vector<uint8_t> payload, platform::UniqueFd fd) {
   if (closed() || closing_) return;
   platform::FrameHeader header;
   header.payload_size_bytes = CheckedCast<uint32_t>(payload.size());
@@ -72,7 +72,7 @@ void Connection::Send(std::vector<uint8_t> payload) {
   std::memcpy(frame.data(), &header, sizeof(header));
   std::memcpy(frame.data() + sizeof(header), payload.data(), payload.size());
   unsent_bytes_ += frame.size();
-  unsent_.push_back(std::move(frame));
+  unsent_.push_back({std::move(frame), std::move(fd)});
   WriteLater();
   if (unsent_bytes_ <= kUnsentBytesMax) return;
   closing_ = true;
@@ -114,20 +114,18 @@ void Connection::Fail(const arrow::Status& reason) {
 // Sends until the queue is empty or the peer takes no more.
 arrow::Status Connection::TrySend() {
   while (!unsent_.empty()) {
-    const std::vector<uint8_t>& frame = unsent_.front();
-    if (front_sent_bytes_ == 0) PassSendPoint(frame, SendStep::kBefore);
-    const ssize_t size =
-        ::send(socket_.get(), frame.data() + front_sent_bytes_,
-               frame.size() - front_sent_bytes_, MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (size < 0) {
-      if (errno == EINTR) continue;
-      if (errno == EAGAIN) return arrow::Status::OK();
-      return platform::OsError("cannot send to", "a socket");
-    }
-    front_sent_bytes_ += static_cast<size_t>(size);
-    unsent_bytes_ -= static_cast<size_t>(size);
-    if (front_sent_bytes_ < frame.size()) continue;
-    PassSendPoint(frame, SendStep::kAfter);
+    const Unsent& frame = unsent_.front();
+    if (front_sent_bytes_ == 0) PassSendPoint(frame.bytes, SendStep::kBefore);
+    ARROW_ASSIGN_OR_RAISE(
+        const size_t size,
+        platform::SendSome(socket_.get(),
+                           std::span(frame.bytes).subspan(front_sent_bytes_),
+                           front_sent_bytes_ == 0 ? frame.fd.get() : -1));
+    if (size == 0) return arrow::Status::OK();
+    front_sent_bytes_ += size;
+    unsent_bytes_ -= size;
+    if (front_sent_bytes_ < frame.bytes.size()) continue;
+    PassSendPoint(frame.bytes, SendStep::kAfter);
     unsent_.pop_front();
     front_sent_bytes_ = 0;
   }

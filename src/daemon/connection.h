@@ -43,8 +43,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void SetHandlers(Handlers handlers);
 
   /// \brief Queue one frame. Nothing happens if closed; closes if the queue grows too
-  /// long.
-  void Send(std::vector<uint8_t> payload);
+  /// long. `fd`, if valid, goes with it, and is then closed here.
+  void Send(std::vector<uint8_t> payload, platform::UniqueFd fd = {});
   void Close();              ///< At once; what is unsent is lost.
   void CloseAfterSending();  ///< Takes no more frames; ends when the queue is empty.
   bool closed() const { return !socket_.valid(); }
@@ -59,12 +59,17 @@ class Connection : public std::enable_shared_from_this<Connection> {
   arrow::Status TrySend();
   void Fail(const arrow::Status& reason);
 
+  struct Unsent {
+    std::vector<uint8_t> bytes;  ///< Header included.
+    platform::UniqueFd fd;       ///< Travels with the first of them.
+  };
+
   EventLoop* loop_;
   platform::UniqueFd socket_;
   std::unique_ptr<FdWatch> watch_;
   Handlers handlers_;
   FrameReader reader_;
-  std::deque<std::vector<uint8_t>> unsent_;  ///< Headers included.
+  std::deque<Unsent> unsent_;
   size_t front_sent_bytes_ = 0;
   size_t unsent_bytes_ = 0;
   bool write_armed_ = false;  ///< At the end of this turn, or when the peer takes more.

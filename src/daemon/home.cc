@@ -81,6 +81,7 @@ Home::Home(region::Region* region, const Scheduler* clock, const HomeLife& life)
       clock_(clock),
       life_(life),
       last_session_(HomeSession(life)),
+      quotas_(region->config(), region->own_segment().data().size_bytes()),
       space_(&region->own_segment(), OwnerOf(*region, life.incarnation)),
       directory_(&region->own_segment()),
       pages_(&region->own_segment()),
@@ -93,6 +94,7 @@ arrow::Status Home::Adopt() {
   problems_.insert(problems_.end(), of_space.begin(), of_space.end());
   ARROW_RETURN_NOT_OK(AdoptReferences());
   AdoptSessions();
+  if (quotas_.any()) AdoptQuotas();
   AdoptPuts();
   return arrow::Status::OK();
 }
@@ -144,6 +146,23 @@ void Home::AdoptSessions() {
   }
 }
 
+void Home::AdoptQuotas() {
+  using format::LineState;
+  for (const uint64_t session : space_.Sessions()) {
+    for (const GrantId& id : space_.GrantsOf(session)) {
+      const auto extent = space_.ExtentOf(id);
+      if (extent.ok()) quotas_.Add(HolderOf(session), {*extent});
+    }
+  }
+  for (const LineState state :
+       {LineState::kSealed, LineState::kBound, LineState::kRetired}) {
+    for (const ObjectId& object : directory_.ObjectsIn(state)) {
+      const auto record = directory_.GetRecord(object);
+      if (record.ok()) quotas_.Add(HolderOf(**record), OwnRanges(**record));
+    }
+  }
+}
+
 // Of a life that ended between the two. Whoever could have removed or replaced the object
 // meanwhile was not served.
 void Home::AdoptPuts() {
@@ -157,6 +176,27 @@ void Home::AdoptPuts() {
               {object, slot->version_sequence});
     }
   }
+}
+
+void Home::AdoptUser(uint64_t session, uint32_t user_id) {
+  const uint32_t former = HolderOf(session).user_id;
+  if (user_id == former) return;
+  other_users_[session] = user_id;
+  for (const GrantId& id : space_.GrantsOf(session)) {
+    const auto extent = space_.ExtentOf(id);
+    if (extent.ok()) quotas_.Move(former, user_id, {*extent});
+  }
+}
+
+Holder Home::HolderOf(uint64_t session) const {
+  const auto other = other_users_.find(session);
+  const uint32_t own = region_->own_segment().header().user_id;
+  return {session, other == other_users_.end() ? own : other->second};
+}
+
+Holder Home::HolderOf(const directory::Record& record) const {
+  return {record.creator_session,
+          record.creator_user.value_or(region_->own_segment().header().user_id)};
 }
 
 std::vector<uint32_t> Home::LeasePagesOf(uint64_t session) const {
@@ -173,7 +213,7 @@ arrow::Status Home::CheckSession(uint64_t session) const {
   return arrow::Status::Invalid("no session ", session);
 }
 
-arrow::Result<Home::NewSession> Home::OpenSession() {
+arrow::Result<Home::NewSession> Home::OpenSession(std::optional<uint32_t> user_id) {
   // A damaged incarnation line forgets how many lives there were.
   while (sessions_.contains(++last_session_)) {
   }
@@ -187,6 +227,9 @@ arrow::Result<Home::NewSession> Home::OpenSession() {
     session.lease_pages.push_back(*page);
   }
   sessions_.insert(session.id);
+  if (user_id && *user_id != HolderOf(session.id).user_id) {
+    other_users_[session.id] = *user_id;
+  }
   return session;
 }
 
@@ -196,8 +239,13 @@ arrow::Status Home::EndSession(uint64_t session) {
   sessions_.erase(session);
   pages_.Release(session);
   PassFaultPoint("daemon.session-end.after-cells");
-  arrow::Status status = space_.ReturnAll(session);
+  arrow::Status status;
+  for (const GrantId& id : space_.GrantsOf(session)) {
+    status &= TakeBack(session, id, /*is_dead=*/true);
+  }
   PassFaultPoint("daemon.session-end.after-grants");
+  quotas_.EndSession(session);
+  other_users_.erase(session);
   for (const ObjectId& object : directory_.UnnamedOf(session)) {
     status &= MarkRetired(object);
   }
@@ -218,19 +266,36 @@ arrow::Result<Granted> Home::Grant(uint64_t session, uint64_t size_bytes,
         "segment ", segment().value, " is damaged (", problems_.front(),
         "): its tables can be read, but nothing can be put there; see `sheaf fsck`");
   }
-  return space_.Grant(session, size_bytes, wish_bytes);
+  const Holder holder = HolderOf(session);
+  ARROW_RETURN_NOT_OK(quotas_.CheckGrant(holder, size_bytes));
+  ARROW_ASSIGN_OR_RAISE(const Granted granted,
+                        space_.Grant(session, size_bytes, wish_bytes));
+  const arrow::Status within = quotas_.CheckRanges(holder, {granted.extent});
+  quotas_.Add(holder, {granted.extent});
+  if (within.ok()) return granted;
+  ARROW_RETURN_NOT_OK(TakeBack(session, granted.id, /*is_dead=*/false));
+  // What is wished for is no right. An extent may be larger than what was asked for, too.
+  return wish_bytes > size_bytes ? Grant(session, size_bytes) : within;
+}
+
+arrow::Status Home::TakeBack(uint64_t session, const GrantId& id, bool is_dead) {
+  const auto extent = space_.ExtentOf(id);
+  ARROW_RETURN_NOT_OK(is_dead ? space_.ReturnOfDead(session, id)
+                              : space_.Return(session, id));
+  if (extent.ok()) quotas_.Drop(HolderOf(session), {*extent});
+  return arrow::Status::OK();
 }
 
 arrow::Status Home::Return(uint64_t session, const GrantId& id) {
   ARROW_RETURN_NOT_OK(CheckSession(session));
-  return space_.Return(session, id);
+  return TakeBack(session, id, /*is_dead=*/false);
 }
 
 arrow::Status Home::ReturnAllBut(uint64_t session, const std::set<GrantId>& known) {
   ARROW_RETURN_NOT_OK(CheckSession(session));
   arrow::Status status;
   for (const GrantId& id : space_.GrantsOf(session)) {
-    if (!known.contains(id)) status &= space_.ReturnOfDead(session, id);
+    if (!known.contains(id)) status &= TakeBack(session, id, /*is_dead=*/true);
   }
   return status;
 }
@@ -317,6 +382,7 @@ arrow::Status Home::Free(const ObjectId& object) {
   PassFaultPoint("daemon.free.after-record");
   retired_.erase(object);
   space_.ranges().DropReference(OwnRanges(record));
+  quotas_.Drop(HolderOf(record), OwnRanges(record));
   PassFaultPoint("daemon.free.after-ranges");
   for (const ObjectId& reference : record.references) foreign_.Release(reference);
   return arrow::Status::OK();

@@ -21,6 +21,7 @@
 #include "daemon/home_life.h"
 #include "daemon/node_lines.h"
 #include "daemon/parent_set.h"
+#include "daemon/quotas.h"
 #include "daemon/scheduler.h"
 #include "daemon/space.h"
 #include "directory/directory.h"
@@ -65,7 +66,10 @@ class Home {
     uint64_t id = 0;
     std::vector<uint32_t> lease_pages;
   };
-  arrow::Result<NewSession> OpenSession();
+  /// \brief Of a user (default: whose the segment is), who holds what it is granted.
+  arrow::Result<NewSession> OpenSession(std::optional<uint32_t> user_id = std::nullopt);
+  /// \brief Say whose an adopted session is; until then it is of the segment's user.
+  void AdoptUser(uint64_t session, uint32_t user_id);
   const std::set<uint64_t>& sessions() const { return sessions_; }
   bool HasSession(uint64_t session) const { return sessions_.contains(session); }
   std::vector<uint32_t> LeasePagesOf(uint64_t session) const;
@@ -75,6 +79,7 @@ class Home {
   arrow::Result<uint32_t> AddLeasePage(uint64_t session);
 
   // Grants.
+  /// \brief Reason quota if the session or its user may hold no more.
   arrow::Result<Granted> Grant(uint64_t session, uint64_t size_bytes,
                                uint64_t wish_bytes = 0);
   arrow::Status Return(uint64_t session, const GrantId& id);
@@ -131,6 +136,10 @@ class Home {
   void AdoptObjects();
   arrow::Status AdoptReferences();
   void AdoptSessions();
+  void AdoptQuotas();
+  Holder HolderOf(uint64_t session) const;
+  Holder HolderOf(const directory::Record& record) const;
+  arrow::Status TakeBack(uint64_t session, const GrantId& id, bool is_dead);
   void AdoptPuts();
   arrow::Status CheckSession(uint64_t session) const;
   arrow::Result<std::shared_ptr<const codec::Descriptor>> Verify(
@@ -148,6 +157,8 @@ class Home {
   HomeLife life_;
   uint64_t last_session_;
   std::set<uint64_t> sessions_;
+  std::map<uint64_t, uint32_t> other_users_;  ///< By session: of other users'.
+  Quotas quotas_;
   Space space_;
   directory::HomeDirectory directory_;
   lease::PageTable pages_;

@@ -18,6 +18,7 @@
 #include "daemon/coverage.h"
 #include "daemon/home.h"
 #include "daemon/parent_set.h"
+#include "daemon/quotas.h"
 #include "directory/directory.h"
 #include "format/layout.h"
 #include "region/region.h"
@@ -77,10 +78,14 @@ arrow::Result<ObjectId> Home::Seal(uint64_t session, const SealInput& input) {
   ARROW_ASSIGN_OR_RAISE(const std::set<ObjectId> references,
                         CoverForeign(ranges, &parents));
 
+  const Holder holder = HolderOf(session);
+  ARROW_RETURN_NOT_OK(quotas_.CheckRanges(holder, granules));
+
   directory::Record record;
   record.name = input.name;
   record.creator_session = session;
   record.creator_request = input.request;
+  record.creator_user = holder.user_id;
   record.created_unix_ns = input.now_unix_ns;
   record.num_rows = descriptor->num_rows();
   record.num_columns = descriptor->num_columns();
@@ -103,6 +108,7 @@ arrow::Result<ObjectId> Home::Seal(uint64_t session, const SealInput& input) {
     space_.ranges().DropReference(granules);
     return object;
   }
+  quotas_.Add(holder, granules);
   parents.KeepLeases(references);
   return object;
 }

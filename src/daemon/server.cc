@@ -186,8 +186,8 @@ arrow::Status Server::Impl::StartServices() {
       });
   sessions_ = std::make_unique<SessionServer>(
       config(), options_.node,
-      SessionServer::Parts{&loop_, home_.get(), service_.get(), reclaimer_.get(),
-                           transport_.get()},
+      SessionServer::Parts{&loop_, region_.get(), home_.get(), service_.get(),
+                           reclaimer_.get(), transport_.get()},
       [this] { Stop(); });
   RetireLosers();
   PassFaultPoint("daemon.start.before-recover");

@@ -22,6 +22,7 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 
+#include "base/check.h"
 #include "daemon/log.h"
 #include "daemon/test_client.h"
 #include "daemon/test_node.h"
@@ -122,6 +123,8 @@ class PeerSession {
   arrow::Status Lease(std::istringstream* words) {
     ObjectId object;
     *words >> object.segment.value >> object.slot >> object.generation;
+    region::Part& leases = region_->own_segment().leases();
+    SHEAF_CHECK(leases.SetWritable(0, leases.size_bytes(), /*writable=*/true).ok());
     cells_ = std::make_unique<lease::CellTable>(
         &region_->own_segment(), client_.lease_pages(),
         [] { return arrow::Status::CapacityError("no more"); });

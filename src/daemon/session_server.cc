@@ -1,19 +1,15 @@
 #include "daemon/session_server.h"
 
 #include <signal.h>
-#include <sys/socket.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <chrono>
-#include <cstddef>
 #include <cstdint>
-#include <filesystem>
 #include <functional>
 #include <memory>
 #include <set>
 #include <string>
-#include <system_error>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -21,40 +17,33 @@
 #include <arrow/status.h>
 
 #include "base/fault_point.h"
+#include "daemon/access.h"
 #include "daemon/connection.h"
 #include "daemon/event_loop.h"
-#include "daemon/grant_table.h"
 #include "daemon/home.h"
 #include "daemon/log.h"
-#include "daemon/peer_process.h"
+#include "daemon/reader_leases.h"
 #include "daemon/reply_cache.h"
 #include "format/message.h"
 #include "platform/file.h"
 #include "platform/process.h"
 #include "platform/unix_socket.h"
 #include "region/cluster_config.h"
+#include "region/part_set.h"
+#include "region/region.h"
 #include "sheaf/types.h"
 
 namespace sheaf::daemon {
 namespace {
 
-/// Connections that have not said who they are. More wait in the listener's backlog.
-constexpr size_t kGuestsMax = 1024;
-constexpr std::chrono::seconds kGreetingDeadline{10};
-constexpr std::chrono::milliseconds kAcceptRetryPeriod{100};
 /// How often the lock of a session that is over, but for a forked child, is looked at.
 constexpr std::chrono::milliseconds kLockPollPeriod{100};
+constexpr uint32_t kGroupSocketMode = 0660;
+/// Descriptors that another user's session is sent: each part of each segment, several
+/// times. Who leaves them unread fills tables of this process and of the kernel.
+constexpr uint32_t kPartsSentMax = 16;
 
 }  // namespace
-
-struct SessionServer::Session {
-  int process_id = 0;          ///< 0: of a former daemon, not seen yet.
-  Connection::Ptr connection;  ///< Null once the socket is closed.
-  platform::UniqueFd pidfd;
-  std::unique_ptr<FdWatch> death_watch;  // Before pidfd closes.
-  ReplyCache replies;
-  const char* ending = nullptr;  ///< Why it ends as soon as its lock is free.
-};
 
 SessionServer::SessionServer(const region::ClusterConfig& config, NodeId node,
                              const Parts& parts, std::function<void()> on_shutdown)
@@ -62,19 +51,23 @@ SessionServer::SessionServer(const region::ClusterConfig& config, NodeId node,
       node_(node),
       parts_(parts),
       on_shutdown_(std::move(on_shutdown)),
-      lock_folder_(config.session_lock_folder(node)) {}
+      locks_(config.session_lock_folder(node)),
+      leases_(parts.region, parts.home) {}
 
 SessionServer::~SessionServer() { Close(); }
 
-std::string SessionServer::LockPath(uint64_t session) const {
-  return lock_folder_ + "/" + std::to_string(session) + ".lock";
-}
-
 arrow::Status SessionServer::Listen() {
-  ARROW_RETURN_NOT_OK(platform::MakePrivateFolder(lock_folder_));
+  ARROW_ASSIGN_OR_RAISE(rules_, AccessRules::Make(config_));
+  ARROW_RETURN_NOT_OK(locks_.MakeFolder());
   AdoptSessions();
   RemoveStaleLocks();
-  ARROW_ASSIGN_OR_RAISE(listener_, platform::ListenUnix(config_.socket_path(node_)));
+  const std::string path = config_.socket_path(node_);
+  ARROW_ASSIGN_OR_RAISE(listener_, platform::ListenUnix(path));
+  if (!config_.socket_group().empty()) {
+    ARROW_ASSIGN_OR_RAISE(const uint32_t group_id,
+                          platform::FindGroup(config_.socket_group()));
+    ARROW_RETURN_NOT_OK(platform::ShareWithGroup(path, group_id, kGroupSocketMode));
+  }
   listener_watch_ = parts_.loop->Watch(listener_.get());
   AwaitGuests();
   PassFaultPoint("daemon.start.after-listen");
@@ -86,6 +79,10 @@ void SessionServer::AdoptSessions() {
   for (const uint64_t id : std::set<uint64_t>(parts_.home->sessions())) {
     auto session = std::make_unique<Session>();
     session->ending = "of a former daemon is over";
+    const auto owner = locks_.OwnerOf(id);
+    LogIfError("cannot tell whose a session is", owner.status());
+    session->owner = owner.ValueOr(SessionOwner{platform::CurrentUserId()});
+    parts_.home->AdoptUser(id, session->owner.user_id);
     sessions_.emplace(id, std::move(session));
     EndWhenUnlocked(id);
   }
@@ -104,19 +101,8 @@ bool SessionServer::EndAll() {
 // Of greetings that were never welcomed. A guest that is gone may have left one; its
 // process closes the socket before the lock, so it is looked for until none is held.
 void SessionServer::RemoveStaleLocks() {
-  bool any_held = false;
-  std::error_code error;
-  for (std::filesystem::directory_iterator entry(lock_folder_, error), end;
-       !error && entry != end; entry.increment(error)) {
-    const std::string path = entry->path().string();
-    const bool is_of_session = std::ranges::any_of(
-        sessions_, [&](const auto& session) { return path == LockPath(session.first); });
-    if (is_of_session) continue;
-    const auto lock = platform::FileLock::Acquire(path);
-    any_held |= lock.status().IsAlreadyExists();
-    if (lock.ok()) LogIfError("cannot remove a lock", lock->Remove());
-  }
-  if (any_held) RemoveStaleLocksLater();
+  const auto is_session = [this](uint64_t id) { return sessions_.contains(id); };
+  if (locks_.RemoveStale(is_session)) RemoveStaleLocksLater();
 }
 
 void SessionServer::RemoveStaleLocksLater() {
@@ -141,105 +127,6 @@ void SessionServer::Close() {
   sessions_.clear();
 }
 
-void SessionServer::AwaitGuests() {
-  listener_watch_->WhenReadable([this] { Accept(); });
-}
-
-void SessionServer::Accept() {
-  while (guests_.size() < kGuestsMax) {
-    const int fd =
-        ::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (fd >= 0) {
-      Welcome(platform::UniqueFd(fd));
-      continue;
-    }
-    if (errno == EINTR || errno == ECONNABORTED) continue;
-    if (errno == EAGAIN) return AwaitGuests();
-    LogIfError("accept",
-               platform::OsError("cannot accept at", config_.socket_path(node_)));
-    break;
-  }
-  // Out of descriptors or of patience with guests that say nothing: later.
-  parts_.loop->After(kAcceptRetryPeriod, [this, alive = std::weak_ptr<bool>(alive_)] {
-    if (!alive.expired() && listener_.valid()) Accept();
-  });
-}
-
-void SessionServer::Welcome(platform::UniqueFd socket) {
-  if (const auto peer = CheckPeer(socket.get()); !peer.ok()) {
-    return Log(LogLevel::kWarning, "refused: ", peer.status().message());
-  }
-  const auto guest =
-      Connection::Start(parts_.loop, std::move(socket),
-                        {[this](const Connection::Ptr& from, platform::Frame frame) {
-                           OnGuestFrame(from, std::move(frame));
-                         },
-                         [this](const Connection::Ptr& from, const arrow::Status&) {
-                           guests_.erase(from);
-                           RemoveStaleLocksLater();
-                         },
-                         GreetingBytesMax(config_)});
-  guests_.insert(guest);
-  parts_.loop->After(kGreetingDeadline, [this, late = std::weak_ptr<Connection>(guest),
-                                         alive = std::weak_ptr<bool>(alive_)] {
-    const auto silent = late.lock();
-    if (alive.expired() || silent == nullptr || guests_.erase(silent) == 0) return;
-    silent->Close();
-    RemoveStaleLocksLater();
-  });
-}
-
-// What cannot be understood is answered, if it says to whom, and ends the connection:
-// nobody knows what else is wrong on the other side.
-void SessionServer::Refuse(const Connection::Ptr& connection, uint64_t request_id,
-                           const arrow::Status& status) {
-  Log(LogLevel::kWarning, "a peer was refused: ", status.ToString());
-  if (request_id != 0) connection->Send(format::MakeOutcomeReply(request_id, status));
-  connection->CloseAfterSending();
-}
-
-void SessionServer::OnGuestFrame(const Connection::Ptr& guest, platform::Frame frame) {
-  guests_.erase(guest);
-  const auto message = format::ParseMessage(frame.payload);
-  if (!message.ok()) return Refuse(guest, 0, message.status());
-  const arrow::Status status = Greet(guest, **message, std::move(frame.fds));
-  if (status.ok()) return;
-  Refuse(guest, (*message)->request_id(), status);
-  RemoveStaleLocksLater();
-}
-
-arrow::Status SessionServer::Greet(const Connection::Ptr& guest,
-                                   const format::Message& message,
-                                   std::vector<platform::UniqueFd> fds) {
-  switch (message.body_type()) {
-    case format::Body::Hello:
-      return StartSession(guest, message, std::move(fds));
-    case format::Body::NodeHello:
-      return StartPeer(guest, message);
-    case format::Body::ShutdownRequest:
-      Shutdown(guest, message.request_id());
-      return arrow::Status::OK();
-    default:
-      return arrow::Status::Invalid("a connection begins with a greeting, not with ",
-                                    format::EnumNameBody(message.body_type()));
-  }
-}
-
-arrow::Status SessionServer::StartPeer(const Connection::Ptr& guest,
-                                       const format::Message& message) {
-  ARROW_ASSIGN_OR_RAISE(const NodeId node, parts_.transport->CheckHello(message));
-  guest->SetHandlers(
-      {[this, node](const Connection::Ptr& from, const platform::Frame& frame) {
-         OnPeerFrame(node, from, frame);
-       },
-       [this](const Connection::Ptr& from, const arrow::Status&) {
-         peers_.erase(from);
-       }});
-  peers_.insert(guest);
-  guest->Send(parts_.transport->MakeHelloReply(message.request_id()));
-  return arrow::Status::OK();
-}
-
 void SessionServer::OnPeerFrame(NodeId node, const Connection::Ptr& connection,
                                 const platform::Frame& frame) {
   const auto message = format::ParseMessage(frame.payload);
@@ -254,118 +141,6 @@ void SessionServer::OnPeerFrame(NodeId node, const Connection::Ptr& connection,
       [to = std::weak_ptr<Connection>(connection)](std::vector<uint8_t> reply) {
         if (const auto open = to.lock()) open->Send(std::move(reply));
       });
-}
-
-arrow::Status SessionServer::CheckHello(const format::Hello& hello) const {
-  if (hello.protocol_version() != format::kMessageVersion) {
-    return arrow::Status::Invalid("this client speaks version ", hello.protocol_version(),
-                                  ", the daemon of node ", node_.value, " ",
-                                  format::kMessageVersion,
-                                  ": use programs of one version of Sheaf");
-  }
-  if (hello.cluster_id() != config_.cluster_id) {
-    return arrow::Status::Invalid(
-        "this client looks for another cluster, which ran here before");
-  }
-  return arrow::Status::OK();
-}
-
-arrow::Status SessionServer::StartSession(const Connection::Ptr& guest,
-                                          const format::Message& message,
-                                          std::vector<platform::UniqueFd> fds) {
-  const auto& hello = *message.body_as<format::Hello>();
-  ARROW_RETURN_NOT_OK(CheckHello(hello));
-  if (fds.size() != 1) {
-    return arrow::Status::Invalid("greeting with ", fds.size(),
-                                  " descriptors, expected one pidfd");
-  }
-  ARROW_ASSIGN_OR_RAISE(const platform::PeerCredentials peer, CheckPeer(guest->fd()));
-  ARROW_RETURN_NOT_OK(CheckPidFd(fds[0], peer.process_id));
-
-  ARROW_ASSIGN_OR_RAISE(const uint64_t id, hello.session() == 0
-                                               ? OpenSession(hello)
-                                               : ContinueSession(hello, peer.process_id));
-  Attach(id, guest, peer.process_id, std::move(fds[0]));
-  guest->Send(MakeWelcome(message.request_id(), id));
-  return arrow::Status::OK();
-}
-
-// The lock is held before there is a session, so that a daemon that finds the session
-// knows whether its process lives.
-arrow::Result<uint64_t> SessionServer::OpenSession(const format::Hello& hello) {
-  const std::string name = hello.lock_name() != nullptr ? hello.lock_name()->str() : "";
-  if (name.empty() || name.find('/') != std::string::npos || name.starts_with('.')) {
-    return arrow::Status::Invalid("greeting without the name of a session lock");
-  }
-  const std::string path = lock_folder_ + "/" + name;
-  ARROW_ASSIGN_OR_RAISE(const bool is_held, platform::FileLock::IsHeld(path));
-  if (!is_held) return arrow::Status::Invalid("nobody holds the session lock ", path);
-  ARROW_ASSIGN_OR_RAISE(const Home::NewSession session, parts_.home->OpenSession());
-  std::error_code error;
-  PassFaultPoint("daemon.session.before-lock");
-  std::filesystem::rename(path, LockPath(session.id), error);
-  PassFaultPoint("daemon.session.after-lock");
-  if (error) {
-    const arrow::Status status =
-        platform::OsError("cannot rename the session lock", path, error.value());
-    return status & parts_.home->EndSession(session.id);
-  }
-  sessions_.emplace(session.id, std::make_unique<Session>());
-  return session.id;
-}
-
-// Of this daemon, over a new connection, or of a former one.
-arrow::Result<uint64_t> SessionServer::ContinueSession(const format::Hello& hello,
-                                                       int process_id) {
-  const uint64_t id = hello.session();
-  const auto found = sessions_.find(id);
-  if (found == sessions_.end()) {
-    return arrow::Status::Invalid("session ", id, " has ended: connect anew");
-  }
-  // What another process holds is not this one's to give back.
-  const int owner = found->second->process_id;
-  ARROW_ASSIGN_OR_RAISE(const bool is_held, platform::FileLock::IsHeld(LockPath(id)));
-  if (!is_held || (owner != 0 && owner != process_id)) {
-    return arrow::Status::Invalid("session ", id, " is not of process ", process_id);
-  }
-  if (const auto old = std::exchange(found->second->connection, nullptr)) old->Close();
-  std::set<GrantId> known;
-  if (hello.grants() != nullptr) {
-    for (const format::GrantKey* key : *hello.grants()) {
-      known.insert({key->grant(), key->generation()});
-    }
-  }
-  ARROW_RETURN_NOT_OK(parts_.home->ReturnAllBut(id, known));
-  return id;
-}
-
-void SessionServer::Attach(uint64_t id, const Connection::Ptr& guest, int process_id,
-                           platform::UniqueFd pidfd) {
-  Session& session = *sessions_.at(id);
-  session.process_id = process_id;
-  session.ending = nullptr;
-  session.connection = guest;
-  session.death_watch.reset();
-  session.pidfd = std::move(pidfd);
-  session.death_watch = parts_.loop->Watch(session.pidfd.get());
-  session.death_watch->WhenReadable([this, id] { OnProcessEnded(id); });
-  guest->SetHandlers(
-      {[this, id](const Connection::Ptr& from, const platform::Frame& frame) {
-         OnSessionFrame(id, from, frame);
-       },
-       [this, id](const Connection::Ptr&, const arrow::Status& reason) {
-         OnSessionClosed(id, reason);
-       }});
-  Log(LogLevel::kDebug, "session ", id, " of process ", process_id, " is connected");
-}
-
-std::vector<uint8_t> SessionServer::MakeWelcome(uint64_t request_id,
-                                                uint64_t session) const {
-  flatbuffers::FlatBufferBuilder builder;
-  const std::vector<uint32_t> pages = parts_.home->LeasePagesOf(session);
-  const auto body = format::CreateWelcomeDirect(builder, session, node_.value,
-                                                parts_.home->incarnation(), &pages);
-  return format::FinishReply(&builder, request_id, format::Body::Welcome, body.Union());
 }
 
 void SessionServer::OnSessionFrame(uint64_t id, const Connection::Ptr& connection,
@@ -385,12 +160,21 @@ arrow::Status SessionServer::OnRequest(uint64_t id, const Connection::Ptr& conne
                                        const format::Message& message) {
   if (message.is_reply()) return arrow::Status::Invalid("a reply from a session");
   const uint64_t request_id = message.request_id();
+  const auto found = sessions_.find(id);
+  if (found == sessions_.end()) return arrow::Status::Invalid("the session has ended");
+  const format::Access access = found->second->owner.access;
+  if (const auto allowed = CheckAllowed(access, message.body_type()); !allowed.ok()) {
+    connection->Send(format::MakeOutcomeReply(request_id, allowed));
+    return arrow::Status::OK();
+  }
   if (message.body_type() == format::Body::ShutdownRequest) {
     Shutdown(connection, request_id);
     return arrow::Status::OK();
   }
-  const auto found = sessions_.find(id);
-  if (found == sessions_.end()) return arrow::Status::Invalid("the session has ended");
+  if (message.body_type() == format::Body::PartRequest) {
+    SendPart(id, connection, message);
+    return arrow::Status::OK();
+  }
   if (message.body_type() == format::Body::Goodbye) {
     found->second->connection.reset();
     found->second->ending = "said goodbye";
@@ -409,21 +193,55 @@ arrow::Status SessionServer::OnRequest(uint64_t id, const Connection::Ptr& conne
     case ReplyCache::Seen::kNew:
       break;
   }
-  return parts_.service->Handle(
-      id, message,
-      [this, id, request_id,
-       alive = std::weak_ptr<bool>(alive_)](std::vector<uint8_t> reply) {
-        if (!alive.expired()) Answer(id, request_id, std::move(reply));
-      });
+  const auto answer = [this, id, request_id,
+                       alive = std::weak_ptr<bool>(alive_)](std::vector<uint8_t> reply) {
+    if (!alive.expired()) Answer(id, request_id, std::move(reply));
+  };
+  if (leases_.Handle(id, message, answer)) return arrow::Status::OK();
+  return parts_.service->Handle(id, message, answer);
+}
+
+// Opened anew each time, for no more than the session may do with it.
+void SessionServer::SendPart(uint64_t id, const Connection::Ptr& connection,
+                             const format::Message& message) {
+  const auto& request = *message.body_as<format::PartRequest>();
+  Session& session = *sessions_.at(id);
+  const auto open = [&]() -> arrow::Result<platform::UniqueFd> {
+    if (request.segment() >= config_.nodes || request.part() > format::PartFile::MAX) {
+      return arrow::Status::Invalid("there is no part ", static_cast<int>(request.part()),
+                                    " of segment ", request.segment());
+    }
+    if (session.parts_sent >= kPartsSentMax * config_.nodes) {
+      return arrow::Status::CapacityError("this session was sent ", session.parts_sent,
+                                          " descriptors: connect anew");
+    }
+    const bool only_reads = session.owner.access == format::Access::Reader;
+    return region::OpenPartFile(
+        config_,
+        {.node = node_,
+         .role = only_reads ? region::Role::kReader : region::Role::kClient},
+        SegmentId{request.segment()}, static_cast<region::PartKind>(request.part()));
+  };
+  auto file = open();
+  if (!file.ok()) {
+    return connection->Send(
+        format::MakeOutcomeReply(message.request_id(), file.status()));
+  }
+  ++session.parts_sent;
+  flatbuffers::FlatBufferBuilder builder;
+  const auto body = format::CreatePartReply(builder);
+  connection->Send(format::FinishReply(&builder, message.request_id(),
+                                       format::Body::PartReply, body.Union()),
+                   *std::move(file));
 }
 
 void SessionServer::Answer(uint64_t id, uint64_t request_id, std::vector<uint8_t> reply) {
   const auto found = sessions_.find(id);
   if (found == sessions_.end()) return;  // Ended meanwhile.
-  // A grant that its session does not know of comes back when it continues: never told
-  // twice.
-  const auto* message = format::GetMessage(reply.data());
-  if (message->body_type() == format::Body::GrantReply) {
+  // A grant or lease that its session does not know of comes back when it continues:
+  // never told twice.
+  const format::Body type = format::GetMessage(reply.data())->body_type();
+  if (type == format::Body::GrantReply || type == format::Body::LeaseReply) {
     found->second->replies.Forget(request_id);
   } else {
     found->second->replies.Answer(request_id, reply);
@@ -456,7 +274,7 @@ void SessionServer::EndWhenUnlocked(uint64_t id) {
   const auto found = sessions_.find(id);
   // Ended meanwhile, or its process has come back.
   if (found == sessions_.end() || found->second->ending == nullptr) return;
-  const auto held = platform::FileLock::IsHeld(LockPath(id));
+  const auto held = locks_.IsHeld(id);
   LogIfError("session lock", held.status());
   if (held.ok() && !*held) {
     LogIfError("cannot end a session", End(id, found->second->ending));
@@ -473,8 +291,9 @@ arrow::Status SessionServer::End(uint64_t id, const char* why) {
   sessions_.erase(found);
   Log(LogLevel::kDebug, "session ", id, " of process ", session->process_id, " ", why);
   const arrow::Status status = parts_.home->EndSession(id);
+  leases_.Forget(id);
   parts_.reclaimer->Kick();
-  LogIfError("cannot remove a session lock", platform::RemoveAll(LockPath(id)));
+  LogIfError("cannot remove a session lock", locks_.Remove(id));
   return status;
 }
 

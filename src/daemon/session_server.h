@@ -7,17 +7,25 @@
 #include <map>
 #include <memory>
 #include <set>
-#include <string>
+#include <utility>
+#include <vector>
 
+#include <arrow/result.h>
 #include <arrow/status.h>
 
+#include "daemon/access.h"
 #include "daemon/connection.h"
 #include "daemon/event_loop.h"
 #include "daemon/home.h"
+#include "daemon/reader_leases.h"
 #include "daemon/reclaimer.h"
+#include "daemon/reply_cache.h"
+#include "daemon/session_locks.h"
 #include "daemon/session_service.h"
 #include "daemon/unix_transport.h"
+#include "platform/file.h"
 #include "region/cluster_config.h"
+#include "region/region.h"
 #include "sheaf/types.h"
 
 namespace sheaf::daemon {
@@ -26,11 +34,13 @@ namespace sheaf::daemon {
 /// A session ends when it has said goodbye or its process has ended, and nobody holds its
 /// lock any more; a closed socket alone ends nothing (docs/protocol.md D1). A session of
 /// a former daemon ends when nobody holds its lock; until then its process may come back
-/// and go on with it. All it is given outlives it.
+/// and go on with it. What a session may do depends on whose process it is (access.h).
+/// All it is given outlives it.
 class SessionServer {
  public:
   struct Parts {
     EventLoop* loop;
+    region::Region* region;
     Home* home;
     SessionService* service;
     Reclaimer* reclaimer;
@@ -52,7 +62,16 @@ class SessionServer {
   void Close();
 
  private:
-  struct Session;
+  struct Session {
+    SessionOwner owner;
+    int process_id = 0;          ///< 0: of a former daemon, not seen yet.
+    Connection::Ptr connection;  ///< Null once the socket is closed.
+    platform::UniqueFd pidfd;
+    std::unique_ptr<FdWatch> death_watch;  // Before pidfd closes.
+    ReplyCache replies;
+    uint32_t parts_sent = 0;
+    const char* ending = nullptr;  ///< Why it ends as soon as its lock is free.
+  };
 
   void AwaitGuests();
   void Accept();
@@ -63,8 +82,12 @@ class SessionServer {
   arrow::Status StartPeer(const Connection::Ptr& guest, const format::Message& message);
   arrow::Status StartSession(const Connection::Ptr& guest, const format::Message& message,
                              std::vector<platform::UniqueFd> fds);
-  arrow::Result<uint64_t> OpenSession(const format::Hello& hello);
-  arrow::Result<uint64_t> ContinueSession(const format::Hello& hello, int process_id);
+  /// With the lock of another user's session.
+  arrow::Result<std::pair<uint64_t, platform::UniqueFd>> OpenSession(
+      const format::Hello& hello, const SessionOwner& owner);
+  arrow::Status CheckSessionsOf(uint32_t user_id) const;
+  arrow::Status ContinueSession(const format::Hello& hello, const SessionOwner& owner,
+                                int process_id);
   void Attach(uint64_t id, const Connection::Ptr& guest, int process_id,
               platform::UniqueFd pidfd);
   void AdoptSessions();
@@ -76,6 +99,8 @@ class SessionServer {
                       const platform::Frame& frame);
   arrow::Status OnRequest(uint64_t id, const Connection::Ptr& connection,
                           const format::Message& message);
+  void SendPart(uint64_t id, const Connection::Ptr& connection,
+                const format::Message& message);
   void OnPeerFrame(NodeId node, const Connection::Ptr& connection,
                    const platform::Frame& frame);
   void OnProcessEnded(uint64_t id);
@@ -86,13 +111,14 @@ class SessionServer {
   void Refuse(const Connection::Ptr& connection, uint64_t request_id,
               const arrow::Status& status);
   void Shutdown(const Connection::Ptr& connection, uint64_t request_id);
-  std::string LockPath(uint64_t session) const;
 
   region::ClusterConfig config_;
   NodeId node_;
   Parts parts_;
   std::function<void()> on_shutdown_;
-  std::string lock_folder_;
+  SessionLocks locks_;
+  AccessRules rules_;
+  ReaderLeases leases_;
   platform::UniqueFd listener_;
   std::unique_ptr<FdWatch> listener_watch_;
   std::set<Connection::Ptr> guests_;  ///< Have not said who they are.

@@ -107,10 +107,9 @@ arrow::Status Space::Return(uint64_t session, const GrantId& id) {
   return arrow::Status::OK();
 }
 
-arrow::Status Space::ReturnAll(uint64_t session) {
-  arrow::Status status;
-  for (const GrantId& id : GrantsOf(session)) status &= ReturnOfDead(session, id);
-  return status;
+arrow::Result<alloc::Range> Space::ExtentOf(const GrantId& id) const {
+  ARROW_ASSIGN_OR_RAISE(const GrantTable::Entry entry, grants_.Find(id));
+  return entry.extent;
 }
 
 arrow::Status Space::ReturnOfDead(uint64_t session, const GrantId& id) {

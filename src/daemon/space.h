@@ -56,9 +56,9 @@ class Space {
   /// \brief The same for a writer that cannot: flush and settle first what it may have
   /// left in this node's caches (D3).
   arrow::Status ReturnOfDead(uint64_t session, const GrantId& id);
-  /// \brief All grants of a dead session.
-  arrow::Status ReturnAll(uint64_t session);
 
+  /// \brief The extent of a grant; Invalid with reason stale generation if it is gone.
+  arrow::Result<alloc::Range> ExtentOf(const GrantId& id) const;
   /// \brief True if `session` holds `grant` now.
   bool Holds(uint64_t session, uint32_t grant) const;
   std::vector<uint64_t> Sessions() const;  ///< Those that hold grants, in order.

@@ -36,6 +36,8 @@ struct Record {
   std::string name;  ///< Empty: unnamed.
   uint64_t creator_session = 0;
   uint64_t creator_request = 0;  ///< Of that session: names the put.
+  /// Of that session; none in records of the time before there were other users.
+  std::optional<uint32_t> creator_user;
   int64_t created_unix_ns = 0;
   int64_t num_rows = 0;
   int64_t num_columns = 0;

@@ -112,7 +112,8 @@ flatbuffers::Offset<format::StoredRecord> Build(const Record& record,
   return format::CreateStoredRecord(
       *builder, name, record.creator_session, record.created_unix_ns, record.num_rows,
       record.num_columns, record.num_chunks, record.data_bytes, home, stored_ranges,
-      stored_references, stored_descriptor, record.creator_request, record.has_checksums);
+      stored_references, stored_descriptor, record.creator_request, record.has_checksums,
+      record.creator_user);
 }
 
 /// The fields of a verified buffer; `bytes` stays alive as the descriptor's parent.
@@ -122,6 +123,7 @@ Record Import(const format::StoredRecord& stored,
   if (stored.name() != nullptr) record.name = stored.name()->str();
   record.creator_session = stored.creator_session();
   record.creator_request = stored.creator_request();
+  record.creator_user = stored.creator_user();
   record.created_unix_ns = stored.created_unix_ns();
   record.num_rows = stored.num_rows();
   record.num_columns = stored.num_columns();

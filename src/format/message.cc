@@ -16,7 +16,7 @@
 namespace sheaf::format {
 namespace {
 
-constexpr uint8_t kReasonMax = static_cast<uint8_t>(ErrorReason::kDamaged);
+constexpr uint8_t kReasonMax = static_cast<uint8_t>(ErrorReason::kQuota);
 
 /// Messages quote names of fields, of any length: a reply must stay one that the peer
 /// takes.
@@ -58,13 +58,20 @@ bool AreStructsAligned(const Message& message) {
     case Body::ReturnRequest:
       return IsAligned(message.body_as_ReturnRequest()->grants());
     case Body::Hello:
-      return IsAligned(message.body_as_Hello()->grants());
+      return IsAligned(message.body_as_Hello()->grants()) &&
+             IsAligned(message.body_as_Hello()->leases());
     case Body::SealRequest:
       return IsAligned(message.body_as_SealRequest()->parents());
     case Body::SealReply:
       return IsAligned(message.body_as_SealReply()->object());
     case Body::RetireRequest:
       return IsAligned(message.body_as_RetireRequest()->object());
+    case Body::LeaseRequest:
+      return IsAligned(message.body_as_LeaseRequest()->object());
+    case Body::LeaseReply:
+      return IsAligned(message.body_as_LeaseReply()->cell());
+    case Body::DropLeaseRequest:
+      return IsAligned(message.body_as_DropLeaseRequest()->cell());
     case Body::KeepRequest:
       return IsAligned(message.body_as_KeepRequest()->object());
     case Body::BindRequest:

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <unistd.h>
@@ -17,6 +18,7 @@
 #include <fstream>
 #include <functional>
 #include <limits>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -171,6 +173,13 @@ arrow::Result<UniqueFd> CreateFile(const std::string& path, uint64_t size_bytes)
   return fd;
 }
 
+arrow::Result<UniqueFd> MakeUnnamedFile(const std::string& name, uint64_t size_bytes) {
+  UniqueFd fd(::memfd_create(name.c_str(), MFD_CLOEXEC));
+  if (!fd.valid()) return OsError("cannot make a file in memory for", name);
+  if (::ftruncate(fd.get(), CheckedCast<off_t>(size_bytes)) == 0) return fd;
+  return OsError("cannot set the size of", name);
+}
+
 arrow::Result<uint64_t> FileSize(int fd) {
   struct stat status;
   if (::fstat(fd, &status) != 0) {
@@ -253,17 +262,50 @@ arrow::Result<bool> IsMemoryFileSystem(const std::string& path) {
   return status.f_type == TMPFS_MAGIC;
 }
 
-arrow::Status CheckPrivateFolder(const std::string& path) {
+arrow::Result<uint32_t> FolderOwner(const std::string& path) {
   struct stat status;
   if (::lstat(path.c_str(), &status) != 0) return OpenError("cannot look at", path);
   if (!S_ISDIR(status.st_mode)) {
     return arrow::Status::IOError(path, " is not a folder");
   }
-  if (status.st_uid != ::geteuid() || (status.st_mode & kWritableByOthers) != 0) {
-    return arrow::Status::IOError("folder ", path,
-                                  " is not private: ", OwnerAndMode(path));
+  if ((status.st_mode & kWritableByOthers) == 0) return status.st_uid;
+  return arrow::Status::IOError("folder ", path, " is not private: ", OwnerAndMode(path));
+}
+
+bool MaySearch(const std::string& folder) {
+  return ::faccessat(AT_FDCWD, folder.c_str(), R_OK | X_OK, AT_EACCESS) == 0;
+}
+
+arrow::Status CheckPrivateFolder(const std::string& path) {
+  ARROW_ASSIGN_OR_RAISE(const uint32_t owner, FolderOwner(path));
+  if (owner == ::geteuid()) return arrow::Status::OK();
+  return arrow::Status::IOError("folder ", path, " is not private: ", OwnerAndMode(path));
+}
+
+arrow::Status SetMode(const std::string& path, uint32_t mode) {
+  if (::chmod(path.c_str(), mode) == 0) return arrow::Status::OK();
+  return OsError("cannot set the mode of", path);
+}
+
+std::optional<std::string> FindClosedParent(const std::string& path) {
+  for (size_t end = path.find('/', 1); end != std::string::npos;
+       end = path.find('/', end + 1)) {
+    struct stat status;
+    std::string parent = path.substr(0, end);
+    if (::stat(parent.c_str(), &status) == 0 &&
+        (status.st_mode & (S_IXGRP | S_IXOTH)) == 0) {
+      return parent;
+    }
   }
-  return arrow::Status::OK();
+  return std::nullopt;
+}
+
+arrow::Status ShareWithGroup(const std::string& path, uint32_t group_id, uint32_t mode) {
+  // A folder or socket in a folder of our own: nobody else can exchange it.
+  if (::chown(path.c_str(), static_cast<uid_t>(-1), group_id) == 0) {
+    return SetMode(path, mode);
+  }
+  return OsError("cannot give group " + std::to_string(group_id) + " access to", path);
 }
 
 arrow::Status MakePrivateFolder(const std::string& path) {
@@ -331,6 +373,27 @@ arrow::Result<FileLock> FileLock::Acquire(const std::string& path,
     return FileLock(std::move(fd), path);
   }
   return arrow::Status::IOError("lock file ", path, " is removed again and again");
+}
+
+arrow::Result<UniqueFd> FileLock::MakeFor(const std::string& path,
+                                          const std::string& note) {
+  ARROW_ASSIGN_OR_RAISE(const UniqueFd made, CreateFile(path, 0));
+  arrow::Status status = WriteLockOwner(made.get(), path, note);
+  if (status.ok() && FileSize(made.get()).ValueOr(0) == 0) {
+    status = arrow::Status::OutOfMemory("no room for lock file ", path);
+  }
+  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  if (status.ok() && !fd.valid()) status = OpenError("cannot open lock file", path);
+  // A lock for reading is all that such a descriptor can hold. It conflicts with those
+  // that Acquire takes, and that IsHeld asks for.
+  struct flock lock = WholeFileLock();
+  lock.l_type = F_RDLCK;
+  if (status.ok() && ::fcntl(fd.get(), F_OFD_SETLK, &lock) != 0) {
+    status = OsError("cannot lock", path);
+  }
+  if (status.ok()) return fd;
+  ::unlink(path.c_str());
+  return status;
 }
 
 arrow::Result<bool> FileLock::IsHeld(const std::string& path) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -50,6 +51,10 @@ arrow::Result<UniqueFd> OpenFile(const std::string& path, Access access);
 /// there.
 arrow::Result<UniqueFd> CreateFile(const std::string& path, uint64_t size_bytes);
 
+/// \brief A file in memory (memfd) of `size_bytes` of holes, without a path; `name` is
+/// for people.
+arrow::Result<UniqueFd> MakeUnnamedFile(const std::string& name, uint64_t size_bytes);
+
 arrow::Result<uint64_t> FileSize(int fd);
 
 /// \brief Really allocate the bytes (fallocate), so that storing there can never raise
@@ -71,12 +76,24 @@ arrow::Result<uint64_t> FileSystemFreeBytes(const std::string& path);
 /// \brief True if files there take the host's memory: `path` lies in a tmpfs.
 arrow::Result<bool> IsMemoryFileSystem(const std::string& path);
 
-/// \brief IOError if `path` is no folder, another user owns it or others may write it;
-/// KeyError if there is none.
+/// \brief User id of the owner of folder `path`, whom whoever uses it trusts. IOError if
+/// it is no folder or others may write it; KeyError if there is none.
+arrow::Result<uint32_t> FolderOwner(const std::string& path);
+/// \brief True if this process may list the folder and open what is in it.
+bool MaySearch(const std::string& folder);
+/// \brief FolderOwner, and IOError if that is another user.
 arrow::Status CheckPrivateFolder(const std::string& path);
 /// \brief Create `path` and missing parents with mode 0700; refuse one that
 /// CheckPrivateFolder refuses.
 arrow::Status MakePrivateFolder(const std::string& path);
+
+/// \brief Change the mode of what this user owns.
+arrow::Status SetMode(const std::string& path, uint32_t mode);
+/// \brief The first folder above `path` that only its owner may search, if there is one.
+std::optional<std::string> FindClosedParent(const std::string& path);
+/// \brief Give what this user owns to group `group_id`, with `mode`. IOError if this user
+/// is not in that group.
+arrow::Status ShareWithGroup(const std::string& path, uint32_t group_id, uint32_t mode);
 
 /// \brief IOError if the open file (`path` is for messages) belongs to another user.
 arrow::Status CheckOwnFile(int fd, const std::string& path);
@@ -103,6 +120,11 @@ class FileLock {
   /// for whoever is refused.
   static arrow::Result<FileLock> Acquire(const std::string& path,
                                          const std::string& note = "");
+  /// \brief A lock for somebody else: it lasts as long as a copy of the descriptor does,
+  /// in whatever process, and nothing can be written through it. AlreadyExists if there
+  /// is such a file; IsHeld and Acquire know the lock as any other.
+  static arrow::Result<UniqueFd> MakeFor(const std::string& path,
+                                         const std::string& note);
   /// True if some process holds the lock at `path`; false if none or no file.
   static arrow::Result<bool> IsHeld(const std::string& path);
   /// \brief "process 17", and the note it left; empty if nobody holds the lock.

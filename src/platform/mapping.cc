@@ -1,6 +1,5 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <cerrno>
 #include <cstdint>
@@ -12,6 +11,7 @@
 
 #include "base/math.h"
 #include "platform/file.h"
+#include "platform/process.h"
 #include "platform/sanitizer.h"
 
 namespace sheaf::platform {
@@ -32,11 +32,6 @@ constexpr int kInterruptedRetriesMax = 64;
 
 // Thread sanitizer aborts when a fixed address lies in its shadow, and low ones do.
 constexpr bool kAddressHintsWork = SHEAF_THREAD_SANITIZER == 0;
-
-uint64_t PageBytes() {
-  static const auto kBytes = CheckedCast<uint64_t>(::sysconf(_SC_PAGESIZE));
-  return kBytes;
-}
 
 int Protection(Access access) {
   return access == Access::kRead ? PROT_READ : PROT_READ | PROT_WRITE;

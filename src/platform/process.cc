@@ -1,6 +1,7 @@
 #include "platform/process.h"
 
 #include <fcntl.h>
+#include <grp.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/random.h>
@@ -9,20 +10,24 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
+#include <charconv>
 #include <chrono>
 #include <climits>
 #include <cstdint>
 #include <cstdlib>
 #include <fstream>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include <arrow/result.h>
 #include <arrow/status.h>
 
 #include "base/check.h"
+#include "base/math.h"
 #include "platform/file.h"
 
 namespace sheaf::platform {
@@ -38,6 +43,10 @@ namespace {
 #  define SYS_close_range 436
 #endif
 constexpr unsigned kCloseRangeCloexec = 1U << 2;  // Linux 5.11
+
+/// Names of all members of a group.
+constexpr size_t kGroupTextMax = size_t{1} << 20;
+constexpr size_t kGroupsMax = 65536;  ///< NGROUPS_MAX of Linux.
 
 /// What the new process tells the one that wanted it, over a pipe that exec closes: its
 /// pid, then (only if exec failed) errno.
@@ -155,7 +164,38 @@ uint64_t BootNumber() {
 
 int CurrentProcessId() { return ::getpid(); }
 
+uint64_t PageBytes() {
+  static const auto kBytes = CheckedCast<uint64_t>(::sysconf(_SC_PAGESIZE));
+  return kBytes;
+}
+
 uint32_t CurrentUserId() { return ::geteuid(); }
+
+arrow::Result<uint32_t> FindGroup(const std::string& name) {
+  uint32_t group_id = 0;
+  const char* end = name.data() + name.size();
+  const auto parsed = std::from_chars(name.data(), end, group_id);
+  if (parsed.ec == std::errc() && parsed.ptr == end) return group_id;
+  std::vector<char> text(kGroupTextMax);
+  struct group entry = {};
+  struct group* found = nullptr;
+  const int error_number =
+      ::getgrnam_r(name.c_str(), &entry, text.data(), text.size(), &found);
+  if (found != nullptr) return entry.gr_gid;
+  if (error_number == 0) {
+    return arrow::Status::KeyError("this host knows no group '", name,
+                                   "'; `getent group` lists those there are");
+  }
+  return OsError("cannot look for group", name, error_number);
+}
+
+bool IsInGroup(uint32_t group_id) {
+  if (::getegid() == group_id) return true;
+  std::vector<gid_t> groups(kGroupsMax);
+  const int count = ::getgroups(static_cast<int>(groups.size()), groups.data());
+  return std::find(groups.begin(), groups.begin() + std::max(count, 0), group_id) !=
+         groups.begin() + std::max(count, 0);
+}
 
 arrow::Result<int> SpawnDetached(const std::vector<std::string>& arguments,
                                  const std::string& log_path) {

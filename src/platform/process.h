@@ -27,8 +27,16 @@ arrow::Status SendSignal(const UniqueFd& pidfd, int signal_number);
 /// value was noted, its processes and caches are gone.
 uint64_t BootNumber();
 
+uint64_t PageBytes();  ///< The unit of mappings.
+
 int CurrentProcessId();
 uint32_t CurrentUserId();
+
+/// \brief Id of the group of that name, or of that number in digits. KeyError if this
+/// host knows no such name.
+arrow::Result<uint32_t> FindGroup(const std::string& name);
+/// \brief True if this process is in the group (or is its effective one).
+bool IsInGroup(uint32_t group_id);
 
 /// \brief Start `arguments[0]` (a path) detached from this session and terminal, standard
 /// input from /dev/null, output appended to `log_path`. Returns the pid.

@@ -237,7 +237,18 @@ arrow::Result<PeerCredentials> GetPeerCredentials(int socket_fd) {
   if (::getsockopt(socket_fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) {
     return OsError("cannot ask who is behind", "a socket");
   }
-  return PeerCredentials{peer.uid, peer.pid};
+  PeerCredentials credentials{peer.uid, peer.pid, {}};
+  // The kernel says how many there are if there is too little room for them.
+  socklen_t groups_size = 0;
+  while (::getsockopt(socket_fd, SOL_SOCKET, SO_PEERGROUPS, credentials.group_ids.data(),
+                      &groups_size) != 0) {
+    if (errno != ERANGE) return OsError("cannot ask for the groups of", "a peer");
+    credentials.group_ids.resize(groups_size / sizeof(uint32_t));
+  }
+  static_assert(sizeof(gid_t) == sizeof(uint32_t));
+  credentials.group_ids.resize(groups_size / sizeof(uint32_t));
+  credentials.group_ids.push_back(peer.gid);
+  return credentials;
 }
 
 arrow::Status SendFrame(int socket_fd, std::span<const uint8_t> payload,
@@ -275,6 +286,21 @@ arrow::Status SendFrame(int socket_fd, std::span<const uint8_t> payload,
     ARROW_RETURN_NOT_OK(WaitReady(socket_fd, POLLOUT, std::nullopt));
   }
   return arrow::Status::OK();
+}
+
+arrow::Result<size_t> SendSome(int socket_fd, std::span<const uint8_t> bytes, int fd) {
+  FdControl control;
+  struct iovec part = {const_cast<uint8_t*>(bytes.data()), bytes.size()};
+  struct msghdr message = {};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  if (fd >= 0) AttachFds({&fd, 1}, &control, &message);
+  for (;;) {
+    const ssize_t size = ::sendmsg(socket_fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (size >= 0) return static_cast<size_t>(size);
+    if (errno == EAGAIN) return 0;
+    if (errno != EINTR) return OsError("cannot send to", "a socket");
+  }
 }
 
 arrow::Result<Frame> ReceiveFrame(int socket_fd,

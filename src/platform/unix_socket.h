@@ -42,10 +42,12 @@ arrow::Result<UniqueFd> ConnectUnix(const std::string& path);
 /// FileLock.
 arrow::Result<UniqueFd> ListenUnix(const std::string& path);
 
-/// \brief User id and pid of the peer (SO_PEERCRED).
+/// \brief User id and pid of the peer (SO_PEERCRED), and its groups (SO_PEERGROUPS), as
+/// they were when it connected.
 struct PeerCredentials {
   uint32_t user_id = 0;
   int process_id = 0;
+  std::vector<uint32_t> group_ids;
 };
 arrow::Result<PeerCredentials> GetPeerCredentials(int socket_fd);
 
@@ -53,6 +55,10 @@ arrow::Result<PeerCredentials> GetPeerCredentials(int socket_fd);
 /// Invalid (and nothing sent) above the limits.
 arrow::Status SendFrame(int socket_fd, std::span<const uint8_t> payload,
                         std::span<const int> fds = {});
+
+/// \brief Send as many of `bytes` as the peer takes now, the descriptor `fd` (-1: none)
+/// with the first; 0 if it takes none. Never raises SIGPIPE.
+arrow::Result<size_t> SendSome(int socket_fd, std::span<const uint8_t> bytes, int fd);
 
 /// \brief Receive one frame whole. Disconnected at end of stream, Timeout after
 /// `timeout`, Invalid if the header is malformed or the payload too large. After an error

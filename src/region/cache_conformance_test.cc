@@ -15,6 +15,7 @@
 
 #include <gtest/gtest.h>
 
+#include "format/layout.h"
 #include "platform/shared_word.h"
 #include "region/cluster_config.h"
 #include "region/region.h"
@@ -201,6 +202,7 @@ TEST_P(CacheConformance, TwoProcessesTalkThroughSingleWriterLines) {
     if (!region.ok()) return 2;
     Segment& own = (*region)->own_segment();
     Segment& other = *(*region)->segment(SegmentId{0});
+    if (!own.leases().SetWritable(0, format::kLeasePageBytes, true).ok()) return 3;
     if (::fork() == 0) {  // The process of node 0.
       auto peer = Region::Attach(config_, {NodeId{0}, Role::kDaemon});
       Segment& own0 = (*peer)->own_segment();

@@ -126,6 +126,16 @@ arrow::Status CheckSim(const ClusterConfig& config) {
                                 ToString(wanted), "\"");
 }
 
+arrow::Status CheckGroups(const ClusterConfig& config) {
+  if (config.backend != Backend::kSim || config.socket_group().empty()) {
+    return arrow::Status::OK();
+  }
+  return arrow::Status::Invalid(
+      config.group.empty() ? "group_write" : "group",
+      ": backend sim is for its own user: who reads from the simulator writes to the "
+      "files of its node");
+}
+
 struct Unit {
   const char* name;
   uint32_t shift;
@@ -211,6 +221,7 @@ arrow::Status ClusterConfig::Validate() const {
   ARROW_RETURN_NOT_OK(CheckCounts(*this));
   ARROW_RETURN_NOT_OK(CheckSizes(*this));
   ARROW_RETURN_NOT_OK(CheckFolders(*this));
+  ARROW_RETURN_NOT_OK(CheckGroups(*this));
   return CheckSim(*this);
 }
 
@@ -308,6 +319,8 @@ arrow::Status CheckClusterName(const std::string& name) {
 std::string DefaultMemoryFolder(const std::string& name) {
   return "/dev/shm/sheaf-" + std::to_string(platform::CurrentUserId()) + "-" + name;
 }
+
+bool IsRuntimeRootChosen() { return !EnvironmentOr("SHEAF_RUNTIME_DIR", "").empty(); }
 
 std::string RuntimeRoot() {
   const std::string session = EnvironmentOr("XDG_RUNTIME_DIR", "");

@@ -57,6 +57,12 @@ struct ClusterConfig {
   bool prealloc = false;   ///< Touch the whole data part at start.
   bool huge_pages = true;  ///< Ask for huge pages where the system gives them.
 
+  // Who else may use it, and how much each may hold (docs/security.md).
+  std::string group;        ///< Name or number of the group that may read; empty: none.
+  std::string group_write;  ///< Of the group that may write as well.
+  uint64_t session_quota_bytes = 0;  ///< Of each node, for one session; 0: all of it.
+  uint64_t user_quota_bytes = 0;     ///< Of each node, for one user; 0: all of it.
+
   bool operator==(const ClusterConfig&) const = default;
 
   /// One grant line for every 64 KiB of data.
@@ -68,6 +74,8 @@ struct ClusterConfig {
   std::string socket_path(NodeId node) const;
   std::string lock_path(NodeId node) const;
   std::string log_path(NodeId node) const;
+  /// The group that folder and sockets belong to; empty if they are the user's alone.
+  const std::string& socket_group() const { return group.empty() ? group_write : group; }
   /// Beside the memory: whoever serves it next must know who still uses it, in whatever
   /// runtime folder.
   std::string session_lock_folder(NodeId node) const;
@@ -116,6 +124,8 @@ std::string DefaultMemoryFolder(const std::string& name);
 /// \brief Folder for sockets and logs of all clusters of this user:
 /// $SHEAF_RUNTIME_DIR, else $XDG_RUNTIME_DIR/sheaf, else /tmp/sheaf-<uid>.
 std::string RuntimeRoot();
+/// \brief True if $SHEAF_RUNTIME_DIR names it: it may be another user's.
+bool IsRuntimeRootChosen();
 /// \brief Invalid unless `name` can be a cluster's: 1 to 64 letters, digits, '-', '_' or
 /// '.', the first no '.'. It becomes part of paths.
 arrow::Status CheckClusterName(const std::string& name);

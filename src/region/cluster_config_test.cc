@@ -40,6 +40,8 @@ TEST(ClusterConfig, TomlRoundTripKeepsEveryValue) {
   config.memory_folder = "/dev/shm/\"quoted\" \\ \n\x7F ü";
   config.runtime_folder = "/run/x";
   config.segment_size_bytes = uint64_t{6} << 20;
+  config.session_quota_bytes = uint64_t{3} << 20;
+  config.user_quota_bytes = uint64_t{5} << 30;
   config.slots_max = 7;
   config.lease_pages_max = 9;
   config.records_size_bytes = 12288;
@@ -52,6 +54,17 @@ TEST(ClusterConfig, TomlRoundTripKeepsEveryValue) {
   ASSERT_OK_AND_ASSIGN(const ClusterConfig read,
                        ClusterConfig::FromToml(config.ToToml(), "c.toml"));
   EXPECT_EQ(read, config) << config.ToToml();
+}
+
+TEST(ClusterConfig, TomlRoundTripKeepsGroups) {
+  ClusterConfig config;
+  config.group = "some \"readers\"";
+  config.group_write = "17";
+  config.ApplyDefaults();
+  ASSERT_OK_AND_ASSIGN(const ClusterConfig read,
+                       ClusterConfig::FromToml(config.ToToml(), "c.toml"));
+  EXPECT_EQ(read, config) << config.ToToml();
+  EXPECT_EQ(read.socket_group(), config.group);
 }
 
 TEST(ClusterConfig, EmptyFileGivesDefaults) {
@@ -106,6 +119,13 @@ TEST(ClusterConfig, CharactersBeyondAsciiAreForStringsAndComments) {
           "c.toml"));
   EXPECT_EQ(config.memory_folder, "/tmp/\"[ü");
   EXPECT_EQ(config.runtime_folder, "/\\");
+}
+
+TEST(ClusterConfig, TheSimulatorIsForItsOwnUser) {
+  EXPECT_THAT(ErrorOf("backend = 'sim'\ngroup = 'x'"),
+              HasSubstr("c.toml:2: group: backend sim is for its own user"));
+  EXPECT_THAT(ErrorOf("backend = 'sim'\ngroup_write = 'x'"),
+              HasSubstr("c.toml:2: group_write: backend sim"));
 }
 
 TEST(ClusterConfig, ValuesOutOfRangeNameLineAndKey) {

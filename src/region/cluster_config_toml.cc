@@ -230,6 +230,10 @@ arrow::Status ReadCluster(TableReader* reader, const std::string& file_name,
   reader->ReadParsed("records_size", &config->records_size_bytes, ParseSize);
   reader->Read("prealloc", &config->prealloc);
   reader->Read("huge_pages", &config->huge_pages);
+  reader->Read("group", &config->group);
+  reader->Read("group_write", &config->group_write);
+  reader->ReadParsed("session_quota", &config->session_quota_bytes, ParseSize);
+  reader->ReadParsed("user_quota", &config->user_quota_bytes, ParseSize);
   const toml::table* sim = reader->ReadTable("sim");
   ARROW_RETURN_NOT_OK(reader->Finish());
   return sim == nullptr ? arrow::Status::OK() : ReadSim(*sim, file_name, &config->sim);
@@ -344,7 +348,11 @@ std::string ClusterConfig::ToToml() const {
        << "lease_pages_max = " << lease_pages_max << '\n'
        << "records_size = " << Quoted(FormatSize(records_size_bytes)) << '\n'
        << "prealloc = " << prealloc << '\n'
-       << "huge_pages = " << huge_pages << "\n\n"
+       << "huge_pages = " << huge_pages << '\n'
+       << "group = " << Quoted(group) << '\n'
+       << "group_write = " << Quoted(group_write) << '\n'
+       << "session_quota = " << Quoted(FormatSize(session_quota_bytes)) << '\n'
+       << "user_quota = " << Quoted(FormatSize(user_quota_bytes)) << "\n\n"
        << "[sim]  # How backend \"sim\" misbehaves.\n"
        << "chaos = " << sim.chaos << '\n'
        << "posted = " << sim.posted << '\n'

@@ -62,16 +62,30 @@ arrow::Result<std::unique_ptr<platform::CacheControl>> MakeCacheControl(
   return platform::MakeSoftwareCacheControl(config.settle_class, config.posted_delay_us);
 }
 
+arrow::Result<platform::UniqueFd> OpenFileFor(const std::string& path,
+                                              const PartAccess& access) {
+  const bool writable = access.open_writable || access.map_writable;
+  ARROW_ASSIGN_OR_RAISE(
+      platform::UniqueFd fd,
+      platform::OpenFile(path, writable ? Access::kReadWrite : Access::kRead));
+  ARROW_RETURN_NOT_OK(platform::CheckOwnFile(fd.get(), path));
+  return fd;
+}
+
 arrow::Result<std::unique_ptr<FilePart>> FilePart::Open(
     const std::string& path, uint64_t size_bytes, const PartAccess& access,
     std::unique_ptr<platform::CacheControl> cache) {
+  ARROW_ASSIGN_OR_RAISE(platform::UniqueFd file, OpenFileFor(path, access));
+  return Map(path, std::move(file), size_bytes, access, std::move(cache));
+}
+
+arrow::Result<std::unique_ptr<FilePart>> FilePart::Map(
+    const std::string& path, platform::UniqueFd file, uint64_t size_bytes,
+    const PartAccess& access, std::unique_ptr<platform::CacheControl> cache) {
   std::unique_ptr<FilePart> part(new FilePart());
   part->path_ = path;
   part->access_ = access;
-  const bool writable = access.open_writable || access.map_writable;
-  ARROW_ASSIGN_OR_RAISE(
-      part->fd_, platform::OpenFile(path, writable ? Access::kReadWrite : Access::kRead));
-  ARROW_RETURN_NOT_OK(platform::CheckOwnFile(part->fd_.get(), path));
+  part->fd_ = std::move(file);
   Access map_access = access.map_writable ? Access::kReadWrite : Access::kRead;
   if (access.copy_on_write) map_access = Access::kCopyOnWrite;
   ARROW_ASSIGN_OR_RAISE(part->mapping_, Mapping::Map(part->fd_.get(), size_bytes,

@@ -25,6 +25,10 @@ struct PartAccess {
   bool huge_pages = false;  ///< Of a file system that gives them where they are advised.
 };
 
+/// \brief Open `path`, a file of this user, for `access`.
+arrow::Result<platform::UniqueFd> OpenFileFor(const std::string& path,
+                                              const PartAccess& access);
+
 /// \brief A part over one file. Thread-safe.
 class FilePart : public Part {
  public:
@@ -32,6 +36,10 @@ class FilePart : public Part {
   static arrow::Result<std::unique_ptr<FilePart>> Open(
       const std::string& path, uint64_t size_bytes, const PartAccess& access,
       std::unique_ptr<platform::CacheControl> cache);
+  /// \brief The same of `file`, which is open for `access`; `path` is for messages.
+  static arrow::Result<std::unique_ptr<FilePart>> Map(
+      const std::string& path, platform::UniqueFd file, uint64_t size_bytes,
+      const PartAccess& access, std::unique_ptr<platform::CacheControl> cache);
 
   arrow::Status Allocate(uint64_t offset, uint64_t size_bytes) override;
   arrow::Status SetWritable(uint64_t offset, uint64_t size_bytes, bool writable) override;

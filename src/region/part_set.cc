@@ -30,6 +30,7 @@ bool GivesHugePages(const ClusterConfig& config) {
 PartAccess AccessOf(const ClusterConfig& config, const AttachOptions& options,
                     SegmentId segment, PartKind kind) {
   const bool own = segment.value == options.node.value;
+  const bool reads_only = options.role == Role::kReader;
   PartAccess access;
   switch (kind) {
     case PartKind::kControl:
@@ -37,11 +38,12 @@ PartAccess AccessOf(const ClusterConfig& config, const AttachOptions& options,
       access.copy_on_write = own && options.role == Role::kInspector;
       break;
     case PartKind::kLeases:
-      access.map_writable = own && options.role != Role::kInspector;
+      access.map_writable = own && options.role == Role::kDaemon;
+      access.open_writable = own && options.role == Role::kClient;
       access.copy_on_write = own && options.role == Role::kInspector;
       break;
     case PartKind::kData:
-      access.open_writable = own && options.role != Role::kInspector;
+      access.open_writable = own && !reads_only && options.role != Role::kInspector;
       access.huge_pages = GivesHugePages(config);
       if (!options.relocate) access.wanted_address = config.segment_base_address(segment);
       break;
@@ -74,10 +76,19 @@ std::string PartPath(const ClusterConfig& config, SegmentId segment, PartKind ki
   return config.segment_folder(segment) + "/" + ToString(kind);
 }
 
-arrow::Result<std::unique_ptr<Part>> OpenPart(const ClusterConfig& config,
-                                              const AttachOptions& options,
-                                              SegmentId segment, PartKind kind,
-                                              uint64_t size_bytes) {
+arrow::Result<platform::UniqueFd> OpenPartFile(const ClusterConfig& config,
+                                               const AttachOptions& options,
+                                               SegmentId segment, PartKind kind) {
+  if (options.source) return options.source->open(segment, kind);
+  const PartAccess access = AccessOf(config, options, segment, kind);
+  return OpenFileFor(PartPath(config, segment, kind), access);
+}
+
+arrow::Result<std::unique_ptr<Part>> MapPart(const ClusterConfig& config,
+                                             const AttachOptions& options,
+                                             SegmentId segment, PartKind kind,
+                                             platform::UniqueFd file,
+                                             uint64_t size_bytes) {
   const PartAccess access = AccessOf(config, options, segment, kind);
   const std::string path = PartPath(config, segment, kind);
   if (config.backend == Backend::kSim) {
@@ -88,9 +99,18 @@ arrow::Result<std::unique_ptr<Part>> OpenPart(const ClusterConfig& config,
                        access);
   }
   ARROW_ASSIGN_OR_RAISE(auto cache, MakeCacheControl(config));
-  ARROW_ASSIGN_OR_RAISE(auto part,
-                        FilePart::Open(path, size_bytes, access, std::move(cache)));
+  ARROW_ASSIGN_OR_RAISE(auto part, FilePart::Map(path, std::move(file), size_bytes,
+                                                 access, std::move(cache)));
   return part;
+}
+
+arrow::Result<std::unique_ptr<Part>> OpenPart(const ClusterConfig& config,
+                                              const AttachOptions& options,
+                                              SegmentId segment, PartKind kind,
+                                              uint64_t size_bytes) {
+  ARROW_ASSIGN_OR_RAISE(platform::UniqueFd file,
+                        OpenPartFile(config, options, segment, kind));
+  return MapPart(config, options, segment, kind, std::move(file), size_bytes);
 }
 
 arrow::Status CreatePart(const ClusterConfig& config, SegmentId segment, PartKind kind,

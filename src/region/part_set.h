@@ -11,19 +11,32 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 
+#include "platform/file.h"
 #include "region/cluster_config.h"
 #include "region/region.h"
 #include "sheaf/types.h"
 
 namespace sheaf::region {
 
-enum class PartKind : uint8_t { kControl, kLeases, kData };
-const char* ToString(PartKind kind);
-
 /// \brief Path of a part; with backend sim, of its truth.
 std::string PartPath(const ClusterConfig& config, SegmentId segment, PartKind kind);
 
+/// \brief The file of a part, for a process of `options.node` with the rights of
+/// `options.role`: its own descriptor, of which others know nothing. KeyError if there is
+/// none. With backend sim the truth, which is for its size only.
+arrow::Result<platform::UniqueFd> OpenPartFile(const ClusterConfig& config,
+                                               const AttachOptions& options,
+                                               SegmentId segment, PartKind kind);
+
 /// \brief Map one part for a process of `options.node` with the rights of `options.role`.
+/// Takes `file`, the one that OpenPartFile gives.
+arrow::Result<std::unique_ptr<Part>> MapPart(const ClusterConfig& config,
+                                             const AttachOptions& options,
+                                             SegmentId segment, PartKind kind,
+                                             platform::UniqueFd file,
+                                             uint64_t size_bytes);
+
+/// \brief OpenPartFile and MapPart.
 arrow::Result<std::unique_ptr<Part>> OpenPart(const ClusterConfig& config,
                                               const AttachOptions& options,
                                               SegmentId segment, PartKind kind,

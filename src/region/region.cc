@@ -18,6 +18,7 @@
 #include "base/plant.h"
 #include "format/layout.h"
 #include "platform/file.h"
+#include "platform/process.h"
 #include "region/cluster_config.h"
 #include "region/part_set.h"
 #include "region/segment_header.h"
@@ -29,17 +30,11 @@ namespace {
 using format::ControlLayout;
 using format::SegmentHeader;
 
-arrow::Result<uint64_t> SizeOf(const std::string& path) {
-  ARROW_ASSIGN_OR_RAISE(const platform::UniqueFd fd,
-                        platform::OpenFile(path, platform::Access::kRead));
-  return platform::FileSize(fd.get());
-}
-
 arrow::Result<SegmentHeader> ReadHeader(const ClusterConfig& config,
                                         const AttachOptions& options, SegmentId id,
-                                        uint64_t file_size) {
-  ARROW_ASSIGN_OR_RAISE(const auto part,
-                        OpenPart(config, options, id, PartKind::kControl, file_size));
+                                        platform::UniqueFd file, uint64_t file_size) {
+  ARROW_ASSIGN_OR_RAISE(const auto part, MapPart(config, options, id, PartKind::kControl,
+                                                 std::move(file), file_size));
   part->cache()->Invalidate(part->data(), sizeof(SegmentHeader));
   SegmentHeader header;
   std::memcpy(&header, part->data(), sizeof(header));
@@ -50,27 +45,31 @@ arrow::Result<std::unique_ptr<Part>> OpenChecked(const ClusterConfig& config,
                                                  const AttachOptions& options,
                                                  SegmentId id, PartKind kind,
                                                  uint64_t size_bytes) {
-  ARROW_ASSIGN_OR_RAISE(const uint64_t file_size, SizeOf(PartPath(config, id, kind)));
+  ARROW_ASSIGN_OR_RAISE(platform::UniqueFd file, OpenPartFile(config, options, id, kind));
+  ARROW_ASSIGN_OR_RAISE(const uint64_t file_size, platform::FileSize(file.get()));
   if (file_size != size_bytes) {
     return arrow::Status::Invalid(SegmentText(config, id), ": file ", ToString(kind),
                                   " has ", file_size, " bytes, expected ", size_bytes,
                                   " as its header says: restart its node");
   }
-  return OpenPart(config, options, id, kind, size_bytes);
+  return MapPart(config, options, id, kind, std::move(file), size_bytes);
 }
 
 /// The segment, or null if nobody has formatted it yet.
 arrow::Result<std::unique_ptr<Segment>> AttachSegment(const ClusterConfig& config,
                                                       const AttachOptions& options,
                                                       SegmentId id) {
-  const auto size = SizeOf(PartPath(config, id, PartKind::kControl));
-  if (size.status().IsKeyError()) return nullptr;
-  ARROW_RETURN_NOT_OK(size.status());
-  if (*size < sizeof(SegmentHeader)) return nullptr;
+  auto file = OpenPartFile(config, options, id, PartKind::kControl);
+  if (file.status().IsKeyError()) return nullptr;
+  ARROW_RETURN_NOT_OK(file.status());
+  ARROW_ASSIGN_OR_RAISE(const uint64_t size, platform::FileSize(file->get()));
+  if (size < sizeof(SegmentHeader)) return nullptr;
   ARROW_ASSIGN_OR_RAISE(const SegmentHeader header,
-                        ReadHeader(config, options, id, *size));
+                        ReadHeader(config, options, id, *std::move(file), size));
   if (Inspect(header) == HeaderState::kBlank) return nullptr;
-  ARROW_RETURN_NOT_OK(CheckHeader(header, config, id));
+  const uint32_t user_id =
+      options.source ? options.source->user_id : platform::CurrentUserId();
+  ARROW_RETURN_NOT_OK(CheckHeader(header, config, id, user_id));
   ARROW_ASSIGN_OR_RAISE(auto control, OpenChecked(config, options, id, PartKind::kControl,
                                                   header.control_size_bytes));
   ARROW_ASSIGN_OR_RAISE(auto leases, OpenChecked(config, options, id, PartKind::kLeases,

@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -22,17 +23,30 @@
 namespace sheaf::region {
 
 enum class Role : uint8_t {
-  kClient,     ///< Control read-only; leases of the own node writable; data readable, own
-               ///< extents writable.
+  kClient,     ///< Control read-only; leases and data readable, own lease pages and own
+               ///< extents writable once they are made so (SetWritable).
   kDaemon,     ///< As client, and the own segment's control writable.
+  kReader,     ///< All of it read-only.
   kInspector,  ///< As daemon, on copies of the own control and leases: nobody else sees
                ///< what it writes there. Not for the simulator.
+};
+
+enum class PartKind : uint8_t { kControl, kLeases, kData };
+const char* ToString(PartKind kind);
+
+/// \brief Where a process gets the files that are another user's: from its daemon, who
+/// opens them for it as docs/security.md says.
+struct PartSource {
+  uint32_t user_id = 0;  ///< Whose they are.
+  /// KeyError if the segment does not exist (yet).
+  std::function<arrow::Result<platform::UniqueFd>(SegmentId, PartKind)> open;
 };
 
 struct AttachOptions {
   NodeId node;
   Role role = Role::kClient;
   bool relocate = false;  ///< Do not try the common base address (tests).
+  std::optional<PartSource> source = std::nullopt;  ///< None: the files are this user's.
 };
 
 /// \brief One mapped part. Bytes that other nodes write must be read after
@@ -49,8 +63,8 @@ class Part {
   /// home daemon only. OutOfMemory if the memory is not there; nothing changes then.
   virtual arrow::Status Allocate(uint64_t offset, uint64_t size_bytes) = 0;
 
-  /// \brief Make a page-aligned range of a data part writable or read-only in this
-  /// process.
+  /// \brief Make a page-aligned range of a data or leases part writable or read-only in
+  /// this process.
   virtual arrow::Status SetWritable(uint64_t offset, uint64_t size_bytes,
                                     bool writable) = 0;
 

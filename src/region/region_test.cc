@@ -124,6 +124,7 @@ TEST_F(RegionTest, EachRoleWritesWhatItOwns) {
   *daemon->own_segment().SlotLine(0) = 5;
   EXPECT_EQ(*client->own_segment().SlotLine(0), 5);
   EXPECT_EQ(*other->segment(SegmentId{0})->SlotLine(0), 5);
+  ASSERT_OK(client->own_segment().leases().SetWritable(0, format::kLeasePageBytes, true));
   *client->own_segment().LeasePage(0) = 6;
   EXPECT_EQ(*other->segment(SegmentId{0})->LeasePage(0), 6);
   const auto faults = [](uint64_t* word) {
@@ -134,6 +135,7 @@ TEST_F(RegionTest, EachRoleWritesWhatItOwns) {
     }));
   };
   EXPECT_TRUE(faults(client->own_segment().SlotLine(0)));
+  EXPECT_TRUE(faults(client->own_segment().LeasePage(1)));  // another session's
   EXPECT_TRUE(faults(other->segment(SegmentId{0})->LeasePage(0)));
   EXPECT_TRUE(faults(reinterpret_cast<uint64_t*>(client->own_segment().data().data())));
 }

@@ -77,7 +77,7 @@ arrow::Result<uint64_t> CheckLeftover(const ClusterConfig& config, SegmentId id)
       return 0;
     case HeaderState::kForeign:
     case HeaderState::kOtherVersion:
-      return CheckHeader(*found, config, id);
+      return CheckHeader(*found, config, id, platform::CurrentUserId());
     case HeaderState::kGood:
       break;
   }
@@ -182,7 +182,7 @@ arrow::Result<SegmentOrigin> PrepareSegment(const ClusterConfig& incomplete,
     ARROW_RETURN_NOT_OK(FormatSegment(config, node));
     return SegmentOrigin::kFormatted;
   }
-  const arrow::Status usable = CheckHeader(*found, config, id);
+  const arrow::Status usable = CheckHeader(*found, config, id, platform::CurrentUserId());
   if (usable.ok()) return SegmentOrigin::kKept;
   return usable.WithMessage(usable.message(),
                             "; or give up what is in it: sheaf --cluster ", config.name,

@@ -127,14 +127,14 @@ SegmentHeader MakeHeader(const ClusterConfig& config, SegmentId segment,
 }
 
 arrow::Status CheckHeader(const SegmentHeader& found, const ClusterConfig& config,
-                          SegmentId segment) {
+                          SegmentId segment, uint32_t user_id) {
   const std::string text = SegmentText(config, segment);
   ARROW_RETURN_NOT_OK(CheckState(found, config, segment));
   const SegmentHeader wanted = MakeHeader(config, segment, found.format_epoch);
   const std::array fields = {
       Field{"cluster id", found.cluster_id, wanted.cluster_id, kAdviceFolder},
       Field{"segment", found.segment, wanted.segment, kAdviceFolder},
-      Field{"user id", found.user_id, wanted.user_id, kAdviceUser},
+      Field{"user id", found.user_id, user_id, kAdviceUser},
       Field{"base address", found.base_address, wanted.base_address, kAdviceReformat},
       Field{"nodes_max", found.nodes_max, wanted.nodes_max, kAdviceReformat},
       Field{"slots_max", found.slots_max, wanted.slots_max, kAdviceReformat},

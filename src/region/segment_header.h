@@ -31,11 +31,11 @@ format::ControlLayout LayoutOf(const ClusterConfig& config);
 format::SegmentHeader MakeHeader(const ClusterConfig& config, SegmentId segment,
                                  uint64_t format_epoch);
 
-/// \brief OK if `found`, a copy, is the header of `segment` of this cluster and user,
-/// with the sizes that `config` says. Invalid names segment, folder, field, found and
-/// expected, and what to do.
+/// \brief OK if `found`, a copy, is the header of `segment` of this cluster and of user
+/// `user_id`, with the sizes that `config` says. Invalid names segment, folder, field,
+/// found and expected, and what to do.
 arrow::Status CheckHeader(const format::SegmentHeader& found, const ClusterConfig& config,
-                          SegmentId segment);
+                          SegmentId segment, uint32_t user_id);
 
 /// \brief "segment 3 in /dev/shm/x/node3", as errors begin.
 std::string SegmentText(const ClusterConfig& config, SegmentId segment);

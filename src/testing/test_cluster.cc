@@ -26,6 +26,7 @@ arrow::Result<std::unique_ptr<TestCluster>> TestCluster::Start(
   std::string folder = "/tmp/sheaf-test-XXXXXX";
   if (::mkdtemp(folder.data()) == nullptr)
     return platform::OsError("cannot create", folder);
+  if (options.others_may_enter) ARROW_RETURN_NOT_OK(platform::SetMode(folder, 0711));
   ::setenv("SHEAF_RUNTIME_DIR", (folder + "/run").c_str(), 1);
   // The name is part of paths in /dev/shm, which other tests use at the same time.
   auto cluster = std::unique_ptr<TestCluster>(new TestCluster(

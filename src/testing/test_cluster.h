@@ -17,6 +17,7 @@ namespace sheaf::testing {
 struct TestClusterOptions {
   uint32_t nodes = 2;
   std::string config_toml;  ///< Keys of the cluster file, such as `backend = "sim"`.
+  bool others_may_enter = false;  ///< Users of a group that the keys name.
   bool memory_in_folder = false;  ///< Its files go to the test's folder: backend "file".
   std::string daemon_plants;      ///< Faults planted in the daemons (base/plant.h).
   std::string daemon_path;        ///< sheafd; tests pass SHEAFD_BINARY.
