@@ -4,8 +4,8 @@ JOBS ?= $(shell nproc)
 BASE ?= origin/main
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test check fix asan tsan clang kill-matrix soak bench bench-smoke \
-        fuzz simulate coverage model setup-build setup-test setup-check clean
+.PHONY: help demo build test check fix asan tsan clang kill-matrix soak churn simulate bench \
+        bench-smoke fuzz coverage model setup-build setup-test setup-check clean
 
 help:
 	@echo "Sheaf: Arrow tables in memory that nodes share."
@@ -30,6 +30,7 @@ help:
 	@echo "  make soak         clients and daemons at work, killed at random, for MINUTES (10)"
 	@echo "  make simulate     whole nodes in one thread, killed and paused at random: OPS"
 	@echo "                    (1000000) steps in SEEDS (200) schedules, from FIRST (1) on"
+	@echo "  make churn        tables put and removed OPS (10000000) times: memory does not fray"
 	@echo "  make coverage     lines that the tests execute, file by file"
 	@echo "  make model        check the protocol's models (about 4 minutes)"
 	@echo "  make clean        remove build/ (the set-up in .deps/ stays)"
@@ -88,6 +89,10 @@ coverage: setup-test
 	$(call configure_and_build,coverage)
 	@ctest --preset coverage -j $(JOBS)
 	@tools/coverage.py build/coverage
+
+churn: setup-test
+	$(call configure_and_build,release,--target churn_test)
+	@SHEAF_CHURN_OPS=$(or $(OPS),10000000) build/release/test/churn_test
 
 soak: setup-test
 	$(call configure_and_build,release,--target soak_test)

@@ -1,21 +1,21 @@
-// Model L: leases that a daemon writes for a session which may only read (docs/protocol.md
-// L12, O1, O2, O6, D1, D2).
+// Model L: leases that a daemon writes for a session which may only read
+// (docs/protocol.md L12, O1, O2, O6, D1, D2).
 //
-// Home 0 writes, seals, retires and frees one object again and again. Node 1 has a session
-// with read-only maps: it asks its daemon for a lease; the daemon writes a cell, flushes,
-// fences, answers; then the session itself reads the slot again (O2). It asks for the end
-// of a lease the same way. The daemon may be killed at any step, a connection may break,
-// the session may die: a new daemon knows of cells only what is in memory, and a session
-// that comes back names those that it was told of, as it does with grants; all others are
-// cleared, its unanswered request is repeated. Two cells, one session.
+// Home 0 writes, seals, retires and frees one object again and again. Node 1 has a
+// session with read-only maps: it asks its daemon for a lease; the daemon writes a cell,
+// flushes, fences, answers; then the session itself reads the slot again (O2). It asks
+// for the end of a lease the same way. The daemon may be killed at any step, a connection
+// may break, the session may die: a new daemon knows of cells only what is in memory, and
+// a session that comes back names those that it was told of, as it does with grants; all
+// others are cleared, its unanswered request is repeated. Two cells, one session.
 //
 // Checked: S1 (who holds a lease reads the sealed bytes), S4 (a way to "all gens are over
 // and no cell is written").
-// Compile: -DPOST=0 (a fence means the write has arrived) | -DPOST=2 (it has left the node,
-// arrives within D).
+// Compile: -DPOST=0 (a fence means the write has arrived) | -DPOST=2 (it has left the
+// node, arrives within D).
 #include "mc.hpp"
 #ifndef POST
-#define POST 0
+#  define POST 0
 #endif
 constexpr int kNodes = 2, kPosted = POST, kCells = 2;
 enum Line { DATA, SLOT, CELL, LINES = CELL + kCells };
@@ -25,16 +25,27 @@ static int SlotValue(int gen, SlotState state) { return 1 + 3 * (gen - 1) + stat
 static int SlotGen(int v) { return v ? (v - 1) / 3 + 1 : 0; }
 static SlotState StateOf(int v) { return v ? SlotState((v - 1) % 3) : FREE; }
 
-enum HomeStep { H_WRITE, H_DATA, H_SEAL, H_SEAL_FLUSH, H_RETIRE, H_RETIRE_FLUSH, H_SCAN,
-                H_FREE = H_SCAN + kCells, H_FREE_FLUSH, H_FREE_SETTLE, H_DONE };
+enum HomeStep {
+  H_WRITE,
+  H_DATA,
+  H_SEAL,
+  H_SEAL_FLUSH,
+  H_RETIRE,
+  H_RETIRE_FLUSH,
+  H_SCAN,
+  H_FREE = H_SCAN + kCells,
+  H_FREE_FLUSH,
+  H_FREE_SETTLE,
+  H_DONE
+};
 enum DaemonStep { D_IDLE, D_FLUSH, D_CLEAR_FLUSH, D_DEAD_FLUSH };
 enum Request { NOTHING, LEASE, CLOSE };
 enum SessionStep { R_IDLE, R_LEASE, R_CHECK, R_INVAL, R_READ, R_CLOSE, R_DEAD, R_OVER };
 #pragma pack(push, 1)
 struct S : Mem<kNodes, LINES, kPosted> {
   uint8_t gen, hstep, hwait;
-  // The daemon of node 1: the request that it works on, its cells (request number of each,
-  // 0 none), and whether its own look at the slot was good.
+  // The daemon of node 1: the request that it works on, its cells (request number of
+  // each, 0 none), and whether its own look at the slot was good.
   uint8_t dstep, dcell, owner[kCells], dgood, drequest;
   // Between them: a request and an answer, and a request on a connection that broke.
   uint8_t sent, number, answered, answer, late, late_number, late_cell, attached;
@@ -59,7 +70,9 @@ struct Model {
         if (n != 1 || l != DATA) t.mask[n][l] = 0;
     mc.emit(t, label, a, b, noise);
   }
-  void emit(const S& t, const char* l, int a, int b, bool noise = false) { Out(t, l, a, b, noise); }
+  void emit(const S& t, const char* l, int a, int b, bool noise = false) {
+    Out(t, l, a, b, noise);
+  }
 
   void Home() {
     S t = s;
@@ -79,22 +92,31 @@ struct Model {
         Memory::store(t, 0, DATA, s.gen);
         t.hstep = H_DATA;
         return Out(t, "home: writes the range", s.gen);
-      case H_DATA: return flush(DATA, H_SEAL, settle, "home: flush data");
-      case H_SEAL: return slot(SEALED, H_SEAL_FLUSH, "home: slot := Sealed");
-      case H_SEAL_FLUSH: return flush(SLOT, H_RETIRE, 0, "home: flush slot (Sealed)");
-      case H_RETIRE: return slot(RETIRED, H_RETIRE_FLUSH, "home: slot := Retired");
-      case H_RETIRE_FLUSH: return flush(SLOT, H_SCAN, grace, "home: flush slot (Retired)");
-      case H_FREE: return slot(FREE, H_FREE_FLUSH, "home: slot := Free");
-      case H_FREE_FLUSH: return flush(SLOT, H_FREE_SETTLE, settle, "home: flush slot (Free)");
+      case H_DATA:
+        return flush(DATA, H_SEAL, settle, "home: flush data");
+      case H_SEAL:
+        return slot(SEALED, H_SEAL_FLUSH, "home: slot := Sealed");
+      case H_SEAL_FLUSH:
+        return flush(SLOT, H_RETIRE, 0, "home: flush slot (Sealed)");
+      case H_RETIRE:
+        return slot(RETIRED, H_RETIRE_FLUSH, "home: slot := Retired");
+      case H_RETIRE_FLUSH:
+        return flush(SLOT, H_SCAN, grace, "home: flush slot (Retired)");
+      case H_FREE:
+        return slot(FREE, H_FREE_FLUSH, "home: slot := Free");
+      case H_FREE_FLUSH:
+        return flush(SLOT, H_FREE_SETTLE, settle, "home: flush slot (Free)");
       case H_FREE_SETTLE:
         t.hstep = s.gen == G ? H_DONE : H_WRITE;
         if (s.gen < G) t.gen++;
         return Out(t, "home: the range is free");
-      case H_DONE: return;
+      case H_DONE:
+        return;
     }
     Memory::il(s, 0, CELL + s.hstep - H_SCAN, [&](S& u, int cell) {
       u.hstep = cell == s.gen ? H_SCAN : s.hstep + 1;
-      Out(u, cell == s.gen ? "home: finds a cell" : "home: scans a cell", s.hstep - H_SCAN, cell);
+      Out(u, cell == s.gen ? "home: finds a cell" : "home: scans a cell",
+          s.hstep - H_SCAN, cell);
     });
   }
 
@@ -122,11 +144,14 @@ struct Model {
       case D_IDLE: {
         for (int i = 0; i < kCells && !b_nosweep; i++) {  // O6
           S u = s;
-          if (s.dirty[1][CELL + i] != NONE && Memory::flush(u, 1, CELL + i)) Out(u, "daemon: sweep", i);
+          if (s.dirty[1][CELL + i] != NONE && Memory::flush(u, 1, CELL + i))
+            Out(u, "daemon: sweep", i);
         }
         if (s.rstep == R_DEAD && !b_nodeath) {  // D2
           for (int i = 0; i < kCells; i++)
-            if (s.owner[i]) return Clear(t, i, D_DEAD_FLUSH, "daemon: clears a cell of the dead session");
+            if (s.owner[i])
+              return Clear(t, i, D_DEAD_FLUSH,
+                           "daemon: clears a cell of the dead session");
           t.rstep = R_OVER;
           if (!b_latelease) t.late = t.late_number = t.late_cell = 0;
           Out(t, "daemon: the session has ended");
@@ -134,34 +159,39 @@ struct Model {
         }
         if (b_sock && !s.attached && s.rstep < R_DEAD)
           for (int i = 0; i < kCells; i++)
-            if (s.owner[i]) Clear(s, i, D_DEAD_FLUSH, "daemon: takes the closed socket for a death");
+            if (s.owner[i])
+              Clear(s, i, D_DEAD_FLUSH, "daemon: takes the closed socket for a death");
         if (s.late == CLOSE && s.owner[s.late_cell]) {  // by place, whoever has it now
           S u = s;
           u.late = u.late_number = u.late_cell = 0;
-          Clear(u, s.late_cell, D_DEAD_FLUSH, "daemon: handles a request of a broken connection");
+          Clear(u, s.late_cell, D_DEAD_FLUSH,
+                "daemon: handles a request of a broken connection");
         }
         if (s.late == LEASE && FreeCell() >= 0) {
           S u = s;
           int i = FreeCell();
           Memory::store(u, 1, CELL + i, u.rgen ? u.rgen : 1);
-          u.owner[i] = s.late_number, u.late = u.late_number = 0, u.dstep = D_DEAD_FLUSH, u.dcell = i;
+          u.owner[i] = s.late_number, u.late = u.late_number = 0, u.dstep = D_DEAD_FLUSH,
+          u.dcell = i;
           Out(u, "daemon: handles a lease of a session that is over", i);
         }
         if (!s.attached || !s.sent || s.answered || s.drequest) return;
         t.drequest = s.number;
         if (s.sent == CLOSE) {
-          if (s.owner[s.rcell - 1]) return Clear(t, s.rcell - 1, D_CLEAR_FLUSH, "daemon: ends the lease");
+          if (s.owner[s.rcell - 1])
+            return Clear(t, s.rcell - 1, D_CLEAR_FLUSH, "daemon: ends the lease");
           Answer(t);
           return Out(t, "daemon: that lease is over");
         }
         int i = FreeCell();
         if (i < 0) return;
-        Memory::il(t, 1, SLOT, [&](S& u, int v) {  // what it knows before: nothing, but for a bug
-          u.dgood = b_trust && v == SlotValue(s.rgen, SEALED);
-          Memory::store(u, 1, CELL + i, s.rgen);
-          u.owner[i] = s.number, u.dcell = i, u.dstep = D_FLUSH;
-          Out(u, "daemon: cell := object", i, s.rgen);
-        });
+        Memory::il(t, 1, SLOT,
+                   [&](S& u, int v) {  // what it knows before: nothing, but for a bug
+                     u.dgood = b_trust && v == SlotValue(s.rgen, SEALED);
+                     Memory::store(u, 1, CELL + i, s.rgen);
+                     u.owner[i] = s.number, u.dcell = i, u.dstep = D_FLUSH;
+                     Out(u, "daemon: cell := object", i, s.rgen);
+                   });
         return;
       }
       case D_FLUSH:
@@ -193,7 +223,8 @@ struct Model {
     t.dstep = t.dcell = t.dgood = t.drequest = t.answered = t.answer = t.attached = 0;
     t.late = t.late_number = t.late_cell = 0;
     for (int i = 0; i < kCells; i++) {
-      int cell = s.dirty[1][CELL + i] != NONE ? s.dirty[1][CELL + i] : Memory::cur(s, 1, CELL + i);
+      int cell = s.dirty[1][CELL + i] != NONE ? s.dirty[1][CELL + i]
+                                              : Memory::cur(s, 1, CELL + i);
       t.owner[i] = cell ? 0xff : 0;
       if (!cell || !b_restartclears) continue;
       Memory::store(t, 1, CELL + i, 0);
@@ -222,9 +253,12 @@ struct Model {
       case R_LEASE:
         if (!s.answered) break;
         t.rcell = s.answer;
-        if (b_norecheck) t.rstep = R_INVAL;
-        else if (daemon_checks || b_trust) t.rstep = s.dgood ? R_INVAL : R_CLOSE;
-        else t.rstep = R_CHECK;
+        if (b_norecheck)
+          t.rstep = R_INVAL;
+        else if (daemon_checks || b_trust)
+          t.rstep = s.dgood ? R_INVAL : R_CLOSE;
+        else
+          t.rstep = R_CHECK;
         t.sent = t.answered = t.answer = t.dgood = 0;
         if (t.rstep == R_CLOSE) Send(t, CLOSE);
         Out(t, "session: is told its cell", t.rcell - 1);
@@ -234,7 +268,9 @@ struct Model {
           bool ok = v == SlotValue(s.rgen, SEALED);
           u.rstep = ok ? R_INVAL : R_CLOSE;
           if (!ok) Send(u, CLOSE);
-          Out(u, ok ? "session: slot still Sealed, lease holds" : "session: slot moved on", v);
+          Out(u,
+              ok ? "session: slot still Sealed, lease holds" : "session: slot moved on",
+              v);
         });
         break;
       case R_INVAL:
@@ -244,7 +280,8 @@ struct Model {
         break;
       case R_READ:
         Memory::ld(s, 1, DATA, [&](S& u, int v) {
-          if (v != s.rgen) viol("S1: a session with a lease read bytes that are not the sealed content");
+          if (v != s.rgen)
+            viol("S1: a session with a lease read bytes that are not the sealed content");
           Out(u, "session: reads", v);
         });
         t.rstep = R_CLOSE;
@@ -260,30 +297,35 @@ struct Model {
     if (s.cuts) {
       t = s;
       t.cuts--, t.attached = t.answered = t.answer = 0;
-      if (s.sent && !s.answered && !s.drequest && b_lateclose) t.late = s.sent, t.late_number = s.number, t.late_cell = s.rcell ? s.rcell - 1 : 0;
+      if (s.sent && !s.answered && !s.drequest && b_lateclose)
+        t.late = s.sent, t.late_number = s.number,
+        t.late_cell = s.rcell ? s.rcell - 1 : 0;
       if (t.late == LEASE) t.late = t.late_number = 0;
       Out(t, "connection breaks", 0, 0, true);
     }
     if (s.deaths) {
       t = s;
       t.deaths--, t.rstep = R_DEAD;
-      if (s.sent == LEASE && !s.answered && !s.drequest && b_latelease) t.late = LEASE, t.late_number = s.number;
+      if (s.sent == LEASE && !s.answered && !s.drequest && b_latelease)
+        t.late = LEASE, t.late_number = s.number;
       t.sent = t.answered = t.answer = t.rcell = t.dgood = 0;
       Out(t, "session dies", 0, 0, true);
     }
   }
-  // As with grants: what the session was not told of is not used by it, and goes back. Then
-  // the request without an answer is sent again.
+  // As with grants: what the session was not told of is not used by it, and goes back.
+  // Then the request without an answer is sent again.
   void Attach() {
     if (s.dstep != D_IDLE) return;
     for (int i = 0; i < kCells && !b_noname; i++)
       if (s.owner[i] && s.rcell != i + 1) {
         S t = s;
-        return Clear(t, i, D_DEAD_FLUSH, "daemon: clears a cell that its session does not name");
+        return Clear(t, i, D_DEAD_FLUSH,
+                     "daemon: clears a cell that its session does not name");
       }
     S t = s;
     t.attached = 1, t.drequest = 0;
-    if (!b_lateclose) t.late = t.late_number = t.late_cell = 0;  // the old connection is closed
+    if (!b_lateclose)
+      t.late = t.late_number = t.late_cell = 0;  // the old connection is closed
     Out(t, "session: goes on, names its cell", s.rcell ? s.rcell - 1 : 9);
   }
   void Tick() {
@@ -308,8 +350,17 @@ int main(int c, char** v) {
   settle = kPosted ? D + 1 : 0, grace = kPosted ? a.num("grace", 2 * D + 1) : 0;
   daemon_checks = a.has("daemonchecks");
 #define BUG(x) b_##x = a.has("bug=" #x)
-  BUG(norecheck); BUG(trust); BUG(noflush); BUG(restartclears); BUG(noname); BUG(lateclose);
-  BUG(latelease); BUG(sock); BUG(nodeath); BUG(leasecache); BUG(nosweep);
+  BUG(norecheck);
+  BUG(trust);
+  BUG(noflush);
+  BUG(restartclears);
+  BUG(noname);
+  BUG(lateclose);
+  BUG(latelease);
+  BUG(sock);
+  BUG(nodeath);
+  BUG(leasecache);
+  BUG(nosweep);
   S s;
   Memory::init(s);
   s.gen = 1, s.attached = 1, s.opens = a.num("opens", 2), s.deaths = a.num("deaths", 0);

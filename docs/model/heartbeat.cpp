@@ -1,13 +1,13 @@
 // Model H: when a home suspects another node (docs/protocol.md F1; Membership::Sample and
 // IsSilent in src/daemon/membership.cc).
 //
-// One home samples the heartbeat of one node. Both may be paused at any tick, one by one or
-// together (a host that stops its virtual machines), for any time. Checked, F1: a node is
-// suspected only if it was silent for the configured time T while the home was awake, a
-// pause of the home that is longer than two sample periods not counted. Checked, S4: a node
-// that is silent for good is suspected at last, whoever was paused before.
-// Time is ticks; T = samples * period. The home's own pauses up to two periods are not
-// noticed by it, and allowed.
+// One home samples the heartbeat of one node. Both may be paused at any tick, one by one
+// or together (a host that stops its virtual machines), for any time. Checked, F1: a node
+// is suspected only if it was silent for the configured time T while the home was awake,
+// a pause of the home that is longer than two sample periods not counted. Checked, S4: a
+// node that is silent for good is suspected at last, whoever was paused before. Time is
+// ticks; T = samples * period. The home's own pauses up to two periods are not noticed by
+// it, and allowed.
 #include "mc.hpp"
 
 #pragma pack(push, 1)
@@ -27,7 +27,9 @@ static bool b_nogap;
 struct Model {
   MC<S>& mc;
   const S& s;
-  static void Up(uint8_t& x) { if (x < kMax) x++; }
+  static void Up(uint8_t& x) {
+    if (x < kMax) x++;
+  }
 
   void Sample() {
     if (s.home_paused || s.suspected || (s.seen && s.since_sample < period)) return;
@@ -43,9 +45,13 @@ struct Model {
     t.seen = 1, t.changed = t.since_sample = 0;
     if (t.silent >= samples && t.since_change >= samples * period) {
       t.suspected = 1;
-      if (s.silence < samples * period) viol("F1: suspected although it was not silent that long while the home was awake");
+      if (s.silence < samples * period)
+        viol(
+            "F1: suspected although it was not silent that long while the home was "
+            "awake");
     }
-    mc.emit(t, t.suspected ? "home: samples, suspects" : "home: samples", t.silent, t.since_change);
+    mc.emit(t, t.suspected ? "home: samples, suspects" : "home: samples", t.silent,
+            t.since_change);
   }
   void Tick() {
     // A home that is awake samples when it is time to.
@@ -78,7 +84,8 @@ struct Model {
 
 int main(int c, char** v) {
   Args a(c, v);
-  samples = a.num("samples", 3), period = a.num("period", 2), beat_ticks = a.num("beat", 1);
+  samples = a.num("samples", 3), period = a.num("period", 2),
+  beat_ticks = a.num("beat", 1);
   b_nogap = a.has("bug=nogap");
   kMax = samples * period + 2 * period + 2;
   S s;

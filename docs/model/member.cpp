@@ -1,22 +1,23 @@
-// Model G: which nodes a home honours (docs/protocol.md F1 to F10; src/daemon/membership.cc,
-// src/region/admit_line.h, WriteAndCheck in src/client/lease_table.cc).
+// Model G: which nodes a home honours (docs/protocol.md F1 to F10;
+// src/daemon/membership.cc, src/region/admit_line.h, WriteAndCheck in
+// src/client/lease_table.cc).
 //
-// Home 0 has one range, one object slot and the admit line of node 1: {incarnation that is
-// honoured, highest withdrawn, highest certified off}. Node 1 has a reader, a daemon that
-// sees itself withdrawn and begins the next incarnation, and, with w1=1, a writer of the
-// home's range (F3; the product grants no range to other nodes yet). Silence is free: a
-// suspicion may come at any time, whoever is paused takes no steps. Node 1 crashes and
+// Home 0 has one range, one object slot and the admit line of node 1: {incarnation that
+// is honoured, highest withdrawn, highest certified off}. Node 1 has a reader, a daemon
+// that sees itself withdrawn and begins the next incarnation, and, with w1=1, a writer of
+// the home's range (F3; the product grants no range to other nodes yet). Silence is free:
+// a suspicion may come at any time, whoever is paused takes no steps. Node 1 crashes and
 // boots, its daemon restarts, or ends and comes back; an operator certifies it off. The
 // home is one thread: while it settles it does nothing else. Policy strict: cells of a
 // withdrawn node count, those of a node that is certified off do not.
 //
-// Checked: S1 (a leased reader sees only the sealed bytes), S2 (no line of an earlier owner
-// arrives after the range moved on), S4 (a way to "the range went through all hands").
-// Compile: -DPOST=0 (a fence means the write has arrived) | -DPOST=2 (it has left the node,
-// arrives within D).
+// Checked: S1 (a leased reader sees only the sealed bytes), S2 (no line of an earlier
+// owner arrives after the range moved on), S4 (a way to "the range went through all
+// hands"). Compile: -DPOST=0 (a fence means the write has arrived) | -DPOST=2 (it has
+// left the node, arrives within D).
 #include "mc.hpp"
 #ifndef POST
-#define POST 0
+#  define POST 0
 #endif
 constexpr int kNodes = 2, kPosted = POST, kGens = 3;
 enum Line { DATA, SLOT, CELL, ADMIT, INC, LINES };
@@ -37,16 +38,48 @@ struct Admit {
 
 // --- state ----------------------------------------------------------------------------
 enum HomeThen { NOTHING, GRANT, GRACE, POOL, WITHDRAWN };  // when the settle is over
-enum NodeStep { RUN, REJOIN, END, END_FLUSH, FLUSH_DATA, SETTLED, NEXT, NEXT_FLUSH,
-                NEXT_SETTLED, DOWN, OFF, BOOT_CELL };
-enum WriterStep { W_WAIT, W_INVAL, W_SCRATCH, W_FINAL, W_FLUSH, W_SETTLE, W_DONE, W_GONE };
-enum ReaderStep { R_IDLE, R_CELL, R_FLUSH, R_SLOT, R_HONOUR, R_INVAL, R_READ, R_CLEAR,
-                  R_CLEAR_FLUSH, R_GONE };
+enum NodeStep {
+  RUN,
+  REJOIN,
+  END,
+  END_FLUSH,
+  FLUSH_DATA,
+  SETTLED,
+  NEXT,
+  NEXT_FLUSH,
+  NEXT_SETTLED,
+  DOWN,
+  OFF,
+  BOOT_CELL
+};
+enum WriterStep {
+  W_WAIT,
+  W_INVAL,
+  W_SCRATCH,
+  W_FINAL,
+  W_FLUSH,
+  W_SETTLE,
+  W_DONE,
+  W_GONE
+};
+enum ReaderStep {
+  R_IDLE,
+  R_CELL,
+  R_FLUSH,
+  R_SLOT,
+  R_HONOUR,
+  R_INVAL,
+  R_READ,
+  R_CLEAR,
+  R_CLEAR_FLUSH,
+  R_GONE
+};
 #pragma pack(push, 1)
 struct S : Mem<kNodes, LINES, kPosted> {
   // The home. `owner_inc` is part of the slot's line; the rest is lost at a restart.
   uint8_t gen, state, owner_inc;
-  uint8_t busy, line, then, adopt, wait, grace, scan, admitted, forget, forget_wait, granted;
+  uint8_t busy, line, then, adopt, wait, grace, scan, admitted, forget, forget_wait,
+      granted;
   uint8_t asked;  // the operator asked for the incarnation before this number, once
   uint8_t restarts, suspicions;
   // Node 1: its daemon, and what happens to it.
@@ -68,12 +101,16 @@ static int Own(const S& s, int node, int line) {  // what the node itself sees o
   return s.dirty[node][line] != NONE ? s.dirty[node][line] : Memory::cur(s, node, line);
 }
 static bool NodeIsOff(const S& s) { return s.step == OFF; }
-static bool MayOpen(const S& s) { return s.step != OFF && s.step != BOOT_CELL && !s.boot; }
+static bool MayOpen(const S& s) {
+  return s.step != OFF && s.step != BOOT_CELL && !s.boot;
+}
 
 void S::arrived(int l, int old, int value, int) {
   if (l != DATA || value == old) return;
-  if ((value + 1) / 2 != gen) viol("S2: a line of an earlier owner reaches memory after the range moved on");
-  else if (state != OWNED) viol("S2: a write reaches memory after the seal or the end of its grant");
+  if ((value + 1) / 2 != gen)
+    viol("S2: a line of an earlier owner reaches memory after the range moved on");
+  else if (state != OWNED)
+    viol("S2: a write reaches memory after the seal or the end of its grant");
 }
 
 struct Model {
@@ -87,7 +124,9 @@ struct Model {
         if (n != 1 || l != DATA) t.mask[n][l] = 0;
     mc.emit(t, label, a, b, noise);
   }
-  void emit(const S& t, const char* l, int a, int b, bool noise = false) { Out(t, l, a, b, noise); }
+  void emit(const S& t, const char* l, int a, int b, bool noise = false) {
+    Out(t, l, a, b, noise);
+  }
 
   // --- the home -----------------------------------------------------------------------
   void Store(S& t, int line, int value, HomeThen then) {
@@ -164,7 +203,8 @@ struct Model {
           int off = Admit(Own(u, 0, ADMIT)).off;
           bool ignored = off && (b_offforever || inc <= off);
           u.scan = ignored || (b_ignorewd && !s.admitted) ? 2 : 1;
-          Out(u, u.scan == 2 ? "home: scan leaves node 1 out" : "home: scan of node 1", inc);
+          Out(u, u.scan == 2 ? "home: scan leaves node 1 out" : "home: scan of node 1",
+              inc);
         });
         break;
     }
@@ -193,7 +233,8 @@ struct Model {
       Out(t, "home: withdraws", s.admitted, 0, !NodeIsOff(s) && s.step != DOWN);
     }
     Memory::il(s, 0, INC, [&](S& u, int inc) {
-      if (inc == s.admitted || (inc <= own.refused() && !(b_readmit && s.suspicions))) return;
+      if (inc == s.admitted || (inc <= own.refused() && !(b_readmit && s.suspicions)))
+        return;
       if (b_readmit && inc <= own.refused()) u.suspicions--;
       Admit admit = own;
       u.admitted = admit.inc = inc;
@@ -225,7 +266,8 @@ struct Model {
       u.forget = inc, u.forget_wait = s_off, u.asked = b_askonce ? inc + 1 : 0;
       Admit admit = own;  // refused from now on, also if it was never seen
       if (inc > admit.withdrawn) admit.withdrawn = inc;
-      if (!b_offunseen && admit.value() != own.value()) Store(u, ADMIT, admit.value(), NOTHING);
+      if (!b_offunseen && admit.value() != own.value())
+        Store(u, ADMIT, admit.value(), NOTHING);
       Out(u, "operator: node 1 is off", inc, 0, !operator_only);
     });
   }
@@ -234,8 +276,10 @@ struct Model {
     t.restarts--;
     t.busy = t.line = t.then = t.wait = t.grace = t.scan = t.forget = t.forget_wait = 0;
     int slot = Own(t, 0, SLOT);
-    if (slot) t.gen = SlotGen(slot), t.state = StateOf(slot);
-    else t.gen = 0, t.state = FREE;
+    if (slot)
+      t.gen = SlotGen(slot), t.state = StateOf(slot);
+    else
+      t.gen = 0, t.state = FREE;
     if (t.state == OWNED) t.then = GRANT;
     if (t.state == RETIRED) t.then = GRACE;
     t.granted = 0;
@@ -261,8 +305,10 @@ struct Model {
           Admit admit(v);
           bool honoured = s.honoured || admit.inc == inc;
           bool withdrawn = admit.refused() >= inc || (honoured && admit.inc != inc);
-          if (withdrawn && inc < 3) u.step = REJOIN;
-          else if (honoured == s.honoured) return;
+          if (withdrawn && inc < 3)
+            u.step = REJOIN;
+          else if (honoured == s.honoured)
+            return;
           u.honoured = honoured && !withdrawn;
           Out(u, withdrawn ? "node: sees itself withdrawn" : "node: is honoured", inc);
         });
@@ -329,7 +375,8 @@ struct Model {
         Out(t, "node: boots");
         break;
       case BOOT_CELL:
-        if (s.dirty[1][CELL] == NONE && Memory::cur(s, 1, CELL)) Memory::store(t, 1, CELL, 0);
+        if (s.dirty[1][CELL] == NONE && Memory::cur(s, 1, CELL))
+          Memory::store(t, 1, CELL, 0);
         if (!Memory::flush(t, 1, CELL)) break;
         t.step = RUN;
         Out(t, "node: cells of the former life cleared");
@@ -348,7 +395,8 @@ struct Model {
     if (s.crashes && s.step != OFF && (inc < 3 || operator_only)) {
       t = s;
       t.crashes--;
-      for (int l = 0; l < LINES; l++) t.dirty[1][l] = NONE, t.mask[1][l] = Memory::bit(Memory::cur(t, 1, l));
+      for (int l = 0; l < LINES; l++)
+        t.dirty[1][l] = NONE, t.mask[1][l] = Memory::bit(Memory::cur(t, 1, l));
       EndSessions(t, false);
       t.step = OFF, t.boot = t.honoured = 0, t.node_wait = s_boot;
       Out(t, "node: power goes off", inc, 0, true);
@@ -360,7 +408,8 @@ struct Model {
     int n = writer[g];
     S t = s;
     auto check = [&] {
-      if (s.gen != g || s.state != OWNED) viol("S2: store into a range that belongs to another owner");
+      if (s.gen != g || s.state != OWNED)
+        viol("S2: store into a range that belongs to another owner");
     };
     switch (s.wstep[g]) {
       case W_WAIT:
@@ -425,17 +474,24 @@ struct Model {
         Memory::il(s, 1, SLOT, [&](S& u, int v) {
           u.rok = v == SlotValue(s.rgen, SEALED);
           ok = u.rok;
-          if (slotfirst) u.rstep = R_HONOUR;
-          else u.rstep = ok ? R_INVAL : R_CLEAR;
+          if (slotfirst)
+            u.rstep = R_HONOUR;
+          else
+            u.rstep = ok ? R_INVAL : R_CLEAR;
           Out(u, ok ? "reader: slot still Sealed" : "reader: slot moved on", v);
         });
         break;
       case R_HONOUR:  // polled for a while
         Memory::il(s, 1, ADMIT, [&](S& u, int v) {
           ok = b_nohonour || Admit(v).inc == Own(u, 1, INC);
-          if (ok && slotfirst) u.rstep = s.rok ? R_INVAL : R_CLEAR;
-          else u.rstep = ok ? R_SLOT : R_CLEAR;
-          Out(u, ok ? "reader: the home honours this node" : "reader: not honoured, gives up", Own(u, 1, INC));
+          if (ok && slotfirst)
+            u.rstep = s.rok ? R_INVAL : R_CLEAR;
+          else
+            u.rstep = ok ? R_SLOT : R_CLEAR;
+          Out(u,
+              ok ? "reader: the home honours this node"
+                 : "reader: not honoured, gives up",
+              Own(u, 1, INC));
         });
         break;
       case R_INVAL:
@@ -445,7 +501,8 @@ struct Model {
         break;
       case R_READ:
         Memory::ld(s, 1, DATA, [&](S& u, int v) {
-          if (v != Final(s.rgen)) viol("S1: reader with a lease read bytes that are not the sealed content");
+          if (v != Final(s.rgen))
+            viol("S1: reader with a lease read bytes that are not the sealed content");
           Out(u, "reader: reads", v);
         });
         t.rstep = R_CLEAR;
@@ -468,7 +525,9 @@ struct Model {
     for (int g = 1; g <= G; g++) any |= s.wwait[g] != 0;
     S t = s;
     if (!any || !Memory::tick(t, D)) return;
-    auto down = [](uint8_t& x) { if (x) x--; };
+    auto down = [](uint8_t& x) {
+      if (x) x--;
+    };
     down(t.wait), down(t.grace), down(t.forget_wait), down(t.node_wait);
     for (int g = 1; g <= G; g++) down(t.wwait[g]);
     Out(t, "tick");
@@ -485,7 +544,8 @@ struct Model {
         S t = s;
         for (int l = 0; l < LINES; l++) t.dirty[0][l] = NONE;
         for (int g = 1; g <= G; g++)
-          if (!writer[g] && t.wstep[g] != W_DONE && t.wstep[g] != W_WAIT) t.wstep[g] = W_GONE, t.wwait[g] = 0;
+          if (!writer[g] && t.wstep[g] != W_DONE && t.wstep[g] != W_WAIT)
+            t.wstep[g] = W_GONE, t.wwait[g] = 0;
         RestartHome(t, "home: node reboots, memory kept");
       }
     }
@@ -505,8 +565,17 @@ int main(int c, char** v) {
   downs = a.num("downs", 0), lie = a.has("lie"), operator_only = a.has("operator");
   hcrash = a.has("hcrash"), slotfirst = a.has("slotfirst");
 #define BUG(x) b_##x = a.has("bug=" #x)
-  BUG(ignorewd); BUG(noquar); BUG(noflush); BUG(nokill); BUG(readmit); BUG(nohonour);
-  BUG(offforever); BUG(noend); BUG(askonce); BUG(offunseen); BUG(noresettle);
+  BUG(ignorewd);
+  BUG(noquar);
+  BUG(noflush);
+  BUG(nokill);
+  BUG(readmit);
+  BUG(nohonour);
+  BUG(offforever);
+  BUG(noend);
+  BUG(askonce);
+  BUG(offunseen);
+  BUG(noresettle);
   S s;
   Memory::init(s);
   Memory::set0(s, INC, 1);

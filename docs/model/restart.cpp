@@ -1,20 +1,21 @@
-// Model R: requests across restarts of the home daemon, exactly once (docs/protocol.md P4,
-// L11, R1 to R3, C9; src/daemon/publisher.cc, session_server.cc, reply_cache.h, space.cc,
-// src/client/daemon_channel.cc).
+// Model R: requests across restarts of the home daemon, exactly once (docs/protocol.md
+// P4, L11, R1 to R3, C9; src/daemon/publisher.cc, session_server.cc, reply_cache.h,
+// space.cc, src/client/daemon_channel.cc).
 //
 // One home, which leads the catalog (with `async` another node leads, or has the old
-// version: steps of a put wait for messages), and two sessions of its node. Session 0 asks for a
-// grant, puts the name once or twice and returns the grant; session 1 puts the same name or
-// removes what it finds there, or does not. The daemon is killed between any two of its
-// stores; then its sessions go on with the next one: they name the grants that they know
-// of, and repeat the request that was not answered, marked. Connections also break without
-// a death. Of memory only the order matters here (daemon and sessions are one coherent
-// node), so a store is one step and stays. Reference counts and caches: object.cpp,
-// reference.cpp.
+// version: steps of a put wait for messages), and two sessions of its node. Session 0
+// asks for a grant, puts the name once or twice and returns the grant; session 1 puts the
+// same name or removes what it finds there, or does not. The daemon is killed between any
+// two of its stores; then its sessions go on with the next one: they name the grants that
+// they know of, and repeat the request that was not answered, marked. Connections also
+// break without a death. Of memory only the order matters here (daemon and sessions are
+// one coherent node), so a store is one step and stays. Reference counts and caches:
+// object.cpp, reference.cpp.
 //
-// Checked: "once" (a put or remove takes effect at most once; who is told "done" was done,
-// who is told "failed" was not), S2 (nobody is told of a grant that is not his), S5 (a
-// visible table is not undone), S4 (a way to: all answered, nothing held but one version).
+// Checked: "once" (a put or remove takes effect at most once; who is told "done" was
+// done, who is told "failed" was not), S2 (nobody is told of a grant that is not his), S5
+// (a visible table is not undone), S4 (a way to: all answered, nothing held but one
+// version).
 #include "mc.hpp"
 constexpr int kSlots = 3, kSessions = 2, kPuts = 3;
 
@@ -31,19 +32,23 @@ enum Reply { NO_REPLY, DONE, FAILED };
 enum Attempt { A_NONE, A_BIND, A_BOUND, A_LAST, A_COMMIT, A_RETIRE, A_UNDO };
 #pragma pack(push, 1)
 struct S {
-  // In memory: slots with the put that made them, grants of session 0 (one bit each), and, if the rule
-  // `last` is on, the last put of each session that became visible.
+  // In memory: slots with the put that made them, grants of session 0 (one bit each),
+  // and, if the rule `last` is on, the last put of each session that became visible.
   uint8_t state[kSlots], put[kSlots], version[kSlots];
   uint8_t owned, grant_gen, last[kSessions];
   // The daemon; all of it is lost with it. `mid`: the put whose stores belong together.
   uint8_t step[kPuts + 1], slot[kPuts + 1], mid, top, entry;  // entry: slot + 1, 0 none
-  uint8_t attached[kSessions], under_way[kSessions], cached[kSessions], cached_reply[kSessions];
+  uint8_t attached[kSessions], under_way[kSessions], cached[kSessions],
+      cached_reply[kSessions];
   // Sessions and what is between them and the daemon.
-  uint8_t at[kSessions], sent[kSessions], repeated[kSessions], reply[kSessions], reply_gen;
-  uint8_t known, found;  // grant generation that session 0 knows; slot + 1 that session 1 removes
+  uint8_t at[kSessions], sent[kSessions], repeated[kSessions], reply[kSessions],
+      reply_gen;
+  uint8_t known,
+      found;  // grant generation that session 0 knows; slot + 1 that session 1 removes
   uint8_t found_put, dead, restarts, cuts, losses;
   uint8_t superseded[kPuts + 1];  // slots that a put has to retire
-  uint8_t visible, removed;  // ghosts: puts that were Bound and not undone, the version that was removed
+  uint8_t visible, removed;  // ghosts: puts that were Bound and not undone, the version
+                             // that was removed
 };
 #pragma pack(pop)
 
@@ -104,10 +109,13 @@ struct Model {
       if (done && !visible) viol("once: a put that was not done is answered as done");
       if (!done && visible) viol("once: a put that was done is answered as failed");
     }
-    if (op.kind == REMOVE && !done && s.removed) viol("once: a remove that was done is answered as failed");
-    if (op.kind == RETURN && !done) viol("once: a return that was done is answered as failed");
+    if (op.kind == REMOVE && !done && s.removed)
+      viol("once: a remove that was done is answered as failed");
+    if (op.kind == RETURN && !done)
+      viol("once: a return that was done is answered as failed");
     if (op.kind == GET) {
-      if (!(s.owned >> s.reply_gen & 1)) viol("S2: told of a grant that is not held any more");
+      if (!(s.owned >> s.reply_gen & 1))
+        viol("S2: told of a grant that is not held any more");
       t.known = s.reply_gen;
     }
     if (op.kind == RETURN) t.known = 0;
@@ -151,7 +159,7 @@ struct Model {
   void Remove(S t, int c) {
     int k = s.found - 1;
     for (int put = 1; remove_waits && put <= kPuts; put++)
-      if (s.step[put] && s.slot[put] == k) return;  // until that put is over
+      if (s.step[put] && s.slot[put] == k) return;               // until that put is over
     bool same = s.put[k] == s.found_put && s.state[k] == BOUND;  // this generation
     if (same) {
       if (s.removed) viol("once: a remove is done twice");
@@ -180,7 +188,8 @@ struct Model {
     int k = 0;
     while (k < kSlots && s.state[k] != FREE) k++;
     if (k == kSlots) return;  // wait for one
-    if (c == 0 && !(s.owned >> s.known & 1)) viol("S2: a put whose bytes are in no grant of the session");
+    if (c == 0 && !(s.owned >> s.known & 1))
+      viol("S2: a put whose bytes are in no grant of the session");
     t.state[k] = SEALED, t.put[k] = put, t.version[k] = 0;
     t.slot[put] = k, t.step[put] = A_BIND;
     if (!async) t.mid = put;
@@ -194,7 +203,8 @@ struct Model {
     return best;
   }
   static void SetEntry(S& t, int k) {
-    if (k >= 0 && t.version[k] < t.removed) viol("S5: a version older than one that was removed is back");
+    if (k >= 0 && t.version[k] < t.removed)
+      viol("S5: a version older than one that was removed is back");
     t.entry = k + 1;
   }
   void Attempts(int put) {
@@ -280,7 +290,8 @@ struct Model {
     SetEntry(t, winner);
     for (int k = 0; k < kSlots; k++) {
       if (t.state[k] == SEALED && !b_norecover) t.state[k] = RETIRED;
-      if (t.state[k] == BOUND && last_rule && t.put[k] > t.last[SessionOf(t.put[k])]) t.last[SessionOf(t.put[k])] = t.put[k];
+      if (t.state[k] == BOUND && last_rule && t.put[k] > t.last[SessionOf(t.put[k])])
+        t.last[SessionOf(t.put[k])] = t.put[k];
       if (t.state[k] == BOUND && k != winner && !b_nolosers) t.state[k] = RETIRED;
       if (t.state[k] == BOUND && b_undobound) {
         t.state[k] = RETIRED;
@@ -304,8 +315,10 @@ struct Model {
 static bool Quiet(const S& s) {
   int bound = 0;
   for (int k = 0; k < kSlots; k++) {
-    if (s.state[k] == BOUND) bound++;
-    else if (s.state[k] != FREE) return false;
+    if (s.state[k] == BOUND)
+      bound++;
+    else if (s.state[k] != FREE)
+      return false;
   }
   for (int c = 0; c < kSessions; c++)
     if (script[c][s.at[c]].kind != END && !(s.dead >> c & 1)) return false;
@@ -316,11 +329,21 @@ static bool Quiet(const S& s) {
 
 int main(int argc, char** argv) {
   Args a(argc, argv);
-  replace = !a.has("create"), last_rule = a.has("last"), crash = a.has("crash"), async = a.has("async");
+  replace = !a.has("create"), last_rule = a.has("last"), crash = a.has("crash"),
+  async = a.has("async");
   remove_waits = a.has("removewaits");
 #define BUG(x) b_##x = a.has("bug=" #x)
-  BUG(noreqid); BUG(norecover); BUG(undobound); BUG(nolosers); BUG(nocache); BUG(removestale);
-  BUG(forgetgrant); BUG(grantcache); BUG(lastlate); BUG(returnstale); BUG(failnote);
+  BUG(noreqid);
+  BUG(norecover);
+  BUG(undobound);
+  BUG(nolosers);
+  BUG(nocache);
+  BUG(removestale);
+  BUG(forgetgrant);
+  BUG(grantcache);
+  BUG(lastlate);
+  BUG(returnstale);
+  BUG(failnote);
   int n = 0;
   script[0][n++] = {GET, 0};
   script[0][n++] = {PUT, 1};
@@ -331,7 +354,8 @@ int main(int argc, char** argv) {
   S s;
   memset(&s, 0, sizeof s);
   s.attached[0] = s.attached[1] = 1;
-  s.restarts = a.num("restarts", 0), s.cuts = a.num("cuts", 0), s.losses = a.num("losses", 0);
+  s.restarts = a.num("restarts", 0), s.cuts = a.num("cuts", 0),
+  s.losses = a.num("losses", 0);
   MC<S> mc;
   mc.quiet = a.has("quiet");
   return mc.run(s, [](MC<S>& m, const S& st) { Model{m, st}.All(); }, Quiet, true);

@@ -24,9 +24,9 @@ struct Extent {
 class ExtentSource {
  public:
   virtual ~ExtentSource() = default;
-  /// \brief One extent of at least `size_bytes`, writable, invalidated (P2). OutOfMemory
-  /// as RangeMap.
-  virtual arrow::Result<Extent> Acquire(uint64_t size_bytes) = 0;
+  /// \brief One extent of at least `size_bytes`, of `wish_bytes` if that is easy to have;
+  /// writable, invalidated (P2). OutOfMemory as RangeMap::Grant.
+  virtual arrow::Result<Extent> Acquire(uint64_t size_bytes, uint64_t wish_bytes) = 0;
   /// \brief Give a grant back; none of its unsealed bytes is in use. Flushed by the
   /// source. The pool forgets the extent even if this fails: what became of it then is
   /// for the source to find out.

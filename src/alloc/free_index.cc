@@ -1,5 +1,6 @@
 #include "alloc/free_index.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <set>
@@ -67,6 +68,12 @@ std::optional<Range> FreeIndex::FindExtent(uint64_t size_bytes) const {
 std::optional<Range> FreeIndex::FindSmallExtent(uint64_t size_bytes) const {
   const auto fragment = BestFit(fragments_, size_bytes);
   return fragment ? fragment : BestFit(small_extents_, size_bytes);
+}
+
+std::optional<Range> FreeIndex::LargestFragment() const {
+  if (fragments_.empty()) return std::nullopt;
+  const auto [size_bytes, offset] = *fragments_.rbegin();
+  return Range{offset, std::min(size_bytes, format::kExtentBytes)};
 }
 
 uint64_t FreeIndex::largest_bytes() const {

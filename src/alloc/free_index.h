@@ -29,6 +29,9 @@ class FreeIndex {
   /// \brief Place for a multiple of kSmallExtentBytes, so aligned.
   std::optional<Range> FindSmallExtent(uint64_t size_bytes) const;
 
+  /// \brief The largest fragment, cut to kExtentBytes; a multiple of kSmallExtentBytes.
+  std::optional<Range> LargestFragment() const;
+
   uint64_t largest_bytes()
       const;  ///< Of any range, aligned or not; 0 when there is none.
 

@@ -22,6 +22,9 @@ namespace {
 // then should not take one of the last 2 MiB units.
 constexpr uint64_t kLowMemoryDivisor = 8;
 
+// A smaller fragment would be used up, and the home asked again, too soon.
+constexpr uint64_t kFragmentBytesMin = uint64_t{256} << 10;
+
 // Adds `range` behind the others, as one with the last where they touch.
 void Append(std::vector<Range>& ranges, const Range& range) {
   if (!ranges.empty() && ranges.back().end() == range.offset) {
@@ -38,21 +41,37 @@ RangeMap::RangeMap(uint64_t size_bytes) : size_bytes_(size_bytes) {
   if (size_bytes > 0) Insert(pieces_.end(), 0, {size_bytes, Content{}});
 }
 
-arrow::Result<Range> RangeMap::Grant(uint64_t size_bytes, uint32_t grant) {
+// Where a request goes; nothing if it does not fit anywhere.
+std::optional<Range> RangeMap::Place(uint64_t size_bytes, uint64_t wish_bytes) const {
+  if (size_bytes > free_bytes_) return std::nullopt;  // So no rounding below overflows.
+  const uint64_t small_bytes = RoundUp(size_bytes, format::kSmallExtentBytes);
+  const bool is_small = size_bytes < format::kExtentBytes;
+  std::optional<Range> extent;
+  if (is_small && wish_bytes > size_bytes && wish_bytes <= format::kExtentBytes) {
+    extent = free_index_.LargestFragment();
+    if (extent && extent->size_bytes >= std::max(small_bytes, kFragmentBytesMin)) {
+      return extent;
+    }
+    extent.reset();
+  }
+  if (!is_small || !memory_is_low()) {
+    if (wish_bytes > size_bytes && wish_bytes <= free_bytes_) {
+      extent = free_index_.FindExtent(RoundUp(wish_bytes, format::kExtentBytes));
+    }
+    if (!extent) {
+      extent = free_index_.FindExtent(RoundUp(size_bytes, format::kExtentBytes));
+    }
+  }
+  return extent ? extent : free_index_.FindSmallExtent(small_bytes);
+}
+
+arrow::Result<Range> RangeMap::Grant(uint64_t size_bytes, uint32_t grant,
+                                     uint64_t wish_bytes) {
   if (size_bytes == 0) return arrow::Status::Invalid("a grant of 0 bytes was asked for");
   if (grants_.contains(grant)) {
     return arrow::Status::Invalid("grant ", grant, " is outstanding already");
   }
-  std::optional<Range> extent;
-  if (size_bytes <= free_bytes_) {  // So the rounding below cannot overflow.
-    if (size_bytes >= format::kExtentBytes || !memory_is_low()) {
-      extent = free_index_.FindExtent(RoundUp(size_bytes, format::kExtentBytes));
-    }
-    if (!extent) {
-      extent =
-          free_index_.FindSmallExtent(RoundUp(size_bytes, format::kSmallExtentBytes));
-    }
-  }
+  const std::optional<Range> extent = Place(size_bytes, wish_bytes);
   if (!extent) return OutOfMemory(size_bytes);
   ARROW_RETURN_NOT_OK(Adopt(*extent, grant));
   return *extent;

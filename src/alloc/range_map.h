@@ -47,12 +47,16 @@ class RangeMap {
  public:
   explicit RangeMap(uint64_t size_bytes);  ///< All free. A multiple of the granule.
 
-  /// \brief Take a free range for `grant`, all of it open. `size_bytes` (> 0) is rounded
-  /// up to `kExtentBytes`, or to `kSmallExtentBytes` where no such range is free or when
-  /// the request asks for less than kExtentBytes and memory is low; aligned accordingly.
-  /// Placement: see FreeIndex. OutOfMemory names what is needed, free, and the largest
-  /// free range; Invalid if `grant` is outstanding. Nothing changes then.
-  arrow::Result<Range> Grant(uint64_t size_bytes, uint32_t grant);
+  /// \brief Take a free range for `grant`, all of it open: at least `size_bytes` (> 0),
+  /// and `wish_bytes` where there is so much in one piece; rounded up to `kExtentBytes`,
+  /// or to `kSmallExtentBytes` where no such range is free or when the request asks for
+  /// less than kExtentBytes and memory is low; aligned accordingly. Who needs less
+  /// than it wishes, and wishes no more than kExtentBytes, gets the largest fragment if
+  /// that is a useful one: small tables that stay must not lie in a unit each. Placement:
+  /// see FreeIndex. OutOfMemory names what is needed, free, and the largest free range;
+  /// Invalid if `grant` is outstanding. Nothing changes then.
+  arrow::Result<Range> Grant(uint64_t size_bytes, uint32_t grant,
+                             uint64_t wish_bytes = 0);
 
   /// \brief The grant is no longer outstanding: its open ranges become free (and are
   /// returned), its sealed ranges forget it and become free at count 0. Does nothing if
@@ -107,6 +111,7 @@ class RangeMap {
   arrow::Status CheckRange(const Range& range) const;
   arrow::Status CheckRanges(const std::vector<Range>& ranges) const;
   bool memory_is_low() const;
+  std::optional<Range> Place(uint64_t size_bytes, uint64_t wish_bytes) const;
   arrow::Status OutOfMemory(uint64_t size_bytes) const;
 
   // The piece that holds the byte at `offset`, which must be in the segment.

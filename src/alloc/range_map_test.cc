@@ -91,6 +91,31 @@ TEST(RangeMap, SmallGrantLeavesUnitsAloneWhileAFragmentFits) {
   EXPECT_EQ(GrantOrDie(map, 1, 4), (Range{15 * kUnit + kSmall, kSmall}));
 }
 
+// Who wishes to have more than it needs.
+TEST(RangeMap, AWishForOneUnitIsServedFromTheLargestFragment) {
+  RangeMap map(16 * kUnit);
+  ASSERT_EQ(map.Grant(kUnit, 1).ValueOrDie(), (Range{0, kUnit}));
+  ASSERT_TRUE(map.AddReference({{0, 256}, {8 * kSmall, 256}, {30 * kSmall, 256}}).ok());
+  map.Return(1);  // A few tables stay: fragments of 7, 21 and 1 small extents.
+  const Range largest{9 * kSmall, 21 * kSmall};
+  EXPECT_EQ(map.Grant(kSmall, 2, kUnit).ValueOrDie(), largest);
+  EXPECT_EQ(map.Grant(kSmall, 3, kUnit).ValueOrDie(), (Range{kSmall, 7 * kSmall}));
+  // What is left is not worth the asking.
+  EXPECT_EQ(map.Grant(kSmall, 4, kUnit).ValueOrDie(), (Range{kUnit, kUnit}));
+  map.Return(2);
+  // Too small for the need; and a larger wish wants one piece.
+  EXPECT_EQ(map.Grant(22 * kSmall, 5, kUnit).ValueOrDie(), (Range{2 * kUnit, kUnit}));
+  EXPECT_EQ(map.Grant(kSmall, 6, 2 * kUnit).ValueOrDie(), (Range{3 * kUnit, 2 * kUnit}));
+  EXPECT_EQ(map.Grant(kSmall, 7, kUnit).ValueOrDie(), largest);
+}
+
+TEST(RangeMap, AWishThatDoesNotFitIsNotNeeded) {
+  RangeMap map(4 * kUnit);
+  EXPECT_EQ(map.Grant(1, 1, 64 * kUnit).ValueOrDie(), (Range{0, kUnit}));
+  EXPECT_EQ(map.Grant(kUnit, 2, 4 * kUnit).ValueOrDie(), (Range{kUnit, kUnit}));
+  EXPECT_TRUE(map.Grant(3 * kUnit, 3, 3 * kUnit).status().IsOutOfMemory());
+}
+
 TEST(RangeMap, OutOfMemorySaysWhatIsNeededAndFree) {
   RangeMap map(2 * kUnit);
   ASSERT_EQ(GrantOrDie(map, kUnit, 1), (Range{0, kUnit}));

@@ -216,20 +216,16 @@ arrow::Status RegionMemoryPool::Impl::AddExtentFor(int64_t size, int64_t alignme
   return arrow::Status::OK();
 }
 
-// As much as is held already, within limits; then only what is needed; then also giving
-// back what is free here, of which the source may make a larger range.
+// As much as is held already, within limits; else giving back what is free here, of which
+// the source may make a larger range.
 arrow::Result<Extent> RegionMemoryPool::Impl::Acquire(uint64_t need_bytes) {
   const uint64_t growth_max = std::max(options_.growth_bytes_max, format::kExtentBytes);
   const uint64_t growth =
       std::clamp(runs_.held_bytes(), format::kExtentBytes, growth_max);
-  const uint64_t wish_bytes = std::max(RoundDown(growth, format::kExtentBytes),
-                                       RoundUp(need_bytes, format::kExtentBytes));
-  auto extent = source_->Acquire(wish_bytes);
-  if (extent.status().IsOutOfMemory() && wish_bytes > need_bytes) {
-    extent = source_->Acquire(need_bytes);
-  }
+  const uint64_t wish_bytes = RoundDown(growth, format::kExtentBytes);
+  auto extent = source_->Acquire(need_bytes, wish_bytes);
   if (extent.status().IsOutOfMemory() && ReturnEmpty(0) > 0) {
-    extent = source_->Acquire(need_bytes);
+    extent = source_->Acquire(need_bytes, need_bytes);
   }
   return extent;
 }

@@ -319,20 +319,21 @@ arrow::Result<uint32_t> Session::RequestLeasePage() {
   return body->page();
 }
 
-arrow::Result<alloc::Extent> Session::Acquire(uint64_t size_bytes) {
+arrow::Result<alloc::Extent> Session::Acquire(uint64_t size_bytes, uint64_t wish_bytes) {
   ARROW_RETURN_NOT_OK(CheckProcess());
   ARROW_ASSIGN_OR_RAISE(
-      Reply reply, daemon_->Call(
-                       format::Body::GrantRequest,
-                       [&](flatbuffers::FlatBufferBuilder* builder) {
-                         return format::CreateGrantRequest(*builder, size_bytes).Union();
-                       },
-                       {},
-                       [this](const format::Message& message) {
-                         if (const auto* grant = message.body_as<format::GrantReply>()) {
-                           grants_.emplace(grant->grant(), grant->generation());
-                         }
-                       }));
+      Reply reply,
+      daemon_->Call(
+          format::Body::GrantRequest,
+          [&](flatbuffers::FlatBufferBuilder* builder) {
+            return format::CreateGrantRequest(*builder, size_bytes, wish_bytes).Union();
+          },
+          {},
+          [this](const format::Message& message) {
+            if (const auto* grant = message.body_as<format::GrantReply>()) {
+              grants_.emplace(grant->grant(), grant->generation());
+            }
+          }));
   ARROW_ASSIGN_OR_RAISE(const auto* grant,
                         format::BodyAs<format::GrantReply>(reply.message()));
   auto extent = MakeWritable(*grant, size_bytes);

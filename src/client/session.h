@@ -75,7 +75,7 @@ class Session : public std::enable_shared_from_this<Session>,
   std::vector<format::GrantKey> GrantKeys() const;
   bool IsOwnNodeDown() const;
   arrow::Result<uint32_t> RequestLeasePage();
-  arrow::Result<alloc::Extent> Acquire(uint64_t size_bytes) override;
+  arrow::Result<alloc::Extent> Acquire(uint64_t size_bytes, uint64_t wish_bytes) override;
   arrow::Status Return(const alloc::Extent& extent) override;
   arrow::Result<alloc::Extent> MakeWritable(const format::GrantReply& grant,
                                             uint64_t size_bytes);

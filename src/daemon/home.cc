@@ -210,14 +210,15 @@ arrow::Result<uint32_t> Home::AddLeasePage(uint64_t session) {
   return pages_.Activate(session);
 }
 
-arrow::Result<Granted> Home::Grant(uint64_t session, uint64_t size_bytes) {
+arrow::Result<Granted> Home::Grant(uint64_t session, uint64_t size_bytes,
+                                   uint64_t wish_bytes) {
   ARROW_RETURN_NOT_OK(CheckSession(session));
   if (!problems_.empty()) {
     return arrow::Status::IOError(
         "segment ", segment().value, " is damaged (", problems_.front(),
         "): its tables can be read, but nothing can be put there; see `sheaf fsck`");
   }
-  return space_.Grant(session, size_bytes);
+  return space_.Grant(session, size_bytes, wish_bytes);
 }
 
 arrow::Status Home::Return(uint64_t session, const GrantId& id) {

@@ -75,7 +75,8 @@ class Home {
   arrow::Result<uint32_t> AddLeasePage(uint64_t session);
 
   // Grants.
-  arrow::Result<Granted> Grant(uint64_t session, uint64_t size_bytes);
+  arrow::Result<Granted> Grant(uint64_t session, uint64_t size_bytes,
+                               uint64_t wish_bytes = 0);
   arrow::Status Return(uint64_t session, const GrantId& id);
   /// \brief The session lives on, and knows of these grants only: any other was never
   /// used, and comes back.

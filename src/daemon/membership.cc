@@ -12,8 +12,6 @@
 #include "daemon/log.h"
 #include "daemon/scheduler.h"
 #include "format/layout.h"
-#include "platform/cache.h"
-#include "platform/shared_word.h"
 #include "region/admit_line.h"
 #include "region/cluster_config.h"
 #include "region/control_line.h"

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <utility>
 
 #include <arrow/result.h>
 #include <arrow/status.h>
@@ -23,8 +24,8 @@ MembershipClient::MembershipClient(const region::Region* region, Membership* mem
       reclaimer_(reclaimer),
       transport_(transport) {}
 
-void MembershipClient::ForgetHere(NodeId node, const Done& done) {
-  membership_->Forget(node, [this, done](const arrow::Status& status) {
+void MembershipClient::ForgetHere(NodeId node, Done done) {
+  membership_->Forget(node, [this, done = std::move(done)](const arrow::Status& status) {
     if (status.ok()) reclaimer_->Kick();  // its cells count no more
     done(status);
   });

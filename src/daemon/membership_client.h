@@ -32,7 +32,7 @@ class MembershipClient {
   bool Handle(const format::Message& message, const ReplyFn& reply);
 
  private:
-  void ForgetHere(NodeId node, const Done& done);
+  void ForgetHere(NodeId node, Done done);
   void AskOthers(NodeId node, const Done& done);
 
   const region::Region* region_;

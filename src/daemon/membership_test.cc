@@ -17,7 +17,6 @@
 #include "region/admit_line.h"
 #include "region/cluster_config.h"
 #include "region/region.h"
-#include "sheaf/types.h"
 #include "testing/arrow_test.h"
 
 namespace sheaf::daemon {

@@ -107,7 +107,7 @@ arrow::Status SessionService::Handle(uint64_t session, const format::Message& me
   const uint64_t id = message.request_id();
   switch (message.body_type()) {
     case Body::GrantRequest:
-      Grant(session, id, message.body_as<format::GrantRequest>()->size_bytes(), reply);
+      Grant(session, id, *message.body_as<format::GrantRequest>(), reply);
       break;
     case Body::ReturnRequest:
       reply(format::MakeOutcomeReply(id, Return(session, message)));
@@ -137,18 +137,21 @@ arrow::Status SessionService::Handle(uint64_t session, const format::Message& me
   return arrow::Status::OK();
 }
 
-void SessionService::Grant(uint64_t session, uint64_t id, uint64_t size_bytes,
-                           const ReplyFn& reply) {
+void SessionService::Grant(uint64_t session, uint64_t id,
+                           const format::GrantRequest& request, const ReplyFn& reply) {
   const auto answer = [this, id, reply](const arrow::Result<Granted>& granted) {
     reply(granted.ok() ? MakeGrantReply(id, *granted, home_->incarnation())
                        : format::MakeOutcomeReply(id, granted.status()));
   };
-  const auto granted = home_->Grant(session, size_bytes);
+  const auto grant = [this, session, size = request.size_bytes(),
+                      wish = request.wish_bytes()] {
+    return home_->Grant(session, size, wish);
+  };
+  const auto granted = grant();
   if (!granted.status().IsOutOfMemory() || home_->num_retired() == 0) {
     return answer(granted);
   }
-  reclaimer_->ReclaimNow(
-      [this, session, size_bytes, answer] { answer(home_->Grant(session, size_bytes)); });
+  reclaimer_->ReclaimNow([grant, answer] { answer(grant()); });
 }
 
 arrow::Status SessionService::Return(uint64_t session, const format::Message& message) {

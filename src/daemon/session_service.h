@@ -28,7 +28,8 @@ class SessionService {
                        const ReplyFn& reply);
 
  private:
-  void Grant(uint64_t session, uint64_t id, uint64_t size_bytes, const ReplyFn& reply);
+  void Grant(uint64_t session, uint64_t id, const format::GrantRequest& request,
+             const ReplyFn& reply);
   arrow::Status Return(uint64_t session, const format::Message& message);
   void AddLeasePage(uint64_t session, uint64_t id, const ReplyFn& reply);
   void Seal(uint64_t session, const format::Message& message, const ReplyFn& reply);

@@ -42,10 +42,12 @@ std::vector<std::string> Space::problems() const {
   return all;
 }
 
-arrow::Result<Granted> Space::Grant(uint64_t session, uint64_t size_bytes) {
+arrow::Result<Granted> Space::Grant(uint64_t session, uint64_t size_bytes,
+                                    uint64_t wish_bytes) {
   if (size_bytes == 0) return arrow::Status::Invalid("grant of 0 bytes");
   ARROW_ASSIGN_OR_RAISE(const uint32_t grant, grants_.NextFree());
-  ARROW_ASSIGN_OR_RAISE(const alloc::Range extent, ranges_.Grant(size_bytes, grant));
+  ARROW_ASSIGN_OR_RAISE(const alloc::Range extent,
+                        ranges_.Grant(size_bytes, grant, wish_bytes));
   auto id = Record(grant, session, extent);
   if (!id.ok()) {
     ranges_.Return(grant);

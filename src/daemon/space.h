@@ -42,10 +42,12 @@ class Space {
   /// such grants and objects occupied is not known: no memory should be granted then.
   std::vector<std::string> problems() const;
 
-  /// \brief Grant at least `size_bytes` to `session`: allocated, recorded and settled
+  /// \brief Grant at least `size_bytes` to `session`, `wish_bytes` if that is easy to
+  /// have: allocated, recorded and settled
   /// (P1). Invalid for 0 bytes; OutOfMemory if no free range fits or the memory is not
   /// there; nothing is granted then.
-  arrow::Result<Granted> Grant(uint64_t session, uint64_t size_bytes);
+  arrow::Result<Granted> Grant(uint64_t session, uint64_t size_bytes,
+                               uint64_t wish_bytes = 0);
 
   /// \brief Take back a grant whose writer has settled its open ranges. Stale, and
   /// nothing changes, if `session` does not hold it.

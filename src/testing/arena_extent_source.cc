@@ -40,12 +40,14 @@ ArenaExtentSource::ArenaExtentSource(uint64_t size_bytes, Mode mode)
 
 ArenaExtentSource::~ArenaExtentSource() { ::munmap(data_, size_bytes_); }
 
-arrow::Result<alloc::Extent> ArenaExtentSource::Acquire(uint64_t size_bytes) {
+arrow::Result<alloc::Extent> ArenaExtentSource::Acquire(uint64_t size_bytes,
+                                                        uint64_t wish_bytes) {
   MutexLock lock(&mutex_);
-  requests_.push_back(size_bytes);
+  requests_.push_back(std::max(size_bytes, wish_bytes));
   uint32_t grant = 0;  // The lowest number that is free, as a table of grants would give.
   while (outstanding_.contains(grant)) ++grant;
-  ARROW_ASSIGN_OR_RAISE(const alloc::Range range, ranges_.Grant(size_bytes, grant));
+  ARROW_ASSIGN_OR_RAISE(const alloc::Range range,
+                        ranges_.Grant(size_bytes, grant, wish_bytes));
   const alloc::Extent extent{grant, next_generation_++, range.offset, range.size_bytes,
                              data_ + range.offset};
   outstanding_[grant] = extent;

@@ -32,7 +32,7 @@ class ArenaExtentSource : public alloc::ExtentSource {
   ArenaExtentSource(const ArenaExtentSource&) = delete;
   ArenaExtentSource& operator=(const ArenaExtentSource&) = delete;
 
-  arrow::Result<alloc::Extent> Acquire(uint64_t size_bytes) override
+  arrow::Result<alloc::Extent> Acquire(uint64_t size_bytes, uint64_t wish_bytes) override
       SHEAF_EXCLUDES(mutex_);
   /// \brief Invalid unless exactly this extent is outstanding.
   arrow::Status Return(const alloc::Extent& extent) override SHEAF_EXCLUDES(mutex_);
