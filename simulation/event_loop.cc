@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <poll.h>
 
-#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <sys/types.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -46,13 +45,13 @@ std::string MakeFolder() {
   return folder;
 }
 
-pid_t Start(const Schedule& schedule, bool is_verbose, Child* child) {
+int Start(const Schedule& schedule, bool is_verbose, Child* child) {
   child->seed = schedule.seed;
   child->folder = MakeFolder();
   child->output =
       ::open(child->folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, S_IRUSR | S_IWUSR);
   SHEAF_CHECK(child->output >= 0);
-  const pid_t pid = ::fork();
+  const int pid = ::fork();
   SHEAF_CHECK(pid >= 0);
   if (pid != 0) return pid;
   if (!is_verbose) SHEAF_CHECK(::dup2(child->output, STDERR_FILENO) >= 0);
@@ -88,7 +87,7 @@ Verdict Finish(const Child& child, int status) {
   return verdict;
 }
 
-int Wait(pid_t pid, pid_t* ended) {
+int Wait(int pid, int* ended) {
   int status = 0;
   do {
     *ended = ::waitpid(pid, &status, 0);
@@ -109,7 +108,7 @@ Schedule Without(const Schedule& schedule, size_t begin, size_t count) {
 
 Verdict Try(const Schedule& schedule, bool is_verbose) {
   Child child;
-  pid_t ended = 0;
+  int ended = 0;
   const int status = Wait(Start(schedule, is_verbose, &child), &ended);
   return Finish(child, status);
 }
@@ -117,18 +116,18 @@ Verdict Try(const Schedule& schedule, bool is_verbose) {
 std::optional<Finding> TrySeeds(uint64_t first, uint64_t count, uint32_t ops,
                                 uint32_t jobs,
                                 const std::function<void(uint64_t done)>& on_progress) {
-  std::map<pid_t, Child> running;
+  std::map<int, Child> running;
   std::optional<Finding> finding;
   uint64_t next = first;
   uint64_t done = 0;
   for (;;) {
     while (!finding && next < first + count && running.size() < jobs) {
       Child child;
-      const pid_t pid = Start(MakeSchedule(next++, ops), false, &child);
+      const int pid = Start(MakeSchedule(next++, ops), false, &child);
       running.emplace(pid, std::move(child));
     }
     if (running.empty()) return finding;
-    pid_t ended = 0;
+    int ended = 0;
     const int status = Wait(-1, &ended);
     const Child child = std::move(running.at(ended));
     running.erase(ended);

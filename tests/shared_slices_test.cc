@@ -1,6 +1,5 @@
 // Tables made of slices of others, across homes.
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <fstream>
@@ -8,7 +7,6 @@
 #include <iterator>
 #include <memory>
 #include <string>
-#include <utility>
 
 #include <arrow/array/array_primitive.h>
 #include <arrow/array/builder_primitive.h>
