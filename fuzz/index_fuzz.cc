@@ -161,7 +161,7 @@ class IndexFuzz {
     SHEAF_CHECK(slot->version_sequence == version.sequence);
     const auto record = sheaf::directory::ReadRecord(home, *slot);
     SHEAF_CHECK(record.ok() && record->name == name);
-    return **found;
+    return *found;
   }
 
   uint64_t HighestEpoch() const {

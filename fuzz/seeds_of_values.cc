@@ -15,6 +15,7 @@
 
 #include <arrow/buffer.h>
 #include <arrow/result.h>
+#include <arrow/table.h>  // IWYU pragma: keep
 #include <arrow/type.h>
 
 #include "codec/codec.h"

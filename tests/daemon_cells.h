@@ -8,8 +8,6 @@
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
-#include <ios>
 #include <iterator>
 #include <string>
 #include <string_view>
@@ -28,18 +26,6 @@
 #include "tests/victim.h"
 
 namespace sheaf::testing {
-
-/// The end of what a victim said.
-inline std::string Tail(const std::string& path) {
-  constexpr size_t kMax = 2000;
-  std::ifstream file(path, std::ios::binary);
-  std::string text(std::istreambuf_iterator<char>(file), {});
-  return text.size() > kMax ? text.substr(text.size() - kMax) : text;
-}
-
-inline bool EndedWell(int status) {
-  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
-}
 
 enum class Reached : uint8_t { kNo, kYes };
 
@@ -63,6 +49,29 @@ class DaemonFault {
 
   DaemonFault(const Survivors& survivors, const DaemonCell& cell)
       : survivors_(survivors), cell_(cell) {}
+
+  /// Does what is to be done about an armed daemon, while others wait for it.
+  class Watch {
+   public:
+    Watch(DaemonFault* fault, ArmedDaemon* armed)
+        : thread_([this, fault, armed] {
+            while (!is_over_) {
+              fault->React(armed);
+              platform::SleepFor(std::chrono::milliseconds(1));
+            }
+          }) {}
+    ~Watch() { End(); }
+    Watch(const Watch&) = delete;
+    Watch& operator=(const Watch&) = delete;
+    void End() {
+      is_over_ = true;
+      if (thread_.joinable()) thread_.join();
+    }
+
+   private:
+    std::atomic<bool> is_over_ = false;
+    std::thread thread_;
+  };
 
   // Whoever was armed is gone: all works, and all is as it was.
   arrow::Result<Reached> Finish() {
@@ -144,13 +153,7 @@ class DaemonFault {
   }
 
   arrow::Status RunSession(ArmedDaemon* armed) {
-    std::atomic<bool> is_over = false;
-    std::thread watch([&] {
-      while (!is_over) {
-        React(armed);
-        platform::SleepFor(std::chrono::milliseconds(1));
-      }
-    });
+    Watch watch(this, armed);
     // How a dead session's things come back, only a dead one shows.
     const bool dies = cell_.point.starts_with("daemon.session-end.");
     const Victim victim =
@@ -158,15 +161,17 @@ class DaemonFault {
                       dies ? "client.seal.before-request=kill@3" : "", survivors_.log());
     const int end = victim.Await();
     const bool has_ended = !dies || Eventually([&] { return HasNoVictim(); });
-    is_over = true;
-    watch.join();
+    watch.End();
     ARROW_RETURN_NOT_OK(restarted_);
     if (!has_ended) return arrow::Status::Invalid("a dead session stays");
     if (dies ? WIFSIGNALED(end) : EndedWell(end)) return arrow::Status::OK();
     const std::string said = Tail(survivors_.log());
-    const bool was_refused =
-        !is_killed() && said.find("does not honour") != std::string::npos;
-    if (was_refused) return arrow::Status::OK();
+    // Of a node that others have withdrawn they take nothing until it is back: its
+    // session is told so, or copies what it may not refer to.
+    for (const char* refusal : {"does not honour", "node lost", "bytes were copied"}) {
+      if (is_killed() || said.find(refusal) == std::string::npos) continue;
+      return arrow::Status::OK();
+    }
     return arrow::Status::Invalid("a session ended badly: ", said);
   }
 

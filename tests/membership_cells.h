@@ -1,5 +1,5 @@
 // The cells of a kill matrix in which a daemon dies while it says something about another
-// node: that it is silent, off, or back.
+// node: that it is silent, or back.
 
 #pragma once
 
@@ -7,6 +7,7 @@
 
 #include <csignal>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -23,13 +24,13 @@
 namespace sheaf::testing {
 
 /// \brief One daemon that is killed at a point of membership. The other node is stopped
-/// until it is withdrawn, forgotten where that is what the point is about, and comes
-/// back; the next daemon goes on where the killed one was.
+/// until it is withdrawn, and comes back; the next daemon goes on where the killed one
+/// was.
 class MembershipFault {
  public:
   static bool IsOne(std::string_view point) {
     return point.starts_with("daemon.withdraw.") || point.starts_with("daemon.admit.") ||
-           point.starts_with("daemon.certify.") || point.starts_with("daemon.rejoin.");
+           point.starts_with("daemon.rejoin.");
   }
 
   /// `survivors` withdraw who is silent soon.
@@ -53,29 +54,21 @@ class MembershipFault {
       } else {
         ARROW_RETURN_NOT_OK(cluster.SignalDaemon(silent, SIGSTOP));
       }
-      const auto sees = [&](std::string_view state) {
-        if (!is_own) fault.React(&armed);
-        return fault.StateOf(watcher, silent) == state;
-      };
-      bool is_gone = Eventually([&] { return sees("withdrawn"); });
-      if (is_gone && point.starts_with("daemon.certify.")) {
-        is_gone = Eventually([&] {
-                    fault.React(&armed);
-                    return survivors.store(watcher).ForgetNode(silent).ok();
-                  }) &&
-                  Eventually([&] { return sees("off"); });
-      }
+      // It does not look at one that stopped because we said so.
+      std::optional<DaemonFault::Watch> watch;
+      if (!is_own) watch.emplace(&fault, &armed);
+      const bool is_gone =
+          Eventually([&] { return fault.StateOf(watcher, silent) == "withdrawn"; });
       if (is_own) {
         armed.Continue();
+        watch.emplace(&fault, &armed);
       } else {
         ARROW_RETURN_NOT_OK(cluster.SignalDaemon(silent, SIGCONT));
       }
       if (!is_gone) return arrow::Status::Invalid("a silent node is not withdrawn");
-      const bool is_back = Eventually([&] {
-        fault.React(&armed);
-        return sees("up");
-      });
-      if (!is_back) return arrow::Status::Invalid("a node does not come back");
+      if (!Eventually([&] { return fault.StateOf(watcher, silent) == "up"; })) {
+        return arrow::Status::Invalid("a node does not come back");
+      }
     }
     return fault.Finish();
   }

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdlib.h>
 
+#include <atomic>
 #include <cstdint>
 #include <cstdlib>
 #include <fstream>
@@ -198,6 +199,32 @@ TEST_P(Restart, WhatADeadNodeReadComesBackWhenItIsForgotten) {
   AwaitState(writer, 1, "up");
   ASSERT_OK(cluster_->Connect(1));
   writer.reset();
+  ExpectAllBack();
+}
+
+/// A leader that starts has no index until it has read all slots (C1).
+TEST_P(Restart, NamesAreFoundWhileTheIndexIsMadeAnew) {
+  {
+    const auto source = MakeTable(1000, 7);
+    ASSERT_OK_AND_ASSIGN(auto writer, cluster_->Connect(0));
+    ASSERT_OK_AND_ASSIGN(auto reader, cluster_->Connect(1));
+    ASSERT_OK(writer->Put("t", *source));
+    ASSERT_OK(cluster_->KillDaemon(0));
+    std::atomic<bool> is_up = false;
+    std::thread starting([&] {
+      EXPECT_OK(cluster_->StartMissing("daemon.claim.after-epoch=delay:300"));
+      is_up = true;
+    });
+    while (!is_up) {
+      const auto opened = reader->Get("t");
+      EXPECT_OK(opened.status());
+      if (!opened.ok()) break;
+      EXPECT_TRUE((*opened)->Equals(*source));
+    }
+    starting.join();
+    ASSERT_OK(writer->Remove("t"));
+    EXPECT_TRUE(reader->Get("t").status().IsKeyError());
+  }
   ExpectAllBack();
 }
 

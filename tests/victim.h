@@ -16,7 +16,9 @@
 #include <cstdint>
 #include <cstdlib>
 #include <fstream>
+#include <ios>
 #include <iostream>
+#include <iterator>
 #include <map>
 #include <sstream>
 #include <string>
@@ -81,6 +83,18 @@ class Victim {
   explicit Victim(pid_t process) : process_(process) {}
   pid_t process_;
 };
+
+/// The end of what a victim said.
+inline std::string Tail(const std::string& path) {
+  constexpr size_t kMax = 2000;
+  std::ifstream file(path, std::ios::binary);
+  std::string text(std::istreambuf_iterator<char>(file), {});
+  return text.size() > kMax ? text.substr(text.size() - kMax) : text;
+}
+
+inline bool EndedWell(int status) {
+  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
 
 /// How long nothing of a victim takes, stopped or not: it ends itself then.
 constexpr unsigned kVictimWatchdogSeconds = 240;

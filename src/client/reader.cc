@@ -1,5 +1,6 @@
 #include "client/reader.h"
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -22,6 +23,7 @@
 #include "directory/catalog.h"
 #include "directory/directory.h"
 #include "platform/cache.h"
+#include "platform/process.h"
 #include "region/region.h"
 #include "sheaf/status.h"
 #include "sheaf/types.h"
@@ -32,6 +34,11 @@ namespace {
 // How often a look-up is repeated because the object it found was replaced before it was
 // leased.
 constexpr int kLookupsMax = 64;
+
+// A leader that starts makes the index anew: while it scans the slots, names are not
+// found.
+constexpr std::chrono::seconds kIndexPatience{2};
+constexpr std::chrono::milliseconds kIndexPollPeriod{1};
 
 // Bytes of a leased object, in place. Reading is all that anyone may do.
 class LeasedBuffer : public arrow::Buffer {
@@ -143,8 +150,14 @@ arrow::Result<std::shared_ptr<arrow::Table>> OpenObject::ToTable(
 
 arrow::Result<std::optional<directory::Found>> FindName(Session& session,
                                                         const std::string& name) {
-  const arrow::Status attached = session.AttachMissing();
+  arrow::Status attached = session.AttachMissing();
   auto found = directory::Lookup(session.region(), name);
+  const auto deadline = platform::BootTime() + kIndexPatience;
+  while (IsNodeLost(found.status()) && platform::BootTime() < deadline) {
+    platform::SleepFor(kIndexPollPeriod);
+    attached = session.AttachMissing();
+    found = directory::Lookup(session.region(), name);
+  }
   // What could not be attached may be why the look-up failed, and says more.
   if (!found.ok()) ARROW_RETURN_NOT_OK(attached);
   return found;
