@@ -4,8 +4,8 @@ JOBS ?= $(shell nproc)
 BASE ?= origin/main
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test check fix asan tsan clang kill-matrix soak churn bench bench-smoke \
-        fuzz coverage model setup-build setup-test setup-check clean
+.PHONY: help demo build test check fix asan tsan clang kill-matrix soak churn simulate bench \
+        bench-smoke fuzz coverage model setup-build setup-test setup-check clean
 
 help:
 	@echo "Sheaf: Arrow tables in memory that nodes share."
@@ -28,6 +28,8 @@ help:
 	@echo "  make fuzz         let libFuzzer try each decoder for MINUTES (1) each; a table of"
 	@echo "                    findings and coverage (TARGETS=\"slot lease\" for some only)"
 	@echo "  make soak         clients and daemons at work, killed at random, for MINUTES (10)"
+	@echo "  make simulate     whole nodes in one thread, killed and paused at random: OPS"
+	@echo "                    (1000000) steps in SEEDS (200) schedules, from FIRST (1) on"
 	@echo "  make churn        tables put and removed OPS (10000000) times: memory does not fray"
 	@echo "  make coverage     lines that the tests execute, file by file"
 	@echo "  make model        check the protocol's models (about 4 minutes)"
@@ -96,6 +98,11 @@ soak: setup-test
 	$(call configure_and_build,release,--target soak_test)
 	@SHEAF_SOAK_SECONDS=$$((60 * $(or $(MINUTES),10))) build/release/test/soak_test \
 	  --gtest_filter='*Soak.*'
+
+simulate: setup-test
+	$(call configure_and_build,release,--target simulate)
+	@build/release/simulation/simulate --seeds $(or $(SEEDS),200) --ops $(or $(OPS),1000000) \
+	  --first $(or $(FIRST),1) --jobs $(JOBS)
 
 model:
 	@docs/model/run.sh quick

@@ -12,7 +12,7 @@ jobs=${JOBS:-$(nproc)}
 failed=0
 
 # The models of docs/model/ are written in their checker's dense style, not in ours.
-folders='^(include|src|apps|examples|tests|benchmarks|fuzz|cmake)/'
+folders='^(include|src|apps|examples|tests|benchmarks|fuzz|simulation|cmake)/'
 
 sources() { git ls-files --cached --others --exclude-standard -- "$@" | grep -E "$folders"; }
 

@@ -6,9 +6,9 @@ The rooms of src/ and what each may include stand in cmake/rooms.txt. The other 
   apps/            public headers, their own folder and every room but `testing`
   examples/        public headers and libraries only, as a user's program
   tests/           everything; tests/install_consumer/ what examples may
-  benchmarks/, fuzz/    everything
+  benchmarks/, fuzz/, simulation/    everything
 Own code is included from the roots src/ and include/ ("platform/cache.h", "sheaf/store.h"),
-apps, tests, benchmarks and fuzz from the project's root ("tests/cluster.h").
+apps, tests, benchmarks, fuzz and simulation from the project's root ("tests/cluster.h").
 
 usage: check_layers.py [ROOT]      prints one line per bad include; exit status 1 if any
 """
@@ -29,6 +29,8 @@ IMPURE = re.compile(
 # A test, or a header for the tests beside it (test_x.h).
 TEST_FILE = re.compile(r"(_test\.cc|_benchmark\.cc|/test_\w+\.h)$")
 PURE = ("format", "codec", "directory", "lease")
+UNLIMITED = ("tests", "benchmarks", "fuzz", "simulation")
+FOLDERS = ("apps", "examples") + UNLIMITED
 
 
 def read_rooms(text):
@@ -53,7 +55,7 @@ def target_of(path, rooms):
         return "public"
     if first in rooms and rest:
         return first
-    if first in ("apps", "tests", "benchmarks", "fuzz", "examples", "src", "include") and rest:
+    if first in FOLDERS + ("src", "include") and rest:
         return first
     return None
 
@@ -74,7 +76,7 @@ def check_include(source, quote, path, rooms):
         return f"starts at the project's root: leave out {target}/"
     if quote == "<" and parts[0] != "examples":
         return "a header of the project: write \"...\""
-    if parts[0] in ("tests", "benchmarks", "fuzz") or target == "public":
+    if parts[0] in UNLIMITED or target == "public":
         return None
     is_test = bool(TEST_FILE.search(source))
     if TEST_FILE.search(path) and not is_test and parts[1] != "testing":
@@ -107,7 +109,7 @@ def check_tree(root):
     """One line per bad include below `root`."""
     rooms = read_rooms((root / "cmake/rooms.txt").read_text())
     problems = []
-    for folder in ("include", "src", "apps", "examples", "tests", "benchmarks", "fuzz"):
+    for folder in ("include", "src") + FOLDERS:
         for pattern in SOURCES:
             for file in sorted((root / folder).rglob(pattern)):
                 source = file.relative_to(root).as_posix()

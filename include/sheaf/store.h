@@ -91,7 +91,7 @@ class Store {
   /// and the largest free range once nothing of this put is left there; NotImplemented
   /// names the column of an unknown type, reason damaged one whose memory fails under the
   /// copy; Invalid for a bad name. After any error the name is what it was and nothing is
-  /// left behind; after reason disconnected nobody knows.
+  /// left behind; after reason disconnected or node lost nobody knows.
   arrow::Result<PutReceipt> Put(const std::string& name, const arrow::Table& table,
                                 const PutOptions& options = {});
   /// \brief Publish all batches of `reader`; each is copied or shared as it comes (see

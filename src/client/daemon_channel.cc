@@ -166,14 +166,17 @@ arrow::Result<Reply> DaemonChannel::ExchangeFrames(const Request& request) {
                                                 offset, request.is_repeated),
                           request.fds));
   PassCallPoint(request.type, CallStep::kAfterRequest);
-  ARROW_ASSIGN_OR_RAISE(platform::Frame frame, platform::ReceiveFrame(socket_.get()));
-  ARROW_ASSIGN_OR_RAISE(Reply reply, Reply::Make(std::move(frame)));
-  if (!reply.message().is_reply() || reply.message().request_id() != request.id) {
-    return arrow::Status::Invalid("the daemon at ", path_, " answered request ",
-                                  reply.message().request_id(), ", expected ",
-                                  request.id);
+  for (;;) {
+    ARROW_ASSIGN_OR_RAISE(platform::Frame frame, platform::ReceiveFrame(socket_.get()));
+    ARROW_ASSIGN_OR_RAISE(Reply reply, Reply::Make(std::move(frame)));
+    const uint64_t answered = reply.message().request_id();
+    if (reply.message().is_reply() && answered == request.id) return reply;
+    // One that was repeated over a new connection may be answered twice there: what was
+    // under way then, and its repetition.
+    if (reply.message().is_reply() && answered < request.id) continue;
+    return arrow::Status::Invalid("the daemon at ", path_, " answered request ", answered,
+                                  ", expected ", request.id);
   }
-  return reply;
 }
 
 }  // namespace sheaf::client

@@ -81,13 +81,18 @@ int64_t SettleData(Session& session, const std::vector<GlobalRange>& ranges) {
       continue;  // Sealed before: in memory already.
     }
     if (Planted("no-flush-data")) continue;
+    // Whole granules are sealed: what of them nobody refers to may be dirty as well, and
+    // is nobody's to flush from then on (L10).
+    const uint64_t skew = range.begin.offset % format::kGranuleBytes;
+    data -= skew;
+    const uint64_t size_bytes = RoundUp(skew + range.size_bytes, format::kGranuleBytes);
     if (settle_each && !Planted("no-settle-data")) {
-      cache.Settle(data, range.size_bytes);
+      cache.Settle(data, size_bytes);
     } else {
-      cache.Flush(data, range.size_bytes);
+      cache.Flush(data, size_bytes);
     }
     last = data;
-    last_size = range.size_bytes;
+    last_size = size_bytes;
     flushed += CheckedCast<int64_t>(range.size_bytes);
   }
   cache.Fence();

@@ -29,6 +29,7 @@
 #include "codec/codec.h"
 #include "platform/bus_error.h"
 #include "platform/cache.h"
+#include "sheaf/types.h"
 
 namespace sheaf::client {
 namespace {
@@ -190,11 +191,14 @@ bool Relocator::Pass::InRegion(const Buffer& buffer) {
   const auto size = CheckedCast<uint64_t>(buffer.size());
   const auto address = session_.region().Locate(buffer.data(), size);
   if (!address) return false;
-  const bool foreign = address->segment != session_.region().own_segment().id();
-  if (foreign && relocator_.copies_foreign_) return false;
   if (session_.pool().FindOpen(buffer.data(), size)) return true;
   auto parent = session_.leases().FindCovering({*address, size});
   if (parent == nullptr) return session_.pool().Owns(buffer.data(), size);
+  // Bytes of the own home as well, where an object of another one refers to them: to
+  // share them our home needs a lease there.
+  const SegmentId own = session_.region().own_segment().id();
+  const bool foreign = address->segment != own || parent->object().segment != own;
+  if (foreign && relocator_.copies_foreign_) return false;
   relocator_.shares_foreign_ = relocator_.shares_foreign_ || foreign;
   if (relocator_.known_parents_.insert(parent.get()).second) {
     relocator_.parents_.push_back(std::move(parent));

@@ -243,22 +243,25 @@ void Publisher::Commit(const AttemptPtr& attempt) {
 void Publisher::OnCommitFailed(const AttemptPtr& attempt, const arrow::Status& status) {
   if (!attempt->is_visible) return Fail(attempt, status);
   if (!IsNodeLost(status)) return attempt->done(status);
-  if (scheduler_->Now() > attempt->deadline) {
-    attempt->done(status);
-    attempt->done = [](const auto& committed) {
-      LogIfError("cannot commit a table", committed.status());
-    };
-    attempt->deadline = std::chrono::nanoseconds::max();
-  }
+  TellIfLate(attempt, status);
   scheduler_->After(kCommitRetryPeriod,
                     [this, attempt, alive = std::weak_ptr<bool>(alive_)] {
                       if (!alive.expired()) Commit(attempt);
                     });
 }
 
+// The new version is visible all the same; the error says why it is not done.
+void Publisher::TellIfLate(const AttemptPtr& attempt, const arrow::Status& status) {
+  if (scheduler_->Now() <= attempt->deadline) return;
+  attempt->done(status);
+  attempt->done = [](const auto& committed) {
+    LogIfError("cannot commit a table", committed.status());
+  };
+  attempt->deadline = std::chrono::nanoseconds::max();
+}
+
 // Only then is the publish done: one that stayed Bound would come back when its successor
-// goes. If its home cannot be reached the new version is visible all the same, and the
-// error says why it is not done.
+// goes.
 void Publisher::RetireSuperseded(const AttemptPtr& attempt,
                                  const std::vector<ObjectId>& superseded) {
   struct Round {
@@ -273,13 +276,34 @@ void Publisher::RetireSuperseded(const AttemptPtr& attempt,
   };
   if (superseded.empty()) return finish();
   for (const ObjectId& object : superseded) {
-    homes_->Retire(object, attempt->request.input.name,
-                   [round, finish](const arrow::Status& status) {
-                     // One that is gone already needs no more.
-                     if (!IsStaleGeneration(status)) round->status &= status;
-                     if (--round->unanswered == 0) finish();
-                   });
+    RetireOld(
+        object, attempt->request.input.name,
+        [round, finish](const arrow::Status& status) {
+          round->status &= status;
+          if (--round->unanswered == 0) finish();
+        },
+        [this, attempt](const arrow::Status& status) { TellIfLate(attempt, status); });
   }
+}
+
+// C9: repeated until its home answers. One that is gone already needs no more.
+void Publisher::RetireOld(const ObjectId& object, const std::string& name,
+                          const HomeClient::Done& done,
+                          const HomeClient::Done& on_delay) {
+  homes_->Retire(
+      object, name,
+      [this, object, name, done, on_delay,
+       alive = std::weak_ptr<bool>(alive_)](const arrow::Status& status) {
+        if (alive.expired()) return;
+        if (!IsNodeLost(status)) {
+          return done(IsStaleGeneration(status) ? arrow::Status::OK() : status);
+        }
+        on_delay(status);
+        scheduler_->After(kCommitRetryPeriod,
+                          [this, object, name, done, on_delay, alive] {
+                            if (!alive.expired()) RetireOld(object, name, done, on_delay);
+                          });
+      });
 }
 
 void Publisher::Fail(const AttemptPtr& attempt, const arrow::Status& status) {

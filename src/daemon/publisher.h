@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include <arrow/result.h>
 
@@ -52,6 +54,11 @@ class Publisher {
   /// \brief After a restart: finish or undo what a former life began. Returns at once.
   void Recover();
 
+  /// \brief Retire a version of `name` that another one superseded: again and again while
+  /// its home cannot be reached, each time after `on_delay`. OK if it is gone already.
+  void RetireOld(const ObjectId& object, const std::string& name,
+                 const HomeClient::Done& done, const HomeClient::Done& on_delay);
+
  private:
   struct Attempt;
   using AttemptPtr = std::shared_ptr<Attempt>;
@@ -60,6 +67,7 @@ class Publisher {
   void CommitAgain(const ObjectId& object, const std::string& name,
                    const format::Slot& slot, Done done);
   void OnCommitFailed(const AttemptPtr& attempt, const arrow::Status& status);
+  void TellIfLate(const AttemptPtr& attempt, const arrow::Status& status);
   void Bind(const AttemptPtr& attempt);
   void OnGranted(const AttemptPtr& attempt, directory::Version version);
   void CheckEpochs(const AttemptPtr& attempt);

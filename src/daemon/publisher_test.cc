@@ -273,15 +273,26 @@ TEST_F(PublisherTest, APutThatFailedAfterItWasVisibleIsDoneAgainWhenRepeated) {
   EXPECT_EQ((*result_)->version, 6);
 }
 
-TEST_F(PublisherTest, AVersionBeforeThatCannotBeRetiredIsTold) {
+/// C9: one that stayed Bound would never go, and come back when its successor goes.
+TEST_F(PublisherTest, AVersionBeforeIsRetiredOnceItsHomeIsBack) {
   Publish("taxi", /*replace=*/true);
   AnswerBind(1, 2);
   AnswerCommit({{{0}, 3, 9}, {{0}, 4, 9}});
+  const auto lose = [&] {
+    transport_.Take(Body::RetireRequest)
+        .done(MakeStatus(arrow::StatusCode::IOError, ErrorReason::kNodeLost, "lost"));
+  };
   transport_.Take(Body::RetireRequest).done(StaleObject({{0}, 3, 9}, "is gone"));
-  transport_.Take(Body::RetireRequest)
-      .done(MakeStatus(arrow::StatusCode::IOError, ErrorReason::kNodeLost, "lost"));
-  ASSERT_TRUE(result_.has_value());
+  lose();
+  EXPECT_FALSE(result_.has_value());
+  clock_.Advance(kEpochReadDeadline + std::chrono::seconds(1));
+  lose();
+  ASSERT_TRUE(result_.has_value());  // nobody waits for ever
   EXPECT_TRUE(IsNodeLost(result_->status()));
+  clock_.Advance(std::chrono::seconds(1));
+  transport_.Take(Body::RetireRequest).done(nullptr);
+  clock_.Advance(std::chrono::seconds(10));
+  EXPECT_TRUE(transport_.sent.empty());
 }
 
 TEST_F(PublisherTest, RetiredObjectsAreScannedForLessAndLessOften) {

@@ -235,9 +235,10 @@ void Server::Impl::RetireLosers() {
     if (!slot.ok()) continue;
     const auto record = directory::ReadRecord(segment, *slot);
     if (!record.ok()) continue;
-    homes_->Retire(loser, record->name, [](const arrow::Status& status) {
+    const auto log = [](const arrow::Status& status) {
       LogIfError("cannot retire an old version", status);
-    });
+    };
+    publisher_->RetireOld(loser, record->name, log, log);
   }
 }
 

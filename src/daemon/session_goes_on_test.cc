@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
@@ -93,6 +94,17 @@ TEST_F(SessionGoesOnTest, ASessionWithManyGrantsGoesOn) {
       fds);
   ASSERT_OK(welcome);
   EXPECT_EQ(welcome->As<format::Welcome>().session(), client.session());
+}
+
+/// It let go of its lock, as who says goodbye does, and the connection broke before.
+TEST_F(SessionGoesOnTest, AGoodbyeThatIsLostEndsTheSession) {
+  const std::string lock = config_.session_lock_folder({0}) + "/" +
+                           std::to_string(client_->session()) + ".lock";
+  client_->CloseSocket();
+  ASSERT_OK(RawClient(config_, 0).Hello());  // the daemon has seen the end of the other
+  EXPECT_TRUE(std::filesystem::exists(lock));
+  client_->ReleaseLock();
+  AwaitTrue([&] { return !std::filesystem::exists(lock); });
 }
 
 }  // namespace

@@ -250,11 +250,18 @@ void SessionServer::Answer(uint64_t id, uint64_t request_id, std::vector<uint8_t
     connection->Send(std::move(reply));
 }
 
-// The process may live on, and with it what it reads and writes (D1).
+// The process may live on, and with it what it reads and writes (D1): unless it has let
+// go of its lock, and its goodbye was lost.
 void SessionServer::OnSessionClosed(uint64_t id, const arrow::Status& reason) {
   const auto found = sessions_.find(id);
   if (found == sessions_.end()) return;
   found->second->connection.reset();
+  if (found->second->ending == nullptr) {
+    found->second->ending = "left without a goodbye";
+    parts_.loop->After(kLockPollPeriod, [this, id, alive = std::weak_ptr<bool>(alive_)] {
+      if (!alive.expired()) EndWhenUnlocked(id);
+    });
+  }
   Log(LogLevel::kDebug, "session ", id, " of process ", found->second->process_id,
       " is not connected any more: ", reason.message());
 }

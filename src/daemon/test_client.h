@@ -175,6 +175,7 @@ class RawClient {
   int fd() const { return socket_.get(); }
   uint64_t session() const { return session_; }
   const std::vector<uint32_t>& lease_pages() const { return lease_pages_; }
+  void ReleaseLock() { lock_.reset(); }
   void CloseSocket() { socket_ = platform::UniqueFd(); }
 
  private:

@@ -238,20 +238,24 @@ void HomeDirectory::Impl::TakeOver(uint32_t index, Adopted adopted) {
 }
 
 /// The index of this node's last life stays until a new claim replaces it: readers use
-/// it.
+/// it. One that cannot be used is given up, a cache over the slots: look-ups wait for the
+/// next claim.
 void HomeDirectory::Impl::AdoptIndexTable() {
   uint64_t* line = segment_->NodeLine(format::NodeLine::kIndexHeader);
-  const auto header = region::ReadControlLine<format::IndexHeaderLine>(*segment_, line);
-  if (header && header->epoch == 0) return;
-  const uint64_t entries_max = segment_->header().records_size_bytes / format::kLineBytes;
-  if (header && header->capacity_entries <= entries_max &&
-      records_
-          .Reserve(header->table_offset, header->capacity_entries * format::kLineBytes)
-          .ok()) {
-    return;
+  // Busy: the home died while it changed the header. That is no damage.
+  if (platform::LoadLine(line)[0] != region::kBusyLine) {
+    const auto header = region::ReadControlLine<format::IndexHeaderLine>(*segment_, line);
+    if (header && header->epoch == 0) return;
+    const uint64_t entries_max =
+        segment_->header().records_size_bytes / format::kLineBytes;
+    if (header && header->capacity_entries <= entries_max &&
+        records_
+            .Reserve(header->table_offset, header->capacity_entries * format::kLineBytes)
+            .ok()) {
+      return;
+    }
+    problems_.push_back("the catalog's index was damaged and is given up");
   }
-  // A cache over the slots: look-ups wait for the next claim.
-  problems_.push_back("the catalog's index was damaged and is given up");
   region::StoreControlLine(segment_, line, format::IndexHeaderLine{}, region::kBusyLine,
                            region::Arrival::kSettled);
 }

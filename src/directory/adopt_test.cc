@@ -15,6 +15,7 @@
 #include "format/checksum.h"
 #include "format/layout.h"
 #include "platform/shared_word.h"
+#include "region/control_line.h"
 #include "sheaf/status.h"
 #include "sheaf/types.h"
 #include "testing/arrow_test.h"
@@ -253,6 +254,19 @@ TEST(Adopt, TwoSlotsCannotNameTheSameRecord) {
   }
   SetWords(segments, 1, WordsOf(segments, 0));
   EXPECT_THAT(HomeDirectory(segments[0]).problems(), SizeIs(1));
+}
+
+/// The leader died in the middle of a claim, which only costs its index (#4).
+TEST(Adopt, AnIndexHeaderThatWasCutShortIsNoDamage) {
+  FakeSegments segments;
+  uint64_t* line = segments[0]->NodeLine(format::NodeLine::kIndexHeader);
+  platform::SharedWord(line).StoreRelease(region::kBusyLine);
+  const HomeDirectory home(segments[0]);
+  EXPECT_THAT(home.problems(), IsEmpty());
+  const auto header =
+      region::ReadControlLine<format::IndexHeaderLine>(*segments[0], line);
+  ASSERT_TRUE(header.has_value());
+  EXPECT_EQ(header->epoch, 0U);
 }
 
 TEST(Adopt, ADamagedIncarnationLineIsReplacedAndAllSlotsAreRead) {
