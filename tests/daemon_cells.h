@@ -50,6 +50,8 @@ class DaemonFault {
   DaemonFault(const Survivors& survivors, const DaemonCell& cell)
       : survivors_(survivors), cell_(cell) {}
 
+  bool is_reached() const { return is_reached_; }
+
   /// Does what is to be done about an armed daemon, while others wait for it.
   class Watch {
    public:
@@ -191,7 +193,7 @@ class DaemonFault {
 
   const Survivors& survivors_;
   const DaemonCell cell_;
-  bool is_reached_ = false;
+  std::atomic<bool> is_reached_ = false;
   arrow::Status restarted_;
 };
 
