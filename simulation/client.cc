@@ -202,7 +202,8 @@ std::optional<Client::Composed> Client::Compose(const Step& step) {
     content.push_back(piece);
     chunks.push_back(std::move(chunk));
   }
-  composed.content = cluster_->model().Add(std::move(content));
+  composed.content =
+      cluster_->model().Add(std::move(content), node(), /*shares=*/SharesHeld(step));
   composed.table = MakeTable(std::move(chunks));
   return composed;
 }
@@ -261,6 +262,7 @@ std::optional<ContentId> Client::Look(const std::string& name) {
     cluster_->Fail(process_->name + ": '" + name + "' is lost, expected " + expected);
   }
   if (!table.ok()) {
+    if (const auto torn = cluster_->model().Torn(seen)) return torn;
     Tolerate(table.status(), "get of '" + name + "'");
     return std::nullopt;
   }
@@ -342,6 +344,7 @@ void Client::OpenHandle(size_t index) {
     }
     return Hold({*table, before.content});
   }
+  if (cluster_->model().Torn({before.content})) return;
   if (!IsStaleGeneration(table.status())) return Tolerate(table.status(), "open");
   if (after.life == Life::kAlive) {
     cluster_->Fail(process_->name + ": an unnamed object is lost: " + ToString(content));
@@ -351,6 +354,7 @@ void Client::OpenHandle(size_t index) {
 /// Only true words are safe.
 void Client::Forget(uint32_t node) {
   if (!cluster_->IsOff(node)) return;
+  cluster_->model().Forget(node);
   const arrow::Status status = store_->ForgetNode(node);
   cluster_->Say(process_->name + ": forgets node " + std::to_string(node) + ": " +
                 status.ToString());

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <iterator>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -58,6 +59,13 @@ void Model::Quiet() {
       handle.life = Life::kGone;
     }
   }
+}
+
+std::optional<ContentId> Model::Torn(const std::set<ContentId>& possible) const {
+  for (const ContentId id : possible) {
+    if (torn.contains(id)) return id;
+  }
+  return std::nullopt;
 }
 
 std::string Model::Describe(const std::set<ContentId>& possible) const {

@@ -71,12 +71,22 @@ struct Model {
   std::deque<Content> contents;  ///< Stay where they are.
   std::map<std::string, NameModel> names;
   std::vector<HandleModel> handles;
+  std::map<uint32_t, std::set<ContentId>> sharing;  ///< By node.
+  std::set<ContentId> torn;
   uint64_t last_source = 0;
 
-  ContentId Add(Content content) {
+  /// \brief A table that `node` puts; `shares`: perhaps of bytes that lie elsewhere.
+  ContentId Add(Content content, uint32_t node, bool shares) {
     contents.push_back(std::move(content));
-    return static_cast<ContentId>(contents.size()) - 1;
+    const ContentId id = static_cast<ContentId>(contents.size()) - 1;
+    if (shares) sharing[node].insert(id);
+    return id;
   }
+  /// \brief F8: what `node` leased counts no more, so that bytes which its tables share
+  /// may go: these can be lost, whoever holds them.
+  void Forget(uint32_t node) { torn.merge(sharing[node]); }
+  /// \brief One of `possible` that may be lost, if any.
+  std::optional<ContentId> Torn(const std::set<ContentId>& possible) const;
   const Content& Get(ContentId id) const { return contents[static_cast<size_t>(id)]; }
 
   /// \brief The session of `creator` is over, or about to be.
