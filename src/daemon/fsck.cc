@@ -44,11 +44,6 @@ struct Structures {
   lease::PageTable pages;
 };
 
-std::string ObjectText(const ObjectId& object) {
-  return "object " + std::to_string(object.segment.value) + ":" +
-         std::to_string(object.slot);
-}
-
 // A reference keeps bytes of another home readable; without them rows are lost.
 void CheckReferences(const Structures& of, const ObjectId& object,
                      const directory::Record& record, SegmentReport* report) {
@@ -177,6 +172,11 @@ arrow::Status RepairSegment(const region::ClusterConfig& config, NodeId node) {
 }
 
 }  // namespace
+
+std::string ObjectText(const ObjectId& object) {
+  return "object " + std::to_string(object.segment.value) + ":" +
+         std::to_string(object.slot);
+}
 
 arrow::Result<SegmentReport> LookAtSegment(const region::ClusterConfig& config,
                                            NodeId node) {

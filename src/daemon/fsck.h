@@ -48,4 +48,7 @@ arrow::Result<SegmentReport> CheckSegment(const region::ClusterConfig& config,
 arrow::Result<SegmentReport> LookAtSegment(const region::ClusterConfig& config,
                                            NodeId node);
 
+/// \brief How problems name an object: "object 0:17", its segment and slot.
+std::string ObjectText(const ObjectId& object);
+
 }  // namespace sheaf::daemon

@@ -41,11 +41,6 @@ using format::LineState;
 constexpr int kLooks = 6;
 constexpr std::chrono::milliseconds kBetweenLooks{100};
 
-std::string ObjectText(const ObjectId& object) {
-  return "object " + std::to_string(object.segment.value) + ":" +
-         std::to_string(object.slot);
-}
-
 std::string NodeText(NodeId node) { return "node " + std::to_string(node.value); }
 
 /// One look at everything.
