@@ -54,8 +54,9 @@ constexpr size_t kHeldMax = 6;
 
 // The value of row `row` of the table with seed `seed`.
 int64_t ValueAt(int64_t seed, int64_t row) {
-  return static_cast<int64_t>(static_cast<uint64_t>(seed * 1'000'003 + row) *
-                              0x9E3779B97F4A7C15U);
+  const uint64_t position =
+      static_cast<uint64_t>(seed) * 1'000'003 + static_cast<uint64_t>(row);
+  return static_cast<int64_t>(position * 0x9E3779B97F4A7C15U);
 }
 
 // Says in its metadata what is in it, in two types with three buffers.
@@ -262,7 +263,7 @@ class Soak : public ::testing::TestWithParam<const char*> {
       }
       RunClient(*peers_[number], number, life);
       const std::lock_guard lock(mutex_);
-      peers_[number]->Kill();
+      if (!peers_[number]->Kill()) problems_.emplace_back("a client ended by itself");
       peers_[number].reset();
     }
   }
@@ -333,7 +334,11 @@ TEST_P(Soak, NoWrongByteAndNothingLeft) {
   threads.emplace_back([this] { KillClients(); });
   threads.emplace_back([this] { KillDaemons(); });
   const auto end = platform::BootTime() + SoakTime() / std::size(kBackends);
-  while (platform::BootTime() < end && problems_.empty()) {
+  const auto all_is_well = [&] {
+    const std::lock_guard lock(mutex_);
+    return problems_.empty();
+  };
+  while (platform::BootTime() < end && all_is_well()) {
     platform::SleepFor(std::chrono::milliseconds(100));
   }
   stop_ = true;

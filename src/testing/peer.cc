@@ -108,12 +108,14 @@ Peer::~Peer() {
   }
 }
 
-void Peer::Kill() {
-  if (process_id_ <= 0) return;
+bool Peer::Kill() {
+  if (process_id_ <= 0) return true;
   ::kill(process_id_, SIGKILL);
-  while (::waitpid(process_id_, nullptr, 0) < 0 && errno == EINTR) {
+  int status = 0;
+  while (::waitpid(process_id_, &status, 0) < 0 && errno == EINTR) {
   }
   process_id_ = -1;
+  return WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
 }
 
 arrow::Result<std::string> Peer::Ask(const std::string& request) {

@@ -27,7 +27,8 @@ class Peer {
   arrow::Result<std::string> Ask(const std::string& request);
 
   int process_id() const { return process_id_; }
-  void Kill();  ///< SIGKILL, and wait until it is gone.
+  /// \brief SIGKILL, and wait until it is gone. False if it had ended by itself.
+  bool Kill();
 
  private:
   Peer() = default;
