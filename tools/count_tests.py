@@ -12,9 +12,11 @@ import argparse
 import collections
 import pathlib
 import sys
+import textwrap
 import xml.etree.ElementTree as ElementTree
 
 WHOLE = ".whole"  # Ends the names of the tests that run a program as a whole.
+SHOWN_LINES = 25  # Of what a failed test printed: its end says what was wrong.
 
 
 def count_whole(report):
@@ -31,7 +33,7 @@ def count_whole(report):
 
 
 def count_run(folder):
-    """Tests of one ctest run by verdict; names of failed ones are printed."""
+    """Tests of one ctest run by verdict; failed ones are printed with what they said last."""
     counts = collections.Counter()
     report = folder / "ctest.xml"
     if not report.exists():
@@ -43,6 +45,8 @@ def count_run(folder):
         whole = folder / "gtest" / (name.removesuffix(WHOLE) + ".xml")
         if verdict == "failed":
             print(f"{folder.name}: failed: {name}")
+            said = (case.findtext("system-out") or "").splitlines()[-SHOWN_LINES:]
+            print(textwrap.indent("\n".join(said), "    "))
         if name.endswith(WHOLE) and whole.exists():
             inner = count_whole(whole)
             if verdict == "failed" and not inner["failed"]:
