@@ -262,7 +262,9 @@ std::optional<ContentId> Client::Look(const std::string& name) {
     cluster_->Fail(process_->name + ": '" + name + "' is lost, expected " + expected);
   }
   if (!table.ok()) {
-    if (const auto torn = cluster_->model().Torn(seen)) return torn;
+    if (IsDamaged(table.status())) {
+      if (const auto torn = cluster_->model().Torn(seen)) return torn;
+    }
     Tolerate(table.status(), "get of '" + name + "'");
     return std::nullopt;
   }
@@ -344,7 +346,7 @@ void Client::OpenHandle(size_t index) {
     }
     return Hold({*table, before.content});
   }
-  if (cluster_->model().Torn({before.content})) return;
+  if (IsDamaged(table.status()) && cluster_->model().Torn({before.content})) return;
   if (!IsStaleGeneration(table.status())) return Tolerate(table.status(), "open");
   if (after.life == Life::kAlive) {
     cluster_->Fail(process_->name + ": an unnamed object is lost: " + ToString(content));

@@ -228,10 +228,9 @@ class Runner {
   }
   void CheckHandle(Client* checker, size_t index) {
     HandleModel& handle = cluster_.model().handles[index];
-    // Of one that may be lost only its end can tell whether it is there.
-    const bool is_torn = cluster_.model().Torn({handle.content}).has_value();
-    if (handle.life == Life::kDoubtful && !is_torn) {
-      const bool is_there = checker->store()->Open(handle.handle).ok();
+    if (handle.life == Life::kDoubtful) {
+      const arrow::Status opened = checker->store()->Open(handle.handle).status();
+      const bool is_there = opened.ok() || IsDamaged(opened);
       handle.life = is_there ? Life::kAlive : Life::kGone;
       handle.keep = handle.keep_is_known = true;
     }

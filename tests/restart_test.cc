@@ -19,6 +19,7 @@
 #include <arrow/builder.h>
 #include <arrow/table.h>
 #include <arrow/type.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "base/check.h"
@@ -68,6 +69,7 @@ std::string AnswerAsHolder(const std::string& request) {
     return opened.status().ToString();
   }
   if (verb == "put") return (*store)->Put(rest, *MakeTable(1000, 7)).status().ToString();
+  if (verb == "reshare") return (*store)->Put(rest, *tables->back()).status().ToString();
   return "unknown request";
 }
 
@@ -199,6 +201,37 @@ TEST_P(Restart, WhatADeadNodeReadComesBackWhenItIsForgotten) {
   AwaitState(writer, 1, "up");
   ASSERT_OK(cluster_->Connect(1));
   writer.reset();
+  ExpectAllBack();
+}
+
+/// What a forgotten node's tables share with others is freed (F8). The loss has a name,
+/// and nobody looks for another version for ever.
+TEST_P(Restart, ATableWhoseSharedBytesWereFreedSaysSo) {
+  ASSERT_OK_AND_ASSIGN(auto peer, Peer::Start({}));
+  ASSERT_EQ(peer->Ask("connect1 " + cluster_->name()).ValueOrDie(), "OK");
+  {
+    ASSERT_OK_AND_ASSIGN(auto writer, cluster_->Connect(0));
+    ASSERT_OK(writer->Put("t", *MakeTable(50'000, 7)));
+    ASSERT_EQ(peer->Ask("hold t").ValueOrDie(), "OK");
+    ASSERT_EQ(peer->Ask("reshare same").ValueOrDie(), "OK");
+    ASSERT_OK(writer->Remove("t"));
+    ASSERT_OK(writer->Get("same"));
+    ASSERT_OK(cluster_->SignalDaemon(1, SIGSTOP));
+    peer->Kill();
+    ASSERT_OK(cluster_->KillDaemon(1));
+    AwaitState(writer, 1, "withdrawn");
+    ASSERT_OK(writer->ForgetNode(1));
+    EXPECT_TRUE(Eventually([&] { return Free(0) == free_at_start_[0]; }));
+    ASSERT_OK(cluster_->StartMissing());
+    AwaitState(writer, 1, "up");
+    const arrow::Status got = writer->Get("same").status();
+    EXPECT_TRUE(IsDamaged(got) && got.IsIOError()) << got;
+    EXPECT_THAT(got.message(),
+                ::testing::HasSubstr("table 'same': bytes that it shares"));
+    EXPECT_TRUE(IsDamaged(writer->Stat("same").status()));
+    EXPECT_EQ(writer->List().ValueOrDie().size(), 1U);
+    ASSERT_OK(writer->Remove("same"));
+  }
   ExpectAllBack();
 }
 

@@ -50,6 +50,11 @@ class LeasedBuffer : public arrow::Buffer {
   std::shared_ptr<ObjectLease> lease_;
 };
 
+std::string Numbers(const ObjectId& object) {
+  return std::to_string(object.segment.value) + ":" + std::to_string(object.slot) + "@" +
+         std::to_string(object.generation);
+}
+
 }  // namespace
 
 codec::SegmentSizeFn SegmentSizes(const region::Region& region) {
@@ -68,9 +73,10 @@ arrow::Result<OpenObject> OpenObject::Open(const std::shared_ptr<Session>& sessi
   ARROW_ASSIGN_OR_RAISE(open.record_, directory::ReadRecord(home, open.lease_->slot()));
   std::vector<std::shared_ptr<ObjectLease>> references;
   for (const ObjectId& reference : open.record_.references) {
-    ARROW_ASSIGN_OR_RAISE(auto lease,
-                          session->leases().TakeReference(session, reference));
-    references.push_back(std::move(lease));
+    auto lease = session->leases().TakeReference(session, reference);
+    if (IsStaleGeneration(lease.status())) return open.SharedBytesLost(reference);
+    ARROW_RETURN_NOT_OK(lease.status());
+    references.push_back(*std::move(lease));
   }
   ARROW_ASSIGN_OR_RAISE(
       open.descriptor_,
@@ -83,9 +89,19 @@ arrow::Result<OpenObject> OpenObject::Open(const std::shared_ptr<Session>& sessi
 // For messages.
 std::string OpenObject::Title() const {
   if (!record_.name.empty()) return "table '" + record_.name + "'";
-  const ObjectId& object = lease_->object();
-  return "unnamed table " + std::to_string(object.segment.value) + ":" +
-         std::to_string(object.slot) + "@" + std::to_string(object.generation);
+  return "unnamed table " + Numbers(lease_->object());
+}
+
+// The home of an object leases what the object refers to (O4), and our own lease holds:
+// only a certificate that this home was off ends such a lease before its time (F8).
+arrow::Status OpenObject::SharedBytesLost(const ObjectId& reference) const {
+  const uint32_t home = lease_->object().segment.value;
+  const uint32_t other = reference.segment.value;
+  return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kDamaged,
+                    Title() + ": bytes that it shares with object " + Numbers(reference) +
+                        " are gone: node " + std::to_string(other) +
+                        " freed them when node " + std::to_string(home) +
+                        " was forgotten; remove this table and put it again");
 }
 
 arrow::Status OpenObject::InvalidateData(

@@ -24,7 +24,8 @@ namespace sheaf::client {
 class OpenObject {
  public:
   /// \brief Lease `object` and everything it refers to, then copy and check its record.
-  /// Reason stale generation if it is gone. No message is sent.
+  /// Reason stale generation if it is gone; IOError with reason damaged if it is there
+  /// and bytes that it shares are gone (F8). No message is sent.
   static arrow::Result<OpenObject> Open(const std::shared_ptr<Session>& session,
                                         const ObjectId& object);
 
@@ -45,6 +46,7 @@ class OpenObject {
 
  private:
   OpenObject() = default;
+  arrow::Status SharedBytesLost(const ObjectId& reference) const;
   arrow::Status InvalidateData(const std::optional<std::vector<int>>& columns) const;
   std::string Title() const;
 
