@@ -65,7 +65,7 @@ struct WorldDaemon {
         membership(region, &clock, life.incarnation, [](bool) { return uint64_t{0}; }),
         catalog(leader.get(), &transport),
         reclaimer(region, home.get(), &transport, &clock),
-        homes(region, home.get(), &catalog, &reclaimer, &transport),
+        homes(region, home.get(), &catalog, &reclaimer, &transport, &clock),
         members(region, &membership, &reclaimer, &transport),
         publisher(region, home.get(), &catalog, &homes, &clock),
         service(home.get(), &homes, &members, &publisher, &reclaimer),

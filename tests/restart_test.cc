@@ -19,7 +19,6 @@
 #include <arrow/builder.h>
 #include <arrow/table.h>
 #include <arrow/type.h>
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "base/check.h"
@@ -33,206 +32,17 @@
 #include "testing/eventually.h"
 #include "testing/peer.h"
 #include "testing/test_cluster.h"
+#include "tests/two_nodes.h"
 
 namespace sheaf::testing {
 namespace {
 
 using arrow::Table;
-
-std::shared_ptr<Table> MakeTable(int64_t rows, int64_t first,
-                                 arrow::MemoryPool* pool = arrow::default_memory_pool()) {
-  arrow::Int64Builder ids(pool);
-  for (int64_t i = 0; i < rows; ++i) SHEAF_CHECK(ids.Append(first + i).ok());
-  return Table::Make(arrow::schema({arrow::field("id", arrow::int64())}),
-                     {ids.Finish().ValueOrDie()}, rows);
-}
-
-// A process that can be killed: connects to node 0 and holds what it got and built.
-std::string AnswerAsHolder(const std::string& request) {
-  static auto* store = new std::shared_ptr<Store>();
-  static auto* tables = new std::vector<std::shared_ptr<Table>>();
-  const size_t space = request.find(' ');
-  const std::string verb = request.substr(0, space);
-  const std::string rest = space == std::string::npos ? "" : request.substr(space + 1);
-  if (verb.starts_with("connect")) {
-    auto connected = Store::Connect({rest, verb == "connect1" ? 1U : 0U});
-    if (connected.ok()) *store = *connected;
-    return connected.status().ToString();
-  }
-  if (verb == "hold") {
-    tables->push_back(MakeTable(100'000, 0, (*store)->memory_pool()));
-    if (auto shared = (*store)->Share(*tables->back()); !shared.ok()) {
-      return shared.status().ToString();
-    }
-    auto opened = (*store)->Get(rest);
-    if (opened.ok()) tables->push_back(*opened);
-    return opened.status().ToString();
-  }
-  if (verb == "put") return (*store)->Put(rest, *MakeTable(1000, 7)).status().ToString();
-  if (verb == "reshare") return (*store)->Put(rest, *tables->back()).status().ToString();
-  return "unknown request";
-}
+using Restart = TwoNodes;
 
 TEST(Peer, Serves) {
   if (!IsPeer()) GTEST_SKIP() << "started by other tests";
   ServePeer(AnswerAsHolder);
-}
-
-class Restart : public ::testing::TestWithParam<const char*> {
- protected:
-  void SetUp() override {
-    TestClusterOptions options;
-    options.config_toml = std::string(
-                              "segment_size = \"64MiB\"\nslots_max = 4096\n"
-                              "records_size = \"16MiB\"\nheartbeat_ms = 10\n"
-                              "suspect_after_ms = 1500\nsuspect_samples = 4\n") +
-                          GetParam();
-    options.daemon_path = SHEAFD_BINARY;
-    ASSERT_OK_AND_ASSIGN(cluster_, TestCluster::Start(options));
-    for (const uint32_t node : {0U, 1U}) free_at_start_.push_back(Free(node));
-  }
-
-  uint64_t Free(uint32_t node) {
-    auto store = cluster_->Connect(node).ValueOrDie();
-    return store->Nodes().ValueOrDie()[node].free_bytes;
-  }
-  // Also of this process: stores must be gone.
-  void ExpectAllBack() {
-    for (const uint32_t node : {0U, 1U}) {
-      EXPECT_TRUE(Eventually([&] { return Free(node) == free_at_start_[node]; }))
-          << "node " << node << ": " << Free(node) << " of " << free_at_start_[node];
-    }
-  }
-  void KillAndRestart(uint32_t node) {
-    ASSERT_OK(cluster_->KillDaemon(node));
-    ASSERT_OK(cluster_->StartMissing());
-  }
-
-  // As node 0 sees it.
-  void AwaitState(const std::shared_ptr<Store>& store, uint32_t node,
-                  const std::string& state) {
-    EXPECT_TRUE(Eventually([&] {
-      return store->Nodes().ValueOrDie()[node].state == state;
-    })) << store->Nodes().ValueOrDie()[node].state;
-  }
-
-  std::unique_ptr<TestCluster> cluster_;
-  std::vector<uint64_t> free_at_start_;
-};
-
-/// Policy strict: what the readers of a silent node hold stays, until it is back.
-TEST_P(Restart, ReadersOfAPausedNodeReadTheRightBytesAndItComesBack) {
-  const auto source = MakeTable(50'000, 7);
-  const auto other = MakeTable(50'000, 8);
-  {
-    ASSERT_OK_AND_ASSIGN(auto writer, cluster_->Connect(0));
-    ASSERT_OK_AND_ASSIGN(auto reader, cluster_->Connect(1));
-    ASSERT_OK(writer->Put("t", *source));
-    ASSERT_OK_AND_ASSIGN(auto held, reader->Get("t"));
-    ASSERT_OK(cluster_->SignalDaemon(1, SIGSTOP));
-    AwaitState(writer, 1, "withdrawn");
-    ASSERT_OK(reader->Get("t"));  // it has that
-    ASSERT_OK(writer->Put("w", *source));
-    EXPECT_TRUE(IsNodeLost(reader->Get("w").status()));  // F7
-    ASSERT_OK(writer->Remove("w"));
-    ASSERT_OK(writer->Remove("t"));
-    // Memory is written anew as often as there is any: never what is held.
-    for (int i = 0; i < 8; ++i) {
-      ASSERT_OK_AND_ASSIGN(const auto unnamed, writer->Share(*other));
-      ASSERT_OK(writer->Drop(unnamed.handle));
-    }
-    EXPECT_TRUE(held->Equals(*source));
-    EXPECT_TRUE(writer->ForgetNode(0).IsInvalid());
-    ASSERT_OK(cluster_->SignalDaemon(1, SIGCONT));
-    AwaitState(writer, 1, "up");
-    EXPECT_GE(writer->Nodes().ValueOrDie()[1].incarnation, 2U);
-    EXPECT_TRUE(held->Equals(*source));
-    ASSERT_OK(writer->Put("u", *source));
-    ASSERT_OK_AND_ASSIGN(auto opened, reader->Get("u"));
-    EXPECT_TRUE(opened->Equals(*source));
-    ASSERT_OK(reader->Put("v", *source));  // its home is node 1, its leader node 0
-    ASSERT_OK(reader->Remove("u"));
-    ASSERT_OK(reader->Remove("v"));
-  }
-  ExpectAllBack();
-}
-
-/// Model `member`, slotfirst: what the slot said before the home honours this node counts
-/// for nothing.
-TEST_P(Restart, WhatIsRemovedBeforeAReaderIsHonouredIsGoneForIt) {
-  ASSERT_OK_AND_ASSIGN(auto writer, cluster_->Connect(0));
-  ASSERT_OK_AND_ASSIGN(auto reader, cluster_->Connect(1));
-  ASSERT_OK(cluster_->SignalDaemon(1, SIGSTOP));
-  AwaitState(writer, 1, "withdrawn");
-  ASSERT_OK_AND_ASSIGN(const auto receipt, writer->Put("t", *MakeTable(1000, 7)));
-  arrow::Status opened;
-  std::thread opening([&] {  // waits a while to be honoured, each time
-    do {
-      opened = reader->Open(receipt.handle).status();
-    } while (IsNodeLost(opened));
-  });
-  EXPECT_TRUE(Eventually([&] { return writer->Stat("t").ValueOrDie().leases == 1; }));
-  EXPECT_OK(writer->Remove("t"));
-  EXPECT_OK(cluster_->SignalDaemon(1, SIGCONT));
-  opening.join();
-  EXPECT_TRUE(IsStaleGeneration(opened)) << opened;
-}
-
-/// All processes of a node at once; then an operator who says that it is off.
-TEST_P(Restart, WhatADeadNodeReadComesBackWhenItIsForgotten) {
-  ASSERT_OK_AND_ASSIGN(auto peer, Peer::Start({}));
-  ASSERT_EQ(peer->Ask("connect1 " + cluster_->name()).ValueOrDie(), "OK");
-  {
-    ASSERT_OK_AND_ASSIGN(auto writer, cluster_->Connect(0));
-    ASSERT_OK(writer->Put("t", *MakeTable(50'000, 7)));
-    ASSERT_EQ(peer->Ask("hold t").ValueOrDie(), "OK");
-    EXPECT_TRUE(writer->ForgetNode(1).IsInvalid());  // it lives
-    ASSERT_OK(cluster_->SignalDaemon(1, SIGSTOP));
-    peer->Kill();
-    ASSERT_OK(cluster_->KillDaemon(1));
-    ASSERT_OK(writer->Remove("t"));
-    AwaitState(writer, 1, "withdrawn");
-    ASSERT_OK(writer->ForgetNode(1));
-    AwaitState(writer, 1, "off");
-  }
-  EXPECT_TRUE(Eventually([&] { return Free(0) == free_at_start_[0]; }));
-  ASSERT_OK(cluster_->StartMissing());
-  ASSERT_OK_AND_ASSIGN(auto writer, cluster_->Connect(0));
-  AwaitState(writer, 1, "up");
-  ASSERT_OK(cluster_->Connect(1));
-  writer.reset();
-  ExpectAllBack();
-}
-
-/// What a forgotten node's tables share with others is freed (F8). The loss has a name,
-/// and nobody looks for another version for ever.
-TEST_P(Restart, ATableWhoseSharedBytesWereFreedSaysSo) {
-  ASSERT_OK_AND_ASSIGN(auto peer, Peer::Start({}));
-  ASSERT_EQ(peer->Ask("connect1 " + cluster_->name()).ValueOrDie(), "OK");
-  {
-    ASSERT_OK_AND_ASSIGN(auto writer, cluster_->Connect(0));
-    ASSERT_OK(writer->Put("t", *MakeTable(50'000, 7)));
-    ASSERT_EQ(peer->Ask("hold t").ValueOrDie(), "OK");
-    ASSERT_EQ(peer->Ask("reshare same").ValueOrDie(), "OK");
-    ASSERT_OK(writer->Remove("t"));
-    ASSERT_OK(writer->Get("same"));
-    ASSERT_OK(cluster_->SignalDaemon(1, SIGSTOP));
-    peer->Kill();
-    ASSERT_OK(cluster_->KillDaemon(1));
-    AwaitState(writer, 1, "withdrawn");
-    ASSERT_OK(writer->ForgetNode(1));
-    EXPECT_TRUE(Eventually([&] { return Free(0) == free_at_start_[0]; }));
-    ASSERT_OK(cluster_->StartMissing());
-    AwaitState(writer, 1, "up");
-    const arrow::Status got = writer->Get("same").status();
-    EXPECT_TRUE(IsDamaged(got) && got.IsIOError()) << got;
-    EXPECT_THAT(got.message(),
-                ::testing::HasSubstr("table 'same': bytes that it shares"));
-    EXPECT_TRUE(IsDamaged(writer->Stat("same").status()));
-    EXPECT_EQ(writer->List().ValueOrDie().size(), 1U);
-    ASSERT_OK(writer->Remove("same"));
-  }
-  ExpectAllBack();
 }
 
 /// A leader that starts has no index until it has read all slots (C1).
@@ -411,15 +221,7 @@ TEST_P(Restart, AfterAnEndOnPurposeNobodyWaits) {
   EXPECT_TRUE(again->Equals(*held));
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, Restart,
-                         ::testing::Values("", "coherence = \"software\"\n",
-                                           "backend = \"sim\"\n[sim]\nchaos = true\n"),
-                         [](const auto& backend) {
-                           const std::string text = backend.param;
-                           if (text.empty()) return "Shm";
-                           return text.find("sim") == std::string::npos ? "ShmSoftware"
-                                                                        : "SimChaos";
-                         });
+INSTANTIATE_TEST_SUITE_P(Backends, Restart, EveryBackend(), BackendName);
 
 /// A daemon of another runtime folder (the first one was lost, say at a logout) finds the
 /// memory and, beside it, who still uses it: their bytes stay theirs.

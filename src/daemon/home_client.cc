@@ -1,6 +1,7 @@
 #include "daemon/home_client.h"
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -12,6 +13,7 @@
 #include "daemon/foreign_leases.h"
 #include "daemon/home.h"
 #include "daemon/reclaimer.h"
+#include "daemon/scheduler.h"
 #include "daemon/transport.h"
 #include "format/message.h"
 #include "region/region.h"
@@ -21,19 +23,40 @@
 namespace sheaf::daemon {
 
 HomeClient::HomeClient(const region::Region* region, Home* home, CatalogClient* catalog,
-                       Reclaimer* reclaimer, Transport* transport)
+                       Reclaimer* reclaimer, Transport* transport, Scheduler* scheduler)
     : region_(region),
       home_(home),
       catalog_(catalog),
       reclaimer_(reclaimer),
-      transport_(transport) {}
+      transport_(transport),
+      scheduler_(scheduler) {}
 
 arrow::Status HomeClient::CheckHome(const ObjectId& object) const {
   if (object.segment.value < region_->num_segments()) return arrow::Status::OK();
   return StaleObject(object, "has no home in this cluster");
 }
 
-arrow::Status HomeClient::RetireHere(const ObjectId& object, const std::string& name) {
+void HomeClient::Hold(const ObjectId& object) { held_.try_emplace(object); }
+
+void HomeClient::Release(const ObjectId& object) {
+  const auto held = held_.extract(object);
+  if (held.empty()) return;
+  for (const auto& go_on : held.mapped()) go_on();
+}
+
+void HomeClient::RetireHere(const ObjectId& object, const std::string& name,
+                            const Done& done) {
+  const auto held = held_.find(object);
+  if (held == held_.end()) return done(RetireNow(object, name));
+  held->second.emplace_back(
+      [this, object, name, done] { done(RetireNow(object, name)); });
+  if (held->second.size() > 1) return;
+  scheduler_->After(kHoldMax, [this, object, alive = std::weak_ptr<bool>(alive_)] {
+    if (!alive.expired()) Release(object);
+  });
+}
+
+arrow::Status HomeClient::RetireNow(const ObjectId& object, const std::string& name) {
   ARROW_RETURN_NOT_OK(home_->Retire(object, name));
   if (!name.empty()) catalog_->Unbind(name, object);
   reclaimer_->Kick();
@@ -51,7 +74,7 @@ void HomeClient::Send(const ObjectId& object, std::vector<uint8_t> message,
 void HomeClient::Retire(const ObjectId& object, const std::string& name,
                         const Done& done) {
   if (const arrow::Status status = CheckHome(object); !status.ok()) return done(status);
-  if (object.segment == home_->segment()) return done(RetireHere(object, name));
+  if (object.segment == home_->segment()) return RetireHere(object, name, done);
   flatbuffers::FlatBufferBuilder builder;
   const format::ObjectKey key = format::ToKey(object);
   const auto body = format::CreateRetireRequestDirect(
@@ -79,18 +102,22 @@ bool HomeClient::Handle(const format::Message& message, const ReplyFn& reply) {
   const auto* keep = message.body_as<format::KeepRequest>();
   if (retire == nullptr && keep == nullptr) return false;
   const auto* key = retire != nullptr ? retire->object() : keep->object();
-  arrow::Status status;
+  const auto answer = [id = message.request_id(), reply](const arrow::Status& status) {
+    reply(format::MakeOutcomeReply(id, status));
+  };
   if (key == nullptr || key->segment() != home_->segment().value) {
-    status = arrow::Status::Invalid("request about an object of another home");
+    answer(arrow::Status::Invalid("request about an object of another home"));
   } else if (retire != nullptr) {
-    status = RetireHere(format::FromKey(*key),
-                        retire->name() != nullptr ? retire->name()->str() : "");
-    // Done the first time, by a daemon that died before its reply.
-    if (message.is_repeated() && IsStaleGeneration(status)) status = arrow::Status::OK();
+    RetireHere(
+        format::FromKey(*key), retire->name() != nullptr ? retire->name()->str() : "",
+        [answer, is_repeated = message.is_repeated()](const arrow::Status& status) {
+          // Done the first time, by a daemon that died before its reply.
+          const bool is_done = is_repeated && IsStaleGeneration(status);
+          answer(is_done ? arrow::Status::OK() : status);
+        });
   } else {
-    status = home_->SetKept(format::FromKey(*key), keep->keep());
+    answer(home_->SetKept(format::FromKey(*key), keep->keep()));
   }
-  reply(format::MakeOutcomeReply(message.request_id(), status));
   return true;
 }
 

@@ -2,19 +2,27 @@
 
 #pragma once
 
+#include <chrono>
 #include <functional>
+#include <memory>
 #include <string>
+#include <unordered_map>
+#include <vector>
 
 #include <arrow/status.h>
 
 #include "daemon/catalog_client.h"
 #include "daemon/home.h"
 #include "daemon/reclaimer.h"
+#include "daemon/scheduler.h"
 #include "daemon/transport.h"
 #include "format/message.h"
 #include "sheaf/types.h"
 
 namespace sheaf::daemon {
+
+/// How long who retires a version waits for the put of that version.
+constexpr std::chrono::seconds kHoldMax{5};
 
 /// \brief Retire and keep objects: here, or by a message to their home. Callbacks may run
 /// inside the call. All it is given outlives it.
@@ -23,18 +31,27 @@ class HomeClient {
   using Done = std::function<void(const arrow::Status&)>;
 
   HomeClient(const region::Region* region, Home* home, CatalogClient* catalog,
-             Reclaimer* reclaimer, Transport* transport);
+             Reclaimer* reclaimer, Transport* transport, Scheduler* scheduler);
 
-  /// \brief As Home::Retire; the leader is told that a name is free.
+  /// \brief As Home::Retire; the leader is told that a name is free. Waits while the
+  /// object is held.
   void Retire(const ObjectId& object, const std::string& name, const Done& done);
   void SetKept(const ObjectId& object, bool kept, const Done& done);
+
+  /// \brief An object of this home is a version whose put goes on: the version before may
+  /// still be Bound, and would be back at the next claim if this one went first (C9). Who
+  /// retires it waits until `Release`, or for kHoldMax.
+  void Hold(const ObjectId& object);
+  /// \brief Does nothing for what is not held.
+  void Release(const ObjectId& object);
 
   /// \brief Answer a peer's message about an object of this home. False if it is
   /// something else.
   bool Handle(const format::Message& message, const ReplyFn& reply);
 
  private:
-  arrow::Status RetireHere(const ObjectId& object, const std::string& name);
+  void RetireHere(const ObjectId& object, const std::string& name, const Done& done);
+  arrow::Status RetireNow(const ObjectId& object, const std::string& name);
   arrow::Status CheckHome(const ObjectId& object) const;
   void Send(const ObjectId& object, std::vector<uint8_t> message, const Done& done);
 
@@ -43,6 +60,10 @@ class HomeClient {
   CatalogClient* catalog_;
   Reclaimer* reclaimer_;
   Transport* transport_;
+  Scheduler* scheduler_;
+  /// What to do when they are released.
+  std::unordered_map<ObjectId, std::vector<std::function<void()>>> held_;
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 
 }  // namespace sheaf::daemon

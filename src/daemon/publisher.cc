@@ -138,7 +138,8 @@ void Publisher::CommitAgain(const ObjectId& object, const std::string& name,
   attempt->object = object;
   attempt->version = {slot.version_epoch, slot.version_sequence};
   attempt->done = std::move(done);
-  attempt->deadline = std::chrono::nanoseconds::max();
+  attempt->deadline = scheduler_->Now() + kEpochReadDeadline;
+  homes_->Hold(object);
   Commit(attempt);
 }
 
@@ -226,6 +227,7 @@ arrow::Status Publisher::MakeVisible(const AttemptPtr& attempt) {
   own.control().cache()->Settle(own.SlotLine(attempt->object.slot), format::kLineBytes);
   home_->NotePut(attempt->request.session, attempt->request.input.request,
                  {attempt->object, attempt->version.sequence});
+  homes_->Hold(attempt->object);
   PassFaultPoint("daemon.publish.after-note");
   return arrow::Status::OK();
 }
@@ -240,9 +242,16 @@ void Publisher::Commit(const AttemptPtr& attempt) {
       });
 }
 
+// Who removes the table may do so now.
+void Publisher::Finish(const AttemptPtr& attempt,
+                       const arrow::Result<Published>& result) {
+  attempt->done(result);
+  homes_->Release(attempt->object);
+}
+
 void Publisher::OnCommitFailed(const AttemptPtr& attempt, const arrow::Status& status) {
   if (!attempt->is_visible) return Fail(attempt, status);
-  if (!IsNodeLost(status)) return attempt->done(status);
+  if (!IsNodeLost(status)) return Finish(attempt, status);
   TellIfLate(attempt, status);
   scheduler_->After(kCommitRetryPeriod,
                     [this, attempt, alive = std::weak_ptr<bool>(alive_)] {
@@ -253,7 +262,7 @@ void Publisher::OnCommitFailed(const AttemptPtr& attempt, const arrow::Status& s
 // The new version is visible all the same; the error says why it is not done.
 void Publisher::TellIfLate(const AttemptPtr& attempt, const arrow::Status& status) {
   if (scheduler_->Now() <= attempt->deadline) return;
-  attempt->done(status);
+  Finish(attempt, status);
   attempt->done = [](const auto& committed) {
     LogIfError("cannot commit a table", committed.status());
   };
@@ -269,12 +278,16 @@ void Publisher::RetireSuperseded(const AttemptPtr& attempt,
     arrow::Status status;
   };
   const auto round = std::make_shared<Round>(Round{superseded.size(), {}});
-  const auto finish = [attempt, round] {
-    if (!round->status.ok()) return attempt->done(round->status);
+  const auto finish = [this, attempt, round] {
+    if (!round->status.ok()) return Finish(attempt, round->status);
     PassFaultPoint("daemon.publish.after-retire");
-    attempt->done(Published{attempt->object, attempt->version.sequence});
+    Finish(attempt, Published{attempt->object, attempt->version.sequence});
   };
   if (superseded.empty()) return finish();
+  // A later version is the name's: nothing comes back when this one goes.
+  if (std::ranges::count(superseded, attempt->object) != 0) {
+    homes_->Release(attempt->object);
+  }
   for (const ObjectId& object : superseded) {
     RetireOld(
         object, attempt->request.input.name,
@@ -308,6 +321,7 @@ void Publisher::RetireOld(const ObjectId& object, const std::string& name,
 
 void Publisher::Fail(const AttemptPtr& attempt, const arrow::Status& status) {
   home_->ForgetPut(attempt->request.session, attempt->request.input.request);
+  homes_->Release(attempt->object);
   homes_->Retire(
       attempt->object, attempt->request.input.name,
       [](const arrow::Status& retired) { LogIfError("cannot undo a publish", retired); });

@@ -66,6 +66,7 @@ class Publisher {
   bool PublishedBefore(const Request& request, const Done& done);
   void CommitAgain(const ObjectId& object, const std::string& name,
                    const format::Slot& slot, Done done);
+  void Finish(const AttemptPtr& attempt, const arrow::Result<Published>& result);
   void OnCommitFailed(const AttemptPtr& attempt, const arrow::Status& status);
   void TellIfLate(const AttemptPtr& attempt, const arrow::Status& status);
   void Bind(const AttemptPtr& attempt);

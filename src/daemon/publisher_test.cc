@@ -70,7 +70,7 @@ class PublisherTest : public ::testing::Test {
     catalog_ = std::make_unique<CatalogClient>(nullptr, &transport_);
     reclaimer_ = std::make_unique<Reclaimer>(region_, home_, &transport_, &clock_);
     homes_ = std::make_unique<HomeClient>(region_, home_, catalog_.get(),
-                                          reclaimer_.get(), &transport_);
+                                          reclaimer_.get(), &transport_, &clock_);
     publisher_ = std::make_unique<Publisher>(region_, home_, catalog_.get(), homes_.get(),
                                              &clock_);
     session_ = home_->OpenSession().ValueOrDie().id;
@@ -293,6 +293,62 @@ TEST_F(PublisherTest, AVersionBeforeIsRetiredOnceItsHomeIsBack) {
   transport_.Take(Body::RetireRequest).done(nullptr);
   clock_.Advance(std::chrono::seconds(10));
   EXPECT_TRUE(transport_.sent.empty());
+}
+
+/// C9, model `restart` (removewaits): with the version before still Bound, and that
+/// home's or the leader's death, the name would be back.
+TEST_F(PublisherTest, ARemoveWaitsUntilThePutHasRetiredTheVersionBefore) {
+  const ObjectId before{{0}, 3, 9};
+  std::optional<arrow::Status> removed;
+  const auto put_and_remove = [&](uint32_t sequence) {
+    Publish("taxi", /*replace=*/true);
+    AnswerBind(1, sequence);
+    const ObjectId object = In(format::LineState::kBound).back();
+    AnswerCommit({before});
+    homes_->Retire(object, "taxi",
+                   [&](const arrow::Status& status) { removed = status; });
+    EXPECT_FALSE(removed.has_value());
+    EXPECT_EQ(In(format::LineState::kBound), std::vector<ObjectId>{object});
+  };
+  put_and_remove(2);
+  transport_.Take(Body::RetireRequest).done(nullptr);
+  ASSERT_OK(*result_);
+  ASSERT_TRUE(removed.has_value());
+  ASSERT_OK(*removed);
+  transport_.Take(Body::UnbindRequest);
+
+  removed.reset();
+  result_.reset();
+  put_and_remove(3);
+  clock_.Advance(kHoldMax);  // that home may never be back
+  ASSERT_TRUE(removed.has_value());
+  ASSERT_OK(*removed);
+  EXPECT_TRUE(In(format::LineState::kBound).empty());
+}
+
+/// A later put is over: this one retires itself, and waits for nobody.
+TEST_F(PublisherTest, APutThatIsSupersededDoesNotWaitForItself) {
+  Publish("taxi", /*replace=*/true);
+  AnswerBind(1, 2);
+  AnswerCommit({In(format::LineState::kBound).front()});
+  ASSERT_TRUE(result_.has_value());
+  ASSERT_OK(*result_);
+  EXPECT_TRUE(In(format::LineState::kBound).empty());
+}
+
+/// Its home died while it was being put: nobody knows whether the version before is gone.
+TEST_F(PublisherTest, ARemoveWaitsUntilATableOfAFormerLifeIsCommittedAgain) {
+  Publish("taxi");
+  AnswerBind(1, 5);
+  AnswerCommit({});
+  publisher_->Recover();
+  std::optional<arrow::Status> removed;
+  homes_->Retire((*result_)->object, "taxi",
+                 [&](const arrow::Status& status) { removed = status; });
+  EXPECT_FALSE(removed.has_value());
+  AnswerCommit({});
+  ASSERT_TRUE(removed.has_value());
+  ASSERT_OK(*removed);
 }
 
 TEST_F(PublisherTest, RetiredObjectsAreScannedForLessAndLessOften) {

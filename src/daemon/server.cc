@@ -173,7 +173,7 @@ arrow::Status Server::Impl::StartServices() {
   reclaimer_ =
       std::make_unique<Reclaimer>(region_.get(), home_.get(), transport_.get(), &loop_);
   homes_ = std::make_unique<HomeClient>(region_.get(), home_.get(), catalog_.get(),
-                                        reclaimer_.get(), transport_.get());
+                                        reclaimer_.get(), transport_.get(), &loop_);
   publisher_ = std::make_unique<Publisher>(region_.get(), home_.get(), catalog_.get(),
                                            homes_.get(), &loop_);
   members_ = std::make_unique<MembershipClient>(region_.get(), membership_.get(),
