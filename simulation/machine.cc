@@ -8,6 +8,7 @@
 #include "platform/file.h"
 #include "region/cluster_config.h"
 #include "region/part_set.h"
+#include "region/region.h"
 #include "region/sim_memory.h"
 #include "region/sim_posted.h"
 #include "region/sim_state.h"

@@ -18,7 +18,7 @@ namespace sheaf::region {
 enum class Backend : uint8_t { kShm, kFile, kSim };
 enum class Coherence : uint8_t { kCoherent, kSoftware };
 
-/// \brief How the simulator misbehaves (docs/architecture.md section 7).
+/// \brief How the simulator misbehaves (docs/architecture.md section 8).
 struct SimOptions {
   bool chaos = false;        ///< Random write-backs and refreshes on top of `stale`.
   bool posted = false;       ///< What was flushed arrives within D, unless settled.

@@ -1,4 +1,4 @@
-// A part of the incoherent simulator (docs/architecture.md section 7): as a FilePart over
+// A part of the incoherent simulator (docs/architecture.md section 8): as a FilePart over
 // this node's image, with cache operations that move lines between image and truth.
 
 #pragma once
