@@ -5,7 +5,7 @@ BASE ?= origin/main
 
 .DEFAULT_GOAL := help
 .PHONY: help demo build test check fix asan tsan clang kill-matrix soak churn simulate bench \
-        bench-smoke fuzz coverage model setup-build setup-test setup-check clean
+        bench-compare bench-smoke fuzz coverage model setup-build setup-test setup-check clean
 
 help:
 	@echo "Sheaf: Arrow tables in memory that nodes share."
@@ -24,6 +24,8 @@ help:
 	@echo "                    for one; half an hour; make test runs a tenth, another one each day)"
 	@echo "  make bench        run the benchmarks; JSON in build/bench/  (FILTER=<regex>,"
 	@echo "                    REPETITIONS=5; tools/bench_ratios.py --save keeps a summary)"
+	@echo "  make bench-compare  the same in turns with the benchmarks of the commit BASE:"
+	@echo "                    ratios, the slowest first (FILTER, ROUNDS=3)"
 	@echo "  make bench-smoke  run each benchmark once, tiny, to see that it works"
 	@echo "  make fuzz         let libFuzzer try each decoder for MINUTES (1) each; a table of"
 	@echo "                    findings and coverage (TARGETS=\"slot lease\" for some only)"
@@ -76,6 +78,10 @@ bench: setup-build
 	  --benchmark_repetitions=$(or $(REPETITIONS),5) --benchmark_display_aggregates_only \
 	  --benchmark_out=build/bench/bench.json --benchmark_out_format=json
 	@tools/bench_ratios.py build/bench/bench.json
+
+bench-compare: setup-build
+	$(call configure_and_build,bench)
+	@tools/bench_compare.py $(BASE) --filter '$(or $(FILTER),.)' --rounds $(or $(ROUNDS),3)
 
 bench-smoke: setup-build
 	$(call configure_and_build,bench)
