@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <cstdlib>
 #include <fstream>
@@ -206,6 +207,18 @@ TEST_P(Restart, AWaitingCallIsAnsweredByTheNextDaemon) {
     ASSERT_OK(removed);
   }
   ExpectAllBack();
+}
+
+/// Whoever ends a cluster does not wait for ever for a daemon that cannot hear.
+TEST_P(Restart, ADaemonThatIsStoppedDoesNotEndAndThatIsSaid) {
+  ASSERT_OK(cluster_->SignalDaemon(1, SIGSTOP));
+  StopOptions options;
+  options.timeout = std::chrono::milliseconds(300);
+  const arrow::Status stopped = StopCluster(cluster_->name(), options);
+  EXPECT_TRUE(IsTimeout(stopped)) << stopped;
+  EXPECT_NE(stopped.message().find("kill -CONT"), std::string::npos) << stopped;
+  ASSERT_OK(cluster_->SignalDaemon(1, SIGCONT));
+  ASSERT_OK(StopCluster(cluster_->name()));
 }
 
 TEST_P(Restart, AfterAnEndOnPurposeNobodyWaits) {

@@ -65,7 +65,8 @@ struct StopOptions {
 
 /// \brief End all daemons of this host and give their memory back; what crashed ones left
 /// is cleaned up as well; files that Sheaf did not make stay. Tables that other processes
-/// have open stay readable to them. KeyError if there is no such cluster.
+/// have open stay readable to them. KeyError if there is no such cluster; reason timeout
+/// if a daemon does not end, with its process id: those of lower nodes have ended then.
 arrow::Status StopCluster(const std::string& name, const StopOptions& options = {});
 
 /// \brief State of cluster `name` on this host. KeyError if there is none.

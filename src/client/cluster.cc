@@ -28,8 +28,9 @@
 
 #include "base/math.h"
 #include "client/cluster_shares.h"
-#include "client/daemon_channel.h"
+#include "client/daemon_processes.h"
 #include "format/layout.h"
+#include "format/message.h"
 #include "platform/file.h"
 #include "platform/process.h"
 #include "platform/unix_socket.h"
@@ -42,17 +43,11 @@ namespace sheaf {
 namespace {
 
 namespace fs = std::filesystem;
+using client::Deadline;
+using client::Passed;
 using region::ClusterConfig;
-using Deadline = std::chrono::nanoseconds;  // in BootTime
-
-constexpr std::chrono::milliseconds kPollPeriod{5};
-constexpr size_t kLogTailBytes = 2000;
-/// A daemon that was told to end and has no sessions ends at once.
-constexpr std::chrono::seconds kEndPatience{10};
 
 constexpr uint64_t kMiB = uint64_t{1} << 20;
-
-bool Passed(Deadline deadline) { return platform::BootTime() > deadline; }
 
 arrow::Result<std::string> ReadFile(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
@@ -92,7 +87,7 @@ class ControlLock {
       if (lock.ok()) return std::make_unique<ControlLock>(std::move(*lock));
       if (!lock.status().IsAlreadyExists() || Passed(deadline)) return lock.status();
       ARROW_RETURN_NOT_OK(stop_token.Poll());
-      platform::SleepFor(kPollPeriod);
+      platform::SleepFor(client::kPollPeriod);
     }
   }
   explicit ControlLock(platform::FileLock lock) : lock_(std::move(lock)) {}
@@ -104,14 +99,10 @@ class ControlLock {
   platform::FileLock lock_;
 };
 
-bool Answers(const ClusterConfig& config, NodeId node) {
-  return platform::ConnectUnix(config.socket_path(node)).ok();
-}
-
 ClusterStatus StatusOf(const ClusterConfig& config) {
   ClusterStatus status{config.name, config.cluster_id, {}, ""};
   for (uint32_t k = 0; k < config.nodes; ++k)
-    status.node_up.push_back(Answers(config, {k}));
+    status.node_up.push_back(client::Answers(config, {k}));
   return status;
 }
 
@@ -187,108 +178,6 @@ arrow::Result<ClusterConfig> MakeConfig(const ClusterOptions& options) {
   return config;
 }
 
-std::string LogTail(const ClusterConfig& config, NodeId node) {
-  auto text = ReadFile(config.log_path(node));
-  if (!text.ok()) return "";
-  return text->size() > kLogTailBytes ? text->substr(text->size() - kLogTailBytes)
-                                      : *text;
-}
-
-// The last line of a failed daemon's log is its error message.
-std::string LastLine(std::string text) {
-  while (!text.empty() && text.back() == '\n') text.pop_back();
-  return text.substr(text.rfind('\n') + 1);
-}
-
-// A daemon that this process started, to be ended again if the others do not start.
-struct StartedDaemon {
-  NodeId node;
-  platform::UniqueFd pidfd;
-};
-
-arrow::Status AwaitDaemon(const ClusterConfig& config, const StartedDaemon& daemon,
-                          Deadline deadline, const arrow::StopToken& stop_token) {
-  const NodeId node = daemon.node;
-  for (;;) {
-    if (Answers(config, node)) return arrow::Status::OK();
-    ARROW_RETURN_NOT_OK(stop_token.Poll());
-    if (platform::HasExited(daemon.pidfd)) {
-      return arrow::Status::IOError("the daemon of node ", node.value,
-                                    " did not start: ", LastLine(LogTail(config, node)));
-    }
-    if (Passed(deadline)) {
-      return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kTimeout,
-                        "the daemon of node " + std::to_string(node.value) +
-                            " does not answer; see " + config.log_path(node));
-    }
-    platform::SleepFor(kPollPeriod);
-  }
-}
-
-// `started` has those that run, also after a failure.
-arrow::Status StartDaemons(const ClusterConfig& config, const std::string& daemon,
-                           Deadline deadline, const arrow::StopToken& stop_token,
-                           std::vector<StartedDaemon>* started) {
-  for (uint32_t k = 0; k < config.nodes; ++k) {
-    if (Answers(config, {k})) continue;
-    ARROW_RETURN_NOT_OK(stop_token.Poll());
-    ARROW_ASSIGN_OR_RAISE(const int process_id,
-                          platform::SpawnDetached({daemon, "--cluster-file",
-                                                   region::ClusterFilePath(config.name),
-                                                   "--node", std::to_string(k)},
-                                                  config.log_path({k})));
-    auto pidfd = platform::OpenPidFd(process_id);
-    if (!pidfd.ok()) {
-      return pidfd.status().WithMessage(
-          "the daemon of node ", k, " did not start: ", LastLine(LogTail(config, {k})));
-    }
-    started->push_back({{k}, std::move(*pidfd)});
-  }
-  for (const StartedDaemon& each : *started) {
-    ARROW_RETURN_NOT_OK(AwaitDaemon(config, each, deadline, stop_token));
-  }
-  return arrow::Status::OK();
-}
-
-// They may not listen yet, so by signals: first the one that lets them clean up.
-void EndDaemons(const std::vector<StartedDaemon>& started) {
-  for (const int signal_number : {SIGTERM, SIGKILL}) {
-    for (const StartedDaemon& each : started) {
-      static_cast<void>(platform::SendSignal(each.pidfd, signal_number));
-    }
-    const Deadline patience = platform::BootTime() + kEndPatience;
-    for (const StartedDaemon& each : started) {
-      while (!platform::HasExited(each.pidfd) && !Passed(patience)) {
-        platform::SleepFor(kPollPeriod);
-      }
-    }
-  }
-}
-
-// Ask one daemon to end, and wait until its process has.
-arrow::Status StopDaemon(const ClusterConfig& config, NodeId node, Deadline deadline) {
-  auto socket = platform::ConnectUnix(config.socket_path(node));
-  if (!socket.ok()) return arrow::Status::OK();
-  ARROW_ASSIGN_OR_RAISE(auto peer, platform::GetPeerCredentials(socket->get()));
-  ARROW_ASSIGN_OR_RAISE(auto pidfd, platform::OpenPidFd(peer.process_id));
-  ARROW_ASSIGN_OR_RAISE(auto channel,
-                        client::DaemonChannel::Connect(config.socket_path(node)));
-  const auto reply = channel->Call(format::Body::ShutdownRequest, [](auto* builder) {
-    return format::CreateShutdownRequest(*builder).Union();
-  });
-  if (!reply.ok() && !IsDisconnected(reply.status())) return reply.status();
-  while (!platform::HasExited(pidfd)) {
-    if (Passed(deadline)) {
-      return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kTimeout,
-                        "the daemon of node " + std::to_string(node.value) +
-                            " (process " + std::to_string(peer.process_id) +
-                            ") does not end");
-    }
-    platform::SleepFor(kPollPeriod);
-  }
-  return arrow::Status::OK();
-}
-
 // What starters, daemons and clients of a cluster put there; other files stay.
 arrow::Status RemoveRuntimeFolder(const ClusterConfig& config) {
   return platform::RemoveOwnFiles(config.runtime_folder, [](std::string_view name) {
@@ -298,15 +187,8 @@ arrow::Status RemoveRuntimeFolder(const ClusterConfig& config) {
   });
 }
 
-arrow::Status StopDaemons(const ClusterConfig& config, Deadline deadline) {
-  for (uint32_t k = 0; k < config.nodes; ++k) {
-    ARROW_RETURN_NOT_OK(StopDaemon(config, {k}, deadline));
-  }
-  return arrow::Status::OK();
-}
-
 arrow::Status StopAndRemove(const ClusterConfig& config, Deadline deadline) {
-  ARROW_RETURN_NOT_OK(StopDaemons(config, deadline));
+  ARROW_RETURN_NOT_OK(client::StopDaemons(config, deadline));
   arrow::Status memory = region::RemoveMemoryFolder(config);
   if (memory.IsAlreadyExists()) return memory;  // A daemon lives: it needs its folder.
   return memory & RemoveRuntimeFolder(config);
@@ -334,7 +216,7 @@ arrow::Result<ClusterStatus> Start(const ClusterConfig& config, Memory memory,
                                    const std::string& daemon, Deadline deadline,
                                    const arrow::StopToken& stop_token) {
   ARROW_RETURN_NOT_OK(platform::MakePrivateFolder(config.runtime_folder));
-  std::vector<StartedDaemon> started;
+  std::vector<client::StartedDaemon> started;
   std::string warning;
   const auto status = [&]() -> arrow::Status {
     ARROW_RETURN_NOT_OK(region::PrepareMemoryFolder(config));
@@ -346,10 +228,10 @@ arrow::Result<ClusterStatus> Start(const ClusterConfig& config, Memory memory,
       ARROW_RETURN_NOT_OK(WriteFileWhole(path, config.ToToml()));
     }
     ARROW_RETURN_NOT_OK(client::ShareFolders(config));
-    return StartDaemons(config, daemon, deadline, stop_token, &started);
+    return client::StartDaemons(config, daemon, deadline, stop_token, &started);
   }();
   if (!status.ok()) {
-    EndDaemons(started);
+    client::EndDaemons(started);
     if (memory == Memory::kKept) return status;
     // The first error is the one to tell; cleaning up is best effort.
     static_cast<void>(region::RemoveMemoryFolder(config));
@@ -469,7 +351,8 @@ arrow::Status StopCluster(const std::string& name, const StopOptions& options) {
     return arrow::Status::KeyError("no cluster '", resolved, "' on this host");
   }
   ARROW_RETURN_NOT_OK(config.status());
-  return options.keep ? StopDaemons(*config, deadline) : StopAndRemove(*config, deadline);
+  return options.keep ? client::StopDaemons(*config, deadline)
+                      : StopAndRemove(*config, deadline);
 }
 
 arrow::Result<ClusterStatus> GetClusterStatus(const std::string& name) {
