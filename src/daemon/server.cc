@@ -49,7 +49,7 @@ namespace sheaf::daemon {
 namespace {
 
 // docs/protocol.md L13.
-constexpr std::chrono::milliseconds kMembershipPeriod{50};
+constexpr std::chrono::milliseconds kMembershipPeriod{region::kMembershipPeriodMs};
 constexpr std::chrono::seconds kSweepPeriod{1};
 /// Page size that is shown where the system does not tell.
 constexpr uint64_t kBasePageBytes = 4096;

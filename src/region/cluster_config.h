@@ -27,6 +27,9 @@ struct SimOptions {
   bool operator==(const SimOptions&) const = default;
 };
 
+/// Homes look at each other's heartbeats this often, at most.
+constexpr int kMembershipPeriodMs = 50;
+
 /// \brief One cluster: where its memory is, how large, how coherent. Immutable; equal on
 /// all nodes.
 struct ClusterConfig {

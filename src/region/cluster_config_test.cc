@@ -98,6 +98,18 @@ TEST(ClusterConfig, ErrorsNameFileLineAndKey) {
 }
 
 // toml++ asserts, or has the compiler assume, that these do not come: #4.
+/// A home that looks more often than its own clock ticks would find a gap in its sampling
+/// each time, and suspect nobody (F1).
+TEST(ClusterConfig, TooManyLooksInTooShortATimeAreRefused) {
+  EXPECT_THAT(ErrorOf("heartbeat_ms = 1\nsuspect_after_ms = 499\nsuspect_samples = 10\n"),
+              HasSubstr("suspect_after_ms"));
+  ASSERT_OK(ClusterConfig::FromToml(
+      "heartbeat_ms = 1\nsuspect_after_ms = 500\nsuspect_samples = 10\n", "c.toml"));
+  EXPECT_THAT(
+      ErrorOf("heartbeat_ms = 100\nsuspect_after_ms = 999\nsuspect_samples = 10\n"),
+      HasSubstr("suspect_after_ms"));
+}
+
 TEST(ClusterConfig, WhatTheParserDoesNotSurviveIsRefused) {
   for (const char* text : {"[&", "nodes = 1\n [[ [", "[\r0", "x=1115-02-ss 0\r4"}) {
     EXPECT_THAT(ErrorOf(text), HasSubstr("c.toml: this is not TOML"));
