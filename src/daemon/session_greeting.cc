@@ -241,6 +241,7 @@ arrow::Status SessionServer::ContinueSession(const format::Hello& hello,
     return arrow::Status::Invalid("session ", id, " is not of process ", process_id);
   }
   if (const auto old = std::exchange(found->second->connection, nullptr)) old->Close();
+  found->second->replies.GoOn();
   if (owner.access == format::Access::Reader) {
     leases_.EndAllBut(id, ReaderLeases::Known(hello));
     return arrow::Status::OK();
