@@ -1,5 +1,7 @@
 // Greetings that name a session: whose it is, and all that it holds.
 
+#include <sys/inotify.h>
+#include <sys/types.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -161,6 +163,34 @@ TEST_F(SessionGoesOnTest, AGrantThatWasUnderWayIsToldOnce) {
   ASSERT_OK(again.ReturnGrant(grant));
   // What a grant that nobody knows of would keep.
   EXPECT_EQ(ReadStatistics(*region, 0).used_bytes, 0U);
+}
+
+/// A lock that is still held is looked at now and then, however often the session came
+/// and went meanwhile.
+TEST_F(SessionGoesOnTest, WhoComesAndGoesIsNotLookedAtMoreOften) {
+  constexpr auto kLookPeriod = std::chrono::milliseconds(100);
+  const auto say_goodbye = [](RawClient* client) {  // and keep the lock
+    return client->Call(Body::Goodbye, [](auto& builder) {
+      return format::CreateGoodbye(builder).Union();
+    });
+  };
+  ASSERT_OK(say_goodbye(client_.get()));
+  for (int i = 0; i < 100; ++i) {
+    RawClient again(config_, 0);
+    ASSERT_OK(GoOn(&again, client_->session()));
+    ASSERT_OK(say_goodbye(&again));
+  }
+  const std::string lock = config_.session_lock_folder({0}) + "/" +
+                           std::to_string(client_->session()) + ".lock";
+  const platform::UniqueFd looks(::inotify_init1(IN_CLOEXEC));
+  const auto begin = platform::BootTime();
+  ASSERT_GE(::inotify_add_watch(looks.get(), lock.c_str(), IN_OPEN), 0);
+  constexpr int kLooks = 8;
+  for (int i = 0; i < kLooks; ++i) {
+    struct inotify_event look = {};
+    ASSERT_EQ(::read(looks.get(), &look, sizeof(look)), ssize_t{sizeof(look)});
+  }
+  EXPECT_GE(platform::BootTime() - begin, (kLooks - 1) * kLookPeriod / 2);
 }
 
 /// It let go of its lock, as who says goodbye does, and the connection broke before.

@@ -266,9 +266,7 @@ void SessionServer::OnSessionClosed(uint64_t id, const arrow::Status& reason) {
   found->second->connection.reset();
   if (found->second->ending == nullptr) {
     found->second->ending = "left without a goodbye";
-    parts_.loop->After(kLockPollPeriod, [this, id, alive = std::weak_ptr<bool>(alive_)] {
-      if (!alive.expired()) EndWhenUnlocked(id);
-    });
+    EndWhenUnlockedLater(id);
   }
   Log(LogLevel::kDebug, "session ", id, " of process ", found->second->process_id,
       " is not connected any more: ", reason.message());
@@ -295,8 +293,18 @@ void SessionServer::EndWhenUnlocked(uint64_t id) {
     LogIfError("cannot end a session", End(id, found->second->ending));
     return;
   }
+  EndWhenUnlockedLater(id);
+}
+
+// One look is due at a time, however often the session comes and goes meanwhile.
+void SessionServer::EndWhenUnlockedLater(uint64_t id) {
+  if (std::exchange(sessions_.at(id)->looks_at_lock, true)) return;
   parts_.loop->After(kLockPollPeriod, [this, id, alive = std::weak_ptr<bool>(alive_)] {
-    if (!alive.expired()) EndWhenUnlocked(id);
+    if (alive.expired()) return;
+    const auto found = sessions_.find(id);
+    if (found == sessions_.end()) return;
+    found->second->looks_at_lock = false;
+    EndWhenUnlocked(id);
   });
 }
 

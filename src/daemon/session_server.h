@@ -71,6 +71,7 @@ class SessionServer {
     ReplyCache replies;
     uint32_t parts_sent = 0;
     const char* ending = nullptr;  ///< Why it ends as soon as its lock is free.
+    bool looks_at_lock = false;    ///< Soon.
   };
 
   void AwaitGuests();
@@ -107,6 +108,7 @@ class SessionServer {
   void Answer(uint64_t id, uint64_t request_id, std::vector<uint8_t> reply);
   void OnSessionClosed(uint64_t id, const arrow::Status& reason);
   void EndWhenUnlocked(uint64_t id);
+  void EndWhenUnlockedLater(uint64_t id);
   arrow::Status End(uint64_t id, const char* why);
   void Refuse(const Connection::Ptr& connection, uint64_t request_id,
               const arrow::Status& status);
