@@ -157,6 +157,7 @@ class Home {
   HomeLife life_;
   uint64_t last_session_;
   std::set<uint64_t> sessions_;
+  std::set<uint64_t> former_creators_;  ///< Adopted records name them: above this life.
   std::map<uint64_t, uint32_t> other_users_;  ///< By session: of other users'.
   Quotas quotas_;
   Space space_;
