@@ -84,7 +84,7 @@ class Home {
                                uint64_t wish_bytes = 0);
   arrow::Status Return(uint64_t session, const GrantId& id);
   /// \brief The session lives on, and knows of these grants only: any other was never
-  /// used, and comes back.
+  /// used, or is used no more, and comes back.
   arrow::Status ReturnAllBut(uint64_t session, const std::set<GrantId>& known);
 
   // Objects of this home.
