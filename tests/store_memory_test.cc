@@ -29,6 +29,7 @@
 #include <gtest/gtest.h>
 
 #include "base/check.h"
+#include "sheaf/cluster.h"
 #include "sheaf/store.h"
 #include "testing/arrow_test.h"
 #include "testing/eventually.h"
@@ -399,6 +400,28 @@ TEST_F(StoreMemoryTest, AForkedChildTakesAndGivesNothingOfItsParents) {
   EXPECT_EQ(code, 0);
   EXPECT_EQ(Home().used_bytes, used_before);
   EXPECT_OK(store_->Put("t", *MakeTable(1000)));
+}
+
+/// The session named it as its own to the next daemon, and it never came back.
+TEST(MemoryWithoutADaemon, WhatIsGivenBackMeanwhileComesBackWithTheNext) {
+  TestClusterOptions options;
+  options.nodes = 1;
+  options.config_toml = kSmall;
+  options.daemon_path = SHEAFD_BINARY;
+  ASSERT_OK_AND_ASSIGN(const auto cluster, TestCluster::Start(options));
+  ASSERT_OK_AND_ASSIGN(const auto store, cluster->Connect(0));
+  constexpr int64_t kSize = 16 * kMiB;  // more than a session keeps for its own reuse
+  uint8_t* buffer = nullptr;
+  ASSERT_OK(store->memory_pool()->Allocate(kSize, &buffer));
+  ASSERT_OK(StopCluster(cluster->name(), {.keep = true}));
+  store->memory_pool()->Free(buffer, kSize);
+  ASSERT_OK(cluster->StartMissing());
+  EXPECT_TRUE(store->Remove("none").IsKeyError());  // the same session goes on
+  ASSERT_OK(store->Put("t", *MakeTable(10)));       // with its daemon
+  ASSERT_OK(store->Remove("t"));
+  EXPECT_TRUE(Eventually([&] {
+    return store->Nodes().ValueOrDie()[0].used_bytes < static_cast<uint64_t>(kSize);
+  }));
 }
 
 }  // namespace

@@ -77,8 +77,10 @@ void DaemonChannel::GiveUp() {
 
 arrow::Result<Reply> DaemonChannel::Call(format::Body type, const BuildBody& body,
                                          std::span<const int> fds,
-                                         const OnReply& on_reply) {
+                                         const OnReply& on_reply,
+                                         const std::function<void()>& first) {
   std::lock_guard lock(mutex_);
+  if (first) first();
   auto reply = ExchangeOrRepeat({next_request_id_++, type, body, fds}, kReattachPatience);
   ARROW_RETURN_NOT_OK(reply.status());
   ARROW_RETURN_NOT_OK(format::ToStatus(reply->message()));

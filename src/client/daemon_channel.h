@@ -75,13 +75,14 @@ class DaemonChannel {
 
   /// \brief Send a request and wait for its reply. A reply that reports a failure becomes
   /// that status; `on_reply` sees any other one before the next request or greeting is
-  /// sent.
+  /// sent. `first` runs before anything is sent, greetings included, and after all that
+  /// others sent.
   arrow::Result<Reply> Call(format::Body type, const BuildBody& body,
-                            std::span<const int> fds = {}, const OnReply& on_reply = {});
+                            std::span<const int> fds = {}, const OnReply& on_reply = {},
+                            const std::function<void()>& first = {});
 
   /// \brief The same, but nobody waits: a daemon that died and has no successor yet is
-  /// reason disconnected at once. `first` runs before anything is sent, greetings
-  /// included, and after all that others sent.
+  /// reason disconnected at once.
   arrow::Result<Reply> CallNow(format::Body type, const BuildBody& body,
                                const std::function<void()>& first);
 

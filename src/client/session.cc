@@ -450,6 +450,8 @@ arrow::Status Session::Return(const alloc::Extent& extent) {
   return SendReturn({extent.grant, 0, extent.generation});
 }
 
+// If no daemon hears of it, the next greeting says it all: this session knows of the
+// grant no more.
 arrow::Status Session::SendReturn(const format::GrantKey& key) {
   return daemon_
       ->Call(
@@ -458,8 +460,7 @@ arrow::Status Session::SendReturn(const format::GrantKey& key) {
             const auto grants = builder->CreateVectorOfStructs(&key, 1);
             return format::CreateReturnRequest(*builder, grants).Union();
           },
-          {},
-          [&](const format::Message&) { grants_.erase({key.grant(), key.generation()}); })
+          {}, {}, [&] { grants_.erase({key.grant(), key.generation()}); })
       .status();
 }
 

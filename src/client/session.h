@@ -92,8 +92,9 @@ class Session : public std::enable_shared_from_this<Session>,
   format::Access access_ = format::Access::Owner;
   uint64_t id_ = 0;
   std::vector<uint32_t> lease_pages_;
-  /// Grants that the daemon told us of: number, generation. Changed and read only while
-  /// the channel handles a reply or greets, one at a time.
+  /// Grants that the daemon told us of and that are still used: number, generation.
+  /// Changed and read only while the channel handles a reply, greets or is about to send,
+  /// one at a time.
   std::set<std::pair<uint32_t, uint64_t>> grants_;
   std::shared_ptr<region::Region> region_;
   std::unique_ptr<DaemonChannel> daemon_;

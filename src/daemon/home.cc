@@ -107,6 +107,9 @@ void Home::AdoptObjects() {
       const auto record = directory_.GetRecord(object);
       if (!record.ok()) continue;  // one of the directory's problems
       space_.AdoptObject(OwnRanges(**record));
+      if ((*record)->creator_session > last_session_) {
+        former_creators_.insert((*record)->creator_session);
+      }
       // A full GRACE: the flush of a former life may be under way still.
       if (state == LineState::kRetired) {
         retired_[object] = clock_->Now() + GraceOf(region_->config());
@@ -214,9 +217,11 @@ arrow::Status Home::CheckSession(uint64_t session) const {
 }
 
 arrow::Result<Home::NewSession> Home::OpenSession(std::optional<uint32_t> user_id) {
-  // A damaged incarnation line forgets how many lives there were.
-  while (sessions_.contains(++last_session_)) {
-  }
+  // A damaged incarnation line forgets how many lives there were. Who had the number of a
+  // session that put something would be told that it was its own put (P4).
+  do {
+    ++last_session_;
+  } while (sessions_.contains(last_session_) || former_creators_.contains(last_session_));
   NewSession session{last_session_, {}};
   for (int i = 0; i < kFirstLeasePages; ++i) {
     const auto page = pages_.Activate(session.id);

@@ -84,7 +84,7 @@ class Home {
                                uint64_t wish_bytes = 0);
   arrow::Status Return(uint64_t session, const GrantId& id);
   /// \brief The session lives on, and knows of these grants only: any other was never
-  /// used, and comes back.
+  /// used, or is used no more, and comes back.
   arrow::Status ReturnAllBut(uint64_t session, const std::set<GrantId>& known);
 
   // Objects of this home.
@@ -157,6 +157,7 @@ class Home {
   HomeLife life_;
   uint64_t last_session_;
   std::set<uint64_t> sessions_;
+  std::set<uint64_t> former_creators_;  ///< Adopted records name them: above this life.
   std::map<uint64_t, uint32_t> other_users_;  ///< By session: of other users'.
   Quotas quotas_;
   Space space_;

@@ -304,6 +304,22 @@ TEST_F(HomeRestart, WhoForgotHowOftenItStartedGivesOutNoNumberTwice) {
   EXPECT_NE(session.id, session_);
 }
 
+// #4: a put of the second was taken for one of the first, and never done.
+TEST_F(HomeRestart, WhoForgotHowOftenItStartedTakesNoPutForAnotherSessions) {
+  ASSERT_OK_AND_ASSIGN(const Granted grant, nodes_[0]->Grant(session_, kMiB));
+  SealInput input = Over({In(grant, 0, 4096)}, 17);
+  input.keep = true;
+  ASSERT_OK(nodes_[0]->Seal(session_, input));
+  ASSERT_OK(nodes_[0]->EndSession(session_));
+  region::UpdateIncarnation(
+      &nodes_[0].region->own_segment(),
+      [](format::IncarnationLine* line) { line->daemon_starts = 0; });
+  Restart(0);
+  ASSERT_OK_AND_ASSIGN(const auto session, nodes_[0]->OpenSession());
+  Restart(0);
+  EXPECT_FALSE(nodes_[0]->FindPut(session.id, 17).has_value());
+}
+
 /// Two grants over the same bytes: one of them is not true.
 TEST_F(HomeRestart, GrantsThatOverlapAreAProblem) {
   ASSERT_OK_AND_ASSIGN(const Granted first, nodes_[0]->Grant(session_, kMiB));

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 #include <deque>
-#include <set>
+#include <map>
 #include <utility>
 #include <vector>
 
@@ -19,7 +19,20 @@ class ReplyCache {
   /// that is under way will be answered once: let its repetition be.
   Seen Begin(uint64_t request_id) {
     if (Find(request_id) != nullptr) return Seen::kAnswered;
-    return under_way_.insert(request_id).second ? Seen::kNew : Seen::kUnderWay;
+    return under_way_.insert_or_assign(request_id, true).second ? Seen::kNew
+                                                                : Seen::kUnderWay;
+  }
+
+  /// \brief The session has another connection, over which it has asked for nothing yet.
+  void GoOn() {
+    for (auto& [request_id, is_awaited] : under_way_) is_awaited = false;
+  }
+
+  /// \brief True if the session asked over the connection that it has now. If it has not,
+  /// it asks again, or has given up.
+  bool IsAwaited(uint64_t request_id) const {
+    const auto found = under_way_.find(request_id);
+    return found != under_way_.end() && found->second;
   }
 
   void Answer(uint64_t request_id, std::vector<uint8_t> reply) {
@@ -44,7 +57,7 @@ class ReplyCache {
   static constexpr size_t kRepliesMax = 16;
 
   std::deque<std::pair<uint64_t, std::vector<uint8_t>>> replies_;
-  std::set<uint64_t> under_way_;
+  std::map<uint64_t, bool> under_way_;  ///< True: awaited.
 };
 
 }  // namespace sheaf::daemon

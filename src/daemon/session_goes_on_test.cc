@@ -1,22 +1,30 @@
 // Greetings that name a session: whose it is, and all that it holds.
 
+#include <sys/inotify.h>
+#include <sys/types.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include <arrow/result.h>
+#include <arrow/status.h>
 #include <gtest/gtest.h>
 
 #include "daemon/log.h"
 #include "daemon/test_client.h"
+#include "daemon/test_node.h"
 #include "daemon/test_server.h"
 #include "format/message.h"
+#include "platform/cache.h"
 #include "platform/file.h"
 #include "platform/process.h"
+#include "platform/unix_socket.h"
 #include "region/cluster_config.h"
 #include "region/region.h"
 #include "region/test_cluster.h"
@@ -41,7 +49,26 @@ class SessionGoesOnTest : public ::testing::Test {
     ASSERT_OK(client_->Hello());
   }
 
+  // Over a connection that is new.
+  arrow::Status GoOn(RawClient* client, uint64_t session) {
+    ARROW_ASSIGN_OR_RAISE(const auto pidfd,
+                          platform::OpenPidFd(platform::CurrentProcessId()));
+    const int fds[] = {pidfd.get()};
+    return client
+        ->Call(
+            Body::Hello,
+            [&](auto& builder) {
+              return format::CreateHelloDirect(
+                         builder, format::kMessageVersion, config_.cluster_id,
+                         platform::CurrentProcessId(), "test", "", session)
+                  .Union();
+            },
+            fds)
+        .status();
+  }
+
   region::TestMemory memory_;
+  region::TestMemory other_memory_;
   region::ClusterConfig config_;
   std::unique_ptr<ServerThread> server_;
   std::unique_ptr<RawClient> client_;
@@ -94,6 +121,76 @@ TEST_F(SessionGoesOnTest, ASessionWithManyGrantsGoesOn) {
       fds);
   ASSERT_OK(welcome);
   EXPECT_EQ(welcome->As<format::Welcome>().session(), client.session());
+}
+
+/// The reply to what was under way would come over the new connection, where nobody knows
+/// yet whether it is asked for: the session took one of two grants for the other's
+/// repetition, and never knew of it.
+TEST_F(SessionGoesOnTest, AGrantThatWasUnderWayIsToldOnce) {
+  config_ = other_memory_.Config();
+  config_.coherence = region::Coherence::kSoftware;
+  config_.settle_class = platform::SettleClass::kPosted;
+  config_.posted_delay_us = 20000;  // so that the grant waits for the GRACE of a table
+  ASSERT_OK(region::PrepareMemoryFolder(config_));
+  ServerThread server(config_, 0);
+  ASSERT_OK_AND_ASSIGN(
+      const auto region,
+      region::Region::Attach(config_, {{0}, region::Role::kClient, true}));
+  RawClient client(config_, 0);
+  ASSERT_OK(client.Hello());
+  ASSERT_OK_AND_ASSIGN(const auto all, client.RequestGrant(config_.segment_size_bytes));
+  const auto descriptor = DescribeRanges(*region, {{{{0}, all.offset}, all.size_bytes}});
+  ASSERT_OK_AND_ASSIGN(const auto sealed, client.Seal(*descriptor, {}));
+  ASSERT_OK(client.ReturnGrant(all));
+  ASSERT_OK(client.Retire(sealed.object));
+  auto request = client.Build(Body::GrantRequest, [](auto& builder) {
+    return format::CreateGrantRequest(builder, 4096).Union();
+  });
+  ASSERT_OK(platform::SendFrame(client.fd(), request));
+  // Handled after it: whatever is answered first, the daemon knows of the request.
+  static_cast<void>(client.Call(Body::RetireRequest, [](auto& builder) {
+    return format::CreateRetireRequest(builder).Union();
+  }));
+
+  RawClient again(config_, 0);
+  again.SkipIds(100);
+  ASSERT_OK(GoOn(&again, client.session()));
+  AwaitTrue([&] { return ReadStatistics(*region, 0).objects == 0; });
+  format::MarkRepeated(&request);
+  ASSERT_OK_AND_ASSIGN(const RawReply reply, again.Exchange(request));
+  const auto& granted = reply.As<format::GrantReply>();
+  const RawClient::Grant grant{{granted.grant(), 0, granted.generation()}, 0, 0};
+  ASSERT_OK(again.ReturnGrant(grant));
+  // What a grant that nobody knows of would keep.
+  EXPECT_EQ(ReadStatistics(*region, 0).used_bytes, 0U);
+}
+
+/// A lock that is still held is looked at now and then, however often the session came
+/// and went meanwhile.
+TEST_F(SessionGoesOnTest, WhoComesAndGoesIsNotLookedAtMoreOften) {
+  constexpr auto kLookPeriod = std::chrono::milliseconds(100);
+  const auto say_goodbye = [](RawClient* client) {  // and keep the lock
+    return client->Call(Body::Goodbye, [](auto& builder) {
+      return format::CreateGoodbye(builder).Union();
+    });
+  };
+  ASSERT_OK(say_goodbye(client_.get()));
+  for (int i = 0; i < 100; ++i) {
+    RawClient again(config_, 0);
+    ASSERT_OK(GoOn(&again, client_->session()));
+    ASSERT_OK(say_goodbye(&again));
+  }
+  const std::string lock = config_.session_lock_folder({0}) + "/" +
+                           std::to_string(client_->session()) + ".lock";
+  const platform::UniqueFd looks(::inotify_init1(IN_CLOEXEC));
+  const auto begin = platform::BootTime();
+  ASSERT_GE(::inotify_add_watch(looks.get(), lock.c_str(), IN_OPEN), 0);
+  constexpr int kLooks = 8;
+  for (int i = 0; i < kLooks; ++i) {
+    struct inotify_event look = {};
+    ASSERT_EQ(::read(looks.get(), &look, sizeof(look)), ssize_t{sizeof(look)});
+  }
+  EXPECT_GE(platform::BootTime() - begin, (kLooks - 1) * kLookPeriod / 2);
 }
 
 /// It let go of its lock, as who says goodbye does, and the connection broke before.

@@ -39,6 +39,10 @@ namespace {
 constexpr size_t kGuestsMax = 1024;
 constexpr std::chrono::seconds kGreetingDeadline{10};
 constexpr std::chrono::milliseconds kAcceptRetryPeriod{100};
+/// What is logged of refusals: whoever may connect may be refused as often as it likes,
+/// and a log lies in memory, or on a disk, that has an end.
+constexpr uint64_t kRefusalsLogged = 10;
+constexpr std::chrono::seconds kRefusalsPeriod{1};
 /// A reader's requests are short.
 constexpr uint32_t kReaderFrameBytesMax = 4096;
 
@@ -94,11 +98,23 @@ void SessionServer::Welcome(platform::UniqueFd socket) {
   });
 }
 
+void SessionServer::LogRefusal(const arrow::Status& status) {
+  const auto now = parts_.loop->Now();
+  if (now - refusals_.since >= kRefusalsPeriod) {
+    if (refusals_.count > kRefusalsLogged) {
+      Log(LogLevel::kWarning, refusals_.count - kRefusalsLogged, " more were refused");
+    }
+    refusals_ = {now, 0};
+  }
+  if (++refusals_.count > kRefusalsLogged) return;
+  Log(LogLevel::kWarning, "a peer was refused: ", status.ToString());
+}
+
 // What cannot be understood is answered, if it says to whom, and ends the connection:
 // nobody knows what else is wrong on the other side.
 void SessionServer::Refuse(const Connection::Ptr& connection, uint64_t request_id,
                            const arrow::Status& status) {
-  Log(LogLevel::kWarning, "a peer was refused: ", status.ToString());
+  LogRefusal(status);
   if (request_id != 0) connection->Send(format::MakeOutcomeReply(request_id, status));
   connection->CloseAfterSending();
 }
@@ -241,6 +257,7 @@ arrow::Status SessionServer::ContinueSession(const format::Hello& hello,
     return arrow::Status::Invalid("session ", id, " is not of process ", process_id);
   }
   if (const auto old = std::exchange(found->second->connection, nullptr)) old->Close();
+  found->second->replies.GoOn();
   if (owner.access == format::Access::Reader) {
     leases_.EndAllBut(id, ReaderLeases::Known(hello));
     return arrow::Status::OK();

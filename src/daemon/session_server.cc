@@ -235,19 +235,27 @@ void SessionServer::SendPart(uint64_t id, const Connection::Ptr& connection,
                    *std::move(file));
 }
 
+// A grant or lease that its session does not know of comes back when it continues: never
+// told twice. What was asked for over a former connection is asked for again, or not
+// wanted any more.
 void SessionServer::Answer(uint64_t id, uint64_t request_id, std::vector<uint8_t> reply) {
   const auto found = sessions_.find(id);
   if (found == sessions_.end()) return;  // Ended meanwhile.
-  // A grant or lease that its session does not know of comes back when it continues:
-  // never told twice.
-  const format::Body type = format::GetMessage(reply.data())->body_type();
-  if (type == format::Body::GrantReply || type == format::Body::LeaseReply) {
-    found->second->replies.Forget(request_id);
+  Session& session = *found->second;
+  const bool is_awaited = session.replies.IsAwaited(request_id);
+  const format::Message& message = *format::GetMessage(reply.data());
+  const auto* grant = message.body_as<format::GrantReply>();
+  if (grant != nullptr || message.body_type() == format::Body::LeaseReply) {
+    session.replies.Forget(request_id);
   } else {
-    found->second->replies.Answer(request_id, reply);
+    session.replies.Answer(request_id, reply);
   }
-  if (const auto connection = found->second->connection)
-    connection->Send(std::move(reply));
+  if (is_awaited && session.connection != nullptr) {
+    session.connection->Send(std::move(reply));
+  } else if (!is_awaited && grant != nullptr) {
+    LogIfError("cannot take back a grant",
+               parts_.home->Return(id, {grant->grant(), grant->generation()}));
+  }
 }
 
 // The process may live on, and with it what it reads and writes (D1): unless it has let
@@ -258,9 +266,7 @@ void SessionServer::OnSessionClosed(uint64_t id, const arrow::Status& reason) {
   found->second->connection.reset();
   if (found->second->ending == nullptr) {
     found->second->ending = "left without a goodbye";
-    parts_.loop->After(kLockPollPeriod, [this, id, alive = std::weak_ptr<bool>(alive_)] {
-      if (!alive.expired()) EndWhenUnlocked(id);
-    });
+    EndWhenUnlockedLater(id);
   }
   Log(LogLevel::kDebug, "session ", id, " of process ", found->second->process_id,
       " is not connected any more: ", reason.message());
@@ -287,8 +293,18 @@ void SessionServer::EndWhenUnlocked(uint64_t id) {
     LogIfError("cannot end a session", End(id, found->second->ending));
     return;
   }
+  EndWhenUnlockedLater(id);
+}
+
+// One look is due at a time, however often the session comes and goes meanwhile.
+void SessionServer::EndWhenUnlockedLater(uint64_t id) {
+  if (std::exchange(sessions_.at(id)->looks_at_lock, true)) return;
   parts_.loop->After(kLockPollPeriod, [this, id, alive = std::weak_ptr<bool>(alive_)] {
-    if (!alive.expired()) EndWhenUnlocked(id);
+    if (alive.expired()) return;
+    const auto found = sessions_.find(id);
+    if (found == sessions_.end()) return;
+    found->second->looks_at_lock = false;
+    EndWhenUnlocked(id);
   });
 }
 

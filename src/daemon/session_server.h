@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -71,6 +72,7 @@ class SessionServer {
     ReplyCache replies;
     uint32_t parts_sent = 0;
     const char* ending = nullptr;  ///< Why it ends as soon as its lock is free.
+    bool looks_at_lock = false;    ///< Soon.
   };
 
   void AwaitGuests();
@@ -107,9 +109,11 @@ class SessionServer {
   void Answer(uint64_t id, uint64_t request_id, std::vector<uint8_t> reply);
   void OnSessionClosed(uint64_t id, const arrow::Status& reason);
   void EndWhenUnlocked(uint64_t id);
+  void EndWhenUnlockedLater(uint64_t id);
   arrow::Status End(uint64_t id, const char* why);
   void Refuse(const Connection::Ptr& connection, uint64_t request_id,
               const arrow::Status& status);
+  void LogRefusal(const arrow::Status& status);
   void Shutdown(const Connection::Ptr& connection, uint64_t request_id);
 
   region::ClusterConfig config_;
@@ -125,6 +129,11 @@ class SessionServer {
   std::set<Connection::Ptr> peers_;   ///< Other daemons, who ask us.
   std::map<uint64_t, std::unique_ptr<Session>> sessions_;
   bool removes_locks_ = false;  ///< Soon.
+  struct Refusals {
+    std::chrono::nanoseconds since{0};
+    uint64_t count = 0;
+  };
+  Refusals refusals_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

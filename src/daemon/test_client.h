@@ -57,6 +57,8 @@ class RawClient {
         node_{node},
         socket_(platform::ConnectUnix(config.socket_path({node})).ValueOrDie()) {}
 
+  /// \brief For who goes on with a session: ids that it used before are passed.
+  void SkipIds(uint64_t count) { last_id_ += count; }
   std::vector<uint8_t> Build(format::Body type, const BuildBody& body) {
     flatbuffers::FlatBufferBuilder builder;
     const auto offset = body(builder);
