@@ -250,7 +250,11 @@ class KillMatrix : public ::testing::TestWithParam<Setting> {
                            point.starts_with("daemon.slots.");
     if (needs_new) survivors_.reset();
     bool is_reached = false;
+    // Where no session works, or only its own daemon passes the point.
+    const bool is_own_only =
+        MembershipFault::IsOne(point) || point.starts_with("daemon.forget-request.");
     for (const auto& [daemon, node] : kDaemonAndNode) {
+      if (is_own_only && daemon != node) continue;
       const DaemonCell cell = {point, action, daemon, node, kind};
       if (survivors_ == nullptr) StartFor(cell);
       ASSERT_NE(survivors_, nullptr);
@@ -325,7 +329,16 @@ class KillMatrix : public ::testing::TestWithParam<Setting> {
   }
 
   static bool IsOf(const FaultPointInfo& point, Victim::Kind kind) {
-    return StartsWithAny(point.name, kOfReaders) == (kind == Victim::Kind::kReader);
+    const bool of_readers = StartsWithAny(point.name, kOfReaders);
+    const bool of_operator = ForgetFault::IsOne(point.name);
+    switch (kind) {
+      case Victim::Kind::kReader:
+        return of_readers;
+      case Victim::Kind::kOperator:
+        return of_operator;
+      default:
+        return !of_readers && !of_operator;
+    }
   }
 
   std::unique_ptr<Survivors> survivors_;
@@ -335,7 +348,7 @@ TEST_P(KillMatrix, OfTheClient) { TryAllOfTheClient(Victim::Kind::kOwner); }
 
 TEST_P(KillMatrix, OfTheDaemon) { TryAllOfTheDaemon(Victim::Kind::kOwner); }
 
-TEST_P(KillMatrix, OfWhoForgetsANode) {
+TEST_P(KillMatrix, OfForgettingANode) {
   const std::string chosen = Chosen();
   std::cout << "SHEAF_KILL_MATRIX=" << chosen << '\n';
   PrintHead();
@@ -355,6 +368,7 @@ TEST_P(KillMatrix, OfWhoForgetsANode) {
       if (!tried.ok()) survivors_.reset();
     }
   }
+  TryAllOfTheDaemon(Victim::Kind::kOperator);
 }
 
 class KillMatrixOfReaders : public KillMatrix {
