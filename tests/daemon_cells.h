@@ -8,10 +8,11 @@
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <iterator>
 #include <string>
-#include <string_view>
 #include <thread>
+#include <utility>
 
 #include <arrow/result.h>
 #include <arrow/status.h>
@@ -22,20 +23,11 @@
 #include "testing/eventually.h"
 #include "testing/test_cluster.h"
 #include "tests/armed_daemon.h"
+#include "tests/daemon_cell.h"
 #include "tests/survivors.h"
 #include "tests/victim.h"
 
 namespace sheaf::testing {
-
-enum class Reached : uint8_t { kNo, kYes };
-
-/// Which daemon meets the fault, where, and on which node a session works meanwhile.
-struct DaemonCell {
-  std::string_view point;
-  std::string_view action;  ///< kill or pause
-  uint32_t daemon;
-  uint32_t node;
-};
 
 /// \brief One daemon that is killed or stopped at a point, while it starts or while a
 /// session works through it. After a kill the next daemon finds what is left, and the
@@ -51,6 +43,11 @@ class DaemonFault {
       : survivors_(survivors), cell_(cell) {}
 
   bool is_reached() const { return is_reached_; }
+
+  /// How the next daemon of one that is killed starts; else all that are missing do.
+  void StartNextBy(std::function<arrow::Status()> start) {
+    start_next_ = std::move(start);
+  }
 
   /// Does what is to be done about an armed daemon, while others wait for it.
   class Watch {
@@ -104,7 +101,7 @@ class DaemonFault {
       return;
     is_reached_ = true;
     if (is_killed()) {
-      restarted_ = survivors_.cluster().StartMissing();
+      restarted_ = start_next_();
       return;
     }
     if (armed->Look() == ArmedDaemon::State::kEnded) {
@@ -112,8 +109,9 @@ class DaemonFault {
                                           Tail(survivors_.log() + ".daemon"));
       return;
     }
-    // Past every time-out: nobody counts on it any more.
-    if (!IsGone()) {
+    // Past every time-out: the other node counts on it no more.
+    const uint32_t other = 1 - cell_.daemon;
+    if (!Eventually([&] { return StateOf(other, cell_.daemon) == "withdrawn"; })) {
       restarted_ = arrow::Status::Invalid("a stopped daemon is not withdrawn");
     }
     armed->Continue();
@@ -125,16 +123,18 @@ class DaemonFault {
     return nodes.ok() ? (*nodes)[node].state : nodes.status().ToString();
   }
 
-  arrow::Status AwaitHonoured() const {
+  // By the nodes that look, if those before `end` are up.
+  arrow::Status AwaitHonoured(uint32_t end) const {
     const auto all_are = [&] {
-      for (uint32_t k = 0; k < kNodes; ++k) {
-        if (StateOf(k, 0) != "up" || StateOf(k, 1) != "up") return false;
+      for (uint32_t k = 0; k < end; ++k) {
+        if (StateOf(0, k) != "up" || StateOf(1, k) != "up") return false;
       }
       return true;
     };
     return Eventually(all_are) ? arrow::Status::OK()
                                : arrow::Status::Invalid("a node does not come back");
   }
+  arrow::Status AwaitHonoured() const { return AwaitHonoured(survivors_.config().nodes); }
 
  private:
   using State = ArmedDaemon::State;
@@ -158,9 +158,9 @@ class DaemonFault {
     Watch watch(this, armed);
     // How a dead session's things come back, only a dead one shows.
     const bool dies = cell_.point.starts_with("daemon.session-end.");
-    const Victim victim =
-        Victim::Start(survivors_.name(), cell_.node,
-                      dies ? "client.seal.before-request=kill@3" : "", survivors_.log());
+    const Victim victim = Victim::Start(survivors_.name(), cell_.node,
+                                        dies ? "client.seal.before-request=kill@3" : "",
+                                        survivors_.log(), cell_.kind);
     const int end = victim.Await();
     const bool has_ended = !dies || Eventually([&] { return HasNoVictim(); });
     watch.End();
@@ -184,15 +184,13 @@ class DaemonFault {
     return std::distance(std::filesystem::directory_iterator(folder), {}) == 1;
   }
 
-  // False if the other node counts on it even after a while.
-  bool IsGone() const {
-    return Eventually([&] { return StateOf(1 - cell_.daemon, cell_.daemon) != "up"; });
-  }
-
   bool is_killed() const { return cell_.action == "kill"; }
 
   const Survivors& survivors_;
   const DaemonCell cell_;
+  std::function<arrow::Status()> start_next_ = [this] {
+    return survivors_.cluster().StartMissing();
+  };
   std::atomic<bool> is_reached_ = false;
   arrow::Status restarted_;
 };

@@ -13,12 +13,9 @@
 #include <memory>
 #include <string>
 #include <thread>
-#include <utility>
 #include <vector>
 
 #include <arrow/array/array_base.h>
-#include <arrow/buffer.h>
-#include <arrow/chunked_array.h>
 #include <arrow/result.h>
 #include <arrow/status.h>
 #include <arrow/table.h>

@@ -8,15 +8,7 @@
 #include <string>
 #include <vector>
 
-#include <arrow/result.h>
-#include <arrow/status.h>
 #include <fmt/format.h>
-
-#include "directory/catalog.h"
-#include "directory/directory.h"
-#include "platform/cache.h"
-#include "region/region.h"
-#include "sheaf/types.h"
 
 namespace sheaf::testing {
 
@@ -26,6 +18,8 @@ struct Setting {
   const char* name;
   bool coherent;
   const char* config;
+  uint32_t nodes = kNodes;        ///< Sessions that look are on the first two.
+  bool others_may_enter = false;  ///< Users of a group that `config` names.
 };
 
 inline void PrintTo(const Setting& setting, std::ostream* out) { *out << setting.name; }
@@ -58,17 +52,5 @@ struct Holdings {
     return text;
   }
 };
-
-/// Drops what the caches of this node hold of any named table.
-inline arrow::Status Refresh(const region::Region& region) {
-  ARROW_ASSIGN_OR_RAISE(const auto listed, directory::List(region));
-  for (const auto& [found, record] : listed) {
-    platform::CacheControl& cache = *region.segment(found.object.segment)->data().cache();
-    for (const GlobalRange& range : record.own_ranges) {
-      cache.Invalidate(region.Resolve(range), range.size_bytes);
-    }
-  }
-  return arrow::Status::OK();
-}
 
 }  // namespace sheaf::testing

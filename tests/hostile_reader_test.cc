@@ -17,7 +17,6 @@
 
 #include <arrow/result.h>
 #include <arrow/status.h>
-#include <arrow/table.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 

@@ -7,6 +7,7 @@
 
 #include <signal.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -36,8 +37,11 @@
 #include "base/fault_point.h"
 #include "platform/sanitizer.h"
 #include "testing/arrow_test.h"
+#include "tests/daemon_cell.h"
 #include "tests/daemon_cells.h"
+#include "tests/forget_cells.h"
 #include "tests/holdings.h"
+#include "tests/member.h"
 #include "tests/membership_cells.h"
 #include "tests/survivors.h"
 #include "tests/victim.h"
@@ -51,14 +55,34 @@ TEST(Victim, Runs) {
 }
 
 constexpr Setting kSettings[] = {
-    {"Shm", true, ""},
-    {"SimChaos", false, "backend = \"sim\"\n[sim]\nchaos = true\n"},
+    {.name = "Shm", .coherent = true, .config = ""},
+    {.name = "SimChaos",
+     .coherent = false,
+     .config = "backend = \"sim\"\n[sim]\nchaos = true\n"},
+};
+
+/// The simulator has no groups: its readers would write to its files (docs/security.md).
+constexpr Setting kReaderSettings[] = {
+    {.name = "Shm", .coherent = true, .config = "", .others_may_enter = true},
+    {.name = "ShmSoftware",
+     .coherent = false,
+     .config = "coherence = \"software\"\n",
+     .others_may_enter = true},
 };
 
 /// On coherent memory nothing is invalidated, and a fence is all that a put needs.
 constexpr std::array<std::string_view, 4> kOnlyIncoherent = {
     "client.seal.after-flush", "client.read.before-invalidate",
     "client.read.after-invalidate", "client.read.after-note"};
+
+/// Steps of readers of another user (L12), at either end.
+constexpr std::array<std::string_view, 3> kOfReaders = {
+    "client.reader-lease.", "client.reader-drop.", "daemon.reader-lease."};
+
+bool StartsWithAny(std::string_view point, std::span<const std::string_view> prefixes) {
+  return std::ranges::any_of(
+      prefixes, [&](std::string_view prefix) { return point.starts_with(prefix); });
+}
 
 // ---- The matrix.
 
@@ -67,15 +91,17 @@ struct Cell {
   uint64_t pass = 1;
   std::string action;  ///< As in SHEAF_FAULT.
   uint32_t node = 0;   ///< Of the victim.
+  Victim::Kind kind = Victim::Kind::kOwner;
 };
 
 /// How often a point is passed, by its name, when the victim is on a node and nothing is
 /// armed.
 using Passes = std::array<std::map<std::string, uint64_t>, kNodes>;
 
-arrow::Status CountClient(const Survivors& survivors, Passes* passes) {
+arrow::Status CountClient(const Survivors& survivors, Victim::Kind kind, Passes* passes) {
   for (uint32_t node = 0; node < kNodes; ++node) {
-    const Victim victim = Victim::Start(survivors.name(), node, "", survivors.log());
+    const Victim victim =
+        Victim::Start(survivors.name(), node, "", survivors.log(), kind);
     if (!EndedWell(victim.Await())) {
       return arrow::Status::Invalid("without a fault: ", Tail(survivors.log()));
     }
@@ -87,9 +113,10 @@ arrow::Status CountClient(const Survivors& survivors, Passes* passes) {
 
 /// A session that is killed or paused.
 arrow::Status TryClient(const Survivors& survivors, const Cell& cell) {
-  const Victim victim = Victim::Start(
-      survivors.name(), cell.node,
-      fmt::format("{}={}@{}", cell.point.name, cell.action, cell.pass), survivors.log());
+  const Victim victim =
+      Victim::Start(survivors.name(), cell.node,
+                    fmt::format("{}={}@{}", cell.point.name, cell.action, cell.pass),
+                    survivors.log(), cell.kind);
   const int status = victim.Await();
   const bool kills = cell.action == "kill";
   const bool reached = kills ? WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL
@@ -110,20 +137,10 @@ arrow::Status TryClient(const Survivors& survivors, const Cell& cell) {
   return survivors.AwaitAllBack();
 }
 
-/// What no daemon of a cluster that works passes: start_stop_faults_test tries the first
-/// two. Of the others an operator asks; a node that is forgotten ends all its sessions,
-/// and a session that looks would not survive that (restart_test). group_test tries what
-/// is for readers of another user.
-constexpr std::string_view kNotAtWork[] = {"daemon.format.", "daemon.stop.",
-                                           "daemon.forget-request.", "daemon.certify.",
-                                           "daemon.reader-lease."};
+/// What no daemon of a cluster that works passes (start_stop_faults_test).
+constexpr std::string_view kNotAtWork[] = {"daemon.format.", "daemon.stop."};
 /// Steps between nodes whose caches differ.
 constexpr std::string_view kDaemonOnlyIncoherent[] = {"daemon.flush-pages-request."};
-
-bool StartsWithAny(std::string_view point, std::span<const std::string_view> prefixes) {
-  return std::ranges::any_of(
-      prefixes, [&](std::string_view prefix) { return point.starts_with(prefix); });
-}
 
 /// Daemons that start under a sanitizer take long: of a tenth they try a fourth.
 constexpr bool kIsSlow = SHEAF_ADDRESS_SANITIZER != 0;
@@ -158,7 +175,7 @@ bool IsChosen(const std::string& chosen, size_t number, std::string_view point) 
 }
 
 /// The first, a middle and the last pass, on alternating nodes, each with every action.
-std::vector<Cell> CellsOf(size_t index, const Passes& passes) {
+std::vector<Cell> CellsOf(size_t index, const Passes& passes, Victim::Kind kind) {
   const FaultPointInfo& point = kFaultPoints[index];
   std::set<std::pair<uint64_t, uint32_t>> seen;
   std::vector<Cell> cells;
@@ -168,7 +185,7 @@ std::vector<Cell> CellsOf(size_t index, const Passes& passes) {
     const uint64_t pass = std::array{uint64_t{1}, (count + 1) / 2, count}[k];
     if (count == 0 || !seen.emplace(pass, node).second) continue;
     for (const char* action : {"kill", "pause"}) {
-      cells.push_back({point, pass, action, node});
+      cells.push_back({point, pass, action, node, kind});
     }
   }
   return cells;
@@ -177,18 +194,17 @@ std::vector<Cell> CellsOf(size_t index, const Passes& passes) {
 class KillMatrix : public ::testing::TestWithParam<Setting> {
  protected:
   static void PrintHead() {
-    fmt::print("{:8}  {:38}  {:16}  {}\n", "BACKEND", "POINT", "FAULT", "RESULT");
+    fmt::print("{:11}  {:38}  {:22}  {}\n", "BACKEND", "POINT", "FAULT", "RESULT");
   }
   void Row(std::string_view point, const std::string& cell, const std::string& result) {
-    fmt::print("{:8}  {:38}  {:16}  {}\n", GetParam().name, point, cell, result);
+    fmt::print("{:11}  {:38}  {:22}  {}\n", GetParam().name, point, cell, result);
     std::fflush(stdout);
   }
 
   /// After a failure what is left belongs to nobody: the next cell gets a new cluster.
   void Try(const Cell& cell) {
-    if (survivors_ == nullptr) {
-      ASSERT_OK_AND_ASSIGN(survivors_, Survivors::Start(GetParam()));
-    }
+    if (survivors_ == nullptr) StartFor(cell.kind);
+    ASSERT_NE(survivors_, nullptr);
     const arrow::Status status = TryClient(*survivors_, cell);
     Row(cell.point.name, fmt::format("{} @{} node {}", cell.action, cell.pass, cell.node),
         status.ok() ? "ok" : "FAILED");
@@ -197,31 +213,52 @@ class KillMatrix : public ::testing::TestWithParam<Setting> {
     if (!status.ok()) survivors_.reset();
   }
 
-  void StartDaemonCells(bool is_impatient) {
-    Setting setting = GetParam();
-    const std::string config = std::string(kImpatient) + setting.config;
-    if (is_impatient) setting.config = config.c_str();
+  /// `keys` come before those of the setting, which may begin a table.
+  void StartWith(const std::string& keys, Setting setting) {
+    const std::string config = keys + setting.config;
+    setting.config = config.c_str();
     ASSERT_OK_AND_ASSIGN(survivors_, Survivors::Start(setting));
+  }
+  /// A cluster for victims of a kind.
+  void StartFor(Victim::Kind kind, const std::string& keys = "") {
+    const bool reads = kind == Victim::Kind::kReader;
+    StartWith(keys + (reads ? fmt::format("group = \"{}\"\n", kReaders) : ""),
+              GetParam());
+  }
+  void StartToForget() {
+    Setting setting = GetParam();
+    setting.nodes = ForgetFault::kNodesOfCluster;
+    StartWith(kImpatient, setting);
+  }
+  void StartFor(const DaemonCell& cell) {
+    if (ForgetFault::IsOne(cell.point)) return StartToForget();
+    const bool is_impatient =
+        MembershipFault::IsOne(cell.point) || cell.action == "pause";
+    StartFor(cell.kind, is_impatient ? kImpatient : "");
   }
 
   arrow::Result<Reached> TryDaemonCell(const DaemonCell& cell) {
+    if (ForgetFault::IsOne(cell.point)) return ForgetFault::Try(*survivors_, cell);
     if (!MembershipFault::IsOne(cell.point)) return DaemonFault::Try(*survivors_, cell);
-    if (cell.action == "pause") return Reached::kNo;
-    return MembershipFault::Try(*survivors_, cell.point, cell.daemon);
+    return MembershipFault::Try(*survivors_, cell.point, cell.action, cell.daemon);
   }
 
   /// Each way to have a daemon killed or stopped there; one of them must reach it.
-  void TryDaemon(std::string_view point, std::string_view action) {
-    const bool is_membership = MembershipFault::IsOne(point);
-    if (is_membership && action == "pause") return;  // as SIGSTOP does it to a node
+  void TryDaemon(std::string_view point, std::string_view action, Victim::Kind kind) {
     // Slots that have been used once are used again.
-    const bool needs_new = is_membership || point.starts_with("daemon.slots.");
+    const bool needs_new = MembershipFault::IsOne(point) || ForgetFault::IsOne(point) ||
+                           point.starts_with("daemon.slots.");
     if (needs_new) survivors_.reset();
     bool is_reached = false;
+    // Where no session works, or only its own daemon passes the point.
+    const bool is_own_only =
+        MembershipFault::IsOne(point) || point.starts_with("daemon.forget-request.");
     for (const auto& [daemon, node] : kDaemonAndNode) {
-      if (survivors_ == nullptr) StartDaemonCells(is_membership || action == "pause");
+      if (is_own_only && daemon != node) continue;
+      const DaemonCell cell = {point, action, daemon, node, kind};
+      if (survivors_ == nullptr) StartFor(cell);
       ASSERT_NE(survivors_, nullptr);
-      const auto reached = TryDaemonCell({point, action, daemon, node});
+      const auto reached = TryDaemonCell(cell);
       std::string result = "FAILED";
       if (reached.ok()) result = *reached == Reached::kYes ? "ok" : "not reached";
       is_reached |= !reached.ok() || *reached == Reached::kYes;
@@ -249,52 +286,108 @@ class KillMatrix : public ::testing::TestWithParam<Setting> {
     return expected;
   }
 
-  std::unique_ptr<Survivors> survivors_;
-};
-
-TEST_P(KillMatrix, OfTheClient) {
-  const std::string chosen = Chosen();
-  std::cout << "SHEAF_KILL_MATRIX=" << chosen << '\n';
-  ASSERT_OK_AND_ASSIGN(survivors_, Survivors::Start(GetParam()));
-  Passes passes;
-  ASSERT_OK(CountClient(*survivors_, &passes));
-  PrintHead();
-  size_t number = 0;
-  for (size_t i = 0; i < kFaultPoints.size(); ++i) {
-    const FaultPointInfo& point = kFaultPoints[i];
-    if (point.program() != "client") continue;
-    if (IsNoStep(point, passes)) {
-      Row(point.name, "", "no step on coherent memory");
-      continue;
-    }
-    for (const Cell& cell : CellsOf(i, passes)) {
-      if (IsChosen(chosen, number++, cell.point.name)) Try(cell);
-    }
-  }
-}
-
-TEST_P(KillMatrix, OfTheDaemon) {
-  const std::string chosen = Chosen();
-  std::cout << "SHEAF_KILL_MATRIX=" << chosen << '\n';
-  PrintHead();
-  for (const char* action : {"kill", "pause"}) {
-    survivors_.reset();
+  /// All points of the client that a victim of that kind passes and others do not.
+  void TryAllOfTheClient(Victim::Kind kind) {
+    const std::string chosen = Chosen();
+    std::cout << "SHEAF_KILL_MATRIX=" << chosen << '\n';
+    StartFor(kind);
+    ASSERT_NE(survivors_, nullptr);
+    Passes passes;
+    ASSERT_OK(CountClient(*survivors_, kind, &passes));
+    PrintHead();
     size_t number = 0;
-    size_t tried = 0;
-    for (const FaultPointInfo& point : kFaultPoints) {
-      if (point.program() != "daemon") continue;
-      if (!IsChosen(chosen, number++, point.name)) continue;
-      if (!kIsSlow || chosen.size() > 1 || tried++ % 4 == 0) {
-        TryDaemon(point.name, action);
+    for (size_t i = 0; i < kFaultPoints.size(); ++i) {
+      const FaultPointInfo& point = kFaultPoints[i];
+      if (point.program() != "client" || !IsOf(point, kind)) continue;
+      if (IsNoStep(point, passes)) {
+        Row(point.name, "", "no step on coherent memory");
+        continue;
+      }
+      for (const Cell& cell : CellsOf(i, passes, kind)) {
+        if (IsChosen(chosen, number++, cell.point.name)) Try(cell);
       }
     }
   }
+
+  /// All points of the daemon that it passes for victims of that kind only.
+  void TryAllOfTheDaemon(Victim::Kind kind) {
+    const std::string chosen = Chosen();
+    std::cout << "SHEAF_KILL_MATRIX=" << chosen << '\n';
+    PrintHead();
+    for (const char* action : {"kill", "pause"}) {
+      survivors_.reset();
+      size_t number = 0;
+      size_t tried = 0;
+      for (const FaultPointInfo& point : kFaultPoints) {
+        if (point.program() != "daemon" || !IsOf(point, kind)) continue;
+        if (!IsChosen(chosen, number++, point.name)) continue;
+        if (!kIsSlow || chosen.size() > 1 || tried++ % 4 == 0) {
+          TryDaemon(point.name, action, kind);
+        }
+      }
+    }
+  }
+
+  static bool IsOf(const FaultPointInfo& point, Victim::Kind kind) {
+    const bool of_readers = StartsWithAny(point.name, kOfReaders);
+    const bool of_operator = ForgetFault::IsOne(point.name);
+    switch (kind) {
+      case Victim::Kind::kReader:
+        return of_readers;
+      case Victim::Kind::kOperator:
+        return of_operator;
+      default:
+        return !of_readers && !of_operator;
+    }
+  }
+
+  std::unique_ptr<Survivors> survivors_;
+};
+
+TEST_P(KillMatrix, OfTheClient) { TryAllOfTheClient(Victim::Kind::kOwner); }
+
+TEST_P(KillMatrix, OfTheDaemon) { TryAllOfTheDaemon(Victim::Kind::kOwner); }
+
+TEST_P(KillMatrix, OfForgettingANode) {
+  const std::string chosen = Chosen();
+  std::cout << "SHEAF_KILL_MATRIX=" << chosen << '\n';
+  PrintHead();
+  size_t number = 0;
+  for (const FaultPointInfo& point : kFaultPoints) {
+    if (!point.name.starts_with("client.forget.")) continue;
+    for (const char* action : {"kill", "pause"}) {
+      const auto node = static_cast<uint32_t>(number / 2 % kNodes);
+      if (!IsChosen(chosen, number++, point.name)) continue;
+      if (survivors_ == nullptr) StartToForget();
+      ASSERT_NE(survivors_, nullptr);
+      const arrow::Status tried =
+          ForgetFault::TryWhoAsks(*survivors_, {point.name, action, 0, node});
+      Row(point.name, fmt::format("{} node {}", action, node),
+          tried.ok() ? "ok" : "FAILED");
+      EXPECT_OK(tried) << action << " at " << point.name << " on node " << node;
+      if (!tried.ok()) survivors_.reset();
+    }
+  }
+  TryAllOfTheDaemon(Victim::Kind::kOperator);
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, KillMatrix, ::testing::ValuesIn(kSettings),
-                         [](const ::testing::TestParamInfo<Setting>& test) {
-                           return test.param.name;
-                         });
+class KillMatrixOfReaders : public KillMatrix {
+ protected:
+  void SetUp() override {
+    if (::geteuid() != 0) GTEST_SKIP() << "only root can start processes of other users";
+  }
+};
+
+TEST_P(KillMatrixOfReaders, OfTheClient) { TryAllOfTheClient(Victim::Kind::kReader); }
+
+TEST_P(KillMatrixOfReaders, OfTheDaemon) { TryAllOfTheDaemon(Victim::Kind::kReader); }
+
+std::string NameOf(const ::testing::TestParamInfo<Setting>& test) {
+  return test.param.name;
+}
+INSTANTIATE_TEST_SUITE_P(Backends, KillMatrix, ::testing::ValuesIn(kSettings), NameOf);
+INSTANTIATE_TEST_SUITE_P(Backends, KillMatrixOfReaders,
+                         ::testing::ValuesIn(kReaderSettings), NameOf);
 
 }  // namespace
 }  // namespace sheaf::testing

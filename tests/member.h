@@ -17,6 +17,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -30,6 +31,13 @@ namespace sheaf::testing {
 constexpr uid_t kMemberUser = 65'533;
 constexpr gid_t kReaders = 64'242;
 constexpr gid_t kWriters = 64'243;
+
+/// \brief Make this process, which is root's, one of `user` in `groups` only. False if it
+/// cannot be. Between fork and exec.
+inline bool BecomeMember(uid_t user, std::span<const gid_t> groups) {
+  return ::setgroups(groups.size(), groups.data()) == 0 &&
+         ::setresgid(user, user, user) == 0 && ::setresuid(user, user, user) == 0;
+}
 
 /// \brief This test program again, as another user, who does the task that the test names
 /// (`MemberTask`) in TEST(Member, Runs) and speaks with it in lines. It dies with the
@@ -58,10 +66,7 @@ class Member {
       ::dup2(from[1], STDOUT_FILENO);
       ::dup2(from[1], STDERR_FILENO);
       ::signal(SIGPIPE, SIG_DFL);
-      if (::setgroups(groups.size(), groups.data()) != 0 ||
-          ::setresgid(user, user, user) != 0 || ::setresuid(user, user, user) != 0) {
-        ::_exit(126);
-      }
+      if (!BecomeMember(user, groups)) ::_exit(126);
       ::prctl(PR_SET_PDEATHSIG, SIGKILL);
       ::execv(argv[0], argv.data());
       ::_exit(127);

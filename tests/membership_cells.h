@@ -1,5 +1,5 @@
-// The cells of a kill matrix in which a daemon dies while it says something about another
-// node: that it is silent, or back.
+// The cells of a kill matrix in which a daemon dies or stops while it says something
+// about another node, that it is silent or back, or comes back itself.
 
 #pragma once
 
@@ -13,19 +13,22 @@
 
 #include <arrow/result.h>
 #include <arrow/status.h>
+#include <fmt/format.h>
 
 #include "sheaf/sheaf.h"
 #include "testing/eventually.h"
 #include "testing/test_cluster.h"
 #include "tests/armed_daemon.h"
+#include "tests/daemon_cell.h"
 #include "tests/daemon_cells.h"
 #include "tests/survivors.h"
 
 namespace sheaf::testing {
 
-/// \brief One daemon that is killed at a point of membership. The other node is stopped
-/// until it is withdrawn, and comes back; the next daemon goes on where the killed one
-/// was.
+/// \brief One daemon that is killed or stopped at a point of membership. The other node
+/// is stopped until it is withdrawn, and comes back. After a kill the next daemon goes on
+/// where the killed one was. One that stops does so until the other node, which is back,
+/// has withdrawn it in turn; then it goes on, and comes back as well.
 class MembershipFault {
  public:
   static bool IsOne(std::string_view point) {
@@ -35,17 +38,17 @@ class MembershipFault {
 
   /// `survivors` withdraw who is silent soon.
   static arrow::Result<Reached> Try(const Survivors& survivors, std::string_view point,
-                                    uint32_t watcher) {
+                                    std::string_view action, uint32_t watcher) {
     // Who comes back dies while it does; else who waits for it.
     const bool is_own = point.starts_with("daemon.rejoin.");
     const uint32_t silent = 1 - watcher;
     const uint32_t daemon = is_own ? silent : watcher;
-    DaemonFault fault(survivors, {point, "kill", daemon, daemon});
+    DaemonFault fault(survivors, {point, action, daemon, daemon});
     const TestCluster& cluster = survivors.cluster();
     ARROW_RETURN_NOT_OK(fault.AwaitHonoured());
     ARROW_RETURN_NOT_OK(cluster.KillDaemon(daemon));
     {
-      ArmedDaemon armed(survivors.name(), daemon, std::string(point) + "=kill",
+      ArmedDaemon armed(survivors.name(), daemon, fmt::format("{}={}", point, action),
                         survivors.log() + ".daemon");
       ARROW_ASSIGN_OR_RAISE(const bool is_up, fault.AwaitUp(&armed));
       if (!is_up) return arrow::Status::Invalid("the daemon died while it started");
@@ -57,8 +60,10 @@ class MembershipFault {
       // It does not look at one that stopped because we said so.
       std::optional<DaemonFault::Watch> watch;
       if (!is_own) watch.emplace(&fault, &armed);
-      const bool is_gone =
-          Eventually([&] { return fault.StateOf(watcher, silent) == "withdrawn"; });
+      // One that stops before it withdraws another does so when that is back.
+      const bool is_gone = Eventually([&] {
+        return fault.is_reached() || fault.StateOf(watcher, silent) == "withdrawn";
+      });
       if (is_own) {
         armed.Continue();
         watch.emplace(&fault, &armed);
@@ -70,6 +75,8 @@ class MembershipFault {
       if (!Eventually([&] { return fault.is_reached(); })) {
         return arrow::Status::Invalid("the point is not reached");
       }
+      watch.reset();
+      if (action == "pause") ARROW_RETURN_NOT_OK(fault.AwaitHonoured());
     }
     return fault.Finish();
   }

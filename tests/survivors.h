@@ -27,37 +27,37 @@
 #include "testing/test_cluster.h"
 #include "tests/holdings.h"
 #include "tests/seeded_table.h"
+#include "tests/table_check.h"
 #include "tests/victim_session.h"
 
 namespace sheaf::testing {
 
-/// A cluster with tables, and a session on each node that only looks.
+/// A cluster with tables, and a session on each of two nodes that only looks.
 class Survivors {
  public:
   static arrow::Result<std::unique_ptr<Survivors>> Start(const Setting& setting) {
     auto survivors = std::make_unique<Survivors>();
     TestClusterOptions options;
-    options.nodes = kNodes;
+    options.nodes = setting.nodes;
     options.config_toml = std::string(kSmall) + setting.config;
+    options.others_may_enter = setting.others_may_enter;
     options.daemon_path = SHEAFD_BINARY;
     ARROW_ASSIGN_OR_RAISE(survivors->cluster_, TestCluster::Start(options));
-    ARROW_RETURN_NOT_OK(survivors->PutTables());
+    ARROW_RETURN_NOT_OK(survivors->PutTables(setting.nodes));
     ARROW_ASSIGN_OR_RAISE(const auto config,
                           region::ClusterConfig::Load(
                               region::ClusterFilePath(survivors->cluster_->name())));
     for (uint32_t k = 0; k < kNodes; ++k) {
       ARROW_ASSIGN_OR_RAISE(survivors->stores_.emplace_back(),
                             survivors->cluster_->Connect(k));
-      ARROW_ASSIGN_OR_RAISE(
-          survivors->regions_.emplace_back(),
-          region::Region::Attach(
-              config, {.node = {k}, .role = region::Role::kClient, .relocate = true}));
+      ARROW_ASSIGN_OR_RAISE(survivors->regions_.emplace_back(), AttachAs(config, k));
     }
     const auto is_quiet = [&] {
       const auto now = survivors->Look();
-      return now.ok() && std::ranges::all_of(now->nodes, [](const auto& node) {
-               return node.sessions == 1;
-             });
+      if (!now.ok()) return false;
+      uint32_t sessions = 0;
+      for (const auto& node : now->nodes) sessions += node.sessions;
+      return sessions == kNodes;
     };
     if (!Eventually(is_quiet)) return arrow::Status::Invalid("sessions do not end");
     ARROW_RETURN_NOT_OK(survivors->CheckTables());
@@ -72,31 +72,27 @@ class Survivors {
   /// The session that only looks.
   Store& store(uint32_t node) const { return *stores_[node]; }
 
-  /// OK if every table, from each node, holds in memory what it should.
+  /// OK if every table, from each node that looks, holds in memory what it should.
   arrow::Status CheckTables() const {
     for (uint32_t k = 0; k < kNodes; ++k) {
-      ARROW_RETURN_NOT_OK(Refresh(*regions_[k]));
-      ARROW_ASSIGN_OR_RAISE(const auto infos, stores_[k]->List());
-      for (const TableInfo& info : infos) {
-        ARROW_ASSIGN_OR_RAISE(const Handle handle, HandleOf(info));
-        const auto table = stores_[k]->Open(handle);
-        // Who paused may be removing it.
-        if (IsStaleGeneration(table.status())) continue;
-        ARROW_RETURN_NOT_OK(table.status());
-        ARROW_RETURN_NOT_OK(CheckSeededTable(**table));
-      }
+      ARROW_RETURN_NOT_OK(CheckTablesFrom(*regions_[k], stores_[k].get()));
     }
     return arrow::Status::OK();
   }
 
-  /// OK if others put, open and remove as if nobody had stopped.
+  /// OK if others put, open and remove as if nobody had stopped. What a node holds where
+  /// no session looks, one that has just come sees.
   arrow::Status UseAll() const {
-    for (uint32_t k = 0; k < kNodes; ++k) {
+    for (uint32_t k = 0; k < config().nodes; ++k) {
       ARROW_ASSIGN_OR_RAISE(const auto store, cluster_->Connect(k));
       ARROW_RETURN_NOT_OK(store->Put("other", *SeededTable(20 + k, 400)).status());
-      ARROW_ASSIGN_OR_RAISE(const auto opened, stores_[1 - k]->Get("other"));
+      Store& looks = *stores_[k == 0 ? 1 : 0];
+      ARROW_ASSIGN_OR_RAISE(const auto opened, looks.Get("other"));
       ARROW_RETURN_NOT_OK(CheckSeededTable(*opened));
-      ARROW_RETURN_NOT_OK(stores_[1 - k]->Remove("other"));
+      ARROW_RETURN_NOT_OK(looks.Remove("other"));
+      if (k < kNodes) continue;
+      ARROW_ASSIGN_OR_RAISE(const auto region, AttachAs(config(), k));
+      ARROW_RETURN_NOT_OK(CheckTablesFrom(*region, store.get()));
     }
     return CheckTables();
   }
@@ -130,9 +126,9 @@ class Survivors {
   }
 
  private:
-  arrow::Status PutTables() const {
+  arrow::Status PutTables(uint32_t nodes) const {
     std::vector<std::shared_ptr<Store>> stores;
-    for (uint32_t k = 0; k < kNodes; ++k) {
+    for (uint32_t k = 0; k < nodes; ++k) {
       ARROW_ASSIGN_OR_RAISE(stores.emplace_back(), cluster_->Connect(k));
       const std::string name = "base/" + std::to_string(k);
       ARROW_RETURN_NOT_OK(stores[k]->Put(name, *SeededTable(10 + k, 1000)).status());
@@ -174,7 +170,7 @@ class Survivors {
       const arrow::Status removed = stores_[0]->Remove(info.name);
       if (!removed.IsKeyError()) ARROW_RETURN_NOT_OK(removed);
     }
-    for (uint32_t k = 0; k < kNodes; ++k) {
+    for (uint32_t k = 0; k < config().nodes; ++k) {
       const region::Segment& segment = *regions_[0]->segment({k});
       for (uint32_t slot = 0; slot < directory::SlotsUsed(segment); ++slot) {
         ARROW_ASSIGN_OR_RAISE(const auto line, directory::ReadSlot(segment, slot));

@@ -48,6 +48,16 @@ class VictimSession {
     return session.Steps();
   }
 
+  /// \brief All steps of a session that may only read: it leases as much, of both homes,
+  /// meets a handle of no object, lets go of all, and closes.
+  static arrow::Status Read(const std::string& cluster, uint32_t node) {
+    ARROW_ASSIGN_OR_RAISE(auto store, Connect(cluster, node));
+    VictimSession session(std::move(store));
+    ARROW_RETURN_NOT_OK(session.OpenOthers());
+    ARROW_RETURN_NOT_OK(session.MeetOneThatIsNotThere());
+    return session.Close();
+  }
+
  private:
   // Nobody waits for a daemon that is being started but who has a session there.
   static arrow::Result<std::shared_ptr<Store>> Connect(const std::string& cluster,
@@ -72,9 +82,13 @@ class VictimSession {
     ARROW_RETURN_NOT_OK(store_->Remove(kNamed));
     ARROW_RETURN_NOT_OK(store_->Put(kLeft, *SeededTable(4, 900)).status());
     ARROW_RETURN_NOT_OK(store_->Share(*SeededTable(5, 300)).status());
-    ARROW_RETURN_NOT_OK(CheckSlices());
     const arrow::Status refused = store_->ForgetNode(store_->node());
     if (!refused.IsInvalid()) return arrow::Status::Invalid("forgot its own node");
+    return Close();
+  }
+
+  arrow::Status Close() {
+    ARROW_RETURN_NOT_OK(CheckSlices());
     slices_.clear();
     many_.clear();
     store_.reset();
@@ -118,7 +132,8 @@ class VictimSession {
 
   // What a second session makes on the other node, this one keeps, replaces and ends.
   arrow::Status UseOtherHome(const std::string& cluster) const {
-    ARROW_ASSIGN_OR_RAISE(const auto other, Connect(cluster, 1 - store_->node()));
+    ARROW_ASSIGN_OR_RAISE(const auto other,
+                          Connect(cluster, store_->node() == 0 ? 1 : 0));
     ARROW_RETURN_NOT_OK(other->Put(kReplaced, *SeededTable(6, 100)).status());
     ARROW_ASSIGN_OR_RAISE(const PutReceipt shared, other->Share(*SeededTable(7, 100)));
     ARROW_RETURN_NOT_OK(store_->Keep(shared.handle));
@@ -144,6 +159,15 @@ class VictimSession {
     const arrow::Status gone = store_->Open(receipt.handle).status();
     if (IsStaleGeneration(gone)) return arrow::Status::OK();
     return arrow::Status::Invalid("opened what was dropped: ", gone.ToString());
+  }
+
+  arrow::Status MeetOneThatIsNotThere() const {
+    ARROW_ASSIGN_OR_RAISE(const TableInfo info, store_->Stat("base/0"));
+    Handle handle = info.handle;
+    ++handle.object.generation;
+    const arrow::Status gone = store_->Open(handle).status();
+    if (IsStaleGeneration(gone)) return arrow::Status::OK();
+    return arrow::Status::Invalid("opened what is not there: ", gone.ToString());
   }
 
   arrow::Status CheckSlices() const {
