@@ -7,7 +7,6 @@
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <string>
 #include <utility>
 
 #include <arrow/result.h>
@@ -119,7 +118,9 @@ uint64_t* Segment::LeasePage(uint32_t page) const {
 }
 
 Region::Region(ClusterConfig config, AttachOptions options)
-    : config_(std::move(config)), options_(options), segments_(config_.nodes) {}
+    : config_(std::move(config)),
+      options_(std::move(options)),
+      segments_(config_.nodes) {}
 
 Region::~Region() = default;
 
