@@ -33,8 +33,6 @@
 #include "base/check.h"
 #include "base/math.h"
 #include "platform/file.h"
-#include "platform/process.h"
-#include "platform/unix_socket.h"
 #include "sheaf/status.h"
 #include "sheaf/store.h"
 #include "testing/arrow_test.h"

@@ -19,6 +19,7 @@
 #include "format/layout.h"
 #include "region/cluster_config.h"
 #include "region/part_set.h"
+#include "region/region.h"
 #include "sheaf/sheaf.h"
 #include "testing/arrow_test.h"
 #include "testing/test_cluster.h"
