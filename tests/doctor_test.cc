@@ -1,5 +1,7 @@
 // What `sheaf doctor` says of a machine, and of a cluster that is well or not.
 
+#include <signal.h>
+
 #include <cstdint>
 #include <string>
 
@@ -10,6 +12,7 @@
 #include "daemon/live_check.h"
 #include "lease/lease.h"
 #include "platform/shared_word.h"
+#include "platform/unix_socket.h"
 #include "region/cluster_config.h"
 #include "region/region.h"
 #include "sheaf/sheaf.h"
@@ -75,6 +78,23 @@ TEST_F(Doctor, ADaemonThatDoesNotRunIsNamed) {
   ASSERT_EQ(Sheaf("up").code, 0);
   const Ran all = Sheaf("doctor");
   EXPECT_EQ(all.code, 0) << all.out;
+}
+
+/// Its socket takes connections all the same.
+TEST_F(Doctor, ADaemonThatIsStoppedIsNamedAndNobodyWaitsForEver) {
+  Up("--nodes 1");
+  ASSERT_OK_AND_ASSIGN(const auto socket,
+                       platform::ConnectUnix(Config().socket_path({0})));
+  ASSERT_OK_AND_ASSIGN(const auto peer, platform::GetPeerCredentials(socket.get()));
+  ASSERT_EQ(::kill(peer.process_id, SIGSTOP), 0);
+  const std::string advice = "kill -CONT " + std::to_string(peer.process_id);
+  const Ran stopped = Sheaf("doctor");
+  EXPECT_EQ(stopped.code, 1);
+  EXPECT_THAT(stopped.out, HasSubstr("problem: the daemon at "));
+  EXPECT_THAT(stopped.out, HasSubstr(advice));
+  EXPECT_THAT(Sheaf("ls").out, HasSubstr(advice));
+  ASSERT_EQ(::kill(peer.process_id, SIGCONT), 0);
+  EXPECT_THAT(Sheaf("doctor").out, HasSubstr("nothing is wrong"));
 }
 
 TEST_F(Doctor, ADamagedSlotIsFoundWhileItsDaemonRuns) {

@@ -153,13 +153,23 @@ arrow::Result<Problems> ClusterProblems(const std::string& name,
   }
   Problems problems;
   for (size_t k = 0; k < status->node_up.size(); ++k) {
-    if (status->node_up[k]) continue;
+    const NodeId node{static_cast<uint32_t>(k)};
+    if (status->node_up[k]) {
+      // It listens; does it answer?
+      const auto greeted = Store::Connect({.cluster = name, .node = node.value}).status();
+      if (!greeted.ok()) problems.push_back(greeted.message());
+      continue;
+    }
     problems.push_back(fmt::format(
         "no daemon answers for node {}: start it with: sheaf up; its log is {}", k,
-        config.log_path(NodeId{static_cast<uint32_t>(k)})));
+        config.log_path(node)));
   }
-  ARROW_ASSIGN_OR_RAISE(const Problems of_memory, daemon::CheckLiveCluster(config));
-  problems.insert(problems.end(), of_memory.begin(), of_memory.end());
+  const auto of_memory = daemon::CheckLiveCluster(config);
+  if (of_memory.ok()) {
+    problems.insert(problems.end(), of_memory->begin(), of_memory->end());
+  } else {
+    problems.push_back(of_memory.status().message());
+  }
   return problems;
 }
 

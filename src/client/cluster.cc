@@ -1,7 +1,5 @@
 #include "sheaf/cluster.h"
 
-#include <signal.h>
-
 #include <algorithm>
 #include <chrono>
 #include <csignal>
@@ -30,14 +28,10 @@
 #include "client/cluster_shares.h"
 #include "client/daemon_processes.h"
 #include "format/layout.h"
-#include "format/message.h"
 #include "platform/file.h"
 #include "platform/process.h"
-#include "platform/unix_socket.h"
 #include "region/cluster_config.h"
 #include "region/region.h"
-#include "sheaf/status.h"
-#include "sheaf/types.h"
 
 namespace sheaf {
 namespace {

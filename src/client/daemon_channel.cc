@@ -103,7 +103,9 @@ arrow::Result<Reply> DaemonChannel::ExchangeOrRepeat(const Request& request,
                                                      std::chrono::nanoseconds patience) {
   auto reply = Exchange(request);
   if (!IsDisconnected(reply.status())) return reply;
-  return Repeat(request, std::move(reply), patience);
+  // Who has waited in vain does not wait again for every call.
+  return Repeat(request, std::move(reply),
+                has_waited_in_vain_ ? std::chrono::nanoseconds(0) : patience);
 }
 
 // Until a daemon answers, or there is no hope.
@@ -115,6 +117,7 @@ arrow::Result<Reply> DaemonChannel::Repeat(Request request, arrow::Result<Reply>
     ARROW_RETURN_NOT_OK(final_);
     const arrow::Status status = Reconnect(*continuation_);
     if (status.ok()) {
+      has_waited_in_vain_ = false;
       reply = Exchange(request);
       continue;
     }
@@ -124,8 +127,11 @@ arrow::Result<Reply> DaemonChannel::Repeat(Request request, arrow::Result<Reply>
                               " was lost, and its successor says: " + status.message());
       return final_;
     }
-    if (!continuation_->may_come_back() || platform::BootTime() > deadline) {
-      return status;
+    if (!continuation_->may_come_back()) return status;
+    if (platform::BootTime() > deadline) {
+      has_waited_in_vain_ |= patience.count() != 0;
+      return status.WithMessage("the daemon is gone, and no other came in its place (",
+                                status.message(), "); start it again with: sheaf up");
     }
     platform::SleepFor(kReconnectPeriod);
   }
@@ -159,6 +165,20 @@ arrow::Result<Reply> DaemonChannel::Exchange(const Request& request) {
   return reply;
 }
 
+// A greeting changes nothing that anyone waits for: a daemon that is stopped is no reason
+// to wait for ever. What comes after it may take long, or wait for what others do.
+arrow::Result<platform::Frame> DaemonChannel::ReceiveReply(format::Body type) {
+  if (type != format::Body::Hello) return platform::ReceiveFrame(socket_.get());
+  auto frame = platform::ReceiveFrame(socket_.get(), kGreetingPatience);
+  if (!IsTimeout(frame.status())) return frame;
+  ARROW_ASSIGN_OR_RAISE(const auto peer, platform::GetPeerCredentials(socket_.get()));
+  const std::string process = std::to_string(peer.process_id);
+  std::string message = "the daemon at " + path_ + " (process " + process;
+  message += ") does not answer; if it is stopped, continue it (kill -CONT " + process;
+  message += ") or end it (kill -9 " + process + ") and start it again with: sheaf up";
+  return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kDisconnected, message);
+}
+
 arrow::Result<Reply> DaemonChannel::ExchangeFrames(const Request& request) {
   flatbuffers::FlatBufferBuilder builder;
   const auto offset = request.body(&builder);
@@ -169,7 +189,7 @@ arrow::Result<Reply> DaemonChannel::ExchangeFrames(const Request& request) {
                           request.fds));
   PassCallPoint(request.type, CallStep::kAfterRequest);
   for (;;) {
-    ARROW_ASSIGN_OR_RAISE(platform::Frame frame, platform::ReceiveFrame(socket_.get()));
+    ARROW_ASSIGN_OR_RAISE(platform::Frame frame, ReceiveReply(request.type));
     ARROW_ASSIGN_OR_RAISE(Reply reply, Reply::Make(std::move(frame)));
     const uint64_t answered = reply.message().request_id();
     if (reply.message().is_reply() && answered == request.id) return reply;

@@ -40,6 +40,8 @@ class Reply {
 /// How long a call waits for a daemon that died to be started anew (docs/protocol.md
 /// L13).
 constexpr std::chrono::seconds kReattachPatience{10};
+/// How long a daemon that listens may take to answer a greeting.
+constexpr std::chrono::seconds kGreetingPatience{10};
 
 /// \brief Connection to the daemon of one node, and to the next one when that dies.
 /// Thread-safe: requests take turns. Without `GoOn` every call fails with reason
@@ -69,7 +71,7 @@ class DaemonChannel {
   /// \brief From now on a call that finds the daemon dead waits `kReattachPatience` for
   /// the next one, goes on with the session there, and sends its request again, marked as
   /// repeated (P4). After that it fails with reason disconnected; the next call tries
-  /// anew.
+  /// anew, once.
   void GoOn(Continuation continuation);
   void GiveUp();  ///< No more of that.
 
@@ -98,6 +100,7 @@ class DaemonChannel {
   };
   arrow::Result<Reply> Exchange(const Request& request);
   arrow::Result<Reply> ExchangeFrames(const Request& request);
+  arrow::Result<platform::Frame> ReceiveReply(format::Body type);
   arrow::Result<Reply> ExchangeOrRepeat(const Request& request,
                                         std::chrono::nanoseconds patience);
   arrow::Result<Reply> Repeat(Request request, arrow::Result<Reply> reply,
@@ -110,7 +113,8 @@ class DaemonChannel {
   uint32_t user_id_;
   uint64_t next_request_id_ = 1;
   std::optional<Continuation> continuation_;
-  arrow::Status final_;  ///< Why the session cannot go on.
+  bool has_waited_in_vain_ = false;  ///< And nobody answered since.
+  arrow::Status final_;              ///< Why the session cannot go on.
 };
 
 }  // namespace sheaf::client

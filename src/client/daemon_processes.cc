@@ -72,8 +72,8 @@ arrow::Status RequestShutdown(int socket_fd, Deadline deadline) {
   flatbuffers::FlatBufferBuilder builder;
   const auto body = format::CreateShutdownRequest(builder).Union();
   const arrow::Status sent = platform::SendFrame(
-      socket_fd,
-      format::FinishRequest(&builder, /*id=*/1, format::Body::ShutdownRequest, body));
+      socket_fd, format::FinishRequest(&builder, /*request_id=*/1,
+                                       format::Body::ShutdownRequest, body));
   if (IsDisconnected(sent)) return arrow::Status::OK();
   ARROW_RETURN_NOT_OK(sent);
   const auto left = std::max(deadline - platform::BootTime(), Deadline::zero());
@@ -101,11 +101,11 @@ arrow::Status StopDaemon(const ClusterConfig& config, NodeId node, Deadline dead
   while (!platform::HasExited(pidfd)) {
     if (Passed(deadline)) {
       const std::string process = std::to_string(peer.process_id);
-      return MakeStatus(
-          arrow::StatusCode::IOError, ErrorReason::kTimeout,
-          "the daemon of node " + std::to_string(node.value) + " (process " + process +
-              ") does not end; if it is stopped, continue it (kill -CONT " + process +
-              ") or end it (kill -9 " + process + "), then repeat this");
+      std::string message = "the daemon of node ";
+      message += std::to_string(node.value) + " (process " + process;
+      message += ") does not end; if it is stopped, continue it (kill -CONT " + process;
+      message += ") or end it (kill -9 " + process + "), then repeat this";
+      return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kTimeout, message);
     }
     platform::SleepFor(kPollPeriod);
   }

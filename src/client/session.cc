@@ -453,15 +453,17 @@ arrow::Status Session::Return(const alloc::Extent& extent) {
 // If no daemon hears of it, the next greeting says it all: this session knows of the
 // grant no more.
 arrow::Status Session::SendReturn(const format::GrantKey& key) {
-  return daemon_
-      ->Call(
-          format::Body::ReturnRequest,
-          [&](flatbuffers::FlatBufferBuilder* builder) {
-            const auto grants = builder->CreateVectorOfStructs(&key, 1);
-            return format::CreateReturnRequest(*builder, grants).Union();
-          },
-          {}, {}, [&] { grants_.erase({key.grant(), key.generation()}); })
-      .status();
+  const arrow::Status sent =
+      daemon_
+          ->Call(
+              format::Body::ReturnRequest,
+              [&](flatbuffers::FlatBufferBuilder* builder) {
+                const auto grants = builder->CreateVectorOfStructs(&key, 1);
+                return format::CreateReturnRequest(*builder, grants).Union();
+              },
+              {}, {}, [&] { grants_.erase({key.grant(), key.generation()}); })
+          .status();
+  return IsDisconnected(sent) ? arrow::Status::OK() : sent;
 }
 
 }  // namespace sheaf::client

@@ -90,9 +90,13 @@ class Look {
           of_home.ok() && of_home->state == static_cast<uint32_t>(format::NodeState::kUp);
       const region::AdmitLine seen = region::LoadAdmitLine(*home, node);
       if (!is_up || seen.incarnation == line->incarnation) continue;
+      const bool is_off = seen.off >= line->incarnation;
       Add({NodeText({k}), " does not honour ", NodeText(node),
-           seen.refused() >= line->incarnation ? ": it was silent too long" : " yet",
-           "; what that one holds of it stays until it is back"});
+           seen.refused() < line->incarnation ? " yet"
+           : is_off                           ? ": it was forgotten"
+                                              : ": it was silent too long",
+           is_off ? "; what that one held of it is free, it starts again by itself"
+                  : "; what that one holds of it stays until it is back"});
     }
   }
 

@@ -60,7 +60,11 @@ void UnixTransport::Request(NodeId node, std::vector<uint8_t> message,
   peer.pending[id] = {std::move(message), std::move(done), peer.greeted};
   if (!peer.greeted) ConnectAfter(node, std::chrono::nanoseconds(0));
   loop_->After(kRequestDeadline, [this, node, id, alive = std::weak_ptr<bool>(alive_)] {
-    if (!alive.expired()) Complete(node, id, NodeLost(node, "does not answer"));
+    if (!alive.expired())
+      Complete(node, id,
+               NodeLost(node,
+                        "does not answer: if its daemon is down, start "
+                        "it again with: sheaf up"));
   });
 }
 

@@ -49,7 +49,7 @@ arrow::Result<std::unique_ptr<Part>> OpenChecked(const ClusterConfig& config,
   if (file_size != size_bytes) {
     return arrow::Status::Invalid(SegmentText(config, id), ": file ", ToString(kind),
                                   " has ", file_size, " bytes, expected ", size_bytes,
-                                  " as its header says: restart its node");
+                                  " as its header says: ", GiveUpText(config));
   }
   return MapPart(config, options, id, kind, std::move(file), size_bytes);
 }

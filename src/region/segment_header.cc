@@ -78,7 +78,7 @@ arrow::Status CheckState(const SegmentHeader& found, const ClusterConfig& config
     case HeaderState::kTorn:
       return arrow::Status::Invalid(segment, ": header checksum is ", found.checksum,
                                     ", expected ", HeaderChecksum(found),
-                                    ": it is damaged; restart its node");
+                                    ": it is damaged; ", GiveUpText(config));
   }
   return arrow::Status::Invalid(segment, ": unknown header state");
 }
@@ -165,6 +165,12 @@ std::string SegmentText(const ClusterConfig& config, SegmentId segment) {
 
 std::string RemoveByHand(const ClusterConfig& config, SegmentId segment) {
   return "remove it by hand: rm -r " + config.segment_folder(segment);
+}
+
+std::string GiveUpText(const ClusterConfig& config) {
+  return "its tables are lost, and the cluster cannot go on with it; give all of it up "
+         "with: sheaf --cluster " +
+         config.name + " down";
 }
 
 uint64_t NextFormatEpoch(uint64_t old_epoch, int64_t unix_seconds, uint64_t random_bits) {

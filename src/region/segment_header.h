@@ -42,6 +42,9 @@ std::string SegmentText(const ClusterConfig& config, SegmentId segment);
 /// \brief What to do about files that Sheaf does not touch, as errors end.
 std::string RemoveByHand(const ClusterConfig& config, SegmentId segment);
 
+/// \brief What to do about memory of ours that nobody can go on with, as errors end.
+std::string GiveUpText(const ClusterConfig& config);
+
 /// \brief Format epochs fit in 31 bits: the high half of a generation, which stays
 /// positive as a signed number.
 constexpr uint64_t kFormatEpochMax = (uint64_t{1} << 31) - 1;

@@ -121,7 +121,7 @@ arrow::Result<SimMemory> SimMemory::Open(const SimFiles& files,
   if (node.value >= state.num_nodes() || node.value >= files.images.size()) {
     return arrow::Status::Invalid(files.state, ": made for ", state.num_nodes(),
                                   " nodes, there is no node ", node.value,
-                                  ": restart its node");
+                                  ": give the cluster up with: sheaf down");
   }
   SimMemory memory(std::move(state), config, segment, node);
   ARROW_ASSIGN_OR_RAISE(memory.image_, MapWritable(files.images[node.value], size_bytes));

@@ -84,7 +84,8 @@ arrow::Result<SimState> SimState::Open(const std::string& path) {
   const Header& header = state.header();
   if (header.magic != kMagic || StateBytes(header.num_nodes) != size_bytes) {
     return arrow::Status::Invalid(path, ": not a simulator's state for ",
-                                  header.num_nodes, " nodes: restart its node");
+                                  header.num_nodes,
+                                  " nodes: give the cluster up with: sheaf down");
   }
   return state;
 }
