@@ -103,10 +103,11 @@ class Store {
       const std::string& name, std::shared_ptr<arrow::Schema> schema,
       const PutOptions& options = {});
 
-  /// \brief The table over the very bytes that its writer wrote: nothing is copied, no
-  /// message is sent. It is leased until its last buffer dies. KeyError if there is no
-  /// such name or column; reason damaged if its memory was found to fail, which raises
-  /// SIGBUS where a program reads such bytes by itself (docs/damaged-memory.md).
+  /// \brief The table over the very bytes that its writer wrote: nothing is copied, and
+  /// no message is sent unless the session may only read. It is leased until its last
+  /// buffer dies. KeyError if there is no such name or column; reason damaged if its
+  /// memory was found to fail, which raises SIGBUS where a program reads such bytes by
+  /// itself (docs/damaged-memory.md).
   arrow::Result<std::shared_ptr<arrow::Table>> Get(const std::string& name,
                                                    const GetOptions& options = {});
   /// \brief Unbind the name and reclaim the memory when the last lease ends. KeyError if

@@ -25,7 +25,8 @@ class OpenObject {
  public:
   /// \brief Lease `object` and everything it refers to, then copy and check its record.
   /// Reason stale generation if it is gone; IOError with reason damaged if it is there
-  /// and bytes that it shares are gone (F8). No message is sent.
+  /// and bytes that it shares are gone (F8). No message is sent, unless the session may
+  /// only read (client/lease_cells.h) or its lease pages are full.
   static arrow::Result<OpenObject> Open(const std::shared_ptr<Session>& session,
                                         const ObjectId& object);
 

@@ -39,7 +39,7 @@ struct TreePosition {
   size_t buffer_ref = 0;
 };
 
-/// \brief Whether chunks must say how many nulls they have (D8).
+/// \brief Whether chunks must say how many nulls they have (DESC-8).
 enum class ChunkNulls : uint8_t { kKnown, kMayBeUnknown };
 
 /// \brief Called with the index of a buffer in `ArrayTree::buffers` and the column that
