@@ -28,6 +28,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 // An IPC file whose one column says that it has 2^40 rows, of which nobody counted the
 // nulls.
@@ -123,6 +124,7 @@ TEST_F(CommandLine, ReplaceMakesANewVersionAndRmRemoves) {
   const Ran taken = Sheaf("put t " + file);
   EXPECT_EQ(taken.code, 1);
   EXPECT_THAT(taken.out, HasSubstr("exists"));
+  EXPECT_THAT(taken.out, HasSubstr("sheaf put --replace t " + file + ", or sheaf rm t"));
   EXPECT_EQ(SheafJson("put t " + file + " --replace")["version"], 2);
   EXPECT_EQ(Sheaf("rm t").code, 0);
   const Ran gone = Sheaf("head t");
@@ -205,7 +207,8 @@ TEST_F(CommandLine, AFileLargerThanTheMemorySaysWhatIsNeededAndFree) {
     EXPECT_EQ(ran.code, 1) << file << ran.out;
     EXPECT_THAT(ran.out, HasSubstr("table 't' from '" + Path(file) + "'"));
     EXPECT_THAT(ran.out, HasSubstr("has " + free + " of 67108864 bytes free"));
-    EXPECT_THAT(ran.out, HasSubstr("largest free range has " + largest + " bytes"));
+    EXPECT_THAT(ran.out, HasSubstr("MiB of 64MiB), the largest free range has " +
+                                   largest + " bytes ("));
     EXPECT_THAT(ran.out, HasSubstr("sheaf rm"));
     EXPECT_EQ(std::count(ran.out.begin(), ran.out.end(), '\n'), 1) << ran.out;
     // 64 bits of id, 32 of offset, and 11 or 12 bytes of name.
@@ -218,6 +221,17 @@ TEST_F(CommandLine, AFileLargerThanTheMemorySaysWhatIsNeededAndFree) {
   }
   EXPECT_TRUE(Eventually([&] { return SheafJson("nodes")[0] == before; }))
       << SheafJson("nodes")[0];
+}
+
+TEST_F(CommandLine, AFileLargerThanTheQuotaSaysSo) {
+  const std::string large = WriteParquet("large.parquet", 1'000'000);
+  Up("--user-quota 8MiB");
+  const Ran ran = Sheaf("put t " + large);
+  EXPECT_EQ(ran.code, 1);
+  EXPECT_THAT(ran.out, HasSubstr("cannot put table 't' from '" + large + "'"));
+  EXPECT_THAT(ran.out, HasSubstr("the user quota of this node is 8MiB"));
+  EXPECT_THAT(ran.out, HasSubstr("sheaf up --user-quota"));
+  EXPECT_THAT(ran.out, Not(HasSubstr("does not fit")));
 }
 
 TEST_F(CommandLine, CsvLeavesTheFreeMemoryInOnePiece) {

@@ -63,14 +63,26 @@ arrow::Result<PutReceipt> PutFile(Store& store, const PutArguments& arguments) {
     return store.Put(arguments.name, reader.get(),
                      {.replace = arguments.replace, .checksum = arguments.checksum});
   }();
-  if (receipt.ok() || pool->CheckSpace().ok()) return receipt;
+  if (receipt.status().IsAlreadyExists()) {
+    return receipt.status().WithMessage(receipt.status().message(),
+                                        ": sheaf put --replace ", arguments.name, " ",
+                                        arguments.file, ", or sheaf rm ", arguments.name);
+  }
+  const arrow::Status space = pool->CheckSpace();
+  if (receipt.ok() || space.ok()) return receipt;
   // All that was decoded is freed once the decoder's workers have let go of it.
   arrow::internal::GetCpuThreadPool()->WaitForIdle();
   store.memory_pool()->ReleaseUnused();
+  const std::string what = "table '" + arguments.name + "' from '" + arguments.file + "'";
+  // Neither is mended by more memory.
+  if (IsOverQuota(space) || !space.IsOutOfMemory()) {
+    return space.WithMessage("cannot put ", what, ": ", space.message());
+  }
+  const auto bytes = static_cast<uint64_t>(pool->bytes_needed());
+  const std::string needed =
+      "about " + std::to_string(bytes) + " bytes (" + HumanBytes(bytes) + ")";
   ARROW_ASSIGN_OR_RAISE(const auto nodes, store.Nodes());
-  return client::DoesNotFit(
-      "table '" + arguments.name + "' from '" + arguments.file + "'",
-      "about " + std::to_string(pool->bytes_needed()) + " bytes", nodes[store.node()]);
+  return client::DoesNotFit(what, needed, nodes[store.node()]);
 }
 
 }  // namespace
