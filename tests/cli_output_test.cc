@@ -187,6 +187,25 @@ TEST_F(CommandLineOutput, ErrorsSayWhatToDo) {
   EXPECT_THAT(gone.out, HasSubstr("sheaf --cluster " + cluster_ + " up"));
 }
 
+TEST_F(CommandLineOutput, AConfigurationOfAnotherClusterSaysWhatToDo) {
+  WriteText("other.toml", "name = \"other\"\n");
+  const Ran ran = Sheaf("up --config " + Path("other.toml"));
+  EXPECT_EQ(ran.code, 1);
+  EXPECT_THAT(ran.out, HasSubstr("describes cluster 'other'"));
+  EXPECT_THAT(ran.out, HasSubstr("--cluster other"));
+  EXPECT_THAT(ran.out, HasSubstr("SHEAF_CLUSTER"));
+}
+
+TEST_F(CommandLineOutput, StatShowsTheSchema) {
+  Up();
+  ASSERT_EQ(Sheaf("put t " + WriteParquet("t.parquet", 10)).code, 0);
+  EXPECT_THAT(Sheaf("stat t").out, HasSubstr("\n\n"
+                                             "COLUMN  TYPE\n"
+                                             "id      int64\n"
+                                             "name    string\n"));
+  EXPECT_FALSE(SheafJson("ls")[0].contains("schema"));
+}
+
 TEST_F(CommandLineOutput, TheNodeComesFromTheEnvironmentUnlessItIsGiven) {
   Up("--nodes 2");
   const std::string file = WriteParquet("t.parquet", 10);

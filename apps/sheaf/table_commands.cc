@@ -13,6 +13,7 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 #include <arrow/table.h>
+#include <arrow/type.h>
 #include <arrow/util/thread_pool.h>
 #include <fmt/format.h>
 
@@ -174,11 +175,17 @@ arrow::Status Stat(const Global& global, const std::string& name) {
   }
   PrintText(fmt::format(
       "name        {}\nnode        {}\nversion     {}\ngeneration  {}\nrows        {}\n"
-      "columns     {}\nchunks      {}\nsize        {}\nchecksums   {}\nleases      {}\n",
+      "columns     {}\nchunks      {}\nsize        {}\nchecksums   {}\nleases      "
+      "{}\n\n",
       info.name, info.home_node, info.version, info.handle.object.generation,
       HumanCount(info.num_rows), info.num_columns, info.num_chunks,
       HumanBytes(static_cast<uint64_t>(info.bytes)), info.has_checksums ? "yes" : "no",
       info.leases));
+  TextTable columns({{"COLUMN"}, {"TYPE"}});
+  for (const auto& field : info.schema->fields()) {
+    columns.AddRow({OneLine(field->name()), OneLine(field->type()->ToString())});
+  }
+  PrintText(columns.ToString());
   return arrow::Status::OK();
 }
 
