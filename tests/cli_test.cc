@@ -71,6 +71,27 @@ TEST_F(CommandLine, TheFirstCommandStartsAClusterAndDownEndsIt) {
   EXPECT_THAT(again.out, HasSubstr("no cluster '" + cluster_ + "'"));
 }
 
+TEST_F(CommandLine, NoClusterIsStartedForATableThatCannotBeThere) {
+  for (const std::string command : {"rm", "head", "stat", "verify", "get -o x.csv"}) {
+    const Ran ran = Sheaf(command + " nope");
+    EXPECT_EQ(ran.code, 1) << command;
+    EXPECT_THAT(ran.out, HasSubstr("no cluster '" + cluster_ + "' runs")) << command;
+    EXPECT_THAT(ran.out, HasSubstr("sheaf put starts one")) << command;
+    EXPECT_EQ(Sheaf("down").code, 1) << command << " has started a cluster";
+  }
+}
+
+TEST_F(CommandLine, EveryCommandRestartsWhatACrashOrDownKeepLeft) {
+  Up();
+  ASSERT_EQ(Sheaf("put t " + WriteParquet("t.parquet", 100)).code, 0);
+  EndDaemon(0);
+  const Ran stat = Sheaf("stat t");
+  EXPECT_EQ(stat.code, 0) << stat.out;
+  EXPECT_THAT(stat.out, HasSubstr("restarted cluster '" + cluster_ + "'"));
+  ASSERT_EQ(Sheaf("down --keep").code, 0);
+  EXPECT_EQ(Sheaf("rm t").code, 0);
+}
+
 TEST_F(CommandLine, JsonHasWhatProgramsRelyOn) {
   Up("--nodes 2");
   const std::string file = WriteParquet("t.parquet", 1000);
@@ -137,7 +158,8 @@ TEST_F(CommandLine, ReplaceMakesANewVersionAndRmRemoves) {
 
 TEST_F(CommandLine, UsageErrorsExitWithTwo) {
   for (const char* arguments :
-       {"", "put t", "frobnicate", "head t -n -1", "up --backend tape", "--node x ls"}) {
+       {"", "put t", "frobnicate", "head t -n -1", "up --backend tape", "--node x ls",
+        "lss", "--cluster a/b ls"}) {
     EXPECT_EQ(Sheaf(arguments).code, 2) << arguments;
   }
   EXPECT_EQ(Sheaf("--help").code, 0);
@@ -260,7 +282,8 @@ TEST_F(CommandLine, UpRefusesWhatCannotBe) {
   Up();
   const Ran twice = Sheaf("up");
   EXPECT_EQ(twice.code, 1);
-  EXPECT_THAT(twice.out, HasSubstr("is up"));
+  EXPECT_THAT(twice.out, HasSubstr("is up: there is nothing to do"));
+  EXPECT_THAT(twice.out, HasSubstr("down --keep"));
   EXPECT_EQ(Sheaf("down").code, 0);
   WriteText("bad.toml", "nodes = 2\nsegment_sise = \"1GiB\"\n");
   const Ran typo = Sheaf("up --config " + Path("bad.toml"));

@@ -345,7 +345,7 @@ TEST_F(ClusterLife, ABadNameMakesNoPath) {
        {std::string("../x"), std::string("a/b"), std::string(".hidden"), too_long}) {
     for (const std::string command : {"up", "down", "ls"}) {
       const Ran ran = Sheaf("--cluster '" + name + "' " + command);
-      EXPECT_EQ(ran.code, 1) << name;
+      EXPECT_EQ(ran.code, 2) << name;
       EXPECT_THAT(ran.out, HasSubstr("name: '" + name + "' must be"));
     }
   }

@@ -113,7 +113,7 @@ arrow::Status Get(const Global& global, const std::string& name,
     return arrow::Status::IOError("cannot write '", file, "': there is no folder ",
                                   folder);
   }
-  ARROW_ASSIGN_OR_RAISE(auto store, ConnectOrStart(global));
+  ARROW_ASSIGN_OR_RAISE(auto store, ConnectOrRestart(global));
   ARROW_ASSIGN_OR_RAISE(auto table, store->Get(name));
   const platform::BusErrorExit exit(Unreadable(name), kExitError, DraftOf(file));
   ARROW_RETURN_NOT_OK(WriteTableFile(*table, file));
@@ -127,7 +127,7 @@ arrow::Status Get(const Global& global, const std::string& name,
 }
 
 arrow::Status Head(const Global& global, const std::string& name, int64_t num_rows) {
-  ARROW_ASSIGN_OR_RAISE(auto store, ConnectOrStart(global));
+  ARROW_ASSIGN_OR_RAISE(auto store, ConnectOrRestart(global));
   ARROW_ASSIGN_OR_RAISE(auto table, store->Get(name));
   const platform::BusErrorExit exit(Unreadable(name), kExitError);
   const std::shared_ptr<arrow::Table> head = table->Slice(0, num_rows);
@@ -167,7 +167,7 @@ arrow::Status List(const Global& global) {
 }
 
 arrow::Status Stat(const Global& global, const std::string& name) {
-  ARROW_ASSIGN_OR_RAISE(auto store, ConnectOrStart(global));
+  ARROW_ASSIGN_OR_RAISE(auto store, ConnectOrRestart(global));
   ARROW_ASSIGN_OR_RAISE(const TableInfo info, store->Stat(name));
   if (global.json) {
     PrintJson(ToJson(info));
@@ -190,7 +190,7 @@ arrow::Status Stat(const Global& global, const std::string& name) {
 }
 
 arrow::Status Remove(const Global& global, const std::string& name) {
-  ARROW_ASSIGN_OR_RAISE(auto store, ConnectOrStart(global));
+  ARROW_ASSIGN_OR_RAISE(auto store, ConnectOrRestart(global));
   ARROW_RETURN_NOT_OK(store->Remove(name));
   if (global.json) PrintJson({{"name", name}, {"removed", true}});
   return arrow::Status::OK();
@@ -207,7 +207,7 @@ arrow::Status Wait(const Global& global, const std::string& name,
 }
 
 arrow::Status Verify(const Global& global, const std::string& name) {
-  ARROW_ASSIGN_OR_RAISE(auto store, ConnectOrStart(global));
+  ARROW_ASSIGN_OR_RAISE(auto store, ConnectOrRestart(global));
   TableInfo info;
   arrow::Result<std::shared_ptr<arrow::Table>> got;
   do {
