@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include <arrow/type.h>
+#include <arrow/type.h>  // IWYU pragma: keep
 #include <fmt/format.h>
 
 #include "sheaf/store.h"

@@ -13,7 +13,6 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 #include <arrow/table.h>
-#include <arrow/type.h>
 #include <arrow/util/thread_pool.h>
 #include <fmt/format.h>
 
