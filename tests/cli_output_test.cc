@@ -160,7 +160,18 @@ TEST_F(CommandLineOutput, UsageErrorsSayWhatIsExpected) {
         Case{"wait t --timeout inf", "must be a number from 0 to 31536000, got 'inf'"},
         Case{"wait t --timeout nan", "got 'nan'"},
         Case{"wait t --timeout 1e300", "got '1e300'"},
-        Case{"up --nodes 0", "not in range 1 to 4096"}}) {
+        Case{"up --nodes 0", "not in range 1 to 4096"},
+        Case{"up --nodes 65", "--nodes: 65 is more than 64"},
+        Case{"up --size -5", "--size: must be a size such as 512MiB"},
+        Case{"up --size 1.5", "--size: must be a size such as 512MiB"},
+        Case{"up --size 0", "--size: must be more than 0"},
+        Case{"up --size 100TiB", "--size: 100.0 TiB is more than 96.0 TiB"},
+        Case{"up --nodes 2 --size 50TiB",
+             "48.0 TiB, the most a node can have with --nodes 2"},
+        Case{"up --user-quota lots", "--user-quota: must be a size"},
+        Case{"--cluster a/b ls", "--cluster: name: 'a/b' must be"},
+        Case{"lss", "there is no command 'lss'"},
+        Case{"--json lss t", "there is no command 'lss'"}}) {
     const Ran ran = Sheaf(bad.arguments);
     EXPECT_EQ(ran.code, 2) << bad.arguments;
     EXPECT_THAT(ran.out, HasSubstr(bad.says)) << bad.arguments;
@@ -185,6 +196,25 @@ TEST_F(CommandLineOutput, ErrorsSayWhatToDo) {
   EXPECT_EQ(gone.code, 1);
   EXPECT_THAT(gone.out, HasSubstr("node 1 of cluster '" + cluster_ + "' does not run"));
   EXPECT_THAT(gone.out, HasSubstr("sheaf --cluster " + cluster_ + " up"));
+}
+
+TEST_F(CommandLineOutput, AConfigurationOfAnotherClusterSaysWhatToDo) {
+  WriteText("other.toml", "name = \"other\"\n");
+  const Ran ran = Sheaf("up --config " + Path("other.toml"));
+  EXPECT_EQ(ran.code, 1);
+  EXPECT_THAT(ran.out, HasSubstr("describes cluster 'other'"));
+  EXPECT_THAT(ran.out, HasSubstr("--cluster other"));
+  EXPECT_THAT(ran.out, HasSubstr("SHEAF_CLUSTER"));
+}
+
+TEST_F(CommandLineOutput, StatShowsTheSchema) {
+  Up();
+  ASSERT_EQ(Sheaf("put t " + WriteParquet("t.parquet", 10)).code, 0);
+  EXPECT_THAT(Sheaf("stat t").out, HasSubstr("\n\n"
+                                             "COLUMN  TYPE\n"
+                                             "id      int64\n"
+                                             "name    string\n"));
+  EXPECT_FALSE(SheafJson("ls")[0].contains("schema"));
 }
 
 TEST_F(CommandLineOutput, TheNodeComesFromTheEnvironmentUnlessItIsGiven) {
@@ -223,6 +253,9 @@ TEST_F(CommandLineOutput, EveryCommandHasHelp) {
     }
   }
   EXPECT_THAT(Sheaf("up --help").out, HasSubstr("docs/configuration.md"));
+  EXPECT_THAT(Sheaf("fsck --help").out, HasSubstr("changes nothing without --repair"));
+  EXPECT_THAT(Sheaf("get --help").out, HasSubstr("overwrites"));
+  EXPECT_THAT(Run(SHEAFD_BINARY " --help").out, HasSubstr("stay for the next daemon"));
 }
 
 TEST_F(CommandLineOutput, FaultsListsEveryFaultPoint) {

@@ -28,6 +28,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 // An IPC file whose one column says that it has 2^40 rows, of which nobody counted the
 // nulls.
@@ -70,6 +71,27 @@ TEST_F(CommandLine, TheFirstCommandStartsAClusterAndDownEndsIt) {
   EXPECT_THAT(again.out, HasSubstr("no cluster '" + cluster_ + "'"));
 }
 
+TEST_F(CommandLine, NoClusterIsStartedForATableThatCannotBeThere) {
+  for (const std::string command : {"rm", "head", "stat", "verify", "get -o x.csv"}) {
+    const Ran ran = Sheaf(command + " nope");
+    EXPECT_EQ(ran.code, 1) << command;
+    EXPECT_THAT(ran.out, HasSubstr("no cluster '" + cluster_ + "' runs")) << command;
+    EXPECT_THAT(ran.out, HasSubstr("sheaf put starts one")) << command;
+    EXPECT_EQ(Sheaf("down").code, 1) << command << " has started a cluster";
+  }
+}
+
+TEST_F(CommandLine, EveryCommandRestartsWhatACrashOrDownKeepLeft) {
+  Up();
+  ASSERT_EQ(Sheaf("put t " + WriteParquet("t.parquet", 100)).code, 0);
+  EndDaemon(0);
+  const Ran stat = Sheaf("stat t");
+  EXPECT_EQ(stat.code, 0) << stat.out;
+  EXPECT_THAT(stat.out, HasSubstr("restarted cluster '" + cluster_ + "'"));
+  ASSERT_EQ(Sheaf("down --keep").code, 0);
+  EXPECT_EQ(Sheaf("rm t").code, 0);
+}
+
 TEST_F(CommandLine, JsonHasWhatProgramsRelyOn) {
   Up("--nodes 2");
   const std::string file = WriteParquet("t.parquet", 1000);
@@ -87,6 +109,8 @@ TEST_F(CommandLine, JsonHasWhatProgramsRelyOn) {
     EXPECT_TRUE(stat.contains(key)) << key;
   }
   EXPECT_EQ(stat["home_node"], 0);
+  EXPECT_EQ(stat.value("schema", Json()), Json::parse(R"([{"name":"id","type":"int64"},
+                                            {"name":"name","type":"string"}])"));
   EXPECT_EQ(stat["generation"], put["generation"]);
   const Json nodes = SheafJson("nodes");
   ASSERT_EQ(nodes.size(), 2U);
@@ -123,6 +147,7 @@ TEST_F(CommandLine, ReplaceMakesANewVersionAndRmRemoves) {
   const Ran taken = Sheaf("put t " + file);
   EXPECT_EQ(taken.code, 1);
   EXPECT_THAT(taken.out, HasSubstr("exists"));
+  EXPECT_THAT(taken.out, HasSubstr("sheaf put --replace t " + file + ", or sheaf rm t"));
   EXPECT_EQ(SheafJson("put t " + file + " --replace")["version"], 2);
   EXPECT_EQ(Sheaf("rm t").code, 0);
   const Ran gone = Sheaf("head t");
@@ -133,7 +158,8 @@ TEST_F(CommandLine, ReplaceMakesANewVersionAndRmRemoves) {
 
 TEST_F(CommandLine, UsageErrorsExitWithTwo) {
   for (const char* arguments :
-       {"", "put t", "frobnicate", "head t -n -1", "up --backend tape", "--node x ls"}) {
+       {"", "put t", "frobnicate", "head t -n -1", "up --backend tape", "--node x ls",
+        "lss", "--cluster a/b ls"}) {
     EXPECT_EQ(Sheaf(arguments).code, 2) << arguments;
   }
   EXPECT_EQ(Sheaf("--help").code, 0);
@@ -205,7 +231,8 @@ TEST_F(CommandLine, AFileLargerThanTheMemorySaysWhatIsNeededAndFree) {
     EXPECT_EQ(ran.code, 1) << file << ran.out;
     EXPECT_THAT(ran.out, HasSubstr("table 't' from '" + Path(file) + "'"));
     EXPECT_THAT(ran.out, HasSubstr("has " + free + " of 67108864 bytes free"));
-    EXPECT_THAT(ran.out, HasSubstr("largest free range has " + largest + " bytes"));
+    EXPECT_THAT(ran.out, HasSubstr("MiB of 64MiB), the largest free range has " +
+                                   largest + " bytes ("));
     EXPECT_THAT(ran.out, HasSubstr("sheaf rm"));
     EXPECT_EQ(std::count(ran.out.begin(), ran.out.end(), '\n'), 1) << ran.out;
     // 64 bits of id, 32 of offset, and 11 or 12 bytes of name.
@@ -218,6 +245,17 @@ TEST_F(CommandLine, AFileLargerThanTheMemorySaysWhatIsNeededAndFree) {
   }
   EXPECT_TRUE(Eventually([&] { return SheafJson("nodes")[0] == before; }))
       << SheafJson("nodes")[0];
+}
+
+TEST_F(CommandLine, AFileLargerThanTheQuotaSaysSo) {
+  const std::string large = WriteParquet("large.parquet", 1'000'000);
+  Up("--user-quota 8MiB");
+  const Ran ran = Sheaf("put t " + large);
+  EXPECT_EQ(ran.code, 1);
+  EXPECT_THAT(ran.out, HasSubstr("cannot put table 't' from '" + large + "'"));
+  EXPECT_THAT(ran.out, HasSubstr("the user quota of this node is 8MiB"));
+  EXPECT_THAT(ran.out, HasSubstr("sheaf up --user-quota"));
+  EXPECT_THAT(ran.out, Not(HasSubstr("does not fit")));
 }
 
 TEST_F(CommandLine, CsvLeavesTheFreeMemoryInOnePiece) {
@@ -244,7 +282,8 @@ TEST_F(CommandLine, UpRefusesWhatCannotBe) {
   Up();
   const Ran twice = Sheaf("up");
   EXPECT_EQ(twice.code, 1);
-  EXPECT_THAT(twice.out, HasSubstr("is up"));
+  EXPECT_THAT(twice.out, HasSubstr("is up: there is nothing to do"));
+  EXPECT_THAT(twice.out, HasSubstr("down --keep"));
   EXPECT_EQ(Sheaf("down").code, 0);
   WriteText("bad.toml", "nodes = 2\nsegment_sise = \"1GiB\"\n");
   const Ran typo = Sheaf("up --config " + Path("bad.toml"));

@@ -136,7 +136,7 @@ TEST_F(ClusterLife, AnotherRuntimeFolderDoesNotReachIntoItsMemory) {
     EXPECT_EQ(ran.code, 1) << command;
     EXPECT_THAT(ran.out, HasSubstr("process "));
     EXPECT_THAT(ran.out, HasSubstr("end it with: SHEAF_RUNTIME_DIR=" + folder_ +
-                                   "/run sheaf --cluster " + cluster_ + " down"));
+                                   "/run sheaf --cluster " + cluster_ + " down --keep"));
   }
   EXPECT_EQ(Elsewhere("down").code, 1);
   // Also not when a cluster file of a former life says that the memory is its own.
@@ -209,6 +209,41 @@ TEST_F(ClusterLife, AfterACrashTheFirstCommandRestartsTheClusterAsItWas) {
   const Json nodes = SheafJson("nodes");
   ASSERT_EQ(nodes.size(), 2U);
   EXPECT_EQ(nodes[1]["size_bytes"], 64 * kMiB);
+}
+
+TEST_F(ClusterLife, OptionsOfARunningClusterAreNotChanged) {
+  Up("--nodes 2");
+  const std::string before = Read(RuntimeFolder() + "/cluster.toml");
+  WriteText("c.toml", "nodes = 2\nsegment_size = \"64MiB\"\nuser_quota = \"8MiB\"\n");
+  const auto is_refused = [&](const std::string& options, const std::string& named) {
+    const Ran ran = Sheaf("up " + options);
+    EXPECT_EQ(ran.code, 1) << options;
+    EXPECT_THAT(ran.out, HasSubstr("runs with other values of " + named + ":"));
+    EXPECT_THAT(ran.out, HasSubstr("down --keep"));
+    EXPECT_THAT(ran.out, Not(HasSubstr("SHEAF_RUNTIME_DIR")));
+  };
+  is_refused("--user-quota 8MiB", "--user-quota");
+  EndDaemon(1);
+  is_refused("--group daemon --user-quota 8MiB", "--group, --user-quota");
+  is_refused("--group-write daemon", "--group-write");
+  is_refused("--session-quota 8MiB", "--session-quota");
+  is_refused("--prealloc", "--prealloc");
+  is_refused("--nodes 3", "--nodes");
+  is_refused("--config " + Path("c.toml"), "--config");
+  EXPECT_EQ(Read(RuntimeFolder() + "/cluster.toml"), before);
+  EXPECT_EQ(Sheaf("up --nodes 2 --size 64MiB").code, 0);
+  ASSERT_EQ(Sheaf("down --keep").code, 0);
+  EXPECT_EQ(Sheaf("up --user-quota 8MiB").code, 0);
+  EXPECT_THAT(Read(RuntimeFolder() + "/cluster.toml"), HasSubstr("8MiB"));
+  EndDaemon(1);
+  EXPECT_EQ(Sheaf("up --user-quota 8MiB").code, 0);
+}
+
+TEST_F(ClusterLife, FsckOfARunningClusterSaysHowToEndItWithItsTables) {
+  Up();
+  const Ran fsck = Sheaf("fsck");
+  EXPECT_EQ(fsck.code, 1);
+  EXPECT_THAT(fsck.out, HasSubstr("sheaf --cluster " + cluster_ + " down --keep"));
 }
 
 TEST_F(ClusterLife, AnInterruptedUpLeavesNothing) {
@@ -310,7 +345,7 @@ TEST_F(ClusterLife, ABadNameMakesNoPath) {
        {std::string("../x"), std::string("a/b"), std::string(".hidden"), too_long}) {
     for (const std::string command : {"up", "down", "ls"}) {
       const Ran ran = Sheaf("--cluster '" + name + "' " + command);
-      EXPECT_EQ(ran.code, 1) << name;
+      EXPECT_EQ(ran.code, 2) << name;
       EXPECT_THAT(ran.out, HasSubstr("name: '" + name + "' must be"));
     }
   }

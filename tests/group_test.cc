@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <map>
 #include <memory>
 #include <string>
@@ -36,6 +37,7 @@ namespace sheaf::testing {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 // ---- What a member does, in its own process.
 
@@ -305,6 +307,15 @@ TEST_F(GroupTest, TheCommandLineReads) {
   Member writes = Member::Start({SHEAF_BINARY, "rm", "t"}, {kReaders});
   EXPECT_EQ(writes.Await(), 1);
   EXPECT_THAT(writes.output(), HasSubstr("may only read"));
+  const std::string csv = "/tmp/" + cluster_->name() + ".csv";
+  std::ofstream(csv) << "id,text\n1,one\n2,two\n";
+  std::filesystem::permissions(csv, std::filesystem::perms{0644});
+  Member puts = Member::Start({SHEAF_BINARY, "put", "v", csv}, {kReaders});
+  EXPECT_EQ(puts.Await(), 1);
+  EXPECT_THAT(puts.output(), HasSubstr("cannot put table 'v' from '" + csv + "'"));
+  EXPECT_THAT(puts.output(), HasSubstr("may only read"));
+  EXPECT_THAT(puts.output(), Not(HasSubstr("as CSV")));
+  std::filesystem::remove(csv);
 }
 
 TEST_F(GroupTest, AGroupThatCannotComeThereIsAnErrorOfTheStart) {

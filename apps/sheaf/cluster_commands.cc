@@ -111,6 +111,17 @@ arrow::Result<std::shared_ptr<Store>> ConnectOrStart(const Global& global) {
   return Store::Connect(connect);
 }
 
+arrow::Result<std::shared_ptr<Store>> ConnectOrRestart(const Global& global) {
+  auto store = Store::Connect({global.cluster, global.node});
+  if (!IsDisconnected(store.status())) return store;
+  if (!LoadConfig(global.cluster).status().IsKeyError()) return ConnectOrStart(global);
+  ARROW_ASSIGN_OR_RAISE(const std::string name, ResolveClusterName(global.cluster));
+  return store.status().WithMessage(
+      "no cluster '", name,
+      "' runs on this host, so it has no tables; sheaf put starts one; another one is "
+      "named with --cluster or SHEAF_CLUSTER");
+}
+
 arrow::Status Up(const Global& global, const ClusterOptions& options) {
   ARROW_ASSIGN_OR_RAISE(const ClusterStatus cluster, Start(options));
   if (global.json) {
@@ -123,10 +134,11 @@ arrow::Status Up(const Global& global, const ClusterOptions& options) {
                         NodesText(cluster),
                         cluster.kept ? ", with the tables that were in it" : "",
                         DownCommand(cluster.name)));
+  ARROW_ASSIGN_OR_RAISE(const region::ClusterConfig config, LoadConfig(cluster.name));
   for (const auto& [group, verb] :
-       {std::pair(options.group, "reads"), std::pair(options.group_write, "writes")}) {
-    if (!group || group->empty()) continue;
-    PrintText(fmt::format("group '{}' {} with: SHEAF_RUNTIME_DIR={}\n", *group, verb,
+       {std::pair(config.group, "reads"), std::pair(config.group_write, "writes")}) {
+    if (group.empty()) continue;
+    PrintText(fmt::format("group '{}' {} with: SHEAF_RUNTIME_DIR={}\n", group, verb,
                           region::RuntimeRoot()));
   }
   return arrow::Status::OK();

@@ -18,7 +18,7 @@ std::shared_ptr<DecodePool> DecodePool::Make(arrow::MemoryPool* region) {
 
 arrow::Status DecodePool::CheckSpace() const {
   std::lock_guard lock(mutex_);
-  return full_;
+  return refused_;
 }
 
 int64_t DecodePool::bytes_needed() const {
@@ -38,7 +38,7 @@ arrow::Status DecodePool::Reallocate(int64_t old_size, int64_t new_size,
   if (!IsPrivate(*ptr) && CheckSpace().ok()) {
     const arrow::Status grown = region_->Reallocate(old_size, new_size, alignment, ptr);
     if (grown.ok()) statistics_.DidReallocateBytes(old_size, new_size);
-    if (!grown.IsOutOfMemory()) return grown;
+    if (grown.ok()) return grown;
   }
   uint8_t* fresh = nullptr;
   ARROW_RETURN_NOT_OK(Place(new_size, alignment, &fresh));
@@ -62,9 +62,9 @@ void DecodePool::Free(uint8_t* buffer, int64_t size, int64_t alignment) {
 arrow::Status DecodePool::Place(int64_t size, int64_t alignment, uint8_t** out) {
   if (CheckSpace().ok()) {
     arrow::Status placed = region_->Allocate(size, alignment, out);
-    if (!placed.IsOutOfMemory()) return placed;
+    if (placed.ok()) return placed;
     std::lock_guard lock(mutex_);
-    full_ = std::move(placed);
+    refused_ = std::move(placed);
   }
   ARROW_RETURN_NOT_OK(arrow::default_memory_pool()->Allocate(size, alignment, out));
   std::lock_guard lock(mutex_);

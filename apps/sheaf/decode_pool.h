@@ -14,7 +14,7 @@
 
 namespace sheaf::cli {
 
-/// \brief Allocates in another pool, the region's, until that is full; from then on in
+/// \brief Allocates in another pool, the region's, until that refuses; from then on in
 /// private memory, so that no decoder of Arrow meets a failed allocation (some end the
 /// process). Who drives the decoder asks `CheckSpace` between its steps, and stops.
 /// Thread-safe. Lives as long as any buffer from it, of which decoders that failed may
@@ -24,8 +24,9 @@ class DecodePool : public arrow::MemoryPool,
  public:
   static std::shared_ptr<DecodePool> Make(arrow::MemoryPool* region);
 
-  /// \brief OutOfMemory, with the region's reason, once an allocation there failed: what
-  /// was decoded since is not all in the region.
+  /// \brief The region's error once an allocation there failed: OutOfMemory if it is
+  /// full, Invalid if this session may only read. What was decoded since is not all in
+  /// the region.
   arrow::Status CheckSpace() const;
 
   /// \brief The file says that its data takes about so many bytes.
@@ -60,7 +61,7 @@ class DecodePool : public arrow::MemoryPool,
   std::atomic<int64_t> expected_bytes_ = 0;
   arrow::internal::MemoryPoolStats statistics_;
   mutable std::mutex mutex_;  ///< Guards what follows.
-  arrow::Status full_;        ///< Not OK once the region had no room.
+  arrow::Status refused_;     ///< Not OK once the region gave nothing.
   /// Addresses; those of empty allocations may be equal.
   std::unordered_multiset<const uint8_t*> private_;
   int64_t num_live_ = 0;

@@ -30,13 +30,6 @@ constexpr double kTimeoutSecondsMax = 365 * 86400;
 
 using Command = std::function<arrow::Status()>;
 
-// As the cluster file spells it, fractions included. What it does not know is left to
-// CLI11, which knows "4g" too.
-std::string SizeAsBytes(const std::string& text) {
-  const auto size_bytes = region::ParseSize(text);
-  return size_bytes.ok() ? std::to_string(*size_bytes) : text;
-}
-
 // In help there is a name for what is expected; what is allowed stands in the text.
 CLI::Validator Unnamed(const CLI::Validator& validator) {
   return validator.description("");
@@ -57,12 +50,56 @@ CLI::Validator NumberBetween(const std::string& what, double least, double most)
   return {check, ""};
 }
 
+// As the cluster file spells it, fractions included. What that does not know is left to
+// CLI11, which knows "4g" too.
+std::string SizeAsBytes(std::string& text) {
+  if (const auto size_bytes = region::ParseSize(text); size_bytes.ok()) {
+    text = std::to_string(*size_bytes);
+    return "";
+  }
+  try {  // It throws what it cannot read.
+    std::string bytes = text;
+    if (!text.starts_with('-') && CLI::AsSizeValue(false)(bytes).empty()) {
+      text = bytes;
+      return "";
+    }
+  } catch (const CLI::ValidationError&) {
+  }
+  return fmt::format("must be a size such as 512MiB, 4.5GiB or bytes, got '{}'", text);
+}
+
+std::string CheckCluster(const std::string& name) {
+  if (name.empty()) return "";
+  const arrow::Status status = region::CheckClusterName(name);
+  return status.ok() ? "" : status.message();
+}
+
 void AddSize(CLI::App* add, const char* name, std::optional<uint64_t>* size_bytes,
              const char* help) {
-  add->add_option(name, *size_bytes, help)
-      ->type_name("SIZE")
-      ->transform(Unnamed(CLI::AsSizeValue(false)))
-      ->transform(SizeAsBytes);
+  CLI::Validator validator("");
+  validator.operation(SizeAsBytes);
+  add->add_option(name, *size_bytes, help)->type_name("SIZE")->transform(validator);
+}
+
+// What the options alone rule out. A configuration has limits of its own.
+void CheckUp(const ClusterOptions& up) {
+  if (up.size_bytes == 0) throw CLI::ValidationError("--size", "must be more than 0");
+  if (!up.config_file.empty()) return;
+  region::ClusterConfig config;
+  if (up.nodes) config.nodes = *up.nodes;
+  if (config.nodes > config.nodes_max) {
+    throw CLI::ValidationError(
+        "--nodes", fmt::format("{} is more than {}; for more set nodes_max in a "
+                               "configuration (--config)",
+                               config.nodes, config.nodes_max));
+  }
+  if (up.size_bytes && *up.size_bytes > config.segment_size_bytes_max()) {
+    throw CLI::ValidationError(
+        "--size",
+        fmt::format("{} is more than {}, the most a node can have with --nodes {}",
+                    HumanBytes(*up.size_bytes),
+                    HumanBytes(config.segment_size_bytes_max()), config.nodes));
+  }
 }
 
 void AddUpOptions(CLI::App* add, ClusterOptions* up) {
@@ -122,6 +159,7 @@ void AddClusterCommands(CLI::App* app, Global* global, ClusterOptions* up,
   CLI::App* add = app->add_subcommand("up", "Start a cluster on this host");
   AddUpOptions(add, up);
   add->callback([=] {
+    CheckUp(*up);
     *command = [=] {
       up->name = global->cluster;
       return Up(*global, *up);
@@ -138,7 +176,7 @@ void AddClusterCommands(CLI::App* app, Global* global, ClusterOptions* up,
   CLI::App* fsck = app->add_subcommand(
       "fsck",
       "Check every structure in the memory of a cluster that is down (down --keep), or\n"
-      "of --node K; changes nothing");
+      "of --node K; changes nothing without --repair");
   auto repair = std::make_shared<bool>(false);
   fsck->add_flag(
       "--repair", *repair,
@@ -200,7 +238,8 @@ void AddPutAndGet(CLI::App* app, Global* global, TableArguments* arguments,
   AddName(get, &arguments->name);
   get->add_option(
          "-o,--output", arguments->file,
-         "Its suffix says the format, as for put; it appears whole or not at all")
+         "Its suffix says the format, as for put; it appears whole or not at all, and\n"
+         "overwrites what was there")
       ->type_name("FILE")
       ->required();
   get->footer("Example:\n  sheaf get flights -o copy.csv");
@@ -286,6 +325,7 @@ void AddGlobalOptions(CLI::App* app, Global* global) {
   app->add_option("--cluster", global->cluster,
                   "Which cluster (default; else SHEAF_CLUSTER)")
       ->option_text("NAME")
+      ->check(CheckCluster)
       ->envname("SHEAF_CLUSTER");
   // The library reads SHEAF_NODE: its error names the variable.
   app->add_option("--node", global->node,
@@ -301,7 +341,8 @@ void AddFooter(CLI::App* app) {
       "shows those of put.\n"
       "\n"
       "Examples:\n"
-      "  sheaf put flights flights.parquet    the first command starts one node\n"
+      "  sheaf put flights flights.parquet    the first put starts a cluster of one "
+      "node\n"
       "  sheaf head flights -n 3\n"
       "  sheaf get flights -o copy.csv\n"
       "  sheaf down                           the cluster and its tables are gone\n"
@@ -335,11 +376,20 @@ arrow::Status FlushStandardOutput() {
   return arrow::Status::IOError("cannot write to standard output; is the disk full?");
 }
 
+// The word that stands where a command should, of arguments that name none.
+std::optional<std::string> UnknownCommand(const CLI::App& app) {
+  if (!app.get_subcommands().empty()) return std::nullopt;
+  for (const std::string& argument : app.remaining()) {
+    if (!argument.starts_with('-')) return argument;
+  }
+  return std::nullopt;
+}
+
 // Parses, and says in `command` what is to be done; or exits, after --help for example.
 int Run(int argc, char** argv) {
   CLI::App app(
       "Arrow tables in memory that nodes share: put once, open anywhere, copy nothing.\n"
-      "The first command that needs a cluster starts one; `sheaf down` ends it.");
+      "The first put, ls, nodes or wait starts a cluster; `sheaf down` ends it.");
   Global global;
   Command command;
   ClusterOptions up;
@@ -356,7 +406,14 @@ int Run(int argc, char** argv) {
     app.parse(argc, argv);
     status = command();
   } catch (const CLI::ParseError& error) {
-    if (app.exit(error) != 0) code = kExitUsage;
+    const auto unknown = UnknownCommand(app);
+    if (error.get_exit_code() != 0 && unknown) {
+      fmt::print(stderr, "sheaf: there is no command '{}'; `sheaf --help` lists them\n",
+                 OneLine(*unknown));
+      code = kExitUsage;
+    } else if (app.exit(error) != 0) {
+      code = kExitUsage;
+    }
   }
   status &= FlushStandardOutput();
   if (status.ok()) return code;

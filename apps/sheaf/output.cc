@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include <arrow/type.h>  // IWYU pragma: keep
 #include <fmt/format.h>
 
 #include "sheaf/store.h"
@@ -122,17 +123,24 @@ Json ToJson(const PutReceipt& receipt) {
 }
 
 Json ToJson(const TableInfo& info) {
-  return {{"name", info.name},
-          {"home_node", info.home_node},
-          {"version", info.version},
-          {"generation", info.handle.object.generation},
-          {"rows", info.num_rows},
-          {"columns", info.num_columns},
-          {"chunks", info.num_chunks},
-          {"bytes", info.bytes},
-          {"checksums", info.has_checksums},
-          {"leases", info.leases},
-          {"created_unix_ns", info.created_unix_ns}};
+  Json json = {{"name", info.name},
+               {"home_node", info.home_node},
+               {"version", info.version},
+               {"generation", info.handle.object.generation},
+               {"rows", info.num_rows},
+               {"columns", info.num_columns},
+               {"chunks", info.num_chunks},
+               {"bytes", info.bytes},
+               {"checksums", info.has_checksums},
+               {"leases", info.leases},
+               {"created_unix_ns", info.created_unix_ns}};
+  if (info.schema == nullptr) return json;
+  json["schema"] = Json::array();
+  for (const auto& field : info.schema->fields()) {
+    json["schema"].push_back(
+        {{"name", field->name()}, {"type", field->type()->ToString()}});
+  }
+  return json;
 }
 
 Json ToJson(const NodeInfo& node) {

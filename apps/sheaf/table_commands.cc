@@ -63,14 +63,26 @@ arrow::Result<PutReceipt> PutFile(Store& store, const PutArguments& arguments) {
     return store.Put(arguments.name, reader.get(),
                      {.replace = arguments.replace, .checksum = arguments.checksum});
   }();
-  if (receipt.ok() || pool->CheckSpace().ok()) return receipt;
+  if (receipt.status().IsAlreadyExists()) {
+    return receipt.status().WithMessage(receipt.status().message(),
+                                        ": sheaf put --replace ", arguments.name, " ",
+                                        arguments.file, ", or sheaf rm ", arguments.name);
+  }
+  const arrow::Status space = pool->CheckSpace();
+  if (receipt.ok() || space.ok()) return receipt;
   // All that was decoded is freed once the decoder's workers have let go of it.
   arrow::internal::GetCpuThreadPool()->WaitForIdle();
   store.memory_pool()->ReleaseUnused();
+  const std::string what = "table '" + arguments.name + "' from '" + arguments.file + "'";
+  // Neither is mended by more memory.
+  if (IsOverQuota(space) || !space.IsOutOfMemory()) {
+    return space.WithMessage("cannot put ", what, ": ", space.message());
+  }
+  const auto bytes = static_cast<uint64_t>(pool->bytes_needed());
+  const std::string needed =
+      "about " + std::to_string(bytes) + " bytes (" + HumanBytes(bytes) + ")";
   ARROW_ASSIGN_OR_RAISE(const auto nodes, store.Nodes());
-  return client::DoesNotFit(
-      "table '" + arguments.name + "' from '" + arguments.file + "'",
-      "about " + std::to_string(pool->bytes_needed()) + " bytes", nodes[store.node()]);
+  return client::DoesNotFit(what, needed, nodes[store.node()]);
 }
 
 }  // namespace
@@ -100,7 +112,7 @@ arrow::Status Get(const Global& global, const std::string& name,
     return arrow::Status::IOError("cannot write '", file, "': there is no folder ",
                                   folder);
   }
-  ARROW_ASSIGN_OR_RAISE(auto store, ConnectOrStart(global));
+  ARROW_ASSIGN_OR_RAISE(auto store, ConnectOrRestart(global));
   ARROW_ASSIGN_OR_RAISE(auto table, store->Get(name));
   const platform::BusErrorExit exit(Unreadable(name), kExitError, DraftOf(file));
   ARROW_RETURN_NOT_OK(WriteTableFile(*table, file));
@@ -114,7 +126,7 @@ arrow::Status Get(const Global& global, const std::string& name,
 }
 
 arrow::Status Head(const Global& global, const std::string& name, int64_t num_rows) {
-  ARROW_ASSIGN_OR_RAISE(auto store, ConnectOrStart(global));
+  ARROW_ASSIGN_OR_RAISE(auto store, ConnectOrRestart(global));
   ARROW_ASSIGN_OR_RAISE(auto table, store->Get(name));
   const platform::BusErrorExit exit(Unreadable(name), kExitError);
   const std::shared_ptr<arrow::Table> head = table->Slice(0, num_rows);
@@ -154,7 +166,7 @@ arrow::Status List(const Global& global) {
 }
 
 arrow::Status Stat(const Global& global, const std::string& name) {
-  ARROW_ASSIGN_OR_RAISE(auto store, ConnectOrStart(global));
+  ARROW_ASSIGN_OR_RAISE(auto store, ConnectOrRestart(global));
   ARROW_ASSIGN_OR_RAISE(const TableInfo info, store->Stat(name));
   if (global.json) {
     PrintJson(ToJson(info));
@@ -162,16 +174,22 @@ arrow::Status Stat(const Global& global, const std::string& name) {
   }
   PrintText(fmt::format(
       "name        {}\nnode        {}\nversion     {}\ngeneration  {}\nrows        {}\n"
-      "columns     {}\nchunks      {}\nsize        {}\nchecksums   {}\nleases      {}\n",
+      "columns     {}\nchunks      {}\nsize        {}\nchecksums   {}\nleases      "
+      "{}\n\n",
       info.name, info.home_node, info.version, info.handle.object.generation,
       HumanCount(info.num_rows), info.num_columns, info.num_chunks,
       HumanBytes(static_cast<uint64_t>(info.bytes)), info.has_checksums ? "yes" : "no",
       info.leases));
+  TextTable columns({{"COLUMN"}, {"TYPE"}});
+  for (const auto& field : info.schema->fields()) {
+    columns.AddRow({OneLine(field->name()), OneLine(field->type()->ToString())});
+  }
+  PrintText(columns.ToString());
   return arrow::Status::OK();
 }
 
 arrow::Status Remove(const Global& global, const std::string& name) {
-  ARROW_ASSIGN_OR_RAISE(auto store, ConnectOrStart(global));
+  ARROW_ASSIGN_OR_RAISE(auto store, ConnectOrRestart(global));
   ARROW_RETURN_NOT_OK(store->Remove(name));
   if (global.json) PrintJson({{"name", name}, {"removed", true}});
   return arrow::Status::OK();
@@ -188,7 +206,7 @@ arrow::Status Wait(const Global& global, const std::string& name,
 }
 
 arrow::Status Verify(const Global& global, const std::string& name) {
-  ARROW_ASSIGN_OR_RAISE(auto store, ConnectOrStart(global));
+  ARROW_ASSIGN_OR_RAISE(auto store, ConnectOrRestart(global));
   TableInfo info;
   arrow::Result<std::shared_ptr<arrow::Table>> got;
   do {

@@ -342,6 +342,7 @@ arrow::Result<BatchReader> OpenTableFile(const std::string& path,
     }
     return arrow::Status::Invalid("unknown file format");
   }();
+  ARROW_RETURN_NOT_OK(pool->CheckSpace());  // The file is not to blame.
   ARROW_RETURN_NOT_OK(Explain(inner.status(), path, suffix));
   // Errors in later batches name the file as well.
   const auto& reader = *inner;

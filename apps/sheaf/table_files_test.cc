@@ -22,6 +22,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "alloc/extent_source.h"
 #include "alloc/region_memory_pool.h"
 #include "apps/sheaf/csv_file.h"
 #include "apps/sheaf/decode_pool.h"
@@ -34,6 +35,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 constexpr uint64_t kArenaBytes = uint64_t{16} << 20;
 
@@ -187,6 +189,32 @@ TEST_F(TableFilesTest, AFullRegionIsAnErrorAndLeavesNothingThere) {
     region_.ReleaseUnused();
     EXPECT_EQ(region_.held_bytes(), 0U) << name;
     EXPECT_EQ(pool_->bytes_allocated(), 0) << name;
+  }
+}
+
+// Of a session that may only read.
+class ReadOnlySource : public alloc::ExtentSource {
+ public:
+  arrow::Result<alloc::Extent> Acquire(uint64_t, uint64_t) override {
+    return arrow::Status::Invalid("this session may only read");
+  }
+  arrow::Status Return(const alloc::Extent&) override {
+    return arrow::Status::Invalid("nothing is outstanding");
+  }
+};
+
+TEST_F(TableFilesTest, TheFileIsNotToBlameForARegionThatRefuses) {
+  ReadOnlySource source;
+  alloc::RegionMemoryPool region(&source);
+  const auto table = MakeTable(100'000);
+  for (const char* name : {"t.csv", "t.arrow", "t.arrows", "t.parquet"}) {
+    const std::string path = Write(name, *table);
+    pool_ = DecodePool::Make(&region);
+    const arrow::Status refused = Read(path).status();
+    EXPECT_TRUE(refused.IsInvalid()) << name << ": " << refused;
+    EXPECT_THAT(refused.message(), HasSubstr("this session may only read"));
+    EXPECT_THAT(refused.message(), Not(HasSubstr("cannot read '"))) << name;
+    arrow::internal::GetCpuThreadPool()->WaitForIdle();
   }
 }
 

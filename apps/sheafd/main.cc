@@ -69,7 +69,9 @@ int ParseAndServe(int argc, char** argv) {
   Arguments arguments;
   CLI::App app(
       "The Sheaf daemon of one node: home of its share of the cluster's memory.\n"
-      "Started by `sheaf up`; ends on SIGTERM or SIGINT and removes what it made.",
+      "Started by `sheaf up`; ends on SIGTERM or SIGINT. Its memory, the tables in it "
+      "and\n"
+      "its log stay for the next daemon; `sheaf down` removes them.",
       "sheafd");
   app.set_version_flag("--version", SHEAF_VERSION);
   app.add_option("--cluster-file", arguments.cluster_file, "The cluster's TOML file")

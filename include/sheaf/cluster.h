@@ -50,8 +50,9 @@ struct ClusterStatus {
 
 /// \brief Start one daemon per node, where none answers, and return when all of them do.
 /// Memory that an earlier run left, ended by StopCluster with `keep` or by a crash, is
-/// used again with all tables in it; Invalid if `options` ask for something else than
-/// what is there. AlreadyExists if the whole cluster runs, or another one in the same
+/// used again with all tables in it; Invalid, naming the option, if `options` ask for
+/// something else than what is there; of a cluster of which a daemon runs that is groups
+/// and quotas, too. AlreadyExists if the whole cluster runs, or another one in the same
 /// memory; OutOfMemory or IOError if its memory cannot be had, with what to do; Cancelled
 /// after a stop. What it began is undone after a failure, and nothing else is touched.
 /// Any process of the user.

@@ -3,8 +3,11 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
+
+#include <arrow/type_fwd.h>
 
 #include "sheaf/handle.h"
 
@@ -23,6 +26,7 @@ struct TableInfo {
   bool has_checksums = false;  ///< `Store::Verify` can compare them with its data.
   uint32_t leases = 0;         ///< Sessions that read it now, over all nodes.
   int64_t created_unix_ns = 0;
+  std::shared_ptr<arrow::Schema> schema;  ///< Of `Store::Stat`; null in `Store::List`.
 };
 
 /// \brief One node and what its memory holds, as its daemon last said.

@@ -146,8 +146,10 @@ arrow::Result<ClusterConfig> MakeConfig(const ClusterOptions& options) {
   }
   ARROW_ASSIGN_OR_RAISE(ClusterConfig config, ReadConfig(options.config_file, defaults));
   if (!options.name.empty() && config.name != options.name) {
-    return arrow::Status::Invalid(options.config_file, " describes cluster '",
-                                  config.name, "', asked for '", options.name, "'");
+    return arrow::Status::Invalid(
+        options.config_file, " describes cluster '", config.name, "', asked for '",
+        options.name, "' with --cluster or SHEAF_CLUSTER: ask for that one (--cluster ",
+        config.name, "), or take `name` out of the file");
   }
   config.cluster_id = platform::RandomBits();
   config.runtime_folder = region::RuntimeRoot() + "/" + config.name;
@@ -256,9 +258,10 @@ arrow::Result<std::optional<ClusterConfig>> FindKept(const ClusterConfig& wanted
   return *kept;
 }
 
-// What was asked for must be what is there.
+// What was asked for must be what is there. Groups and quotas may be others than in an
+// earlier run; where daemons of the cluster run, these have decided.
 arrow::Status CheckAsKept(const ClusterOptions& options, ClusterConfig wanted,
-                          const ClusterConfig& kept) {
+                          const ClusterConfig& kept, bool runs) {
   std::string different;
   const auto check = [&](bool is_asked_for, bool is_equal, const char* what) {
     if (is_asked_for && !is_equal)
@@ -271,11 +274,29 @@ arrow::Status CheckAsKept(const ClusterOptions& options, ClusterConfig wanted,
   check(options.coherence.has_value(), wanted.coherence == kept.coherence, "--coherence");
   check(options.folder.has_value(), wanted.memory_folder == kept.memory_folder,
         "--folder");
+  if (runs) {
+    check(options.group.has_value(), wanted.group == kept.group, "--group");
+    check(options.group_write.has_value(), wanted.group_write == kept.group_write,
+          "--group-write");
+    check(options.session_quota_bytes.has_value(),
+          wanted.session_quota_bytes == kept.session_quota_bytes, "--session-quota");
+    check(options.user_quota_bytes.has_value(),
+          wanted.user_quota_bytes == kept.user_quota_bytes, "--user-quota");
+    check(options.prealloc, kept.prealloc, "--prealloc");
+  } else {
+    client::CopyShares(kept, &wanted);
+  }
   wanted.cluster_id = kept.cluster_id;
   wanted.prealloc = kept.prealloc;
-  client::CopyShares(kept, &wanted);
   check(!options.config_file.empty(), wanted.ToToml() == kept.ToToml(), "--config");
   if (different.empty()) return arrow::Status::OK();
+  if (runs) {
+    return arrow::Status::Invalid(
+        "cluster '", kept.name, "' runs with other values of ", different,
+        ": leave these out to go on with it. Groups and quotas can change when it is "
+        "started again, with its tables, after: sheaf --cluster ",
+        kept.name, " down --keep");
+  }
   return arrow::Status::Invalid(
       "the memory that cluster '", kept.name, "' left in ", kept.memory_folder,
       " was made with other values of ", different,
@@ -308,14 +329,16 @@ arrow::Result<ClusterStatus> StartCluster(const ClusterOptions& options) {
     const Memory memory = region::HasSegments(config) ? Memory::kKept : Memory::kNew;
     return Start(config, memory, daemon, deadline, options.stop_token);
   }
-  if (std::ranges::all_of(StatusOf(*kept).node_up, std::identity())) {
+  const std::vector<bool> node_up = StatusOf(*kept).node_up;
+  const bool runs = std::ranges::any_of(node_up, std::identity());
+  ARROW_RETURN_NOT_OK(CheckAsKept(options, config, *kept, runs));
+  if (std::ranges::all_of(node_up, std::identity())) {
     return arrow::Status::AlreadyExists(
-        "cluster '", name, "' is up; end it first with: sheaf --cluster ", name, " down");
+        "cluster '", name, "' is up: there is nothing to do. sheaf --cluster ", name,
+        " down --keep ends it and keeps its tables");
   }
-  ARROW_RETURN_NOT_OK(CheckAsKept(options, config, *kept));
   ClusterConfig again = *kept;
-  // A daemon that runs has decided.
-  if (std::ranges::none_of(StatusOf(*kept).node_up, std::identity())) {
+  if (!runs) {
     if (!options.config_file.empty()) client::CopyShares(config, &again);
     client::SetShares(options, &again);
   }

@@ -6,6 +6,7 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 
+#include "base/math.h"
 #include "format/checksum.h"
 #include "format/layout.h"
 #include "platform/cache.h"
@@ -38,6 +39,13 @@ const char* StateOf(const format::IncarnationLine& line, const region::AdmitLine
   if (line.state != static_cast<uint32_t>(format::NodeState::kUp)) return "down";
   if (line.incarnation == seen.incarnation) return "up";
   return line.incarnation <= seen.withdrawn ? "withdrawn" : "joining";
+}
+
+// For people, beside the exact number.
+std::string Rounded(uint64_t size_bytes) {
+  constexpr uint64_t kKiB = uint64_t{1} << 10;
+  constexpr uint64_t kMiB = uint64_t{1} << 20;
+  return region::FormatSize(RoundDown(size_bytes, size_bytes < kMiB ? kKiB : kMiB));
 }
 
 }  // namespace
@@ -77,9 +85,10 @@ arrow::Status DoesNotFit(const std::string& what, const std::string& needed,
                          const NodeInfo& home) {
   return arrow::Status::OutOfMemory(
       what, " does not fit: it needs ", needed, " of shared memory; node ", home.id,
-      " has ", home.free_bytes, " of ", home.size_bytes,
-      " bytes free, the largest free range has ", home.largest_free_bytes, " bytes, and ",
-      home.memory_free_bytes,
+      " has ", home.free_bytes, " of ", home.size_bytes, " bytes free (",
+      Rounded(home.free_bytes), " of ", Rounded(home.size_bytes),
+      "), the largest free range has ", home.largest_free_bytes, " bytes (",
+      Rounded(home.largest_free_bytes), "), and ", home.memory_free_bytes,
       " bytes of memory are free for what was never used. Remove tables (sheaf rm), or "
       "start a cluster with more memory for each node (sheaf up --size)");
 }

@@ -295,6 +295,7 @@ arrow::Result<TableInfo> Store::Stat(const std::string& name) {
     found.version.sequence = open->version();
     TableInfo info = MakeInfo(cluster_id(), found, open->record());
     info.leases = leases;
+    info.schema = open->descriptor().schema();
     return info;
   }
 }

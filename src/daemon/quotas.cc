@@ -23,6 +23,8 @@ Quotas::Quotas(const region::ClusterConfig& config, uint64_t segment_bytes)
 
 namespace {
 
+constexpr uint64_t kKiB = uint64_t{1} << 10;
+
 bool IsHeld(const alloc::RangeMap& account, const std::vector<alloc::Range>& ranges) {
   return std::ranges::all_of(ranges, [&](const alloc::Range& range) {
     const auto runs = account.Runs(range);
@@ -52,8 +54,8 @@ arrow::Status Quotas::Check(Kind kind, uint64_t id, uint64_t more_bytes) const {
   return MakeStatus(
       arrow::StatusCode::OutOfMemory, ErrorReason::kQuota,
       "the " + what + " quota of this node is " + region::FormatSize(limits_[kind]) +
-          ": " + who + " holds " + region::FormatSize(used) + " and needs " +
-          region::FormatSize(more_bytes) + " more. " +
+          ": " + who + " holds " + region::FormatSize(RoundUp(used, kKiB)) +
+          " and needs " + region::FormatSize(RoundUp(more_bytes, kKiB)) + " more. " +
           (kind == kSession ? "Drop tables and buffers of this session, or put the rest "
                               "from another one"
                             : "Remove tables of this user (sheaf rm)") +

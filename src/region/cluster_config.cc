@@ -83,8 +83,7 @@ arrow::Status CheckSizes(const ClusterConfig& config) {
   ARROW_RETURN_NOT_OK(
       CheckRange("records_size", config.records_size_bytes, kPageBytes, kAddressEnd));
   if (!IsAligned(config.base_address, format::kExtentBytes) ||
-      !FitsWithin(config.base_address, config.segment_size_bytes, kAddressEnd) ||
-      (kAddressEnd - config.base_address) / config.segment_size_bytes < config.nodes) {
+      config.segment_size_bytes > config.segment_size_bytes_max()) {
     return arrow::Status::Invalid("base_address: ", config.base_address,
                                   " must be a multiple of 2 MiB with room for ",
                                   config.nodes, " segments of ",
@@ -162,6 +161,11 @@ arrow::Result<Enum> ParseEnum(std::string_view text,
 }
 
 }  // namespace
+
+uint64_t ClusterConfig::segment_size_bytes_max() const {
+  if (nodes == 0 || base_address >= kAddressEnd) return 0;
+  return RoundDown((kAddressEnd - base_address) / nodes, format::kExtentBytes);
+}
 
 uint32_t ClusterConfig::grants_max() const {
   return CheckedCast<uint32_t>(segment_size_bytes / format::kSmallExtentBytes);

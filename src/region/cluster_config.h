@@ -68,6 +68,9 @@ struct ClusterConfig {
 
   bool operator==(const ClusterConfig&) const = default;
 
+  /// What each of its nodes can have at most: segments lie side by side above
+  /// `base_address`. A multiple of 2 MiB; 0 if there is no room.
+  uint64_t segment_size_bytes_max() const;
   /// One grant line for every 64 KiB of data.
   uint32_t grants_max() const;
   /// Where segment `k` is mapped when that range is free: segments lie side by side.

@@ -205,9 +205,10 @@ arrow::Result<platform::FileLock> LockSegment(const ClusterConfig& incomplete,
   const SegmentId id{node.value};
   const std::string root =
       std::filesystem::path(config.runtime_folder).parent_path().string();
-  auto lock = platform::FileLock::Acquire(
-      config.segment_lock_path(id), "end it with: SHEAF_RUNTIME_DIR=" + root +
-                                        " sheaf --cluster " + config.name + " down");
+  auto lock =
+      platform::FileLock::Acquire(config.segment_lock_path(id),
+                                  "end it with: SHEAF_RUNTIME_DIR=" + root +
+                                      " sheaf --cluster " + config.name + " down --keep");
   if (!lock.status().IsAlreadyExists()) return lock;
   return lock.status().WithMessage(SegmentText(config, id),
                                    ": a daemon runs on it: ", lock.status().message());
