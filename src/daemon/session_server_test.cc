@@ -1,7 +1,5 @@
 // Whoever may connect, and what it costs the daemon.
 
-#include "daemon/session_server.h"
-
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -13,6 +11,7 @@
 #include "daemon/test_client.h"
 #include "daemon/test_server.h"
 #include "platform/process.h"
+#include "region/cluster_config.h"
 #include "region/region.h"
 #include "region/test_cluster.h"
 #include "testing/arrow_test.h"
