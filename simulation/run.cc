@@ -16,6 +16,7 @@
 #include "lease/lease.h"
 #include "platform/process.h"
 #include "region/region.h"
+#include "sheaf/info.h"
 #include "sheaf/status.h"
 #include "sheaf/types.h"
 #include "simulation/client.h"
@@ -277,16 +278,15 @@ class Runner {
 
   /// What of `node` is in use, "" if nothing is.
   static std::string Leftovers(const region::Region& region, uint32_t node) {
-    const auto info = client::LoadNodeInfo(region, node);
-    if (!info.ok()) return info.status().ToString();
-    if (info->state != "up") return "it is " + info->state;
-    if (info->used_bytes == 0 && info->objects == 0 && info->sessions == 0 &&
-        info->largest_free_bytes == info->size_bytes) {
+    const NodeInfo info = client::LoadNodeInfo(region, node);
+    if (info.state != "up") return "it is " + info.state;
+    if (info.used_bytes == 0 && info.objects == 0 && info.sessions == 0 &&
+        info.largest_free_bytes == info.size_bytes) {
       return "";
     }
-    return std::to_string(info->used_bytes) + " bytes used, " +
-           std::to_string(info->objects) + " objects, " + std::to_string(info->sessions) +
-           " sessions, largest free range " + std::to_string(info->largest_free_bytes);
+    return std::to_string(info.used_bytes) + " bytes used, " +
+           std::to_string(info.objects) + " objects, " + std::to_string(info.sessions) +
+           " sessions, largest free range " + std::to_string(info.largest_free_bytes);
   }
 
   void ExpectNothingLeft() {

@@ -97,8 +97,7 @@ class DaemonFault {
 
   // What the test does about what the daemon did.
   void React(ArmedDaemon* armed) {
-    if (armed->Look() == ArmedDaemon::State::kRuns || (is_reached_ && is_killed()))
-      return;
+    if (armed->Look() == State::kRuns || (is_reached_ && is_killed())) return;
     is_reached_ = true;
     if (is_killed()) {
       restarted_ = start_next_();
@@ -109,11 +108,12 @@ class DaemonFault {
                                           Tail(survivors_.log() + ".daemon"));
       return;
     }
-    // Past every time-out: the other node counts on it no more. Of one that stopped while
-    // it wrote the line that names its life, nobody can tell more than that.
-    const uint32_t other = 1 - cell_.daemon;
-    const std::string gone = cell_.point == "daemon.line.busy" ? "down" : "withdrawn";
-    if (!Eventually([&] { return StateOf(other, cell_.daemon) == gone; })) {
+    // Past every time-out. A line that it was writing may tell no more than "down".
+    if (!Eventually([&] {
+          const std::string state = StateOf(1 - cell_.daemon, cell_.daemon);
+          return state == "withdrawn" ||
+                 (state == "down" && cell_.point == "daemon.line.busy");
+        })) {
       restarted_ = arrow::Status::Invalid("a stopped daemon is not withdrawn");
     }
     armed->Continue();

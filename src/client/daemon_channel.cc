@@ -149,6 +149,11 @@ arrow::Status DaemonChannel::Reconnect(const Continuation& continuation) {
         return reply;
       });
   if (!status.ok()) socket_ = platform::UniqueFd();
+  // It may be continued, or another one come in its place.
+  if (IsTimeout(status)) {
+    return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kDisconnected,
+                      status.message());
+  }
   return status;
 }
 
@@ -176,7 +181,7 @@ arrow::Result<platform::Frame> DaemonChannel::ReceiveReply(format::Body type) {
   std::string message = "the daemon at " + path_ + " (process " + process;
   message += ") does not answer; if it is stopped, continue it (kill -CONT " + process;
   message += ") or end it (kill -9 " + process + ") and start it again with: sheaf up";
-  return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kDisconnected, message);
+  return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kTimeout, message);
 }
 
 arrow::Result<Reply> DaemonChannel::ExchangeFrames(const Request& request) {

@@ -78,7 +78,7 @@ class DaemonChannel {
   /// \brief Send a request and wait for its reply. A reply that reports a failure becomes
   /// that status; `on_reply` sees any other one before the next request or greeting is
   /// sent. `first` runs before anything is sent, greetings included, and after all that
-  /// others sent.
+  /// others sent. Reason timeout if a greeting is not answered in kGreetingPatience.
   arrow::Result<Reply> Call(format::Body type, const BuildBody& body,
                             std::span<const int> fds = {}, const OnReply& on_reply = {},
                             const std::function<void()>& first = {});

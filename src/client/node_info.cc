@@ -1,9 +1,9 @@
 #include "client/node_info.h"
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
-#include <arrow/result.h>
 #include <arrow/status.h>
 
 #include "base/math.h"
@@ -22,16 +22,16 @@ namespace sheaf::client {
 namespace {
 
 // LOAD! of a checksummed line that its node may be rewriting.
+// Nothing if its writer stopped or died while it wrote, or wrote nonsense.
 template <typename Line>
-arrow::Result<Line> LoadNodeLine(const region::Segment& segment, format::NodeLine which) {
+std::optional<Line> LoadNodeLine(const region::Segment& segment, format::NodeLine which) {
   constexpr int kAttempts = 1000;
   const uint64_t* line = segment.NodeLine(which);
   for (int i = 0; i < kAttempts; ++i) {
     segment.control().cache()->Invalidate(line, format::kLineBytes);
     if (auto opened = format::OpenLine<Line>(platform::LoadLine(line))) return *opened;
   }
-  return arrow::Status::IOError("node ", segment.id().value,
-                                " left a torn line in its control part");
+  return std::nullopt;
 }
 
 const char* StateOf(const format::IncarnationLine& line, const region::AdmitLine& seen) {
@@ -50,7 +50,7 @@ std::string Rounded(uint64_t size_bytes) {
 
 }  // namespace
 
-arrow::Result<NodeInfo> LoadNodeInfo(const region::Region& region, uint32_t id) {
+NodeInfo LoadNodeInfo(const region::Region& region, uint32_t id) {
   NodeInfo node;
   node.id = id;
   node.state = "down";
@@ -61,23 +61,24 @@ arrow::Result<NodeInfo> LoadNodeInfo(const region::Region& region, uint32_t id) 
       platform::FileSystemFreeBytes(region.config().memory_folder).ValueOr(0);
   const region::Segment* segment = region.segment({id});
   if (segment == nullptr) return node;
-  ARROW_ASSIGN_OR_RAISE(const auto line, LoadNodeLine<format::IncarnationLine>(
-                                             *segment, format::NodeLine::kIncarnation));
-  ARROW_ASSIGN_OR_RAISE(
-      const auto statistics,
-      LoadNodeLine<format::StatisticsLine>(*segment, format::NodeLine::kStatistics));
-  node.incarnation = line.incarnation;
-  node.state = StateOf(line, region::LoadAdmitLine(region.own_segment(), {id}));
+  const auto line =
+      LoadNodeLine<format::IncarnationLine>(*segment, format::NodeLine::kIncarnation);
+  if (!line) return node;
+  node.incarnation = line->incarnation;
+  node.state = StateOf(*line, region::LoadAdmitLine(region.own_segment(), {id}));
   if (NodeId{id} != region.node() && node.state != "down") {
     node.heartbeat_age_ms =
         region::LoadAdmitLine(region.own_segment(), {id}).heartbeat_age_ms;
   }
-  node.page_bytes = statistics.backing_page_bytes;
-  node.used_bytes = statistics.used_bytes;
-  node.free_bytes = statistics.free_bytes;
-  node.largest_free_bytes = statistics.largest_free_bytes;
-  node.sessions = statistics.sessions;
-  node.objects = statistics.objects;
+  const auto statistics =
+      LoadNodeLine<format::StatisticsLine>(*segment, format::NodeLine::kStatistics);
+  if (!statistics) return node;
+  node.page_bytes = statistics->backing_page_bytes;
+  node.used_bytes = statistics->used_bytes;
+  node.free_bytes = statistics->free_bytes;
+  node.largest_free_bytes = statistics->largest_free_bytes;
+  node.sessions = statistics->sessions;
+  node.objects = statistics->objects;
   return node;
 }
 

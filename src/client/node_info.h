@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <string>
 
-#include <arrow/result.h>
 #include <arrow/status.h>
 
 #include "region/region.h"
@@ -14,9 +13,9 @@
 namespace sheaf::client {
 
 /// \brief Node `id` as its daemon described it last: by the time that a reply of it is
-/// received, with what the request did. Down while its segment is not there. IOError if
-/// its lines are torn for long.
-arrow::Result<NodeInfo> LoadNodeInfo(const region::Region& region, uint32_t id);
+/// received, with what the request did. Down while its segment is not there, or its
+/// daemon stopped or died while it wrote the line that says more.
+NodeInfo LoadNodeInfo(const region::Region& region, uint32_t id);
 
 /// \brief OutOfMemory: `what` needs `needed` ("at least 5 bytes") of `home`'s memory. To
 /// be called once all that was allocated for it is given back, and with `home` read after

@@ -357,9 +357,8 @@ void Session::Linger(std::shared_ptr<Session> session) {
 }
 
 void Session::DidPut(const arrow::Status& status) {
-  const auto home = LoadNodeInfo(*region_, region_->node().value);
-  const bool home_has_plenty =
-      home.ok() && home->free_bytes >= home->size_bytes / kLowMemoryDivisor;
+  const NodeInfo home = LoadNodeInfo(*region_, region_->node().value);
+  const bool home_has_plenty = home.free_bytes >= home.size_bytes / kLowMemoryDivisor;
   if (status.IsOutOfMemory() || !home_has_plenty) pool_->ReturnUnused(false);
 }
 

@@ -157,8 +157,7 @@ class Store::Impl {
                         int64_t needed_bytes) const {
     if (needed_bytes == 0 || IsOverQuota(status)) return status;
     const region::Region& region = session->region();
-    ARROW_ASSIGN_OR_RAISE(const NodeInfo home,
-                          client::LoadNodeInfo(region, region.node().value));
+    const NodeInfo home = client::LoadNodeInfo(region, region.node().value);
     return client::DoesNotFit(name.empty() ? "a table" : "table '" + name + "'",
                               "at least " + std::to_string(needed_bytes) + " bytes",
                               home);
@@ -384,8 +383,7 @@ arrow::Result<std::vector<NodeInfo>> Store::Nodes() {
   const region::Region& region = impl_->session->region();
   std::vector<NodeInfo> nodes;
   for (uint32_t id = 0; id < region.config().nodes; ++id) {
-    ARROW_ASSIGN_OR_RAISE(NodeInfo node, client::LoadNodeInfo(region, id));
-    nodes.push_back(std::move(node));
+    nodes.push_back(client::LoadNodeInfo(region, id));
   }
   return nodes;
 }
