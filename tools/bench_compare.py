@@ -18,7 +18,7 @@ import shutil
 import subprocess
 import sys
 
-from bench_ratios import Times
+from bench_ratios import Times, ratio_of
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BASE = ROOT / "build/bench-base"
@@ -73,11 +73,8 @@ def main():
     (ROOT / "build/bench/bench.json").write_text(json.dumps(reports["new"]))
 
     old, new = Times(reports["old"]), Times(reports["new"])
-    both = Times({"benchmarks": []})
-    names = sorted(set(old.of) & set(new.of))
-    for name in names:
-        both.of[f"old {name}"], both.of[f"new {name}"] = old.of[name], new.of[name]
-    rows = [(both.ratio(f"new {name}", f"old {name}"), name) for name in names]
+    names = set(old.of) & set(new.of)
+    rows = [(ratio_of(new.of[name], old.of[name]), name) for name in names]
     for (median, least, largest), name in sorted(rows, reverse=True):
         verdict = "slower in every round" if least > 1 else ""
         print(f"{name:60} {median:6.2f} ({least:.2f} to {largest:.2f})  {verdict}".rstrip())

@@ -18,6 +18,15 @@ NANOSECONDS = {"ns": 1, "us": 1e3, "ms": 1e6, "s": 1e9}
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 
+def ratio_of(above, below):
+    """(of the medians, least, largest) of the times of two benchmarks."""
+    return (
+        statistics.median(above) / statistics.median(below),
+        min(above) / max(below),
+        max(above) / min(below),
+    )
+
+
 class Times:
     """Nanoseconds of each benchmark, one for each repetition."""
 
@@ -43,12 +52,7 @@ class Times:
         """(of the medians, least, largest); None if either was not run."""
         if numerator not in self.of or denominator not in self.of:
             return None
-        above, below = self.of[numerator], self.of[denominator]
-        return (
-            statistics.median(above) / statistics.median(below),
-            min(above) / max(below),
-            max(above) / min(below),
-        )
+        return ratio_of(self.of[numerator], self.of[denominator])
 
     def slowest_over_fastest(self, family):
         """Among the benchmarks of `family`, which differ in their argument only."""

@@ -27,6 +27,12 @@ constexpr std::chrono::milliseconds kReconnectPeriod{5};
 
 }  // namespace
 
+std::string IfStoppedText(int process_id) {
+  const std::string process = std::to_string(process_id);
+  return "if it is stopped, continue it (kill -CONT " + process +
+         ") or end it (kill -9 " + process + ")";
+}
+
 arrow::Result<Reply> Reply::Make(platform::Frame frame) {
   Reply reply;
   reply.frame_ = std::move(frame);
@@ -177,11 +183,11 @@ arrow::Result<platform::Frame> DaemonChannel::ReceiveReply(format::Body type) {
   auto frame = platform::ReceiveFrame(socket_.get(), kGreetingPatience);
   if (!IsTimeout(frame.status())) return frame;
   ARROW_ASSIGN_OR_RAISE(const auto peer, platform::GetPeerCredentials(socket_.get()));
-  const std::string process = std::to_string(peer.process_id);
-  std::string message = "the daemon at " + path_ + " (process " + process;
-  message += ") does not answer; if it is stopped, continue it (kill -CONT " + process;
-  message += ") or end it (kill -9 " + process + ") and start it again with: sheaf up";
-  return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kTimeout, message);
+  return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kTimeout,
+                    "the daemon at " + path_ + " (process " +
+                        std::to_string(peer.process_id) + ") does not answer; " +
+                        IfStoppedText(peer.process_id) +
+                        " and start it again with: sheaf up");
 }
 
 arrow::Result<Reply> DaemonChannel::ExchangeFrames(const Request& request) {

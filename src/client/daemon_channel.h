@@ -43,6 +43,9 @@ constexpr std::chrono::seconds kReattachPatience{10};
 /// How long a daemon that listens may take to answer a greeting.
 constexpr std::chrono::seconds kGreetingPatience{10};
 
+/// \brief What to do about a daemon that runs and says nothing, as errors say it.
+std::string IfStoppedText(int process_id);
+
 /// \brief Connection to the daemon of one node, and to the next one when that dies.
 /// Thread-safe: requests take turns. Without `GoOn` every call fails with reason
 /// disconnected once the daemon is gone.

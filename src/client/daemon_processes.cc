@@ -100,12 +100,11 @@ arrow::Status StopDaemon(const ClusterConfig& config, NodeId node, Deadline dead
   ARROW_RETURN_NOT_OK(RequestShutdown(socket->get(), deadline));
   while (!platform::HasExited(pidfd)) {
     if (Passed(deadline)) {
-      const std::string process = std::to_string(peer.process_id);
-      std::string message = "the daemon of node ";
-      message += std::to_string(node.value) + " (process " + process;
-      message += ") does not end; if it is stopped, continue it (kill -CONT " + process;
-      message += ") or end it (kill -9 " + process + "), then repeat this";
-      return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kTimeout, message);
+      return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kTimeout,
+                        "the daemon of node " + std::to_string(node.value) +
+                            " (process " + std::to_string(peer.process_id) +
+                            ") does not end; " + IfStoppedText(peer.process_id) +
+                            ", then repeat this");
     }
     platform::SleepFor(kPollPeriod);
   }

@@ -39,7 +39,9 @@ arrow::Status StartDaemons(const region::ClusterConfig& config, const std::strin
                            Deadline deadline, const arrow::StopToken& stop_token,
                            std::vector<StartedDaemon>* started);
 
-/// \brief End what was started, by signals: they may not listen yet.
+/// \brief End what was started, by signals, since they may not listen yet: SIGTERM, and
+/// SIGKILL for those that still run after 10 s. Returns when all have ended, or 10 s
+/// after that.
 void EndDaemons(const std::vector<StartedDaemon>& started);
 
 /// \brief Ask the daemons to end, one after the other, and wait until their processes

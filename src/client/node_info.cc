@@ -21,8 +21,8 @@
 namespace sheaf::client {
 namespace {
 
-// LOAD! of a checksummed line that its node may be rewriting.
-// Nothing if its writer stopped or died while it wrote, or wrote nonsense.
+// LOAD! of a checksummed line that its node may be rewriting. Nothing if its writer
+// stopped or died while it wrote, or wrote nonsense.
 template <typename Line>
 std::optional<Line> LoadNodeLine(const region::Segment& segment, format::NodeLine which) {
   constexpr int kAttempts = 1000;
