@@ -146,7 +146,7 @@ arrow::Result<Reply> DaemonChannel::Repeat(Request request, arrow::Result<Reply>
 
 arrow::Status DaemonChannel::Reconnect(const Continuation& continuation) {
   ARROW_ASSIGN_OR_RAISE(socket_, ConnectToDaemonOf(user_id_, path_));
-  const arrow::Status status =
+  arrow::Status status =
       continuation.greet([this](format::Body type, const BuildBody& body,
                                 std::span<const int> fds) -> arrow::Result<Reply> {
         ARROW_ASSIGN_OR_RAISE(Reply reply,

@@ -29,7 +29,7 @@ std::optional<Line> LoadNodeLine(const region::Segment& segment, format::NodeLin
   const uint64_t* line = segment.NodeLine(which);
   for (int i = 0; i < kAttempts; ++i) {
     segment.control().cache()->Invalidate(line, format::kLineBytes);
-    if (auto opened = format::OpenLine<Line>(platform::LoadLine(line))) return *opened;
+    if (auto opened = format::OpenLine<Line>(platform::LoadLine(line))) return opened;
   }
   return std::nullopt;
 }
