@@ -21,6 +21,7 @@
 #include "region/cluster_config.h"
 #include "region/region.h"
 #include "sheaf/cluster.h"
+#include "sheaf/store.h"
 #include "sheaf/types.h"
 
 namespace sheaf::cli {

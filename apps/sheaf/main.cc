@@ -57,15 +57,16 @@ std::string SizeAsBytes(std::string& text) {
     text = std::to_string(*size_bytes);
     return "";
   }
-  try {  // It throws what it cannot read.
+  std::string refusal =
+      fmt::format("must be a size such as 512MiB, 4.5GiB or bytes, got '{}'", text);
+  try {
     std::string bytes = text;
-    if (!text.starts_with('-') && CLI::AsSizeValue(false)(bytes).empty()) {
-      text = bytes;
-      return "";
-    }
-  } catch (const CLI::ValidationError&) {
+    if (text.starts_with('-') || !CLI::AsSizeValue(false)(bytes).empty()) return refusal;
+    text = bytes;
+    return "";
+  } catch (const CLI::ValidationError&) {  // what it cannot read
+    return refusal;
   }
-  return fmt::format("must be a size such as 512MiB, 4.5GiB or bytes, got '{}'", text);
 }
 
 std::string CheckCluster(const std::string& name) {

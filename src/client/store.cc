@@ -382,6 +382,7 @@ arrow::Result<std::vector<NodeInfo>> Store::Nodes() {
   ARROW_RETURN_NOT_OK(impl_->session->AttachMissing());
   const region::Region& region = impl_->session->region();
   std::vector<NodeInfo> nodes;
+  nodes.reserve(region.config().nodes);
   for (uint32_t id = 0; id < region.config().nodes; ++id) {
     nodes.push_back(client::LoadNodeInfo(region, id));
   }
