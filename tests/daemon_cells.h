@@ -108,12 +108,9 @@ class DaemonFault {
                                           Tail(survivors_.log() + ".daemon"));
       return;
     }
-    // Past every time-out. A line that it was writing may tell no more than "down".
-    if (!Eventually([&] {
-          const std::string state = StateOf(1 - cell_.daemon, cell_.daemon);
-          return state == "withdrawn" ||
-                 (state == "down" && cell_.point == "daemon.line.busy");
-        })) {
+    // Past every time-out.
+    if (!Eventually(
+            [&] { return StateOf(1 - cell_.daemon, cell_.daemon) == "withdrawn"; })) {
       restarted_ = arrow::Status::Invalid("a stopped daemon is not withdrawn");
     }
     armed->Continue();

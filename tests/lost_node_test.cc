@@ -3,7 +3,6 @@
 
 #include <signal.h>
 
-#include <cstdint>
 #include <memory>
 #include <string>
 #include <thread>
@@ -11,11 +10,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "platform/test_folder.h"
 #include "sheaf/status.h"
 #include "sheaf/store.h"
 #include "testing/arrow_test.h"
 #include "testing/eventually.h"
 #include "testing/peer.h"
+#include "tests/armed_daemon.h"
 #include "tests/two_nodes.h"
 
 namespace sheaf::testing {
@@ -139,6 +140,39 @@ TEST_P(LostNode, ATableWhoseSharedBytesWereFreedSaysSo) {
     EXPECT_TRUE(IsDamaged(writer->Stat("same").status()));
     EXPECT_EQ(writer->List().ValueOrDie().size(), 1U);
     ASSERT_OK(writer->Remove("same"));
+  }
+  ExpectAllBack();
+}
+
+/// The daemon dies in the middle of the line that names its life: what the node made
+/// stays readable, and an operator can still say that it is off.
+TEST_P(LostNode, ANodeThatDiedInTheMiddleOfItsLineIsReadAndForgotten) {
+  ASSERT_OK_AND_ASSIGN(auto peer, Peer::Start({}));
+  ASSERT_EQ(peer->Ask("connect1 " + cluster_->name()).ValueOrDie(), "OK");
+  {
+    ASSERT_OK_AND_ASSIGN(auto writer, cluster_->Connect(0));
+    ASSERT_OK(writer->Put("t", *MakeTable(50'000, 7)));
+    ASSERT_EQ(peer->Ask("hold t").ValueOrDie(), "OK");
+    ASSERT_EQ(peer->Ask("put u").ValueOrDie(), "OK");
+    ASSERT_OK(cluster_->SignalDaemon(1, SIGSTOP));
+    peer->Kill();
+    ASSERT_OK(cluster_->KillDaemon(1));
+    const platform::TestFolder folder;
+    ArmedDaemon next(cluster_->name(), 1, "daemon.line.busy=kill", folder.File("log"));
+    EXPECT_TRUE(Eventually([&] { return next.Look() == ArmedDaemon::State::kEnded; }));
+    ASSERT_OK(writer->Remove("t"));
+    ASSERT_OK_AND_ASSIGN(const auto opened, writer->Get("u"));
+    EXPECT_TRUE(opened->Equals(*MakeTable(1000, 7)));
+    EXPECT_EQ(writer->List().ValueOrDie().size(), 1U);
+    AwaitState(writer, 1, "withdrawn");
+    ASSERT_OK(writer->ForgetNode(1));
+    EXPECT_EQ(writer->Nodes().ValueOrDie()[1].state, "off");
+    ASSERT_OK(writer->ForgetNode(1));
+    EXPECT_TRUE(Eventually([&] { return Free(0) == free_at_start_[0]; }));
+    ASSERT_OK(cluster_->StartMissing());
+    AwaitState(writer, 1, "up");
+    ASSERT_OK(writer->Get("u"));
+    ASSERT_OK(writer->Remove("u"));
   }
   ExpectAllBack();
 }

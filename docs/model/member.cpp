@@ -7,9 +7,10 @@
 // that sees itself withdrawn and begins the next incarnation, and, with w1=1, a writer of
 // the home's range (F3; the product grants no range to other nodes yet). Silence is free:
 // a suspicion may come at any time, whoever is paused takes no steps. Node 1 crashes and
-// boots, its daemon restarts, or ends and comes back; an operator certifies it off. The
-// home is one thread: while it settles it does nothing else. Policy strict: cells of a
-// withdrawn node count, those of a node that is certified off do not.
+// boots, its daemon restarts, or ends and comes back; an operator certifies it off. Its
+// incarnation line is Busy while it changes, for ever if it dies there. The home is one
+// thread: while it settles it does nothing else. Policy strict: cells of a withdrawn node
+// count, those of a node that is certified off do not.
 //
 // Checked: S1 (a leased reader sees only the sealed bytes), S2 (no line of an earlier
 // owner arrives after the range moved on), S4 (a way to "the range went through all
@@ -29,11 +30,15 @@ static int SlotGen(int v) { return v ? (v - 1) / 4 + 1 : 0; }
 static SlotState StateOf(int v) { return v ? SlotState((v - 1) % 4) : FREE; }
 static int Scratch(int gen) { return 2 * gen - 1; }
 static int Final(int gen) { return 2 * gen; }
+constexpr int kLives = 4;  // incarnations of node 1, at most
+constexpr int kBusy = 7;   // of the incarnation line
 struct Admit {
   int inc, withdrawn, off;
-  explicit Admit(int v) : inc(v & 3), withdrawn(v >> 2 & 3), off(v >> 4 & 3) {}
-  int value() const { return inc | withdrawn << 2 | off << 4; }
+  explicit Admit(int v) : inc(v % kN), withdrawn(v / kN % kN), off(v / kN / kN) {}
+  int value() const { return inc + kN * (withdrawn + kN * off); }
+  static constexpr int kN = kLives + 1;
   int refused() const { return withdrawn > off ? withdrawn : off; }
+  bool is_off() const { return off && !inc && withdrawn <= off; }
 };
 
 // --- state ----------------------------------------------------------------------------
@@ -46,6 +51,7 @@ enum NodeStep {
   FLUSH_DATA,
   SETTLED,
   NEXT,
+  NEXT_BUSY,
   NEXT_FLUSH,
   NEXT_SETTLED,
   DOWN,
@@ -83,7 +89,8 @@ struct S : Mem<kNodes, LINES, kPosted> {
   uint8_t asked;  // the operator asked for the incarnation before this number, once
   uint8_t restarts, suspicions;
   // Node 1: its daemon, and what happens to it.
-  uint8_t step, honoured, node_wait, crashes, node_restarts, downs, boot;
+  // `life`: its own admit line, which has each incarnation before the line itself.
+  uint8_t step, honoured, node_wait, crashes, node_restarts, downs, boot, life;
   // Sessions. A gen has one writer each.
   uint8_t wstep[kGens + 1], wwait[kGens + 1], seal;
   uint8_t rstep, rgen, rok, opens;
@@ -95,7 +102,7 @@ using Memory = Ops<S, kNodes, LINES, kPosted>;
 static int G = 2, D = 1, settle, grace_ticks, s_off, s_boot, s_rejoin, writer[kGens + 1];
 static bool downs, lie, operator_only, hcrash, slotfirst;
 static bool b_ignorewd, b_noquar, b_noflush, b_nokill, b_readmit, b_nohonour,
-    b_offforever, b_noend, b_askonce, b_offunseen, b_noresettle;
+    b_offforever, b_noend, b_askonce, b_offunseen, b_noresettle, b_offbusy, b_readoff;
 
 static int Own(const S& s, int node, int line) {  // what the node itself sees of its line
   return s.dirty[node][line] != NONE ? s.dirty[node][line] : Memory::cur(s, node, line);
@@ -187,7 +194,8 @@ struct Model {
         }
         // F3: quarantine until its node is back as the next incarnation, or is off.
         Memory::il(s, 0, INC, [&](S& u, int inc) {
-          bool is_over = inc > s.owner_inc || Admit(Own(u, 0, ADMIT)).off >= s.owner_inc;
+          bool is_over = (inc != kBusy && inc > s.owner_inc) ||
+                         Admit(Own(u, 0, ADMIT)).off >= s.owner_inc;
           if (!is_over && !(b_noquar && !s.admitted)) return;
           Move(u, FREE, POOL);
           Out(u, "home: the quarantine is over", inc);
@@ -200,8 +208,9 @@ struct Model {
       case RETIRED:
         if (s.grace) break;
         Memory::il(s, 0, INC, [&](S& u, int inc) {
-          int off = Admit(Own(u, 0, ADMIT)).off;
-          bool ignored = off && (b_offforever || inc <= off);
+          Admit own(Own(u, 0, ADMIT));
+          bool ignored = own.is_off() || (own.off && b_offforever) ||
+                         (own.off && b_offbusy && (inc == kBusy || inc <= own.off));
           u.scan = ignored || (b_ignorewd && !s.admitted) ? 2 : 1;
           Out(u, u.scan == 2 ? "home: scan leaves node 1 out" : "home: scan of node 1",
               inc);
@@ -233,6 +242,7 @@ struct Model {
       Out(t, "home: withdraws", s.admitted, 0, !NodeIsOff(s) && s.step != DOWN);
     }
     Memory::il(s, 0, INC, [&](S& u, int inc) {
+      if (inc == kBusy) return;
       if (inc == s.admitted || (inc <= own.refused() && !(b_readmit && s.suspicions)))
         return;
       if (b_readmit && inc <= own.refused()) u.suspicions--;
@@ -262,6 +272,10 @@ struct Model {
     }
     if (s.admitted || !(IsTrulyOff() || lie)) return;
     Memory::il(s, 0, INC, [&](S& u, int inc) {
+      if (inc == kBusy) {  // beyond what it can have had, so that it sees itself off
+        inc = own.refused() > s.life ? own.refused() : s.life + 1;
+        if (b_readoff || inc > kLives) return;
+      }
       if (inc <= own.off || (b_askonce && inc < s.asked)) return;
       u.forget = inc, u.forget_wait = s_off, u.asked = b_askonce ? inc + 1 : 0;
       Admit admit = own;  // refused from now on, also if it was never seen
@@ -305,7 +319,7 @@ struct Model {
           Admit admit(v);
           bool honoured = s.honoured || admit.inc == inc;
           bool withdrawn = admit.refused() >= inc || (honoured && admit.inc != inc);
-          if (withdrawn && inc < 3)
+          if (withdrawn && s.life < kLives)
             u.step = REJOIN;
           else if (honoured == s.honoured)
             return;
@@ -351,9 +365,15 @@ struct Model {
         Out(t, "node: settled");
         break;
       case NEXT:
-        Memory::store(t, 1, INC, inc + 1);
+        t.life = (inc == kBusy ? s.life : inc) + 1;
+        Memory::store(t, 1, INC, kBusy);
+        t.step = NEXT_BUSY;
+        Out(t, "node: incarnation line Busy");
+        break;
+      case NEXT_BUSY:
+        Memory::store(t, 1, INC, s.life);
         t.step = NEXT_FLUSH;
-        Out(t, "node: next incarnation", inc + 1);
+        Out(t, "node: next incarnation", s.life);
         break;
       case NEXT_FLUSH:
         if (!Memory::flush(t, 1, INC)) break;
@@ -370,7 +390,7 @@ struct Model {
         Out(t, "node: its daemon starts again, same boot");
         break;
       case OFF:
-        if (s.node_wait || operator_only) break;
+        if (s.node_wait || operator_only || s.life == kLives) break;
         t.boot = 1, t.step = NEXT;
         Out(t, "node: boots");
         break;
@@ -392,7 +412,7 @@ struct Model {
       t.downs--, t.step = DOWN;
       Out(t, "node: its daemon ends, its clients do not", 0, 0, true);
     }
-    if (s.crashes && s.step != OFF && (inc < 3 || operator_only)) {
+    if (s.crashes && s.step != OFF && (s.life < kLives || operator_only)) {
       t = s;
       t.crashes--;
       for (int l = 0; l < LINES; l++)
@@ -576,9 +596,12 @@ int main(int c, char** v) {
   BUG(askonce);
   BUG(offunseen);
   BUG(noresettle);
+  BUG(offbusy);
+  BUG(readoff);
   S s;
   Memory::init(s);
   Memory::set0(s, INC, 1);
+  s.life = 1;
   s.state = FREE;
   s.suspicions = a.num("suspicions", 1), s.restarts = a.num("restarts", 0);
   s.crashes = a.num("crashes", 0), s.node_restarts = a.num("noderestarts", 0);

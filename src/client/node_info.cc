@@ -1,5 +1,6 @@
 #include "client/node_info.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -34,11 +35,16 @@ std::optional<Line> LoadNodeLine(const region::Segment& segment, format::NodeLin
   return std::nullopt;
 }
 
-const char* StateOf(const format::IncarnationLine& line, const region::AdmitLine& seen) {
-  if (line.incarnation <= seen.off) return "off";
-  if (line.state != static_cast<uint32_t>(format::NodeState::kUp)) return "down";
-  if (line.incarnation == seen.incarnation) return "up";
-  return line.incarnation <= seen.withdrawn ? "withdrawn" : "joining";
+// `line` is nothing if its node stopped or died in the middle of it.
+const char* StateOf(const std::optional<format::IncarnationLine>& line,
+                    const region::AdmitLine& seen) {
+  if (!line && seen.is_off()) return "off";
+  if (!line && seen.incarnation != 0) return "up";
+  if (!line) return seen.withdrawn != 0 ? "withdrawn" : "down";
+  if (line->incarnation <= seen.off) return "off";
+  if (line->state != static_cast<uint32_t>(format::NodeState::kUp)) return "down";
+  if (line->incarnation == seen.incarnation) return "up";
+  return line->incarnation <= seen.withdrawn ? "withdrawn" : "joining";
 }
 
 // For people, beside the exact number.
@@ -63,12 +69,12 @@ NodeInfo LoadNodeInfo(const region::Region& region, uint32_t id) {
   if (segment == nullptr) return node;
   const auto line =
       LoadNodeLine<format::IncarnationLine>(*segment, format::NodeLine::kIncarnation);
-  if (!line) return node;
-  node.incarnation = line->incarnation;
-  node.state = StateOf(*line, region::LoadAdmitLine(region.own_segment(), {id}));
+  const region::AdmitLine seen = region::LoadAdmitLine(region.own_segment(), {id});
+  node.incarnation =
+      line ? line->incarnation : std::max(seen.incarnation, seen.refused());
+  node.state = StateOf(line, seen);
   if (NodeId{id} != region.node() && node.state != "down") {
-    node.heartbeat_age_ms =
-        region::LoadAdmitLine(region.own_segment(), {id}).heartbeat_age_ms;
+    node.heartbeat_age_ms = seen.heartbeat_age_ms;
   }
   const auto statistics =
       LoadNodeLine<format::StatisticsLine>(*segment, format::NodeLine::kStatistics);

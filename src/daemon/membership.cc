@@ -1,5 +1,6 @@
 #include "daemon/membership.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <string>
@@ -26,6 +27,14 @@ using std::chrono::nanoseconds;
 
 nanoseconds SamplePeriod(const region::ClusterConfig& config) {
   return milliseconds(config.suspect_after_ms) / config.suspect_samples;
+}
+
+// For a node that died in the middle of its incarnation line: one that it cannot have had
+// (NodeLines), nor has when it comes back, so that it finds itself off.
+uint64_t BeyondItsLast(const region::Segment& segment, uint64_t refused) {
+  const uint64_t last =
+      region::LoadAdmitLine(segment, NodeId{segment.id().value}).incarnation;
+  return std::max({refused, last, last + 1});
 }
 
 }  // namespace
@@ -70,23 +79,18 @@ void Membership::Rejoin() {
   Log(LogLevel::kWarning, "withdrawn by another home as incarnation ", incarnation_,
       ", back as ", next);
   incarnation_ = next;
+  peers_[region_->node().value].admitted = next;
   for (Peer& peer : peers_) peer.honours_us = false;
 }
 
 void Membership::UpdatePeer(NodeId node) {
+  if (node == region_->node()) return;  // NodeLines admits it
   Peer& peer = peers_[node.value];
-  const region::Segment& segment = *region_->segment({node.value});
-  const auto line = region::ReadIncarnation(segment);
-  if (!line.ok() || line->incarnation == 0) return;  // Not up yet.
-  if (node == region_->node()) {
-    if (peer.admitted != incarnation_) Admit(node, incarnation_);
-    return;
-  }
+  const auto line = region::PeekIncarnation(*region_->segment({node.value}));
+  if (line && line->incarnation == 0) return;  // Not up yet.
   Sample(node, &peer);
-  if (line->incarnation == peer.admitted) {
-    if (IsSilent(peer)) Withdraw(node, peer.admitted, "its heart does not beat");
-    return;
-  }
+  // Also of one that stopped in the middle of its line.
+  if (!line || line->incarnation == peer.admitted) return WithdrawIfSilent(node);
   // Never undone for an incarnation (F2): only the next one is admitted.
   const region::AdmitLine own = region::LoadAdmitLine(region_->own_segment(), node);
   if (line->incarnation > own.refused()) Admit(node, line->incarnation);
@@ -114,6 +118,12 @@ void Membership::Sample(NodeId node, Peer* peer) {
       &region_->own_segment(), node,
       static_cast<uint64_t>(
           std::chrono::duration_cast<milliseconds>(now - peer->last_change).count()));
+}
+
+void Membership::WithdrawIfSilent(NodeId node) {
+  const Peer& peer = peers_[node.value];
+  if (peer.admitted == 0 || !IsSilent(peer)) return;
+  Withdraw(node, peer.admitted, "its heart does not beat");
 }
 
 bool Membership::IsSilent(const Peer& peer) const {
@@ -174,8 +184,9 @@ arrow::Result<uint64_t> Membership::BeginForget(NodeId node) {
   Peer& peer = peers_[node.value];
   const region::Segment* segment = region_->segment({node.value});
   if (segment == nullptr) return 0;  // never seen: holds nothing
-  ARROW_ASSIGN_OR_RAISE(const auto line, region::ReadIncarnation(*segment));
-  const bool is_down = line.state == static_cast<uint32_t>(format::NodeState::kDown);
+  const auto line = region::ReadIncarnation(*segment);
+  const bool is_down =
+      line.ok() && line->state == static_cast<uint32_t>(format::NodeState::kDown);
   if (peer.admitted != 0 && !is_down) {
     return arrow::Status::Invalid(
         "node ", node.value, " is alive for node ", region_->node().value,
@@ -184,10 +195,12 @@ arrow::Result<uint64_t> Membership::BeginForget(NodeId node) {
   }
   // Also one that was never admitted here: it must not be from now on.
   const region::AdmitLine own = region::LoadAdmitLine(region_->own_segment(), node);
-  if (peer.admitted != 0 || line.incarnation > own.refused()) {
-    Withdraw(node, line.incarnation, "it is forgotten");
+  const uint64_t incarnation =
+      line.ok() ? line->incarnation : BeyondItsLast(*segment, own.refused());
+  if (peer.admitted != 0 || incarnation > own.refused()) {
+    Withdraw(node, incarnation, "it is forgotten");
   }
-  return line.incarnation;
+  return incarnation;
 }
 
 arrow::Status Membership::CertifyOff(NodeId node, uint64_t incarnation) {

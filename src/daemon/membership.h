@@ -64,6 +64,7 @@ class Membership {
   void Sample(NodeId node, Peer* peer);
   void Admit(NodeId node, uint64_t incarnation);
   void Withdraw(NodeId node, uint64_t incarnation, const char* why);
+  void WithdrawIfSilent(NodeId node);
   bool IsWithdrawnAt(NodeId node, Peer* peer) const;
   void Rejoin();
   bool IsSilent(const Peer& peer) const;

@@ -13,9 +13,12 @@
 
 #include "daemon/node_lines.h"
 #include "daemon/test_node.h"
+#include "format/layout.h"
 #include "lease/lease.h"
+#include "platform/shared_word.h"
 #include "region/admit_line.h"
 #include "region/cluster_config.h"
+#include "region/control_line.h"
 #include "region/region.h"
 #include "testing/arrow_test.h"
 
@@ -53,6 +56,13 @@ class MembershipTest : public ::testing::Test {
   }
   bool Honours(uint32_t home, uint32_t node) {
     return region::IsHonoured(*nodes_[node].region->segment({home}), Segment(node));
+  }
+
+  // As a daemon leaves it that stops or dies after it began to write.
+  void TearLine(uint32_t k) {
+    uint64_t* line = Segment(k).NodeLine(format::NodeLine::kIncarnation);
+    platform::SharedWord(line).StoreRelease(region::kBusyLine);
+    Segment(k).control().cache()->Flush(line, sizeof(*line));
   }
 
   // The answer; nothing before D is over.
@@ -177,6 +187,58 @@ TEST_F(MembershipTest, WhatIsForgottenBeforeItWasSeenIsNotAdmittedMeanwhile) {
   Pass(milliseconds(100), {0});
   EXPECT_FALSE(Honours(0, 1));
   EXPECT_EQ(Seen(0, 1).off, 2);
+}
+
+/// It dies for good in the middle of the line that names its life.
+TEST_F(MembershipTest, ANodeThatDiedInTheMiddleOfItsLineIsForgotten) {
+  lease::PageTable pages(&Segment(1));
+  lease::CellTable cells(&Segment(1), {}, [&] { return pages.Activate(5); });
+  ASSERT_OK(cells.Write({{0}, 3, (uint64_t{7} << 32) + 1}));
+  TearLine(1);
+  Pass(milliseconds(2900), {0});
+  EXPECT_EQ(Seen(0, 1).incarnation, 1);
+  ASSERT_RAISES(Invalid, Forget(1));
+  Pass(milliseconds(1500), {0});
+  EXPECT_FALSE(Honours(0, 1));
+  EXPECT_EQ(Seen(0, 1).withdrawn, 1);
+  EXPECT_EQ(lease::ScanLeases(*nodes_[0].region, {0})->size(), 1);
+  for (int again = 0; again < 2; ++again) {
+    ASSERT_OK(Forget(1));
+    EXPECT_EQ(Seen(0, 1).off, 2);  // it may have been on its way there
+    EXPECT_EQ(lease::ScanLeases(*nodes_[0].region, {0})->size(), 0);
+  }
+  // As any other that was off: it ends its sessions, and is the next.
+  nodes_[1].Begin(&clock_);
+  Begin(1);
+  Pass(milliseconds(500), {0, 1});
+  EXPECT_EQ(nodes_[1]->incarnation(), 3);
+  EXPECT_TRUE(Honours(0, 1));
+}
+
+/// Model `member`, bug=offbusy.
+TEST_F(MembershipTest, ANodeThatIsBackCountsAlsoWhileItsLineIsBusy) {
+  Pass(milliseconds(5000), {0});
+  ASSERT_OK(Forget(1));
+  Pass(milliseconds(500), {0, 1});
+  ASSERT_TRUE(Honours(0, 1));
+  lease::PageTable pages(&Segment(1));
+  lease::CellTable cells(&Segment(1), {}, [&] { return pages.Activate(5); });
+  ASSERT_OK(cells.Write({{0}, 3, (uint64_t{7} << 32) + 1}));
+  TearLine(1);
+  EXPECT_EQ(lease::ScanLeases(*nodes_[0].region, {0})->size(), 1);
+  Pass(milliseconds(5000), {0});  // withdrawn, not forgotten
+  ASSERT_FALSE(Honours(0, 1));
+  EXPECT_EQ(lease::ScanLeases(*nodes_[0].region, {0})->size(), 1);
+}
+
+/// F9: an incarnation is not begun twice, wherever its first daemon died.
+TEST_F(MembershipTest, AnIncarnationThatWasCutShortIsNotBegunTwice) {
+  TearLine(1);
+  nodes_[1].Begin(&clock_, /*boot=*/2);
+  EXPECT_EQ(nodes_[1]->incarnation(), 2);
+  TearLine(1);  // before its membership looked
+  nodes_[1].Begin(&clock_, /*boot=*/3);
+  EXPECT_EQ(nodes_[1]->incarnation(), 3);
 }
 
 TEST_F(MembershipTest, ANodeThatLivesIsNotForgotten) {

@@ -22,6 +22,7 @@ HomeLife NodeLines::BeginLife(uint64_t boot) {
     const bool is_lost = line->incarnation == 0;  // or never was
     if (is_lost) line->incarnation = region::LoadAdmitLine(*segment_, self).incarnation;
     if (is_lost || line->boot != boot) ++line->incarnation;
+    Announce(line->incarnation);
     line->daemon_starts =
         line->daemon_starts < kDaemonStartsMax ? line->daemon_starts + 1 : 1;
     life = {line->incarnation, line->daemon_starts};
@@ -39,8 +40,13 @@ uint64_t NodeLines::NextIncarnation() {
   uint64_t incarnation = 0;
   region::UpdateIncarnation(segment_, [&](format::IncarnationLine* line) {
     incarnation = ++line->incarnation;
+    Announce(incarnation);
   });
   return incarnation;
+}
+
+void NodeLines::Announce(uint64_t incarnation) {
+  region::StoreAdmitted(segment_, NodeId{segment_->id().value}, incarnation);
 }
 
 void NodeLines::SayDown() {

@@ -22,7 +22,9 @@ struct Statistics {
   bool operator==(const Statistics&) const = default;
 };
 
-/// \brief Writes the own node's lines. One per daemon, single-threaded.
+/// \brief Writes the own node's lines. An incarnation is in the own admit line before it
+/// is in its line: where that is cut short, the admit line has one that is as high. One
+/// per daemon, single-threaded.
 class NodeLines {
  public:
   explicit NodeLines(region::Segment* own_segment) : segment_(own_segment) {}
@@ -40,6 +42,8 @@ class NodeLines {
   void Publish(const Statistics& statistics);
 
  private:
+  void Announce(uint64_t incarnation);
+
   region::Segment* segment_;
   uint64_t beats_ = 0;
   std::optional<Statistics> published_;

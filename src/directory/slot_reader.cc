@@ -76,12 +76,11 @@ const char* ToString(format::LineState state) {
 arrow::Result<format::Slot> ReadSlot(const region::Segment& segment, uint32_t slot) {
   // Ids come from others. A slot above the mark may have no memory yet (DIR-2): a load
   // there would take some, or raise SIGBUS where the file system is full.
-  ARROW_ASSIGN_OR_RAISE(const format::IncarnationLine marks,
-                        region::ReadIncarnation(segment));
-  if (slot >= marks.slots_used) {
+  ARROW_ASSIGN_OR_RAISE(const auto marks, region::ReadMarks(segment));
+  if (slot >= marks.slots) {
     return MakeStatus(arrow::StatusCode::Invalid, ErrorReason::kStaleGeneration,
                       "segment " + std::to_string(segment.id().value) + " has used " +
-                          std::to_string(marks.slots_used) + " slots, none of number " +
+                          std::to_string(marks.slots) + " slots, none of number " +
                           std::to_string(slot));
   }
   const auto value =
@@ -161,20 +160,17 @@ bool IsReadable(const format::Slot& slot) {
 }
 
 uint32_t SlotsUsed(const region::Segment& segment) {
-  const auto line = region::ReadIncarnation(segment);
-  if (!line.ok()) return segment.header().slots_max;
-  return CheckedCast<uint32_t>(line->slots_used);
+  const auto marks = region::ReadMarks(segment);
+  return marks.ok() ? marks->slots : segment.header().slots_max;
 }
 
 arrow::Status ScanSlots(
     const region::Segment& segment,
     const std::function<arrow::Status(uint32_t, const format::Slot&)>& on_slot,
     const std::function<arrow::Status(uint32_t, arrow::Status)>& on_unreadable) {
-  ARROW_ASSIGN_OR_RAISE(const format::IncarnationLine marks,
-                        region::ReadIncarnation(segment));
-  const auto slots_used = CheckedCast<uint32_t>(marks.slots_used);
-  for (uint32_t begin = 0; begin < slots_used; begin += kScanBatch) {
-    const uint32_t end = std::min(begin + kScanBatch, slots_used);
+  ARROW_ASSIGN_OR_RAISE(const auto marks, region::ReadMarks(segment));
+  for (uint32_t begin = 0; begin < marks.slots; begin += kScanBatch) {
+    const uint32_t end = std::min(begin + kScanBatch, marks.slots);
     segment.control().cache()->Invalidate(segment.SlotLine(begin),
                                           (end - begin) * format::kLineBytes);
     for (uint32_t i = begin; i < end; ++i) {

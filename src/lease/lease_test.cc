@@ -147,6 +147,22 @@ TEST(PageTable, MarksBeyondTheLimitsAreMadeRight) {
   EXPECT_EQ(marks.lease_pages_used, 2U);
 }
 
+/// Of a home that stopped or died in the middle of it.
+TEST(PageTable, CellsCountWhileTheLineWithTheMarksIsBusy) {
+  FakeSegments segments({.lease_pages_max = 2});
+  PageTable table(segments[0]);
+  CellTable cells(segments[0], {}, PagesOf(&table));
+  ASSERT_OK(cells.Write(Object(1)));
+  uint64_t* line = segments[0]->NodeLine(format::NodeLine::kIncarnation);
+  *line = region::kBusyLine;
+  ASSERT_OK_AND_ASSIGN(const auto leases, ScanLeases(segments.list(), {0}));
+  EXPECT_EQ(leases.size(), 1U);
+  line[3] = 3;  // more pages than there can be
+  EXPECT_RAISES(IOError, ScanLeases(segments.list(), {0}));
+  *line = 1;  // damaged
+  EXPECT_RAISES(IOError, ScanLeases(segments.list(), {0}));
+}
+
 TEST(PageTable, FlushesOnlyWhatIsUsed) {
   FakeSegments segments({.recording = true});
   PageTable table(segments[0]);

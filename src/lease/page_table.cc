@@ -27,8 +27,8 @@ constexpr uint64_t kUnknownSession = format::kLeasePageActive;
 
 PageTable::PageTable(region::Segment* own_segment)
     : segment_(own_segment), sessions_(own_segment->header().lease_pages_max) {
-  const auto marks = region::ReadIncarnation(*segment_);
-  const uint64_t used = marks.ok() ? marks->lease_pages_used : sessions_.size();
+  const auto marks = region::ReadMarks(*segment_);
+  const uint64_t used = marks.ok() ? marks->lease_pages : sessions_.size();
   if (used == 0) return;
   segment_->control().cache()->Invalidate(Word(0), used * sizeof(uint64_t));
   for (uint32_t page = 0; page < used; ++page) {

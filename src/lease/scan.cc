@@ -38,9 +38,8 @@ void ScanPage(const region::Segment& segment, uint32_t page, CellFn& on_cell) {
 
 template <typename CellFn>
 arrow::Status ScanSegment(const region::Segment& segment, CellFn& on_cell) {
-  ARROW_ASSIGN_OR_RAISE(const format::IncarnationLine marks,
-                        region::ReadIncarnation(segment));
-  const auto pages = CheckedCast<uint32_t>(marks.lease_pages_used);
+  ARROW_ASSIGN_OR_RAISE(const auto marks, region::ReadMarks(segment));
+  const uint32_t pages = marks.lease_pages;
   if (pages == 0) return arrow::Status::OK();
   const uint64_t* table = segment.ControlLine(segment.layout().page_table);
   segment.control().cache()->Invalidate(table, pages * sizeof(uint64_t));
@@ -56,7 +55,8 @@ arrow::Status ScanCells(const region::SegmentList& segments, CellFn on_cell,
                         const region::Segment* home = nullptr) {
   for (const region::Segment* segment : segments) {
     if (segment == nullptr) continue;
-    if (home != nullptr && region::IsCertifiedOff(*home, *segment)) continue;  // F8
+    const NodeId node{segment->id().value};
+    if (home != nullptr && region::LoadAdmitLine(*home, node).is_off()) continue;  // F8
     ARROW_RETURN_NOT_OK(ScanSegment(*segment, on_cell));
   }
   return arrow::Status::OK();

@@ -24,6 +24,10 @@ struct AdmitLine {
 
   /// \brief This incarnation and all before are never honoured again.
   uint64_t refused() const { return std::max(withdrawn, off); }
+
+  /// \brief F8: what the node holds counts no more, until this home admits it again. No
+  /// line of the node itself is asked: that may be Busy for long.
+  bool is_off() const { return off != 0 && incarnation == 0 && withdrawn <= off; }
 };
 
 enum class AdmitWord : uint32_t { kIncarnation, kWithdrawn, kOff, kHeartbeatAge };
@@ -74,14 +78,6 @@ inline bool IsHonoured(const Segment& home, const Segment& own) {
   const uint64_t incarnation =
       platform::SharedWord(own.NodeLine(format::NodeLine::kIncarnation)).LoadAcquire();
   return LoadAdmitLine(home, NodeId{own.id().value}).incarnation == incarnation;
-}
-
-/// \brief F8: what the node of `segment` holds counts no more for `home`.
-inline bool IsCertifiedOff(const Segment& home, const Segment& segment) {
-  const uint64_t off = LoadAdmitLine(home, NodeId{segment.id().value}).off;
-  if (off == 0) return false;
-  const auto line = ReadIncarnation(segment);
-  return !line.ok() || line->incarnation <= off;
 }
 
 }  // namespace sheaf::region

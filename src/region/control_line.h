@@ -77,6 +77,20 @@ inline void StoreControlWord(Segment* segment, uint64_t* word, uint64_t value) {
   cache->Settle(word, sizeof(uint64_t));
 }
 
+/// \brief True if the marks of `line` are within the limits of the segment's header.
+inline bool IsPlausible(const Segment& segment, const format::IncarnationLine& line) {
+  return line.slots_used <= segment.header().slots_max &&
+         line.lease_pages_used <= segment.header().lease_pages_max;
+}
+
+/// \brief The incarnation line of `segment`'s home as it is now; nothing while it is
+/// being written, or if it is damaged.
+inline std::optional<format::IncarnationLine> PeekIncarnation(const Segment& segment) {
+  const auto line = format::OpenLine<format::IncarnationLine>(
+      LoadControlLine(segment, segment.NodeLine(format::NodeLine::kIncarnation)));
+  return line && IsPlausible(segment, *line) ? line : std::nullopt;
+}
+
 /// \brief The incarnation line of `segment`'s home; its marks are within the header's
 /// limits. IOError if it cannot be read.
 inline arrow::Result<format::IncarnationLine> ReadIncarnation(const Segment& segment) {
@@ -86,13 +100,37 @@ inline arrow::Result<format::IncarnationLine> ReadIncarnation(const Segment& seg
     return arrow::Status::IOError("incarnation line of segment ", segment.id().value,
                                   " stays busy or damaged");
   }
-  if (line->slots_used > segment.header().slots_max ||
-      line->lease_pages_used > segment.header().lease_pages_max) {
+  if (!IsPlausible(segment, *line)) {
     return arrow::Status::IOError("segment ", segment.id().value, " claims ",
                                   line->slots_used, " slots and ", line->lease_pages_used,
                                   " lease pages, more than it was formatted for");
   }
   return *line;
+}
+
+/// \brief How far slots and lease pages of a segment are in use.
+struct HighWaterMarks {
+  uint32_t slots = 0;
+  uint32_t lease_pages = 0;
+};
+
+/// \brief The marks of `segment`, also from a line that is being written, or whose home
+/// stopped or died in the middle of it: each is the old or the new one then, and both are
+/// right, since a mark is settled before anything above it is in use. IOError if the line
+/// is damaged.
+inline arrow::Result<HighWaterMarks> ReadMarks(const Segment& segment) {
+  const uint64_t* address = segment.NodeLine(format::NodeLine::kIncarnation);
+  for (int reads = 0; reads < kTornReadsMax; ++reads) {
+    const format::LineWords words = LoadControlLine(segment, address);
+    const auto line = std::bit_cast<format::IncarnationLine>(words);
+    const bool is_whole = format::OpenLine<format::IncarnationLine>(words).has_value();
+    if ((is_whole || line.incarnation == kBusyLine) && IsPlausible(segment, line)) {
+      return HighWaterMarks{static_cast<uint32_t>(line.slots_used),
+                            static_cast<uint32_t>(line.lease_pages_used)};
+    }
+  }
+  return arrow::Status::IOError("incarnation line of segment ", segment.id().value,
+                                " is damaged");
 }
 
 /// \brief Change fields of the own segment's incarnation line, settled. Every change of
@@ -108,8 +146,7 @@ void UpdateIncarnation(Segment* own_segment, ChangeFn change) {
   const auto stored = format::OpenLine<format::IncarnationLine>(words);
   const format::SegmentHeader& header = own_segment->header();
   auto value = std::bit_cast<format::IncarnationLine>(words);
-  const bool is_plausible = value.slots_used <= header.slots_max &&
-                            value.lease_pages_used <= header.lease_pages_max;
+  const bool is_plausible = IsPlausible(*own_segment, value);
   if (!stored) {
     const bool was_cut_short = words[0] == kBusyLine && is_plausible;
     if (!was_cut_short) value = {};
