@@ -331,6 +331,7 @@ TEST_F(CommandLine, WhatACrashOrDownKeepLeftIsThereAgain) {
 TEST_F(CommandLine, UpStartsTheDaemonsThatDoNotRun) {
   Up("--nodes 2");
   ASSERT_EQ(Sheaf("--node 1 put t " + WriteParquet("t.parquet", 100)).code, 0);
+  ASSERT_EQ(Sheaf("verify t").code, 0);  // node 1 has admitted node 0 (F7)
   EndDaemon(1);
   EXPECT_EQ(Sheaf("verify t").code, 0);  // its memory is there
   EXPECT_EQ(Sheaf("up").code, 0);
