@@ -6,7 +6,6 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 
-#include "base/math.h"
 #include "format/layout.h"
 #include "lease/lease.h"
 #include "platform/cache.h"
