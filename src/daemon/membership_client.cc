@@ -50,6 +50,7 @@ void MembershipClient::AskOthers(NodeId node, const Done& done) {
   };
   for (uint32_t k = 0; k < region_->num_segments(); ++k) {
     if (NodeId{k} == node || NodeId{k} == region_->node()) continue;
+    if (region_->segment({k}) == nullptr) continue;  // never was there: holds nothing
     ++round->unanswered;
     flatbuffers::FlatBufferBuilder builder;
     const auto body = format::CreateForgetNodeRequest(builder, node.value).Union();

@@ -36,14 +36,16 @@ constexpr std::chrono::milliseconds kCommitRetryPeriod{500};
 
 }  // namespace
 
-arrow::Result<uint64_t> HighestCatalogEpoch(const region::Region& region) {
+arrow::Result<uint64_t> HighestCatalogEpoch(region::Region* region) {
+  // One that is not there now can only claim later, and then sees what is sealed now.
+  const arrow::Status attached = region->AttachMissing();
+  if (!attached.ok()) {
+    return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kNodeLost,
+                      "the memory of a node cannot be read: " + attached.message());
+  }
   uint64_t highest = 0;
-  for (uint32_t k = 0; k < region.num_segments(); ++k) {
-    const region::Segment* segment = region.segment({k});
-    if (segment == nullptr) {
-      return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kNodeLost,
-                        "the memory of node " + std::to_string(k) + " cannot be read");
-    }
+  for (const region::Segment* segment : region::SegmentsOf(*region)) {
+    if (segment == nullptr) continue;
     const format::LineWords line = region::LoadControlLine(
         *segment, segment->NodeLine(format::NodeLine::kCatalogEpoch));
     highest = std::max(highest, line[0]);
@@ -196,10 +198,7 @@ void Publisher::OnGranted(const AttemptPtr& attempt, directory::Version version)
 // After the slot is settled, not before: a leader that claims later sees it.
 void Publisher::CheckEpochs(const AttemptPtr& attempt) {
   PassFaultPoint("daemon.publish.before-check");
-  auto highest = HighestCatalogEpoch(*region_);
-  if (!highest.ok() && region_->AttachMissing().ok()) {
-    highest = HighestCatalogEpoch(*region_);
-  }
+  const auto highest = HighestCatalogEpoch(region_);
   if (!highest.ok()) {
     if (scheduler_->Now() > attempt->deadline) {
       return attempt->is_visible ? Commit(attempt) : Fail(attempt, highest.status());
