@@ -62,7 +62,7 @@ NodeInfo LoadNodeInfo(const region::Region& region, uint32_t id) {
   node.state = "down";
   node.backend = region::ToString(region.config().backend);
   node.coherence = region::ToString(region.config().coherence);
-  node.size_bytes = region.config().segment_size_bytes;
+  node.size_bytes = region.config().size_bytes_of({id});
   node.memory_free_bytes =
       platform::FileSystemFreeBytes(region.config().memory_folder).ValueOr(0);
   const region::Segment* segment = region.segment({id});

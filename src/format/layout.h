@@ -1,5 +1,5 @@
 // What lies where in a segment's control and leases parts: fixed-width little-endian
-// structs that every node of every version 1 cluster agrees on. docs/format.md is
+// structs that every node of a cluster of this version agrees on. docs/format.md is
 // normative; a golden file in tests/data/ holds each layout.
 
 #pragma once
@@ -16,7 +16,7 @@ namespace sheaf::format {
 static_assert(std::endian::native == std::endian::little,
               "all shared layouts are little-endian; big-endian hosts are not supported");
 
-constexpr uint32_t kFormatVersion = 1;
+constexpr uint32_t kFormatVersion = 2;
 constexpr uint64_t kSegmentMagic = 0x4745534641454853;  // "SHEAFSEG"
 
 /// Lines of different writers lie so far apart (pair prefetch, 128-byte lines; L1).
@@ -46,8 +46,9 @@ struct SegmentHeader {
   uint64_t records_size_bytes;
   uint64_t created_unix_seconds;
   uint32_t user_id;
-  uint32_t coherence;  ///< 0 coherent, 1 software.
-  uint64_t reserved[18];
+  uint32_t coherence;       ///< 0 coherent, 1 software.
+  uint64_t agreement_hash;  ///< ClusterConfig::AgreementHash.
+  uint64_t reserved[17];
   uint64_t checksum;  ///< XXH3 over all bytes before.
 };
 static_assert(sizeof(SegmentHeader) == 256 &&
@@ -125,8 +126,7 @@ struct Slot {
 };
 static_assert(sizeof(Slot) == kLineBytes);
 
-/// \brief One extent that one session may write, one line (L2, L10). Written by the home
-/// alone.
+/// \brief One extent that one session may write, one line (L2, L10). Its home writes it.
 struct Grant {
   uint8_t state;  ///< LineState: kFree, kBusy or kOwned
   uint8_t reserved0[3];

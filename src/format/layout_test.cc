@@ -25,7 +25,8 @@ std::string BytesOf(const T& value) {
 }
 
 void ExpectGolden(const std::string& name, const std::string& bytes) {
-  const std::string path = std::string(SHEAF_TEST_DATA_DIR) + "/" + name + "_v1.bin";
+  const std::string path = std::string(SHEAF_TEST_DATA_DIR) + "/" + name + "_v" +
+                           std::to_string(kFormatVersion) + ".bin";
   if (std::getenv("SHEAF_WRITE_GOLDEN") != nullptr) {  // NOLINT(concurrency-mt-unsafe)
     std::ofstream(path, std::ios::binary) << bytes;
   }
@@ -64,6 +65,7 @@ TEST(GoldenLayout, SegmentHeader) {
   header.created_unix_seconds = 0x9192939495969798;
   header.user_id = 0xA1A2A3A4;
   header.coherence = 1;
+  header.agreement_hash = 0xA1A2A3A4A5A6A7A8;
   header.checksum = Checksum(
       {reinterpret_cast<const uint8_t*>(&header), offsetof(SegmentHeader, checksum)});
   ExpectGolden("segment_header", BytesOf(header));

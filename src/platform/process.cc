@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <sys/random.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -160,6 +161,15 @@ uint64_t BootNumber() {
   std::erase(id, '-');
   const uint64_t number = std::strtoull(id.substr(0, 16).c_str(), nullptr, 16);
   return number == 0 ? 1 : number;
+}
+
+std::string HostName() {
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): nobody sets it
+  if (const char* name = std::getenv("SHEAF_HOST"); name != nullptr && *name != '\0') {
+    return name;
+  }
+  struct utsname system = {};
+  return ::uname(&system) == 0 ? system.nodename : "";
 }
 
 int CurrentProcessId() { return ::getpid(); }

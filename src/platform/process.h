@@ -27,6 +27,9 @@ arrow::Status SendSignal(const UniqueFd& pidfd, int signal_number);
 /// value was noted, its processes and caches are gone.
 uint64_t BootNumber();
 
+/// \brief $SHEAF_HOST, else the name of this host (uname -n); empty if it has none.
+std::string HostName();
+
 uint64_t PageBytes();  ///< The unit of mappings.
 
 int CurrentProcessId();

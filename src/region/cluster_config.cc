@@ -6,15 +6,19 @@
 #include <cstdint>
 #include <cstdlib>
 #include <filesystem>
+#include <set>
+#include <sstream>
 #include <string>
 #include <string_view>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include <arrow/result.h>
 #include <arrow/status.h>
 
 #include "base/math.h"
+#include "format/checksum.h"
 #include "format/layout.h"
 #include "platform/cache.h"
 #include "platform/process.h"
@@ -88,6 +92,30 @@ arrow::Status CheckSizes(const ClusterConfig& config) {
                                   " must be a multiple of 2 MiB with room for ",
                                   config.nodes, " segments of ",
                                   FormatSize(config.segment_size_bytes), " below 2^47");
+  }
+  return arrow::Status::OK();
+}
+
+arrow::Status CheckNodeTables(const ClusterConfig& config) {
+  std::set<uint32_t> ids;
+  for (size_t i = 0; i < config.node_tables.size(); ++i) {
+    const NodeConfig& node = config.node_tables[i];
+    const std::string key = "node[" + std::to_string(i) + "].";
+    if (node.id >= config.nodes) {
+      return arrow::Status::Invalid(key, "id: ", node.id,
+                                    " of a cluster with nodes 0 to ", config.nodes - 1);
+    }
+    if (!ids.insert(node.id).second) {
+      return arrow::Status::Invalid(key, "id: there are two tables for node ", node.id);
+    }
+    const uint64_t size_bytes = node.segment_size_bytes;
+    ARROW_RETURN_NOT_OK(
+        CheckMultiple((key + "size").c_str(), size_bytes, format::kExtentBytes));
+    if (size_bytes > config.segment_size_bytes) {
+      return arrow::Status::Invalid(
+          key, "size: ", FormatSize(size_bytes), " is more than segment_size, ",
+          FormatSize(config.segment_size_bytes), ", which is the most that a node has");
+    }
   }
   return arrow::Status::OK();
 }
@@ -171,6 +199,53 @@ uint32_t ClusterConfig::grants_max() const {
   return CheckedCast<uint32_t>(segment_size_bytes / format::kSmallExtentBytes);
 }
 
+bool ClusterConfig::IsLocal(NodeId node) const {
+  const auto table = std::ranges::find(node_tables, node.value, &NodeConfig::id);
+  return table == node_tables.end() || table->host.empty() ||
+         table->host == platform::HostName();
+}
+
+bool ClusterConfig::NamesHosts() const {
+  return std::ranges::any_of(node_tables,
+                             [](const NodeConfig& node) { return !node.host.empty(); });
+}
+
+std::vector<NodeId> ClusterConfig::LocalNodes() const {
+  std::vector<NodeId> local;
+  for (uint32_t k = 0; k < nodes; ++k) {
+    if (IsLocal({k})) local.push_back({k});
+  }
+  return local;
+}
+
+uint64_t ClusterConfig::size_bytes_of(SegmentId segment) const {
+  const auto table = std::ranges::find(node_tables, segment.value, &NodeConfig::id);
+  return table == node_tables.end() ? segment_size_bytes : table->segment_size_bytes;
+}
+
+uint64_t ClusterConfig::total_size_bytes() const {
+  uint64_t size_bytes = nodes * segment_size_bytes;
+  for (const NodeConfig& node : node_tables) {
+    size_bytes -= segment_size_bytes - node.segment_size_bytes;
+  }
+  return size_bytes;
+}
+
+// As text, so that no layout of a struct decides; each value ends with a new line.
+uint64_t ClusterConfig::AgreementHash() const {
+  std::ostringstream text;
+  text << ToString(backend) << '\n'
+       << ToString(settle_class) << '\n'
+       << posted_delay_us << '\n'
+       << segment_size_bytes << '\n'
+       << sim.chaos << '\n'
+       << sim.posted << '\n'
+       << sim.seed << '\n'
+       << sim.line_bytes << '\n';
+  const std::string bytes = text.str();
+  return format::Checksum({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()});
+}
+
 uint64_t ClusterConfig::segment_base_address(SegmentId segment) const {
   return base_address + segment.value * segment_size_bytes;
 }
@@ -224,6 +299,7 @@ arrow::Status ClusterConfig::Validate() const {
   ARROW_RETURN_NOT_OK(CheckClusterName(name));
   ARROW_RETURN_NOT_OK(CheckCounts(*this));
   ARROW_RETURN_NOT_OK(CheckSizes(*this));
+  ARROW_RETURN_NOT_OK(CheckNodeTables(*this));
   ARROW_RETURN_NOT_OK(CheckFolders(*this));
   ARROW_RETURN_NOT_OK(CheckGroups(*this));
   return CheckSim(*this);

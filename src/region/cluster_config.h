@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <arrow/result.h>
 #include <arrow/status.h>
@@ -25,6 +26,15 @@ struct SimOptions {
   uint64_t seed = 1;         ///< Of `chaos`.
   uint32_t line_bytes = 64;  ///< 64 or 128.
   bool operator==(const SimOptions&) const = default;
+};
+
+/// \brief What the cluster file says of one node, where that is not as for all: a table
+/// `[[node]]`.
+struct NodeConfig {
+  uint32_t id = 0;
+  uint64_t segment_size_bytes = 0;  ///< Data of this node; at most that of all.
+  std::string host;                 ///< Name of the host that it is on; empty: any.
+  bool operator==(const NodeConfig&) const = default;
 };
 
 /// Homes look at each other's heartbeats this often, at most.
@@ -52,7 +62,8 @@ struct ClusterConfig {
   std::string memory_folder;
   std::string runtime_folder;  ///< Sockets, locks, logs of this cluster on this host.
 
-  uint64_t segment_size_bytes = uint64_t{4} << 30;  ///< Data of each node; of 2 MiB each.
+  /// Data of each node at most, and of those that say nothing else; of 2 MiB each.
+  uint64_t segment_size_bytes = uint64_t{4} << 30;
   uint32_t slots_max = 1U << 20;
   uint32_t lease_pages_max = 4096;
   /// Virtual: allocated as records are written.
@@ -66,6 +77,8 @@ struct ClusterConfig {
   uint64_t session_quota_bytes = 0;  ///< Of each node, for one session; 0: all of it.
   uint64_t user_quota_bytes = 0;     ///< Of each node, for one user; 0: all of it.
 
+  std::vector<NodeConfig> node_tables;  ///< Of those nodes that are not as all.
+
   bool operator==(const ClusterConfig&) const = default;
 
   /// What each of its nodes can have at most: segments lie side by side above
@@ -73,7 +86,22 @@ struct ClusterConfig {
   uint64_t segment_size_bytes_max() const;
   /// One grant line for every 64 KiB of data.
   uint32_t grants_max() const;
-  /// Where segment `k` is mapped when that range is free: segments lie side by side.
+  /// \brief The nodes that a daemon of this host may be: those of which the file names no
+  /// host, or this one (platform::HostName).
+  std::vector<NodeId> LocalNodes() const;
+  bool IsLocal(NodeId node) const;
+  /// Nodes of it may be on several hosts.
+  bool NamesHosts() const;
+
+  /// Data of the segment.
+  uint64_t size_bytes_of(SegmentId segment) const;
+  /// Of all segments.
+  uint64_t total_size_bytes() const;
+  /// \brief Over all that two nodes must agree on beside the fields of the segment
+  /// header: whoever reads another file finds that it does.
+  uint64_t AgreementHash() const;
+  /// Where segment `k` is mapped when that range is free: segments lie side by side, each
+  /// with room for the largest.
   uint64_t segment_base_address(SegmentId segment) const;
   std::string segment_folder(SegmentId segment) const;
   std::string segment_lock_path(SegmentId segment) const;

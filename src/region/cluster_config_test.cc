@@ -47,6 +47,8 @@ TEST(ClusterConfig, TomlRoundTripKeepsEveryValue) {
   config.records_size_bytes = 12288;
   config.prealloc = true;
   config.huge_pages = false;
+  config.node_tables = {{.id = 2, .segment_size_bytes = uint64_t{2} << 20, .host = "b"},
+                        {.id = 0, .segment_size_bytes = uint64_t{4} << 20, .host = ""}};
   config.ApplyDefaults();
   EXPECT_EQ(config.coherence, Coherence::kSoftware);
   EXPECT_EQ(config.settle_class, platform::SettleClass::kPosted);
@@ -160,6 +162,40 @@ TEST(ClusterConfig, ValuesOutOfRangeNameLineAndKey) {
   EXPECT_THAT(ErrorOf("\ncoherence = 'coherent'\nbackend = 'sim'"),
               HasSubstr("c.toml:2: coherence: backend sim has coherence \"software\""));
   EXPECT_THAT(ErrorOf("\n[sim]\nline_bytes = 32"), HasSubstr("c.toml:3: sim.line_bytes"));
+}
+
+TEST(ClusterConfig, TablesOfNodesSayHowManyThereAre) {
+  ASSERT_OK_AND_ASSIGN(
+      ClusterConfig config,
+      ClusterConfig::FromToml("segment_size = '8MiB'\n[[node]]\nid = 2\nsize = '2MiB'\n"
+                              "[[node]]\nid = 0\n",
+                              "c"));
+  EXPECT_EQ(config.nodes, 3);
+  EXPECT_EQ(config.size_bytes_of({0}), uint64_t{8} << 20);
+  EXPECT_EQ(config.size_bytes_of({1}), uint64_t{8} << 20);
+  EXPECT_EQ(config.size_bytes_of({2}), uint64_t{2} << 20);
+  EXPECT_EQ(config.total_size_bytes(), uint64_t{18} << 20);
+  ASSERT_OK_AND_ASSIGN(config,
+                       ClusterConfig::FromToml("nodes = 5\n[[node]]\nid = 1", "c"));
+  EXPECT_EQ(config.nodes, 5);
+}
+
+TEST(ClusterConfig, BadTablesOfNodesAreRefused) {
+  EXPECT_THAT(ErrorOf("\n[[node]]\nsize = '2MiB'"),
+              HasSubstr("c.toml:2: node.id: is missing"));
+  EXPECT_THAT(ErrorOf("[[node]]\nid = 0\n\nfoo = 1"),
+              HasSubstr("c.toml:4: node.foo: is not a known key"));
+  EXPECT_THAT(ErrorOf("[node]\nid = 0"), HasSubstr("c.toml:1: node: must be tables"));
+  EXPECT_THAT(ErrorOf("nodes = 2\n[[node]]\nid = 0\n[[node]]\nid = 2"),
+              HasSubstr("c.toml:5: node[1].id: 2 of a cluster with nodes 0 to 1"));
+  EXPECT_THAT(ErrorOf("[[node]]\nid = 1\n[[node]]\nid = 1"),
+              HasSubstr("c.toml:4: node[1].id: there are two tables for node 1"));
+  EXPECT_THAT(ErrorOf("[[node]]\nid = 64"), HasSubstr("nodes: 65 is not in 1 .. 64"));
+  EXPECT_THAT(ErrorOf("[[node]]\nid = 4294967295"), HasSubstr("node[0].id: 4294967295"));
+  EXPECT_THAT(ErrorOf("[[node]]\nid = 0\nsize = '1MiB'"),
+              HasSubstr("c.toml:3: node[0].size: 1MiB is not a positive multiple"));
+  EXPECT_THAT(ErrorOf("segment_size = '4MiB'\n[[node]]\nid = 0\nsize = '6MiB'"),
+              HasSubstr("c.toml:4: node[0].size: 6MiB is more than segment_size, 4MiB"));
 }
 
 TEST(ClusterConfig, SocketPathsThatDoNotFitAreRefused) {

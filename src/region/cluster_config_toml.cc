@@ -16,6 +16,7 @@
 #include <string_view>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include <arrow/result.h>
 #include <arrow/status.h>
@@ -40,6 +41,7 @@ constexpr void ThrowUnless(bool claim) {
 #include <toml++/toml.h>
 #pragma pop_macro("NDEBUG")
 
+#include "format/layout.h"
 #include "region/cluster_config.h"
 
 namespace sheaf::region {
@@ -147,6 +149,24 @@ class TableReader {
     }
   }
 
+  /// The tables `[[key]]`, in the order of the file.
+  std::vector<const toml::table*> ReadTables(const char* key) {
+    std::vector<const toml::table*> tables;
+    const toml::node* node = Find(key);
+    if (node == nullptr) return tables;
+    if (!node->is_array_of_tables()) {
+      Fail(*node, key, "must be tables, each below a line [[" + std::string(key) + "]]");
+      return tables;
+    }
+    for (const toml::node& table : *node->as_array()) tables.push_back(table.as_table());
+    return tables;
+  }
+
+  /// A key that must be there.
+  void Require(const char* key) {
+    if (!table_.contains(key)) Fail(table_, key, "is missing");
+  }
+
   const toml::table* ReadTable(const char* key) {
     const toml::node* node = Find(key);
     if (node == nullptr) return nullptr;
@@ -208,8 +228,28 @@ arrow::Status ReadSim(const toml::table& table, const std::string& file_name,
   return reader.Finish();
 }
 
-arrow::Status ReadCluster(TableReader* reader, const std::string& file_name,
-                          ClusterConfig* config) {
+// `[[node]]`: the highest id says how many nodes there are, unless `nodes` does.
+arrow::Status ReadNodes(const std::vector<const toml::table*>& tables, bool are_counted,
+                        const std::string& file_name, ClusterConfig* config) {
+  uint32_t end = 0;
+  for (const toml::table* table : tables) {
+    TableReader reader(*table, file_name, "node.");
+    NodeConfig node;
+    node.segment_size_bytes = config->segment_size_bytes;
+    reader.Require("id");
+    reader.ReadInteger("id", &node.id);
+    reader.ReadParsed("size", &node.segment_size_bytes, ParseSize);
+    reader.Read("host", &node.host);
+    ARROW_RETURN_NOT_OK(reader.Finish());
+    config->node_tables.push_back(node);
+    if (node.id < format::kNodesMax) end = std::max(end, node.id + 1);
+  }
+  if (!are_counted && end > 0) config->nodes = end;
+  return arrow::Status::OK();
+}
+
+arrow::Status ReadCluster(TableReader* reader, bool are_counted,
+                          const std::string& file_name, ClusterConfig* config) {
   reader->Read("name", &config->name);
   reader->ReadParsed("cluster_id", &config->cluster_id, ParseNumber);
   reader->ReadEnum("backend", &config->backend, ParseBackend);
@@ -235,7 +275,9 @@ arrow::Status ReadCluster(TableReader* reader, const std::string& file_name,
   reader->ReadParsed("session_quota", &config->session_quota_bytes, ParseSize);
   reader->ReadParsed("user_quota", &config->user_quota_bytes, ParseSize);
   const toml::table* sim = reader->ReadTable("sim");
+  const auto nodes = reader->ReadTables("node");
   ARROW_RETURN_NOT_OK(reader->Finish());
+  ARROW_RETURN_NOT_OK(ReadNodes(nodes, are_counted, file_name, config));
   return sim == nullptr ? arrow::Status::OK() : ReadSim(*sim, file_name, &config->sim);
 }
 
@@ -358,6 +400,12 @@ std::string ClusterConfig::ToToml() const {
        << "posted = " << sim.posted << '\n'
        << "seed = " << Hexadecimal(sim.seed) << '\n'
        << "line_bytes = " << sim.line_bytes << '\n';
+  for (const NodeConfig& node : node_tables) {
+    text << "\n[[node]]\n"
+         << "id = " << node.id << '\n'
+         << "size = " << Quoted(FormatSize(node.segment_size_bytes)) << '\n'
+         << "host = " << Quoted(node.host) << '\n';
+  }
   return text.str();
 }
 
@@ -372,7 +420,7 @@ arrow::Result<ClusterConfig> ClusterConfig::FromToml(const std::string& text,
   ARROW_ASSIGN_OR_RAISE(const toml::table table, Parse(text, file_name));
   ClusterConfig config = std::move(defaults);
   TableReader reader(table, file_name, "");
-  ARROW_RETURN_NOT_OK(ReadCluster(&reader, file_name, &config));
+  ARROW_RETURN_NOT_OK(ReadCluster(&reader, table.contains("nodes"), file_name, &config));
   // Before the defaults, which make the simulator software.
   arrow::Status status;
   if (table.contains("coherence")) status = config.CheckCoherence();

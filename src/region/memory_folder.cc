@@ -2,6 +2,7 @@
 // be removed again.
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <regex>
@@ -9,6 +10,7 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <vector>
 
 #include <arrow/result.h>
 #include <arrow/status.h>
@@ -116,14 +118,14 @@ arrow::Status RemoveFolder(const ClusterConfig& config) {
 
 /// Nodes of which something is there. This cluster may not have them: a former one had
 /// more.
-arrow::Result<std::set<uint32_t>> NodesIn(const ClusterConfig& config) {
+arrow::Result<std::set<NodeId>> NodesIn(const ClusterConfig& config) {
   ARROW_ASSIGN_OR_RAISE(const auto names, NamesIn(config.memory_folder));
-  std::set<uint32_t> nodes;
+  std::set<NodeId> nodes;
   for (const std::string& name : names) {
     static const std::regex kPattern(R"(node(0|[1-9][0-9]{0,3})(\.(lock|sessions))?)");
     std::smatch match;
     if (std::regex_match(name, match, kPattern)) {
-      nodes.insert(static_cast<uint32_t>(std::stoul(match[1])));
+      nodes.insert({static_cast<uint32_t>(std::stoul(match[1]))});
     }
   }
   return nodes;
@@ -153,8 +155,8 @@ arrow::Status RemoveLeftover(const ClusterConfig& config, NodeId node) {
 }  // namespace
 
 uint64_t FullBytes(const ClusterConfig& config) {
-  return config.nodes * CopiesOf(config) *
-         (config.segment_size_bytes + LayoutOf(config).slots);
+  return CopiesOf(config) *
+         (config.total_size_bytes() + config.nodes * LayoutOf(config).slots);
 }
 
 arrow::Status PrepareMemoryFolder(const ClusterConfig& incomplete) {
@@ -175,8 +177,9 @@ bool HasSegments(const ClusterConfig& incomplete) {
   config.ApplyDefaults();
   if (!Exists(config.memory_folder)) return false;
   const auto nodes = NodesIn(config);
-  return nodes.ok() && std::ranges::any_of(*nodes, [&](uint32_t k) {
-           return Exists(config.segment_folder(SegmentId{k}));
+  return nodes.ok() && std::ranges::any_of(*nodes, [&](NodeId node) {
+           return config.IsLocal(node) &&
+                  Exists(config.segment_folder(SegmentId{node.value}));
          });
 }
 
@@ -186,12 +189,15 @@ arrow::Status RemoveMemoryFolder(const ClusterConfig& incomplete) {
   const arrow::Status found = platform::CheckPrivateFolder(config.memory_folder);
   if (found.IsKeyError()) return arrow::Status::OK();
   ARROW_RETURN_NOT_OK(found);
-  ARROW_ASSIGN_OR_RAISE(const auto nodes, NodesIn(config));
-  for (const uint32_t k : nodes) {
-    ARROW_RETURN_NOT_OK(CheckNoDaemonLives(config, NodeId{k}));
+  ARROW_ASSIGN_OR_RAISE(auto nodes, NodesIn(config));
+  const size_t of_other_hosts =
+      std::erase_if(nodes, [&](NodeId node) { return !config.IsLocal(node); });
+  for (const NodeId node : nodes) {
+    ARROW_RETURN_NOT_OK(CheckNoDaemonLives(config, node));
   }
   arrow::Status status;
-  for (const uint32_t k : nodes) status &= RemoveLeftover(config, NodeId{k});
+  for (const NodeId node : nodes) status &= RemoveLeftover(config, node);
+  if (of_other_hosts > 0) return status;
   if (status.ok()) {
     for (const char* draft : {"", ".new"}) {
       status &= platform::RemoveAll(KeptClusterFilePath(config) + draft);

@@ -183,13 +183,15 @@ uint64_t FullBytes(const ClusterConfig& config);
 /// stays after a failure. Idempotent.
 arrow::Status PrepareMemoryFolder(const ClusterConfig& config);
 
-/// \brief True if there is a segment, of whatever cluster.
+/// \brief True if there is a segment, of whatever cluster, of a node that this host may
+/// run.
 bool HasSegments(const ClusterConfig& config);
 
 /// \brief Remove the segments there, of this cluster or of a former one of this user, and
 /// the folder if PrepareMemoryFolder made it and nothing else is in it: what Sheaf did
-/// not make stays. AlreadyExists, and nothing is removed, if a daemon lives there, naming
-/// it and how to end it. Invalid if a segment is not ours: it stays, the others go. OK if
+/// not make stays, and so do segments of other hosts' nodes and what they need.
+/// AlreadyExists, and nothing is removed, if a daemon lives there, naming it and how to
+/// end it. Invalid if a segment is not ours: it stays, the others go. OK if
 /// there is no folder.
 arrow::Status RemoveMemoryFolder(const ClusterConfig& config);
 

@@ -16,6 +16,7 @@
 #include <gtest/gtest.h>
 
 #include "format/layout.h"
+#include "platform/cache.h"
 #include "platform/file.h"
 #include "region/cluster_config.h"
 #include "region/test_cluster.h"
@@ -196,6 +197,48 @@ TEST_F(RegionTest, WrongClusterAndSizesAreRefused) {
   ASSERT_EQ(::truncate((config_.segment_folder(SegmentId{0}) + "/data").c_str(), 4096),
             0);
   EXPECT_THAT(message(config_), HasSubstr("file data has 4096 bytes, expected 4194304"));
+}
+
+TEST_F(RegionTest, NodesThatDisagreeAboutTheFileAreRefused) {
+  const auto check = [&](auto change) {
+    ClusterConfig other = config_;
+    change(&other);
+    const auto region = Region::Attach(other, {kNode0});
+    ASSERT_RAISES(Invalid, region);
+    EXPECT_THAT(region.status().message(),
+                AllOf(HasSubstr("hash over"), HasSubstr("one cluster file")));
+  };
+  check([](ClusterConfig* config) { config->posted_delay_us += 1; });
+  check([](ClusterConfig* config) {
+    config->settle_class = platform::SettleClass::kOrdered;
+  });
+  check([](ClusterConfig* config) { config->sim.seed += 1; });
+  // What each host, or each run, may have as it likes.
+  ClusterConfig same = config_;
+  same.prealloc = true;
+  same.heartbeat_ms += 1;
+  same.user_quota_bytes = 4096;
+  same.nodes = 3;
+  EXPECT_OK(Region::Attach(same, {kNode0}).status());
+}
+
+TEST_F(RegionTest, ANodeMayHaveLessThanTheOthers) {
+  ClusterConfig config = config_;
+  config.memory_folder += "-uneven";
+  config.node_tables = {
+      {.id = 1, .segment_size_bytes = format::kExtentBytes, .host = ""}};
+  ASSERT_OK(PrepareMemoryFolder(config));
+  for (const NodeId node : {kNode0, kNode1}) ASSERT_OK(FormatSegment(config, node));
+  ASSERT_OK_AND_ASSIGN(const auto region, Region::Attach(config, {kNode0}));
+  EXPECT_EQ(region->segment({0})->data().size_bytes(), 2 * format::kExtentBytes);
+  EXPECT_EQ(region->segment({1})->data().size_bytes(), format::kExtentBytes);
+  EXPECT_EQ(config.total_size_bytes(), 3 * format::kExtentBytes);
+  EXPECT_NE(region->Resolve({{{1}, 0}, format::kExtentBytes}), nullptr);
+  EXPECT_EQ(region->Resolve({{{1}, 0}, format::kExtentBytes + 1}), nullptr);
+  config.node_tables.clear();
+  EXPECT_THAT(Region::Attach(config, {kNode0}).status().message(),
+              HasSubstr("data size is 2097152, expected 4194304"));
+  ASSERT_OK(RemoveMemoryFolder(config));
 }
 
 /// Where a range of `size` at `offset` of a part of `limit` bytes may begin and end.

@@ -85,7 +85,7 @@ TEST_F(SegmentFormatTest, EachWrongFieldIsNamed) {
   };
   EXPECT_THAT(error_of(&SegmentHeader::magic), HasSubstr("magic"));
   EXPECT_THAT(error_of(&SegmentHeader::version),
-              HasSubstr("format version is 2, expected 1"));
+              HasSubstr("format version is 3, expected 2"));
   EXPECT_THAT(error_of(&SegmentHeader::segment), HasSubstr("segment is 1, expected 0"));
   EXPECT_THAT(error_of(&SegmentHeader::cluster_id), HasSubstr("cluster id"));
   EXPECT_THAT(error_of(&SegmentHeader::base_address), HasSubstr("base address"));
@@ -100,6 +100,7 @@ TEST_F(SegmentFormatTest, EachWrongFieldIsNamed) {
   EXPECT_THAT(error_of(&SegmentHeader::records_size_bytes), HasSubstr("records size"));
   EXPECT_THAT(error_of(&SegmentHeader::user_id), HasSubstr("user id"));
   EXPECT_THAT(error_of(&SegmentHeader::coherence), HasSubstr("coherence"));
+  EXPECT_THAT(error_of(&SegmentHeader::agreement_hash), HasSubstr("hash over backend"));
   Tamper([](SegmentHeader* h) { h->format_epoch = uint64_t{1} << 31; });
   EXPECT_THAT(AttachError(), HasSubstr("format epoch"));
 }
@@ -154,9 +155,9 @@ TEST_F(SegmentFormatTest, OtherVersionsUsersAndFilesAreRefused) {
     EXPECT_TRUE(status.IsInvalid()) << status;
     return status.message();
   };
-  Tamper([](SegmentHeader* h) { h->version = 2; });
+  Tamper([](SegmentHeader* h) { h->version = format::kFormatVersion + 1; });
   EXPECT_THAT(error(), HasSubstr("another version of Sheaf made it"));
-  Tamper([](SegmentHeader* h) { h->version = 1, h->user_id += 1; });
+  Tamper([](SegmentHeader* h) { h->version = format::kFormatVersion, h->user_id += 1; });
   EXPECT_THAT(error(), HasSubstr("belongs to user id"));
   Tamper([](SegmentHeader* h) { h->magic = 1; });
   EXPECT_THAT(error(), HasSubstr("not Sheaf's files"));

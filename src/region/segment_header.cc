@@ -112,7 +112,7 @@ SegmentHeader MakeHeader(const ClusterConfig& config, SegmentId segment,
   header.base_address = config.segment_base_address(segment);
   header.control_size_bytes = LayoutOf(config).size_bytes;
   header.leases_size_bytes = config.lease_pages_max * format::kLeasePageBytes;
-  header.data_size_bytes = config.segment_size_bytes;
+  header.data_size_bytes = config.size_bytes_of(segment);
   header.nodes_max = config.nodes_max;
   header.slots_max = config.slots_max;
   header.grants_max = config.grants_max();
@@ -122,6 +122,7 @@ SegmentHeader MakeHeader(const ClusterConfig& config, SegmentId segment,
       std::chrono::duration_cast<std::chrono::seconds>(now).count());
   header.user_id = platform::CurrentUserId();
   header.coherence = config.coherence == Coherence::kSoftware ? 1 : 0;
+  header.agreement_hash = config.AgreementHash();
   header.checksum = HeaderChecksum(header);
   return header;
 }
@@ -149,6 +150,8 @@ arrow::Status CheckHeader(const SegmentHeader& found, const ClusterConfig& confi
             kAdviceReformat},
       Field{"data size", found.data_size_bytes, wanted.data_size_bytes, kAdviceReformat},
       Field{"coherence", found.coherence, wanted.coherence, kAdviceReformat},
+      Field{"hash over backend, settle_class, posted_delay_us, segment_size and [sim]",
+            found.agreement_hash, wanted.agreement_hash, kAdviceReformat},
   };
   for (const Field& field : fields) ARROW_RETURN_NOT_OK(CheckField(field, text));
   if (found.format_epoch != 0 && found.format_epoch <= kFormatEpochMax) {
