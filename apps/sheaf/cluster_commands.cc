@@ -1,5 +1,6 @@
 #include <signal.h>
 
+#include <algorithm>
 #include <array>
 #include <csignal>
 #include <cstddef>
@@ -30,7 +31,7 @@ std::string DownCommand(const std::string& cluster) {
 }
 
 std::string NodesText(const ClusterStatus& cluster) {
-  const size_t nodes = cluster.node_up.size();
+  const size_t nodes = cluster.nodes.size();
   return fmt::format("{} node{}", nodes, nodes == 1 ? "" : "s");
 }
 
@@ -85,9 +86,7 @@ arrow::Result<std::shared_ptr<Store>> ConnectOrStart(const Global& global) {
   options.name = global.cluster;
   if (status.ok()) {
     // Nodes of a cluster that does run are not started one by one.
-    for (const bool up : status->node_up) {
-      if (up) return store;
-    }
+    if (std::ranges::any_of(status->nodes, &LocalNode::is_up)) return store;
     options.config_file = region::ClusterFilePath(status->name);
   }
   const auto started = Start(options);
@@ -126,7 +125,7 @@ arrow::Status Up(const Global& global, const ClusterOptions& options) {
   ARROW_ASSIGN_OR_RAISE(const ClusterStatus cluster, Start(options));
   if (global.json) {
     PrintJson({{"cluster", cluster.name},
-               {"nodes", cluster.node_up.size()},
+               {"nodes", cluster.nodes.size()},
                {"kept", cluster.kept}});
     return arrow::Status::OK();
   }

@@ -1,7 +1,5 @@
 #include <algorithm>
-#include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <optional>
 #include <string>
 #include <utility>
@@ -22,7 +20,6 @@
 #include "region/region.h"
 #include "sheaf/cluster.h"
 #include "sheaf/store.h"
-#include "sheaf/types.h"
 
 namespace sheaf::cli {
 namespace {
@@ -146,24 +143,23 @@ arrow::Result<Problems> ClusterProblems(const std::string& name,
         name)};
   }
   ARROW_RETURN_NOT_OK(status.status());
-  if (std::ranges::none_of(status->node_up, std::identity())) {
+  if (std::ranges::none_of(status->nodes, &LocalNode::is_up)) {
     return Problems{fmt::format(
         "cluster '{}' is down: sheaf up starts its daemons, which go on with the tables "
         "there are; sheaf fsck checks those; the logs are in {}",
         name, config.runtime_folder)};
   }
   Problems problems;
-  for (size_t k = 0; k < status->node_up.size(); ++k) {
-    const NodeId node{static_cast<uint32_t>(k)};
-    if (status->node_up[k]) {
+  for (const LocalNode& node : status->nodes) {
+    if (node.is_up) {
       // It listens; does it answer?
-      const auto greeted = Store::Connect({.cluster = name, .node = node.value}).status();
+      const auto greeted = Store::Connect({.cluster = name, .node = node.id}).status();
       if (!greeted.ok()) problems.push_back(greeted.message());
       continue;
     }
     problems.push_back(fmt::format(
-        "no daemon answers for node {}: start it with: sheaf up; its log is {}", k,
-        config.log_path(node)));
+        "no daemon answers for node {}: start it with: sheaf up; its log is {}", node.id,
+        config.log_path({node.id})));
   }
   const auto of_memory = daemon::CheckLiveCluster(config);
   if (of_memory.ok()) {

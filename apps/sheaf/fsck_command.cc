@@ -1,5 +1,4 @@
 #include <cstddef>
-#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -76,11 +75,11 @@ arrow::Status Fsck(const Global& global, bool repair) {
   ARROW_ASSIGN_OR_RAISE(const region::ClusterConfig config, LoadConfig(global.cluster));
   std::vector<SegmentReport> reports;
   size_t left = 0;
-  for (uint32_t k = 0; k < config.nodes; ++k) {
-    if (global.node && *global.node != k) continue;
+  for (const NodeId node : config.LocalNodes()) {
+    if (global.node && *global.node != node.value) continue;
     ARROW_ASSIGN_OR_RAISE(
         reports.emplace_back(),
-        daemon::CheckSegment(config, NodeId{k},
+        daemon::CheckSegment(config, node,
                              repair ? daemon::Repair::kYes : daemon::Repair::kNo));
     if (!reports.back().repaired) left += reports.back().problems.size();
   }

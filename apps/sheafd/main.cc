@@ -5,25 +5,36 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <csignal>
 #include <cstdint>
 #include <cstdio>
 #include <exception>
 #include <iostream>
+#include <memory>
 #include <string>
 
 #include <CLI/CLI.hpp>
 #include <arrow/result.h>
 #include <arrow/status.h>
 
+#include "client/cluster_files.h"
 #include "daemon/log.h"
 #include "daemon/server.h"
+#include "platform/process.h"
 #include "region/cluster_config.h"
 
 namespace {
 
+using sheaf::daemon::Server;
+using sheaf::region::ClusterConfig;
+
+/// For another process that starts or stops this cluster on this host.
+constexpr std::chrono::seconds kJoinTimeout{60};
+
 struct Arguments {
   std::string cluster_file;
+  std::string config_file;
   uint32_t node = 0;
   bool foreground = false;
   std::string log_level = "info";
@@ -49,17 +60,30 @@ arrow::Status SayReady(int fd) {
   return arrow::Status::OK();
 }
 
+arrow::Result<std::unique_ptr<Server>> Start(const Arguments& arguments) {
+  std::unique_ptr<Server> server;
+  const auto start = [&](const ClusterConfig& config) -> arrow::Status {
+    ARROW_ASSIGN_OR_RAISE(server,
+                          Server::Start({.config = config, .node = {arguments.node}}));
+    return arrow::Status::OK();
+  };
+  if (arguments.config_file.empty()) {
+    ARROW_ASSIGN_OR_RAISE(const auto config, ClusterConfig::Load(arguments.cluster_file));
+    ARROW_RETURN_NOT_OK(start(config));
+  } else {
+    ARROW_RETURN_NOT_OK(sheaf::client::JoinCluster(
+        arguments.config_file, sheaf::platform::BootTime() + kJoinTimeout, start));
+  }
+  return server;
+}
+
 arrow::Status Serve(const Arguments& arguments) {
   ARROW_ASSIGN_OR_RAISE(const auto level,
                         sheaf::daemon::ParseLogLevel(arguments.log_level));
   sheaf::daemon::SetLogLevel(level);
   if (!arguments.foreground) std::signal(SIGHUP, SIG_IGN);
   RaiseDescriptorLimit();
-  sheaf::daemon::ServerOptions options;
-  ARROW_ASSIGN_OR_RAISE(options.config,
-                        sheaf::region::ClusterConfig::Load(arguments.cluster_file));
-  options.node = {arguments.node};
-  ARROW_ASSIGN_OR_RAISE(auto server, sheaf::daemon::Server::Start(options));
+  ARROW_ASSIGN_OR_RAISE(const auto server, Start(arguments));
   server->StopOnSignals(/*hang_up=*/arguments.foreground);
   ARROW_RETURN_NOT_OK(SayReady(arguments.ready_fd));
   return server->Run();
@@ -69,13 +93,18 @@ int ParseAndServe(int argc, char** argv) {
   Arguments arguments;
   CLI::App app(
       "The Sheaf daemon of one node: home of its share of the cluster's memory.\n"
-      "Started by `sheaf up`; ends on SIGTERM or SIGINT. Its memory, the tables in it "
-      "and\n"
-      "its log stay for the next daemon; `sheaf down` removes them.",
+      "Started by `sheaf up`, or on each host of a cluster with one file for all:\n"
+      "sheafd --config FILE --node K. Ends on SIGTERM or SIGINT. Its memory and the "
+      "tables\n"
+      "in it stay for the next daemon; `sheaf down` removes them.",
       "sheafd");
   app.set_version_flag("--version", SHEAF_VERSION);
-  app.add_option("--cluster-file", arguments.cluster_file, "The cluster's TOML file")
-      ->required();
+  auto* files = app.add_option_group("file", "Which cluster")->require_option(1);
+  files->add_option("--config", arguments.config_file,
+                    "The cluster's TOML file (docs/configuration.md), the same for all "
+                    "nodes");
+  files->add_option("--cluster-file", arguments.cluster_file,
+                    "The complete file that `sheaf up` wrote");
   app.add_option("--node", arguments.node, "Number of the node whose daemon this is")
       ->required();
   app.add_flag("--foreground", arguments.foreground,

@@ -38,12 +38,17 @@ struct ClusterOptions {
   arrow::StopToken stop_token;  ///< A stop that is asked for undoes what was begun.
 };
 
+/// \brief A node that this host may run, as the cluster file says.
+struct LocalNode {
+  uint32_t id = 0;
+  bool is_up = false;  ///< Its daemon answers.
+};
+
 /// \brief What runs.
 struct ClusterStatus {
   std::string name;
   uint64_t cluster_id = 0;
-  /// One per configured node: its daemon answers on this host.
-  std::vector<bool> node_up;
+  std::vector<LocalNode> nodes;
   std::string warning;  ///< Of StartCluster: what a user should know; else empty.
   bool kept = false;    ///< Of StartCluster: it goes on with what an earlier run left.
 };

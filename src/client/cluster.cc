@@ -1,16 +1,11 @@
 #include "sheaf/cluster.h"
 
 #include <algorithm>
-#include <chrono>
 #include <csignal>
 #include <cstdint>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <functional>
-#include <ios>
-#include <iterator>
-#include <memory>
 #include <optional>
 #include <ranges>
 #include <regex>
@@ -25,6 +20,7 @@
 #include <arrow/util/cancel.h>
 
 #include "base/math.h"
+#include "client/cluster_files.h"
 #include "client/cluster_shares.h"
 #include "client/daemon_processes.h"
 #include "format/layout.h"
@@ -32,6 +28,7 @@
 #include "platform/process.h"
 #include "region/cluster_config.h"
 #include "region/region.h"
+#include "sheaf/types.h"
 
 namespace sheaf {
 namespace {
@@ -43,60 +40,11 @@ using region::ClusterConfig;
 
 constexpr uint64_t kMiB = uint64_t{1} << 20;
 
-arrow::Result<std::string> ReadFile(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return arrow::Status::KeyError("no file at ", path);
-  return std::string(std::istreambuf_iterator<char>(file), {});
-}
-
-// The cluster file appears whole or not at all. What is there already needs no memory
-// anew: there may be none.
-arrow::Status WriteFileWhole(const std::string& path, const std::string& text) {
-  if (const auto found = ReadFile(path); found.ok() && *found == text) {
-    return arrow::Status::OK();
-  }
-  const std::string draft = path + ".new";
-  {
-    std::ofstream file(draft, std::ios::binary | std::ios::trunc);
-    file << text;
-    if (!file.flush()) return platform::OsError("cannot write", draft);
-  }
-  std::error_code error;
-  fs::rename(draft, path, error);
-  if (error)
-    return arrow::Status::IOError("cannot rename ", draft, ": ", error.message());
-  return arrow::Status::OK();
-}
-
-// One starter or stopper of a cluster at a time. Leaves no file behind.
-class ControlLock {
- public:
-  static arrow::Result<std::unique_ptr<ControlLock>> Acquire(
-      const std::string& name, Deadline deadline, const arrow::StopToken& stop_token) {
-    const std::string folder = region::RuntimeRoot();
-    const std::string path = folder + "/" + name + ".control";
-    ARROW_RETURN_NOT_OK(platform::MakePrivateFolder(folder));
-    for (;;) {
-      auto lock = platform::FileLock::Acquire(path);
-      if (lock.ok()) return std::make_unique<ControlLock>(std::move(*lock));
-      if (!lock.status().IsAlreadyExists() || Passed(deadline)) return lock.status();
-      ARROW_RETURN_NOT_OK(stop_token.Poll());
-      platform::SleepFor(client::kPollPeriod);
-    }
-  }
-  explicit ControlLock(platform::FileLock lock) : lock_(std::move(lock)) {}
-  ~ControlLock() { static_cast<void>(lock_.Remove()); }
-  ControlLock(const ControlLock&) = delete;
-  ControlLock& operator=(const ControlLock&) = delete;
-
- private:
-  platform::FileLock lock_;
-};
-
 ClusterStatus StatusOf(const ClusterConfig& config) {
   ClusterStatus status{config.name, config.cluster_id, {}, ""};
-  for (uint32_t k = 0; k < config.nodes; ++k)
-    status.node_up.push_back(client::Answers(config, {k}));
+  for (const NodeId node : config.LocalNodes()) {
+    status.nodes.push_back({node.value, client::Answers(config, node)});
+  }
   return status;
 }
 
@@ -124,7 +72,7 @@ arrow::Result<std::string> FindDaemon(const std::string& wanted) {
 // What the file says, if there is one; where it says nothing, `defaults`.
 arrow::Result<ClusterConfig> ReadConfig(const std::string& file, ClusterConfig defaults) {
   if (file.empty()) return defaults;
-  auto text = ReadFile(file);
+  auto text = client::ReadFile(file);
   if (!text.ok()) return arrow::Status::IOError("cannot read the configuration ", file);
   return ClusterConfig::FromToml(*text, file, std::move(defaults));
 }
@@ -151,7 +99,8 @@ arrow::Result<ClusterConfig> MakeConfig(const ClusterOptions& options) {
         options.name, "' with --cluster or SHEAF_CLUSTER: ask for that one (--cluster ",
         config.name, "), or take `name` out of the file");
   }
-  config.cluster_id = platform::RandomBits();
+  config.cluster_id =
+      config.NamesHosts() ? client::SharedClusterId(config) : platform::RandomBits();
   config.runtime_folder = region::RuntimeRoot() + "/" + config.name;
   if (options.folder) {
     ARROW_ASSIGN_OR_RAISE(config.memory_folder, FolderIn(*options.folder, config.name));
@@ -217,12 +166,7 @@ arrow::Result<ClusterStatus> Start(const ClusterConfig& config, Memory memory,
   const auto status = [&]() -> arrow::Status {
     ARROW_RETURN_NOT_OK(region::PrepareMemoryFolder(config));
     warning = WarningOf(config);
-    // The second one is found when the runtime folder is lost: it tells what the memory
-    // beside it is.
-    for (const std::string& path :
-         {region::ClusterFilePath(config.name), region::KeptClusterFilePath(config)}) {
-      ARROW_RETURN_NOT_OK(WriteFileWhole(path, config.ToToml()));
-    }
+    ARROW_RETURN_NOT_OK(client::WriteClusterFiles(config));
     ARROW_RETURN_NOT_OK(client::ShareFolders(config));
     return client::StartDaemons(config, daemon, deadline, stop_token, &started);
   }();
@@ -253,7 +197,7 @@ arrow::Result<std::optional<ClusterConfig>> FindKept(const ClusterConfig& wanted
   ARROW_RETURN_NOT_OK(kept.status());
   kept->runtime_folder = wanted.runtime_folder;
   const bool is_there = region::HasSegments(*kept) ||
-                        std::ranges::any_of(StatusOf(*kept).node_up, std::identity());
+                        std::ranges::any_of(StatusOf(*kept).nodes, &LocalNode::is_up);
   if (!is_there) return std::nullopt;
   return *kept;
 }
@@ -319,9 +263,14 @@ arrow::Result<ClusterStatus> StartCluster(const ClusterOptions& options) {
   const Deadline deadline = platform::BootTime() + options.timeout;
   ARROW_ASSIGN_OR_RAISE(const std::string daemon, FindDaemon(options.daemon_path));
   ARROW_ASSIGN_OR_RAISE(const ClusterConfig config, MakeConfig(options));
+  if (config.LocalNodes().empty()) {
+    return arrow::Status::Invalid(
+        "cluster '", config.name, "' has no node on this host, '", platform::HostName(),
+        "' (uname -n, or SHEAF_HOST): see `host` in ", options.config_file);
+  }
   const std::string& name = config.name;
   ARROW_ASSIGN_OR_RAISE(auto lock,
-                        ControlLock::Acquire(name, deadline, options.stop_token));
+                        client::ControlLock::Acquire(name, deadline, options.stop_token));
   ARROW_ASSIGN_OR_RAISE(const auto kept, FindKept(config));
   if (!kept) {
     ARROW_RETURN_NOT_OK(RemoveRuntimeFolder(config));  // of a run whose memory is lost
@@ -329,10 +278,10 @@ arrow::Result<ClusterStatus> StartCluster(const ClusterOptions& options) {
     const Memory memory = region::HasSegments(config) ? Memory::kKept : Memory::kNew;
     return Start(config, memory, daemon, deadline, options.stop_token);
   }
-  const std::vector<bool> node_up = StatusOf(*kept).node_up;
-  const bool runs = std::ranges::any_of(node_up, std::identity());
+  const std::vector<LocalNode> nodes = StatusOf(*kept).nodes;
+  const bool runs = std::ranges::any_of(nodes, &LocalNode::is_up);
   ARROW_RETURN_NOT_OK(CheckAsKept(options, config, *kept, runs));
-  if (std::ranges::all_of(node_up, std::identity())) {
+  if (std::ranges::all_of(nodes, &LocalNode::is_up)) {
     return arrow::Status::AlreadyExists(
         "cluster '", name, "' is up: there is nothing to do. sheaf --cluster ", name,
         " down --keep ends it and keeps its tables");
@@ -349,8 +298,9 @@ arrow::Result<ClusterStatus> StartCluster(const ClusterOptions& options) {
 arrow::Status StopCluster(const std::string& name, const StopOptions& options) {
   const Deadline deadline = platform::BootTime() + options.timeout;
   ARROW_ASSIGN_OR_RAISE(const std::string resolved, ResolveClusterName(name));
-  ARROW_ASSIGN_OR_RAISE(auto lock, ControlLock::Acquire(resolved, deadline,
-                                                        arrow::StopToken::Unstoppable()));
+  ARROW_ASSIGN_OR_RAISE(
+      auto lock,
+      client::ControlLock::Acquire(resolved, deadline, arrow::StopToken::Unstoppable()));
   auto config = ClusterConfig::Load(region::ClusterFilePath(resolved));
   if (config.status().IsKeyError()) {
     ClusterConfig lost;  // its runtime folder, that is; its memory may be there

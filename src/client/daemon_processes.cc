@@ -6,7 +6,6 @@
 #include <chrono>
 #include <csignal>
 #include <cstddef>
-#include <cstdint>
 #include <fstream>
 #include <ios>
 #include <iterator>
@@ -120,20 +119,21 @@ bool Answers(const ClusterConfig& config, NodeId node) {
 arrow::Status StartDaemons(const ClusterConfig& config, const std::string& daemon,
                            Deadline deadline, const arrow::StopToken& stop_token,
                            std::vector<StartedDaemon>* started) {
-  for (uint32_t k = 0; k < config.nodes; ++k) {
-    if (Answers(config, {k})) continue;
+  for (const NodeId node : config.LocalNodes()) {
+    if (Answers(config, node)) continue;
     ARROW_RETURN_NOT_OK(stop_token.Poll());
     ARROW_ASSIGN_OR_RAISE(const int process_id,
                           platform::SpawnDetached({daemon, "--cluster-file",
                                                    region::ClusterFilePath(config.name),
-                                                   "--node", std::to_string(k)},
-                                                  config.log_path({k})));
+                                                   "--node", std::to_string(node.value)},
+                                                  config.log_path(node)));
     auto pidfd = platform::OpenPidFd(process_id);
     if (!pidfd.ok()) {
       return pidfd.status().WithMessage(
-          "the daemon of node ", k, " did not start: ", LastLine(LogTail(config, {k})));
+          "the daemon of node ", node.value,
+          " did not start: ", LastLine(LogTail(config, node)));
     }
-    started->push_back({{k}, std::move(*pidfd)});
+    started->push_back({node, std::move(*pidfd)});
   }
   for (const StartedDaemon& each : *started) {
     ARROW_RETURN_NOT_OK(AwaitDaemon(config, each, deadline, stop_token));
@@ -157,8 +157,8 @@ void EndDaemons(const std::vector<StartedDaemon>& started) {
 }
 
 arrow::Status StopDaemons(const ClusterConfig& config, Deadline deadline) {
-  for (uint32_t k = 0; k < config.nodes; ++k) {
-    ARROW_RETURN_NOT_OK(StopDaemon(config, {k}, deadline));
+  for (const NodeId node : config.LocalNodes()) {
+    ARROW_RETURN_NOT_OK(StopDaemon(config, node, deadline));
   }
   return arrow::Status::OK();
 }

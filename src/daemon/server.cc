@@ -109,6 +109,12 @@ arrow::Status Server::Impl::Start() {
     return arrow::Status::Invalid("node ", options_.node.value,
                                   " of a cluster with nodes 0 to ", config().nodes - 1);
   }
+  if (!config().IsLocal(options_.node)) {
+    return arrow::Status::Invalid(
+        "node ", options_.node.value, " is on another host than this one, '",
+        platform::HostName(), "' (uname -n, or SHEAF_HOST): see `host` in ",
+        region::ClusterFilePath(config().name));
+  }
   PassFaultPoint("daemon.start.before-lock");
   ARROW_RETURN_NOT_OK(Lock());
   PassFaultPoint("daemon.start.after-lock");

@@ -1,0 +1,150 @@
+#include "client/cluster_files.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <ios>
+#include <iterator>
+#include <memory>
+#include <string>
+#include <system_error>
+#include <utility>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
+#include <arrow/util/cancel.h>
+
+#include "client/cluster_shares.h"
+#include "client/daemon_processes.h"
+#include "format/checksum.h"
+#include "platform/file.h"
+#include "platform/process.h"
+#include "region/cluster_config.h"
+#include "region/region.h"
+#include "sheaf/types.h"
+
+namespace sheaf::client {
+namespace {
+
+namespace fs = std::filesystem;
+using region::ClusterConfig;
+
+// It appears whole or not at all. What is there already needs no memory anew: there may
+// be none.
+arrow::Status WriteFileWhole(const std::string& path, const std::string& text) {
+  if (const auto found = ReadFile(path); found.ok() && *found == text) {
+    return arrow::Status::OK();
+  }
+  const std::string draft = path + ".new";
+  {
+    std::ofstream file(draft, std::ios::binary | std::ios::trunc);
+    file << text;
+    if (!file.flush()) return platform::OsError("cannot write", draft);
+  }
+  std::error_code error;
+  fs::rename(draft, path, error);
+  if (error)
+    return arrow::Status::IOError("cannot rename ", draft, ": ", error.message());
+  return arrow::Status::OK();
+}
+
+// Of a file what one run, or one host, may not have as it likes; the sizes of nodes are
+// in the headers of their segments.
+std::string Shape(ClusterConfig config) {
+  CopyShares(ClusterConfig(), &config);
+  config.prealloc = false;
+  config.huge_pages = true;
+  config.runtime_folder.clear();
+  config.nodes = 1;
+  config.node_tables.clear();
+  return config.ToToml();
+}
+
+bool AnyAnswers(const ClusterConfig& config) {
+  return std::ranges::any_of(config.LocalNodes(),
+                             [&](NodeId node) { return Answers(config, node); });
+}
+
+// Processes that are here go by the files that are here.
+arrow::Status CheckAsFound(const ClusterConfig& config, const std::string& path) {
+  const auto running = ClusterConfig::Load(region::ClusterFilePath(config.name));
+  if (running.ok() && running->ToToml() != config.ToToml() && AnyAnswers(*running)) {
+    return arrow::Status::Invalid(
+        "cluster '", config.name, "' runs on this host with another file than ", path,
+        ": start this node with ", region::ClusterFilePath(config.name),
+        ", or first end the others: sheaf --cluster ", config.name, " down --keep");
+  }
+  const auto kept = ClusterConfig::Load(region::KeptClusterFilePath(config));
+  if (kept.ok() && Shape(*kept) != Shape(config) && region::HasSegments(config)) {
+    return arrow::Status::Invalid(
+        "the memory in ", config.memory_folder, " was made with another file than ", path,
+        ": start this node with ", region::KeptClusterFilePath(config),
+        ", or give that memory up: sheaf --cluster ", config.name, " down");
+  }
+  return arrow::Status::OK();
+}
+
+}  // namespace
+
+arrow::Result<std::string> ReadFile(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return arrow::Status::KeyError("no file at ", path);
+  return std::string(std::istreambuf_iterator<char>(file), {});
+}
+
+uint64_t SharedClusterId(const ClusterConfig& config) {
+  if (config.cluster_id != 0) return config.cluster_id;
+  const auto* name = reinterpret_cast<const uint8_t*>(config.name.data());
+  return std::max<uint64_t>(format::Checksum({name, config.name.size()}), 1);
+}
+
+arrow::Status WriteClusterFiles(const ClusterConfig& config) {
+  for (const std::string& path :
+       {region::ClusterFilePath(config.name), region::KeptClusterFilePath(config)}) {
+    ARROW_RETURN_NOT_OK(WriteFileWhole(path, config.ToToml()));
+  }
+  return arrow::Status::OK();
+}
+
+arrow::Result<std::unique_ptr<ControlLock>> ControlLock::Acquire(
+    const std::string& name, Deadline deadline, const arrow::StopToken& stop_token) {
+  const std::string folder = region::RuntimeRoot();
+  const std::string path = folder + "/" + name + ".control";
+  ARROW_RETURN_NOT_OK(platform::MakePrivateFolder(folder));
+  for (;;) {
+    auto lock = platform::FileLock::Acquire(path);
+    if (lock.ok()) return std::make_unique<ControlLock>(std::move(*lock));
+    if (!lock.status().IsAlreadyExists() || Passed(deadline)) return lock.status();
+    ARROW_RETURN_NOT_OK(stop_token.Poll());
+    platform::SleepFor(kPollPeriod);
+  }
+}
+
+arrow::Status JoinCluster(
+    const std::string& path, Deadline deadline,
+    const std::function<arrow::Status(const ClusterConfig&)>& start) {
+  const auto text = ReadFile(path);
+  if (!text.ok()) return arrow::Status::IOError("cannot read the configuration ", path);
+  ARROW_ASSIGN_OR_RAISE(ClusterConfig config, ClusterConfig::FromToml(*text, path));
+  config.cluster_id = SharedClusterId(config);
+  config.runtime_folder = region::RuntimeRoot() + "/" + config.name;
+  ARROW_RETURN_NOT_OK(config.Validate());
+  ARROW_ASSIGN_OR_RAISE(
+      const auto lock,
+      ControlLock::Acquire(config.name, deadline, arrow::StopToken::Unstoppable()));
+  ARROW_RETURN_NOT_OK(CheckAsFound(config, path));
+  const bool had_segments = region::HasSegments(config);
+  ARROW_RETURN_NOT_OK(region::PrepareMemoryFolder(config));
+  arrow::Status status = start(config);
+  if (status.ok()) status = WriteClusterFiles(config);
+  if (status.ok()) status = ShareFolders(config);
+  // The first error is the one to tell.
+  if (!status.ok() && !had_segments) {
+    static_cast<void>(region::RemoveMemoryFolder(config));
+  }
+  return status;
+}
+
+}  // namespace sheaf::client

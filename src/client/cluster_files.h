@@ -1,0 +1,57 @@
+// The files that tell processes of this host what a cluster is, and who may change them.
+
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
+#include <arrow/util/cancel.h>
+
+#include "client/daemon_processes.h"
+#include "platform/file.h"
+#include "region/cluster_config.h"
+
+namespace sheaf::client {
+
+/// \brief KeyError if there is no such file.
+arrow::Result<std::string> ReadFile(const std::string& path);
+
+/// \brief The cluster file where this host's processes look for it, and one beside the
+/// memory, which is found when the runtime folder is lost. Each appears whole or not at
+/// all.
+arrow::Status WriteClusterFiles(const region::ClusterConfig& config);
+
+/// \brief The number of a cluster that several hosts start from one file: what the file
+/// says, else one that follows from the name.
+uint64_t SharedClusterId(const region::ClusterConfig& config);
+
+/// \brief One starter or stopper of a cluster at a time. Leaves no file behind.
+class ControlLock {
+ public:
+  /// \brief AlreadyExists if another one has it until `deadline`; Cancelled.
+  static arrow::Result<std::unique_ptr<ControlLock>> Acquire(
+      const std::string& name, Deadline deadline, const arrow::StopToken& stop_token);
+  explicit ControlLock(platform::FileLock lock) : lock_(std::move(lock)) {}
+  ~ControlLock() { static_cast<void>(lock_.Remove()); }
+  ControlLock(const ControlLock&) = delete;
+  ControlLock& operator=(const ControlLock&) = delete;
+
+ private:
+  platform::FileLock lock_;
+};
+
+/// \brief Start a daemon of the cluster that `path` describes, other daemons of which may
+/// run, here or on other hosts: prepare the memory folder, call `start` with the complete
+/// configuration, and write the cluster files. Invalid, saying what to do, if the cluster
+/// runs here, or its memory was made, with another file; IOError if there is no such
+/// file; what `start` returns. Nothing of ours stays after a failure.
+arrow::Status JoinCluster(
+    const std::string& path, Deadline deadline,
+    const std::function<arrow::Status(const region::ClusterConfig&)>& start);
+
+}  // namespace sheaf::client

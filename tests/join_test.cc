@@ -1,0 +1,166 @@
+// Nodes that are started one by one from one cluster file, as on the hosts of a cluster:
+// they join, leave and come back while the others work on.
+
+#include <csignal>
+#include <cstddef>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <system_error>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "testing/eventually.h"
+#include "tests/command_line.h"
+
+namespace sheaf::testing {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+class Join : public CommandLine {
+ protected:
+  void SetUp() override {
+    CommandLine::SetUp();
+    WriteText("lab.toml", File(""));
+  }
+
+  std::string File(const std::string& more) const {
+    return "name = '" + cluster_ + "'\nsegment_size = '64MiB'\nslots_max = 256\n" +
+           "heartbeat_ms = 10\nsuspect_after_ms = 1000\n" + more +
+           "[[node]]\nid = 2\nsize = '32MiB'\n[[node]]\nid = 3\nhost = 'elsewhere'\n";
+  }
+  std::string Command(int node, const std::string& file = "lab.toml") const {
+    return std::string(SHEAFD_BINARY) + " --config " + Path(file) + " --node " +
+           std::to_string(node);
+  }
+  // In the background; returns when it can be connected to.
+  void Start(int node, const std::string& environment = "") {
+    const std::string number = std::to_string(node);
+    const std::string ready = Path("ready" + number);
+    std::filesystem::remove(ready);
+    ASSERT_EQ(Run(environment + Command(node) + " --ready-fd 3 3> " + ready + " > " +
+                  Path("log" + number) + " 2>&1 &")
+                  .code,
+              0);
+    std::error_code error;
+    EXPECT_TRUE(Eventually([&] { return std::filesystem::file_size(ready, error) == 6; }))
+        << std::ifstream(Path("log" + number)).rdbuf();
+  }
+  // As node 0 sees it.
+  std::string StateOf(int node) {
+    return SheafJson("--node 0 nodes")[static_cast<size_t>(node)]["state"];
+  }
+  void AwaitState(int node, const std::string& state) {
+    EXPECT_TRUE(Eventually([&] { return StateOf(node) == state; })) << StateOf(node);
+  }
+};
+
+TEST_F(Join, NodesJoinLeaveAndComeBackWhileTheOthersWork) {
+  Start(0);
+  const Ran put = Sheaf("put t " + WriteParquet("t.parquet", 1000));
+  ASSERT_EQ(put.code, 0) << put.out;
+  EXPECT_EQ(StateOf(2), "down");
+  Start(2);
+  AwaitState(2, "up");
+  EXPECT_THAT(Sheaf("--node 2 head t").out, HasSubstr("name 0"));
+  ASSERT_EQ(Sheaf("--node 2 put u " + Path("t.parquet")).code, 0);
+  EXPECT_EQ(SheafJson("nodes")[2]["size_bytes"], 32 << 20);
+  EndDaemon(2);
+  AwaitState(2, "withdrawn");
+  EXPECT_THAT(Sheaf("head u").out, HasSubstr("name 0"));
+  Start(2);
+  AwaitState(2, "up");
+  EXPECT_EQ(Sheaf("--node 2 rm t").code, 0);
+  EXPECT_EQ(Sheaf("--node 2 rm u").code, 0);
+  EndDaemon(2);
+  AwaitState(2, "withdrawn");
+  const Ran forget = Sheaf("node forget 2");
+  EXPECT_EQ(forget.code, 0) << forget.out;
+  EXPECT_EQ(StateOf(2), "off");
+  ASSERT_EQ(Sheaf("put v " + Path("t.parquet")).code, 0);
+}
+
+TEST_F(Join, WhoClaimsANodeThatIsThereIsRefused) {
+  Start(0);
+  const Ran second = Run(Command(0));
+  EXPECT_EQ(second.code, 1);
+  EXPECT_THAT(second.out, HasSubstr("a daemon of node 0 runs already"));
+}
+
+TEST_F(Join, ANodeOfAnotherHostIsRefused) {
+  const Ran other = Run(Command(3));
+  EXPECT_EQ(other.code, 1);
+  EXPECT_THAT(other.out,
+              AllOf(HasSubstr("node 3 is on another host"), HasSubstr("uname")));
+  EXPECT_THAT(Run(Command(4)).out, HasSubstr("nodes 0 to 3"));
+  const std::string here = "SHEAF_HOST=elsewhere ";
+  EXPECT_THAT(Run(here + SHEAF_BINARY + " up --config " + Path("lab.toml")).out,
+              HasSubstr("4 nodes"));
+  EXPECT_EQ(Run(here + SHEAF_BINARY + " down").code, 0);
+  WriteText("lab.toml", "name = '" + cluster_ + "'\n[[node]]\nid = 0\nhost = 'x'\n");
+  EXPECT_THAT(Sheaf("up --config " + Path("lab.toml")).out,
+              HasSubstr("has no node on this host"));
+}
+
+// Two hosts that share a folder.
+TEST_F(Join, UpAndDownLeaveNodesOfOtherHostsAlone) {
+  std::string text = File("");
+  text = text.substr(0, text.find("[[node]]"));
+  for (const char* node : {"0", "1", "2", "3"}) {
+    const bool is_there = *node == '3';
+    text += std::string("[[node]]\nid = ") + node + "\nhost = '" +
+            (is_there ? "elsewhere" : "here") + "'\n";
+  }
+  WriteText("lab.toml", text);
+  const auto there = [&](const std::string& arguments) {
+    return Run("SHEAF_HOST=elsewhere SHEAF_RUNTIME_DIR=" + Path("there") + " " +
+               SHEAF_BINARY + " " + arguments);
+  };
+  const auto here = [&](const std::string& arguments) {
+    return Run("SHEAF_HOST=here " + std::string(SHEAF_BINARY) + " " + arguments);
+  };
+  EXPECT_THAT(here("up --config " + Path("lab.toml")).out, HasSubstr("3 nodes"));
+  const std::string kept = MemoryFolder() + "/.sheaf-cluster.toml";
+  ASSERT_TRUE(std::filesystem::exists(kept));
+  EXPECT_EQ(Run("SHEAF_HOST=nowhere " + std::string(SHEAFD_BINARY) + " --config " +
+                Path("lab.toml") + " --node 3")
+                .code,
+            1);
+  Start(3, "SHEAF_HOST=elsewhere SHEAF_RUNTIME_DIR=" + Path("there") + " ");
+  EXPECT_EQ(there("--node 3 ls").code, 0);
+  EXPECT_EQ(here("down").code, 0);
+  EXPECT_FALSE(std::filesystem::exists(MemoryFolder() + "/node0"));
+  EXPECT_TRUE(std::filesystem::exists(MemoryFolder() + "/node3/control"));
+  EXPECT_TRUE(std::filesystem::exists(kept));
+  EXPECT_EQ(there("--node 3 ls").code, 0);
+  EXPECT_EQ(there("down").code, 0);
+  EXPECT_FALSE(std::filesystem::exists(MemoryFolder()));
+}
+
+TEST_F(Join, AnotherFileThanTheOthersHaveIsRefused) {
+  Start(0);
+  WriteText("other.toml", File("posted_delay_us = 17\n"));
+  const Ran running = Run(Command(1, "other.toml"));
+  EXPECT_EQ(running.code, 1);
+  EXPECT_THAT(running.out, AllOf(HasSubstr("runs on this host with another file than"),
+                                 HasSubstr("down --keep")));
+  ASSERT_EQ(Sheaf("down --keep").code, 0);
+  const Ran kept = Run(Command(0, "other.toml"));
+  EXPECT_EQ(kept.code, 1);
+  EXPECT_THAT(kept.out, HasSubstr("was made with another file than"));
+  // As on another host, whose folders are others: the header of the segment tells.
+  std::filesystem::remove(MemoryFolder() + "/.sheaf-cluster.toml");
+  std::filesystem::remove_all(folder_ + "/run");
+  const Ran apart = Run(Command(0, "other.toml"));
+  EXPECT_EQ(apart.code, 1);
+  EXPECT_THAT(apart.out, AllOf(HasSubstr("segment 0"), HasSubstr("posted_delay_us")));
+  EXPECT_THAT(Run(Command(0, "none.toml")).out, HasSubstr("cannot read"));
+  Start(0);
+}
+
+}  // namespace
+}  // namespace sheaf::testing
