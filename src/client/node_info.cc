@@ -41,7 +41,7 @@ const char* StateOf(const std::optional<format::IncarnationLine>& line,
   if (!line && seen.is_off()) return "off";
   if (!line && seen.incarnation != 0) return "up";
   if (!line) return seen.withdrawn != 0 ? "withdrawn" : "down";
-  if (line->incarnation <= seen.off) return "off";
+  if (seen.is_off() && line->incarnation <= seen.off) return "off";
   if (line->state != static_cast<uint32_t>(format::NodeState::kUp)) return "down";
   if (line->incarnation == seen.incarnation) return "up";
   return line->incarnation <= seen.withdrawn ? "withdrawn" : "joining";
@@ -67,6 +67,7 @@ NodeInfo LoadNodeInfo(const region::Region& region, uint32_t id) {
       platform::FileSystemFreeBytes(region.config().memory_folder).ValueOr(0);
   const region::Segment* segment = region.segment({id});
   if (segment == nullptr) return node;
+  node.size_bytes = segment->data().size_bytes();
   const auto line =
       LoadNodeLine<format::IncarnationLine>(*segment, format::NodeLine::kIncarnation);
   const region::AdmitLine seen = region::LoadAdmitLine(region.own_segment(), {id});

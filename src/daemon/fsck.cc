@@ -163,7 +163,9 @@ arrow::Status RepairSegment(const region::ClusterConfig& config, NodeId node) {
                         region::Region::Attach(config, {node, region::Role::kDaemon}));
   Structures structures(region.get());
   for (const uint64_t session : structures.pages.Sessions()) {
-    structures.pages.Release(session);  // no process has it any more
+    // No process has it any more; what the home leases of others (O4) its next life
+    // needs.
+    if (!IsHomeSession(session)) structures.pages.Release(session);
   }
   ARROW_RETURN_NOT_OK(CheckNoLeases(*region));
   structures.directory.DisuseDamaged();

@@ -87,13 +87,14 @@ void Membership::UpdatePeer(NodeId node) {
   if (node == region_->node()) return;  // NodeLines admits it
   Peer& peer = peers_[node.value];
   const auto line = region::PeekIncarnation(*region_->segment({node.value}));
-  if (line && line->incarnation == 0) return;  // Not up yet.
+  // Nothing of one that stopped in the middle of its line, or was never up.
+  const uint64_t incarnation = line ? line->incarnation : 0;
+  if (incarnation == 0 && peer.admitted == 0) return;
   Sample(node, &peer);
-  // Also of one that stopped in the middle of its line.
-  if (!line || line->incarnation == peer.admitted) return WithdrawIfSilent(node);
+  if (incarnation == 0 || incarnation == peer.admitted) return WithdrawIfSilent(node);
   // Never undone for an incarnation (F2): only the next one is admitted.
   const region::AdmitLine own = region::LoadAdmitLine(region_->own_segment(), node);
-  if (line->incarnation > own.refused()) Admit(node, line->incarnation);
+  if (incarnation > own.refused()) Admit(node, incarnation);
 }
 
 // F1: a gap in our own sampling restarts the count: it was we who were away.
@@ -195,8 +196,13 @@ arrow::Result<uint64_t> Membership::BeginForget(NodeId node) {
   }
   // Also one that was never admitted here: it must not be from now on.
   const region::AdmitLine own = region::LoadAdmitLine(region_->own_segment(), node);
-  const uint64_t incarnation =
-      line.ok() ? line->incarnation : BeyondItsLast(*segment, own.refused());
+  const bool is_whole = line.ok() && line->incarnation != 0;
+  const bool was_never_up =
+      line.ok() && line->incarnation == 0 && peer.admitted == 0 && own.refused() == 0;
+  if (was_never_up) return 0;
+  // Never below what was withdrawn: it would count again.
+  const uint64_t incarnation = is_whole ? std::max(line->incarnation, own.refused())
+                                        : BeyondItsLast(*segment, own.refused());
   if (peer.admitted != 0 || incarnation > own.refused()) {
     Withdraw(node, incarnation, "it is forgotten");
   }

@@ -12,12 +12,13 @@
 #include "daemon/reclaimer.h"
 #include "daemon/transport.h"
 #include "format/message.h"
+#include "region/admit_line.h"
 #include "region/region.h"
 #include "sheaf/types.h"
 
 namespace sheaf::daemon {
 
-MembershipClient::MembershipClient(const region::Region* region, Membership* membership,
+MembershipClient::MembershipClient(region::Region* region, Membership* membership,
                                    Reclaimer* reclaimer, Transport* transport)
     : region_(region),
       membership_(membership),
@@ -48,9 +49,14 @@ void MembershipClient::AskOthers(NodeId node, const Done& done) {
   const auto finish = [round, done] {
     if (--round->unanswered == 0) done(round->status);
   };
+  const arrow::Status attached = region_->AttachMissing();
+  if (!attached.ok()) return done(attached);
   for (uint32_t k = 0; k < region_->num_segments(); ++k) {
     if (NodeId{k} == node || NodeId{k} == region_->node()) continue;
-    if (region_->segment({k}) == nullptr) continue;  // never was there: holds nothing
+    const region::Segment* home = region_->segment({k});
+    if (home == nullptr) continue;  // never was there: holds nothing
+    // Off as well: if it comes back it has to be asked once more.
+    if (region::LoadAdmitLine(region_->own_segment(), {k}).is_off()) continue;
     ++round->unanswered;
     flatbuffers::FlatBufferBuilder builder;
     const auto body = format::CreateForgetNodeRequest(builder, node.value).Union();

@@ -21,8 +21,8 @@ class MembershipClient {
  public:
   using Done = std::function<void(const arrow::Status&)>;
 
-  MembershipClient(const region::Region* region, Membership* membership,
-                   Reclaimer* reclaimer, Transport* transport);
+  MembershipClient(region::Region* region, Membership* membership, Reclaimer* reclaimer,
+                   Transport* transport);
 
   /// \brief As Membership::Forget at every home but that of `node`. The first error that
   /// one of them has; the others did it all the same.
@@ -35,7 +35,7 @@ class MembershipClient {
   void ForgetHere(NodeId node, Done done);
   void AskOthers(NodeId node, const Done& done);
 
-  const region::Region* region_;
+  region::Region* region_;
   Membership* membership_;
   Reclaimer* reclaimer_;
   Transport* transport_;

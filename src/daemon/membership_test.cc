@@ -13,6 +13,7 @@
 
 #include "daemon/node_lines.h"
 #include "daemon/test_node.h"
+#include "format/checksum.h"
 #include "format/layout.h"
 #include "lease/lease.h"
 #include "platform/shared_word.h"
@@ -213,6 +214,36 @@ TEST_F(MembershipTest, ANodeThatDiedInTheMiddleOfItsLineIsForgotten) {
   Pass(milliseconds(500), {0, 1});
   EXPECT_EQ(nodes_[1]->incarnation(), 3);
   EXPECT_TRUE(Honours(0, 1));
+}
+
+/// One that is stopped in the middle of its line, forgotten, goes on for a moment, and is
+/// off then: what was said last must not undo what was said first.
+TEST_F(MembershipTest, ForgettingALineThatBecameWholeLowersNothing) {
+  lease::PageTable pages(&Segment(1));
+  lease::CellTable cells(&Segment(1), {}, [&] { return pages.Activate(5); });
+  ASSERT_OK(cells.Write({{0}, 3, (uint64_t{7} << 32) + 1}));
+  uint64_t* line = Segment(1).NodeLine(format::NodeLine::kIncarnation);
+  const format::LineWords whole = platform::LoadLine(line);
+  TearLine(1);
+  Pass(milliseconds(5000), {0});
+  ASSERT_OK(Forget(1));
+  platform::StoreLine(line, whole, region::kBusyLine);
+  ASSERT_OK(Forget(1));
+  EXPECT_TRUE(Seen(0, 1).is_off());
+  EXPECT_EQ(lease::ScanLeases(*nodes_[0].region, {0})->size(), 0);
+}
+
+/// Its daemon, or a repair, begins a damaged line anew.
+TEST_F(MembershipTest, ALineThatIsBegunAnewKeepsItsIncarnation) {
+  uint64_t* line = Segment(1).NodeLine(format::NodeLine::kIncarnation);
+  platform::SharedWord(line + 2).StoreRelease(1);  // and its checksum is wrong
+  region::UpdateIncarnation(&Segment(1), [](format::IncarnationLine*) {});
+  Pass(milliseconds(1000), {0, 1});
+  EXPECT_TRUE(Honours(0, 1));
+  EXPECT_EQ(nodes_[1]->incarnation(), 1);
+  ASSERT_RAISES(Invalid, Forget(1));
+  Pass(milliseconds(5000), {0});
+  EXPECT_EQ(Seen(0, 1).withdrawn, 1);
 }
 
 /// Model `member`, bug=offbusy.

@@ -1,5 +1,6 @@
 #include "daemon/node_lines.h"
 
+#include <algorithm>
 #include <cstdint>
 
 #include "base/fault_point.h"
@@ -18,10 +19,13 @@ namespace sheaf::daemon {
 HomeLife NodeLines::BeginLife(uint64_t boot) {
   HomeLife life;
   const NodeId self{segment_->id().value};
+  // One that was begun in it may be another's, whose caches and sessions are gone.
+  const bool is_lost = !region::PeekIncarnation(*segment_);
   region::UpdateIncarnation(segment_, [&](format::IncarnationLine* line) {
-    const bool is_lost = line->incarnation == 0;  // or never was
-    if (is_lost) line->incarnation = region::LoadAdmitLine(*segment_, self).incarnation;
-    if (is_lost || line->boot != boot) ++line->incarnation;
+    const bool is_new = is_lost || line->incarnation == 0 || line->boot != boot;
+    line->incarnation =
+        std::max(line->incarnation, region::LoadAdmitLine(*segment_, self).incarnation);
+    if (is_new) ++line->incarnation;
     Announce(line->incarnation);
     line->daemon_starts =
         line->daemon_starts < kDaemonStartsMax ? line->daemon_starts + 1 : 1;

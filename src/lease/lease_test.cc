@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <set>
 #include <thread>
 #include <unordered_set>
@@ -161,6 +162,24 @@ TEST(PageTable, CellsCountWhileTheLineWithTheMarksIsBusy) {
   EXPECT_RAISES(IOError, ScanLeases(segments.list(), {0}));
   *line = 1;  // damaged
   EXPECT_RAISES(IOError, ScanLeases(segments.list(), {0}));
+}
+
+/// From when a damaged line says Busy its marks are believed, also by the next life.
+TEST(PageTable, ADamagedLineHasItsMarksAtTheirLimitsBeforeItIsBusy) {
+  FakeSegments segments({.slots_max = 64, .lease_pages_max = 2, .recording = true});
+  PageTable table(segments[0]);
+  ASSERT_OK(table.Activate(1));
+  segments.TakeLog();
+  uint64_t* line = segments[0]->NodeLine(format::NodeLine::kIncarnation);
+  line[3] = 0;  // and its checksum is wrong
+  std::optional<region::HighWaterMarks> marks;
+  region::UpdateIncarnation(segments[0], [&](format::IncarnationLine*) {
+    *line = region::kBusyLine;  // as StoreLine begins
+    marks = region::ReadMarks(*segments[0]).ValueOrDie();
+  });
+  ASSERT_TRUE(marks.has_value());
+  EXPECT_EQ(marks->slots, 64U);
+  EXPECT_EQ(marks->lease_pages, 2U);
 }
 
 TEST(PageTable, FlushesOnlyWhatIsUsed) {

@@ -59,6 +59,7 @@ inline void StoreWithdrawn(Segment* own, NodeId node, uint64_t incarnation) {
   StoreControlWord(own, AdmitWordOf(*own, node, AdmitWord::kIncarnation), 0);
 }
 
+/// \brief F8: `incarnation` is not below any that was withdrawn.
 inline void StoreCertifiedOff(Segment* own, NodeId node, uint64_t incarnation) {
   StoreControlWord(own, AdmitWordOf(*own, node, AdmitWord::kOff), incarnation);
 }
@@ -77,7 +78,8 @@ inline bool IsHonoured(const Segment& home, const Segment& own) {
   // The own node's daemon wrote it: coherent here.
   const uint64_t incarnation =
       platform::SharedWord(own.NodeLine(format::NodeLine::kIncarnation)).LoadAcquire();
-  return LoadAdmitLine(home, NodeId{own.id().value}).incarnation == incarnation;
+  return incarnation != 0 &&
+         LoadAdmitLine(home, NodeId{own.id().value}).incarnation == incarnation;
 }
 
 }  // namespace sheaf::region

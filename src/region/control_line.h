@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <vector>
@@ -133,12 +134,25 @@ inline arrow::Result<HighWaterMarks> ReadMarks(const Segment& segment) {
                                 " is damaged");
 }
 
+/// Before a damaged line says Busy, from when on its marks are believed.
+inline void RaiseMarks(Segment* own_segment, const format::IncarnationLine& value) {
+  const auto words = std::bit_cast<format::LineWords>(value);
+  uint64_t* line = own_segment->NodeLine(format::NodeLine::kIncarnation);
+  // Whatever else is there, the line stays neither whole nor Busy meanwhile.
+  platform::SharedWord(line).StoreRelease(0);
+  constexpr size_t kSlotsWord = offsetof(format::IncarnationLine, slots_used) / 8;
+  constexpr size_t kPagesWord = offsetof(format::IncarnationLine, lease_pages_used) / 8;
+  for (const size_t word : {kSlotsWord, kPagesWord}) {
+    StoreControlWord(own_segment, line + word, words[word]);
+  }
+}
+
 /// \brief Change fields of the own segment's incarnation line, settled. Every change of
 /// that line goes through here, in one thread: directory, lease pages and daemon each own
 /// other fields. Of a line that a crash cut short each word but the first, the
 /// incarnation, is the old or the new one, and both are right; a damaged line starts anew
-/// with its marks at their limits. The incarnation is 0 then. Marks beyond their limits
-/// become the limits.
+/// with its marks at their limits, and up. The incarnation is that of the own admit line
+/// then (F9). Marks beyond their limits become the limits.
 template <typename ChangeFn>
 void UpdateIncarnation(Segment* own_segment, ChangeFn change) {
   uint64_t* line = own_segment->NodeLine(format::NodeLine::kIncarnation);
@@ -148,13 +162,16 @@ void UpdateIncarnation(Segment* own_segment, ChangeFn change) {
   auto value = std::bit_cast<format::IncarnationLine>(words);
   const bool is_plausible = IsPlausible(*own_segment, value);
   if (!stored) {
-    const bool was_cut_short = words[0] == kBusyLine && is_plausible;
-    if (!was_cut_short) value = {};
-    value.incarnation = 0;
-    if (!was_cut_short) {
+    if (words[0] != kBusyLine || !is_plausible) {
+      value = {};
+      value.state = static_cast<uint32_t>(format::NodeState::kUp);
       value.slots_used = header.slots_max;
       value.lease_pages_used = header.lease_pages_max;
+      RaiseMarks(own_segment, value);
     }
+    const uint64_t* admit = own_segment->ControlLine(
+        own_segment->layout().admit + own_segment->id().value * format::kLineBytes);
+    value.incarnation = platform::SharedWord(admit).LoadAcquire();
   } else if (!is_plausible) {
     value.slots_used = std::min<uint64_t>(value.slots_used, header.slots_max);
     value.lease_pages_used =
