@@ -141,6 +141,19 @@ TEST_F(Join, UpAndDownLeaveNodesOfOtherHostsAlone) {
   EXPECT_FALSE(std::filesystem::exists(MemoryFolder()));
 }
 
+TEST_F(Join, AFileThatListsFewerNodesIsRefused) {
+  Start(0);
+  Start(2);
+  ASSERT_EQ(Sheaf("down --keep").code, 0);
+  WriteText("fewer.toml", "name = '" + cluster_ + "'\nsegment_size = '64MiB'\n" +
+                              "slots_max = 256\nheartbeat_ms = 10\n" +
+                              "suspect_after_ms = 1000\nnodes = 2\n");
+  const Ran fewer = Run(Command(0, "fewer.toml"));
+  EXPECT_EQ(fewer.code, 1);
+  EXPECT_THAT(fewer.out, HasSubstr("there is memory of node 2"));
+  Start(0);
+}
+
 TEST_F(Join, AnotherFileThanTheOthersHaveIsRefused) {
   Start(0);
   WriteText("other.toml", File("posted_delay_us = 17\n"));

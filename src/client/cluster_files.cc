@@ -11,6 +11,7 @@
 #include <string>
 #include <system_error>
 #include <utility>
+#include <vector>
 
 #include <arrow/result.h>
 #include <arrow/status.h>
@@ -50,6 +51,27 @@ arrow::Status WriteFileWhole(const std::string& path, const std::string& text) {
   return arrow::Status::OK();
 }
 
+// The cluster files as they were.
+class FormerFiles {
+ public:
+  explicit FormerFiles(const ClusterConfig& config) {
+    for (const std::string& path :
+         {region::ClusterFilePath(config.name), region::KeptClusterFilePath(config)}) {
+      texts_.emplace_back(path, ReadFile(path));
+    }
+  }
+  // As well as it can be done.
+  void PutBack() const {
+    for (const auto& [path, text] : texts_) {
+      static_cast<void>(text.ok() ? WriteFileWhole(path, *text)
+                                  : platform::RemoveFile(path));
+    }
+  }
+
+ private:
+  std::vector<std::pair<std::string, arrow::Result<std::string>>> texts_;
+};
+
 // Of a file what one run, or one host, may not have as it likes; the sizes of nodes are
 // in the headers of their segments.
 std::string Shape(ClusterConfig config) {
@@ -60,6 +82,19 @@ std::string Shape(ClusterConfig config) {
   config.nodes = 1;
   config.node_tables.clear();
   return config.ToToml();
+}
+
+// Segments of nodes that the file does not list: nobody would look for their leases.
+arrow::Status CheckAllAreListed(const ClusterConfig& config, const std::string& path) {
+  for (uint32_t k = config.nodes; k < config.nodes_max; ++k) {
+    const std::string folder = config.segment_folder({k});
+    std::error_code ignored;
+    if (!fs::exists(folder, ignored)) continue;
+    return arrow::Status::Invalid("there is memory of node ", k, " in ", folder, ", but ",
+                                  path, " has nodes 0 to ", config.nodes - 1,
+                                  ": nodes may be added to it, not taken away");
+  }
+  return arrow::Status::OK();
 }
 
 bool AnyAnswers(const ClusterConfig& config) {
@@ -76,6 +111,7 @@ arrow::Status CheckAsFound(const ClusterConfig& config, const std::string& path)
         ": start this node with ", region::ClusterFilePath(config.name),
         ", or first end the others: sheaf --cluster ", config.name, " down --keep");
   }
+  ARROW_RETURN_NOT_OK(CheckAllAreListed(config, path));
   const auto kept = ClusterConfig::Load(region::KeptClusterFilePath(config));
   if (kept.ok() && Shape(*kept) != Shape(config) && region::HasSegments(config)) {
     return arrow::Status::Invalid(
@@ -136,14 +172,17 @@ arrow::Status JoinCluster(
       ControlLock::Acquire(config.name, deadline, arrow::StopToken::Unstoppable()));
   ARROW_RETURN_NOT_OK(CheckAsFound(config, path));
   const bool had_segments = region::HasSegments(config);
+  ARROW_RETURN_NOT_OK(platform::MakePrivateFolder(config.runtime_folder));
   ARROW_RETURN_NOT_OK(region::PrepareMemoryFolder(config));
-  arrow::Status status = start(config);
-  if (status.ok()) status = WriteClusterFiles(config);
+  FormerFiles former(config);
+  arrow::Status status = WriteClusterFiles(config);
   if (status.ok()) status = ShareFolders(config);
+  if (status.ok()) status = start(config);
+  if (status.ok()) return status;
   // The first error is the one to tell.
-  if (!status.ok() && !had_segments) {
-    static_cast<void>(region::RemoveMemoryFolder(config));
-  }
+  former.PutBack();
+  if (!had_segments) static_cast<void>(region::RemoveMemoryFolder(config));
+  static_cast<void>(platform::RemoveEmptyFolder(config.runtime_folder));
   return status;
 }
 

@@ -109,6 +109,7 @@ arrow::Status CheckNodeTables(const ClusterConfig& config) {
       return arrow::Status::Invalid(key, "id: there are two tables for node ", node.id);
     }
     const uint64_t size_bytes = node.segment_size_bytes;
+    if (size_bytes == 0) continue;
     ARROW_RETURN_NOT_OK(
         CheckMultiple((key + "size").c_str(), size_bytes, format::kExtentBytes));
     if (size_bytes > config.segment_size_bytes) {
@@ -220,14 +221,13 @@ std::vector<NodeId> ClusterConfig::LocalNodes() const {
 
 uint64_t ClusterConfig::size_bytes_of(SegmentId segment) const {
   const auto table = std::ranges::find(node_tables, segment.value, &NodeConfig::id);
-  return table == node_tables.end() ? segment_size_bytes : table->segment_size_bytes;
+  const bool is_as_all = table == node_tables.end() || table->segment_size_bytes == 0;
+  return is_as_all ? segment_size_bytes : table->segment_size_bytes;
 }
 
 uint64_t ClusterConfig::total_size_bytes() const {
-  uint64_t size_bytes = nodes * segment_size_bytes;
-  for (const NodeConfig& node : node_tables) {
-    size_bytes -= segment_size_bytes - node.segment_size_bytes;
-  }
+  uint64_t size_bytes = 0;
+  for (uint32_t k = 0; k < nodes; ++k) size_bytes += size_bytes_of({k});
   return size_bytes;
 }
 

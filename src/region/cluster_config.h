@@ -32,7 +32,7 @@ struct SimOptions {
 /// `[[node]]`.
 struct NodeConfig {
   uint32_t id = 0;
-  uint64_t segment_size_bytes = 0;  ///< Data of this node; at most that of all.
+  uint64_t segment_size_bytes = 0;  ///< Data of this node, at most that of all; 0: that.
   std::string host;                 ///< Name of the host that it is on; empty: any.
   bool operator==(const NodeConfig&) const = default;
 };

@@ -235,7 +235,6 @@ arrow::Status ReadNodes(const std::vector<const toml::table*>& tables, bool are_
   for (const toml::table* table : tables) {
     TableReader reader(*table, file_name, "node.");
     NodeConfig node;
-    node.segment_size_bytes = config->segment_size_bytes;
     reader.Require("id");
     reader.ReadInteger("id", &node.id);
     reader.ReadParsed("size", &node.segment_size_bytes, ParseSize);

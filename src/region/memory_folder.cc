@@ -52,11 +52,10 @@ uint64_t CopiesOf(const ClusterConfig& config) {
 /// No file of the cluster can ever make the tmpfs larger. Most of it is never taken.
 uint64_t TmpfsBytes(const ClusterConfig& config) {
   const format::SegmentHeader header = MakeHeader(config, SegmentId{0}, 1);
-  const uint64_t segment_bytes =
-      RoundUp(header.control_size_bytes, format::kExtentBytes) +
-      RoundUp(header.leases_size_bytes, format::kExtentBytes) + header.data_size_bytes;
+  const uint64_t beside_data = RoundUp(header.control_size_bytes, format::kExtentBytes) +
+                               RoundUp(header.leases_size_bytes, format::kExtentBytes);
   // Locks and the marker have a small page each.
-  return config.nodes * segment_bytes + format::kExtentBytes;
+  return config.nodes * beside_data + config.total_size_bytes() + format::kExtentBytes;
 }
 
 /// An empty folder of the default name is what somebody left who unmounted it by hand.

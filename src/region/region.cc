@@ -165,15 +165,17 @@ arrow::Status Region::AttachMissing() {
       });
   if (complete) return arrow::Status::OK();
   const std::lock_guard lock(attach_mutex_);
+  arrow::Status status;
   for (uint32_t i = 0; i < segments_.size(); ++i) {
     const SegmentId id{i};
     if (segment(id) != nullptr) continue;
-    ARROW_ASSIGN_OR_RAISE(auto attached, AttachSegment(config_, options_, id));
-    if (attached == nullptr) continue;
-    owned_.push_back(std::move(attached));
+    auto attached = AttachSegment(config_, options_, id);
+    status &= attached.status();
+    if (!attached.ok() || *attached == nullptr) continue;
+    owned_.push_back(std::move(*attached));
     segments_[i].store(owned_.back().get(), std::memory_order_release);
   }
-  return arrow::Status::OK();
+  return status;
 }
 
 uint8_t* Region::Resolve(const GlobalRange& range) const {

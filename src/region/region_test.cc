@@ -235,8 +235,11 @@ TEST_F(RegionTest, ANodeMayHaveLessThanTheOthers) {
   EXPECT_EQ(config.total_size_bytes(), 3 * format::kExtentBytes);
   EXPECT_NE(region->Resolve({{{1}, 0}, format::kExtentBytes}), nullptr);
   EXPECT_EQ(region->Resolve({{{1}, 0}, format::kExtentBytes + 1}), nullptr);
+  // Who has another file goes by what is there; the node itself does not.
   config.node_tables.clear();
-  EXPECT_THAT(Region::Attach(config, {kNode0}).status().message(),
+  ASSERT_OK_AND_ASSIGN(const auto other, Region::Attach(config, {kNode0}));
+  EXPECT_EQ(other->segment({1})->data().size_bytes(), format::kExtentBytes);
+  EXPECT_THAT(PrepareSegment(config, kNode1).status().message(),
               HasSubstr("data size is 2097152, expected 4194304"));
   ASSERT_OK(RemoveMemoryFolder(config));
 }

@@ -182,7 +182,12 @@ arrow::Result<SegmentOrigin> PrepareSegment(const ClusterConfig& incomplete,
     ARROW_RETURN_NOT_OK(FormatSegment(config, node));
     return SegmentOrigin::kFormatted;
   }
-  const arrow::Status usable = CheckHeader(*found, config, id, platform::CurrentUserId());
+  arrow::Status usable = CheckHeader(*found, config, id, platform::CurrentUserId());
+  if (usable.ok() && found->data_size_bytes != config.size_bytes_of(id)) {
+    usable = arrow::Status::Invalid(SegmentText(config, id), ": data size is ",
+                                    found->data_size_bytes, ", expected ",
+                                    config.size_bytes_of(id));
+  }
   if (usable.ok()) return SegmentOrigin::kKept;
   return usable.WithMessage(usable.message(),
                             "; or give up what is in it: sheaf --cluster ", config.name,

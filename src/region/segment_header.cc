@@ -11,6 +11,7 @@
 
 #include <arrow/status.h>
 
+#include "base/math.h"
 #include "format/checksum.h"
 #include "format/layout.h"
 #include "platform/process.h"
@@ -148,12 +149,19 @@ arrow::Status CheckHeader(const SegmentHeader& found, const ClusterConfig& confi
             kAdviceReformat},
       Field{"leases size", found.leases_size_bytes, wanted.leases_size_bytes,
             kAdviceReformat},
-      Field{"data size", found.data_size_bytes, wanted.data_size_bytes, kAdviceReformat},
       Field{"coherence", found.coherence, wanted.coherence, kAdviceReformat},
       Field{"hash over backend, settle_class, posted_delay_us, segment_size and [sim]",
             found.agreement_hash, wanted.agreement_hash, kAdviceReformat},
   };
   for (const Field& field : fields) ARROW_RETURN_NOT_OK(CheckField(field, text));
+  // Each node's file may say another size of it.
+  const uint64_t data_bytes = found.data_size_bytes;
+  if (data_bytes == 0 || data_bytes > config.segment_size_bytes ||
+      !IsAligned(data_bytes, format::kExtentBytes)) {
+    return arrow::Status::Invalid(text, ": data size is ", data_bytes,
+                                  ", expected a multiple of 2 MiB up to ",
+                                  config.segment_size_bytes, ": ", kAdviceReformat);
+  }
   if (found.format_epoch != 0 && found.format_epoch <= kFormatEpochMax) {
     return arrow::Status::OK();
   }

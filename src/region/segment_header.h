@@ -32,7 +32,8 @@ format::SegmentHeader MakeHeader(const ClusterConfig& config, SegmentId segment,
                                  uint64_t format_epoch);
 
 /// \brief OK if `found`, a copy, is the header of `segment` of this cluster and of user
-/// `user_id`, with the sizes that `config` says. Invalid names segment, folder, field,
+/// `user_id`, with the sizes that `config` says, and data of any size that a node may
+/// have. Invalid names segment, folder, field,
 /// found and expected, and what to do.
 arrow::Status CheckHeader(const format::SegmentHeader& found, const ClusterConfig& config,
                           SegmentId segment, uint32_t user_id);
