@@ -82,17 +82,14 @@ class LeaseFuzz {
     sheaf::region::StoreCertifiedOff(home_, kNode, input.Next<uint64_t>());
   }
 
-  bool IsOff() const {
-    const uint64_t off = sheaf::region::LoadAdmitLine(*home_, kNode).off;
-    const auto line = sheaf::region::ReadIncarnation(*segment_);
-    return off != 0 && (!line.ok() || line->incarnation <= off);
-  }
+  /// The home has admitted and withdrawn none: whatever the node's own line says.
+  bool IsOff() const { return sheaf::region::LoadAdmitLine(*home_, kNode).off != 0; }
 
   /// What counts, looked up word by word; nothing if the marks cannot be read.
   LeaseCounts ExpectedCounts() const {
-    const auto marks = sheaf::region::ReadIncarnation(*segment_);
+    const auto marks = sheaf::region::ReadMarks(*segment_);
     LeaseCounts counts;
-    for (uint32_t page = 0; marks.ok() && page < marks->lease_pages_used; ++page) {
+    for (uint32_t page = 0; marks.ok() && page < marks->lease_pages; ++page) {
       SHEAF_CHECK(page < kPages);
       if ((*TableWord(page) & sheaf::format::kLeasePageActive) == 0) continue;
       const uint64_t mark = segment_->LeasePage(page)[sheaf::lease::kPageMarkWord];
@@ -105,7 +102,7 @@ class LeaseFuzz {
 
   void CheckScan() const {
     const auto counts = sheaf::lease::CountLeases(segments_.list());
-    SHEAF_CHECK(counts.ok() == sheaf::region::ReadIncarnation(*segment_).ok());
+    SHEAF_CHECK(counts.ok() == sheaf::region::ReadMarks(*segment_).ok());
     if (!counts.ok()) {  // Nothing may be reclaimed, unless the node is off.
       const auto leased = sheaf::lease::ScanLeases(segments_.list(), home_->id());
       SHEAF_CHECK(leased.ok() == IsOff());
@@ -145,8 +142,8 @@ class LeaseFuzz {
 
   /// Pages that a daemon looks at: all of them if it cannot read its mark.
   uint32_t PagesUsed() const {
-    const auto marks = sheaf::region::ReadIncarnation(*segment_);
-    return marks.ok() ? static_cast<uint32_t>(marks->lease_pages_used) : kPages;
+    const auto marks = sheaf::region::ReadMarks(*segment_);
+    return marks.ok() ? marks->lease_pages : kPages;
   }
 
   /// All pages that are left, for one session after the other: each is clear, and found
