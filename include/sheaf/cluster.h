@@ -48,7 +48,7 @@ struct LocalNode {
 struct ClusterStatus {
   std::string name;
   uint64_t cluster_id = 0;
-  std::vector<LocalNode> nodes;
+  std::vector<LocalNode> nodes;  ///< Of this host, by id.
   std::string warning;  ///< Of StartCluster: what a user should know; else empty.
   bool kept = false;    ///< Of StartCluster: it goes on with what an earlier run left.
 };

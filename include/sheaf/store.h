@@ -150,13 +150,14 @@ class Store {
   arrow::MemoryPool* memory_pool();
 
   /// \brief All configured nodes, by number; one whose memory is not there is "down".
-  /// IOError if a node left its control part torn.
+  /// IOError or Invalid, naming it, if a node's memory is there and cannot be used.
   arrow::Result<std::vector<NodeInfo>> Nodes();
   /// \brief Say that `node` is powered off, or cut from the memory, for good: what it
   /// read keeps no table any more. Only true words are safe: a node that lives would read
   /// memory that others reuse. Invalid if its heart beats, or it is the store's own node;
   /// IOError with reason node lost names a node that could not be told: say it again when
-  /// that is back. A node that was forgotten may come back, once its processes are ended.
+  /// that is back. One that was forgotten itself is not told, nor waited for: the same. A
+  /// node that was forgotten may come back, once its processes are ended.
   arrow::Status ForgetNode(uint32_t node);
   /// \brief The node through which this store is connected.
   uint32_t node() const;

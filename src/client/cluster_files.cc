@@ -1,6 +1,7 @@
 #include "client/cluster_files.h"
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
@@ -51,12 +52,15 @@ arrow::Status WriteFileWhole(const std::string& path, const std::string& text) {
   return arrow::Status::OK();
 }
 
+std::array<std::string, 2> ClusterFiles(const ClusterConfig& config) {
+  return {region::ClusterFilePath(config.name), region::KeptClusterFilePath(config)};
+}
+
 // The cluster files as they were.
 class FormerFiles {
  public:
   explicit FormerFiles(const ClusterConfig& config) {
-    for (const std::string& path :
-         {region::ClusterFilePath(config.name), region::KeptClusterFilePath(config)}) {
+    for (const std::string& path : ClusterFiles(config)) {
       texts_.emplace_back(path, ReadFile(path));
     }
   }
@@ -137,8 +141,7 @@ uint64_t SharedClusterId(const ClusterConfig& config) {
 }
 
 arrow::Status WriteClusterFiles(const ClusterConfig& config) {
-  for (const std::string& path :
-       {region::ClusterFilePath(config.name), region::KeptClusterFilePath(config)}) {
+  for (const std::string& path : ClusterFiles(config)) {
     ARROW_RETURN_NOT_OK(WriteFileWhole(path, config.ToToml()));
   }
   return arrow::Status::OK();

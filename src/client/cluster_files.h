@@ -46,10 +46,13 @@ class ControlLock {
 };
 
 /// \brief Start a daemon of the cluster that `path` describes, other daemons of which may
-/// run, here or on other hosts: prepare the memory folder, call `start` with the complete
-/// configuration, and write the cluster files. Invalid, saying what to do, if the cluster
-/// runs here, or its memory was made, with another file; IOError if there is no such
-/// file; what `start` returns. Nothing of ours stays after a failure.
+/// run, here or on other hosts: prepare the memory folder, write the cluster files, and
+/// call `start` with the complete configuration, while nobody else on this host starts or
+/// stops the cluster. Invalid, saying what to do, if the cluster runs here, or its memory
+/// was made, with another file or one that lists more nodes; IOError if there is no such
+/// file; AlreadyExists if another starter or stopper is not done by `deadline`; what
+/// `start` returns. After a failure the files are as they were, and the memory goes if
+/// there was none before.
 arrow::Status JoinCluster(
     const std::string& path, Deadline deadline,
     const std::function<arrow::Status(const region::ClusterConfig&)>& start);

@@ -12,6 +12,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "daemon/fsck.h"
 #include "daemon/home.h"
 #include "daemon/node_lines.h"
 #include "daemon/space.h"
@@ -220,6 +221,28 @@ TEST_F(HomeRestart, ObjectsOfOtherHomesStayLeased) {
   ASSERT_OK_AND_ASSIGN(const size_t freed, nodes_[0]->Reclaim());
   EXPECT_EQ(freed, 1);
   EXPECT_EQ(nodes_[1]->num_foreign_leases(), 0);
+}
+
+/// A repair is for one segment, while other homes may live.
+TEST_F(HomeRestart, ARepairKeepsWhatTheHomeLeasesOfOthers) {
+  ASSERT_OK_AND_ASSIGN(const Granted grant, nodes_[0]->Grant(session_, kMiB));
+  ASSERT_OK_AND_ASSIGN(const ObjectId parent,
+                       nodes_[0]->Seal(session_, Over({In(grant, 0, 4096)})));
+  ASSERT_OK_AND_ASSIGN(const auto other, nodes_[1]->OpenSession());
+  SealInput input = Over({In(grant, 0, 4096)});
+  input.parents = {parent};
+  input.keep = true;
+  ASSERT_OK(nodes_[1]->Seal(other.id, input));
+  ASSERT_OK(nodes_[0]->Retire(parent, ""));
+  nodes_[1].home.reset();
+  region::Segment& own = nodes_[1].region->own_segment();
+  platform::SharedWord(own.GrantLine(0) + 3).StoreRelease(~uint64_t{0});  // damaged
+  ASSERT_OK_AND_ASSIGN(const auto report,
+                       CheckSegment(nodes_[1].region->config(), {1}, Repair::kYes));
+  EXPECT_TRUE(report.repaired);
+  clock_.Advance(nodes_[0]->grace_end() - clock_.Now());
+  ASSERT_OK_AND_ASSIGN(const size_t freed, nodes_[0]->Reclaim());
+  EXPECT_EQ(freed, 0);
 }
 
 /// GRANT-1: nobody was told of a grant whose line was cut short.

@@ -24,8 +24,9 @@ class MembershipClient {
   MembershipClient(region::Region* region, Membership* membership, Reclaimer* reclaimer,
                    Transport* transport);
 
-  /// \brief As Membership::Forget at every home but that of `node`. The first error that
-  /// one of them has; the others did it all the same.
+  /// \brief As Membership::Forget at every home but that of `node`, and those that are
+  /// off or were never there. The first error that one of them has; the others did it all
+  /// the same.
   void Forget(NodeId node, const Done& done);
 
   /// \brief Answer a peer's message about membership. False if it is something else.

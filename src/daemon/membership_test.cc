@@ -11,8 +11,11 @@
 #include <arrow/status.h>
 #include <gtest/gtest.h>
 
+#include "daemon/membership_client.h"
 #include "daemon/node_lines.h"
+#include "daemon/reclaimer.h"
 #include "daemon/test_node.h"
+#include "daemon/transport.h"
 #include "format/checksum.h"
 #include "format/layout.h"
 #include "lease/lease.h"
@@ -21,6 +24,7 @@
 #include "region/cluster_config.h"
 #include "region/control_line.h"
 #include "region/region.h"
+#include "sheaf/types.h"
 #include "testing/arrow_test.h"
 
 namespace sheaf::daemon {
@@ -31,7 +35,9 @@ using std::chrono::milliseconds;
 class MembershipTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    nodes_ = MakeNodes(memory_.Config(), &clock_);
+    region::ClusterConfig config = memory_.Config();
+    config.nodes = 3;
+    nodes_ = MakeNodes(config, &clock_);
     for (uint32_t k = 0; k < nodes_.size(); ++k) {
       lines_.push_back(std::make_unique<NodeLines>(&Segment(k)));
       members_.emplace_back();
@@ -244,6 +250,35 @@ TEST_F(MembershipTest, ALineThatIsBegunAnewKeepsItsIncarnation) {
   ASSERT_RAISES(Invalid, Forget(1));
   Pass(milliseconds(5000), {0});
   EXPECT_EQ(Seen(0, 1).withdrawn, 1);
+}
+
+/// Those that are off themselves cannot answer, and need not.
+TEST_F(MembershipTest, WhoIsOffIsNotAskedToForget) {
+  class Asked : public Transport {
+   public:
+    void Request(NodeId node, std::vector<uint8_t> /*message*/,
+                 ReplyCallback /*done*/) override {
+      nodes.push_back(node);
+    }
+    void Serve(Handler /*handler*/) override {}
+    std::vector<NodeId> nodes;
+  };
+  Asked asked;
+  Reclaimer reclaimer(nodes_[0].region.get(), nodes_[0].home.get(), &asked, &clock_);
+  MembershipClient client(nodes_[0].region.get(), members_[0].get(), &reclaimer, &asked);
+  Pass(milliseconds(5000), {0});  // of 0, 1 and 2 only 0 lives
+  ASSERT_EQ(Seen(0, 1).incarnation, 0);
+  ASSERT_EQ(Seen(0, 2).incarnation, 0);
+  std::optional<arrow::Status> answer;
+  client.Forget({1}, [&](const arrow::Status& status) { answer = status; });
+  clock_.Advance(Delay());
+  EXPECT_EQ(asked.nodes, std::vector<NodeId>({{2}}));
+  EXPECT_FALSE(answer.has_value());
+  client.Forget({2}, [&](const arrow::Status& status) { answer = status; });
+  clock_.Advance(Delay());
+  EXPECT_EQ(asked.nodes.size(), 1U);
+  ASSERT_TRUE(answer.has_value());
+  EXPECT_OK(*answer);
 }
 
 /// Model `member`, bug=offbusy.

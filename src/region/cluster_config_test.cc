@@ -175,6 +175,9 @@ TEST(ClusterConfig, TablesOfNodesSayHowManyThereAre) {
   EXPECT_EQ(config.size_bytes_of({1}), uint64_t{8} << 20);
   EXPECT_EQ(config.size_bytes_of({2}), uint64_t{2} << 20);
   EXPECT_EQ(config.total_size_bytes(), uint64_t{18} << 20);
+  config.segment_size_bytes = uint64_t{4} << 20;  // as an option may say
+  ASSERT_OK(config.Validate());
+  EXPECT_EQ(config.size_bytes_of({0}), uint64_t{4} << 20);
   ASSERT_OK_AND_ASSIGN(config,
                        ClusterConfig::FromToml("nodes = 5\n[[node]]\nid = 1", "c"));
   EXPECT_EQ(config.nodes, 5);

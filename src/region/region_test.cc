@@ -222,6 +222,20 @@ TEST_F(RegionTest, NodesThatDisagreeAboutTheFileAreRefused) {
   EXPECT_OK(Region::Attach(same, {kNode0}).status());
 }
 
+TEST_F(RegionTest, OneBadSegmentDoesNotHideThoseBehindIt) {
+  config_.nodes = 3;
+  const auto region = Attach(kNode0);
+  ClusterConfig other = config_;
+  other.cluster_id = 7;
+  ASSERT_OK(FormatSegment(other, kNode1));
+  ASSERT_OK(FormatSegment(config_, NodeId{2}));
+  const arrow::Status attached = region->AttachMissing();
+  EXPECT_TRUE(attached.IsInvalid());
+  EXPECT_THAT(attached.message(), HasSubstr("segment 1 in"));
+  EXPECT_EQ(region->segment({1}), nullptr);
+  EXPECT_NE(region->segment({2}), nullptr);
+}
+
 TEST_F(RegionTest, ANodeMayHaveLessThanTheOthers) {
   ClusterConfig config = config_;
   config.memory_folder += "-uneven";
