@@ -21,7 +21,6 @@
 #include "daemon/scheduler.h"
 #include "directory/catalog.h"
 #include "directory/directory.h"
-#include "format/checksum.h"
 #include "format/layout.h"
 #include "region/control_line.h"
 #include "region/region.h"
@@ -34,8 +33,7 @@ namespace {
 constexpr std::chrono::milliseconds kEpochReadRetryPeriod{50};
 constexpr std::chrono::milliseconds kCommitRetryPeriod{500};
 
-}  // namespace
-
+// C5. Reason node lost if a line cannot be read.
 arrow::Result<uint64_t> HighestCatalogEpoch(region::Region* region) {
   // One that is not there now can only claim later, and then sees what is sealed now.
   const arrow::Status attached = region->AttachMissing();
@@ -43,15 +41,10 @@ arrow::Result<uint64_t> HighestCatalogEpoch(region::Region* region) {
     return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kNodeLost,
                       "the memory of a node cannot be read: " + attached.message());
   }
-  uint64_t highest = 0;
-  for (const region::Segment* segment : region::SegmentsOf(*region)) {
-    if (segment == nullptr) continue;
-    const format::LineWords line = region::LoadControlLine(
-        *segment, segment->NodeLine(format::NodeLine::kCatalogEpoch));
-    highest = std::max(highest, line[0]);
-  }
-  return highest;
+  return directory::HighestEpoch(region::SegmentsOf(*region));
 }
+
+}  // namespace
 
 struct Publisher::Attempt {
   Request request;  ///< Without the descriptor once it is sealed.

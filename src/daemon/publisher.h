@@ -86,9 +86,4 @@ class Publisher {
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 
-/// \brief The highest catalog epoch that any node claimed: LOAD! of every line (C5),
-/// those of segments that came into being meanwhile too. IOError with reason node lost if
-/// one cannot be read.
-arrow::Result<uint64_t> HighestCatalogEpoch(region::Region* region);
-
 }  // namespace sheaf::daemon

@@ -55,6 +55,10 @@ struct Listed {
 arrow::Result<std::vector<Listed>> List(const region::Region& region);
 arrow::Result<std::vector<Listed>> List(const region::SegmentList& segments);
 
+/// \brief The highest catalog epoch that a node of `segments` claimed: LOAD! of every
+/// line (C1, C5); 0 none. A segment that is not there, null, has none.
+uint64_t HighestEpoch(const region::SegmentList& segments);
+
 /// \brief The epoch that `claimant` may claim now: its smallest own number (those that
 /// are its id modulo the nodes that the region was formatted for) above every epoch that
 /// a node of `segments` claimed (C1). CapacityError if there is none left.

@@ -38,6 +38,8 @@ bool MayHoldName(const format::Slot& slot) {
   return StateOf(slot) == LineState::kSealed && slot.version_epoch != 0;
 }
 
+}  // namespace
+
 uint64_t HighestEpoch(const region::SegmentList& segments) {
   uint64_t highest = 0;
   for (const region::Segment* segment : segments) {
@@ -48,8 +50,6 @@ uint64_t HighestEpoch(const region::SegmentList& segments) {
   }
   return highest;
 }
-
-}  // namespace
 
 arrow::Status CatalogLeader::Impl::Claim() {
   ARROW_RETURN_NOT_OK(CheckEpoch());
