@@ -1,8 +1,8 @@
-# The installed library: all rooms but the daemon's and the tests', in one archive.
+# The installed library: all rooms but the daemon's two and the tests', in one archive.
 
 set(objects "")
 foreach(room IN LISTS SHEAF_ROOMS)
-  if(NOT room MATCHES "^(daemon|testing)$")
+  if(NOT room MATCHES "^(arbiter|daemon|testing)$")
     get_target_property(type sheaf_${room} TYPE)
     if(type STREQUAL STATIC_LIBRARY)
       list(APPEND objects "$<TARGET_OBJECTS:sheaf_${room}>")

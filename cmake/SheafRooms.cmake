@@ -59,3 +59,11 @@ foreach(room IN LISTS SHEAF_ROOMS)
   endif()
   sheaf_add_library(sheaf_${room} "${sources}" sheaf_room ${below})
 endforeach()
+
+# Only the arbiter talks to etcd.
+find_package(CURL REQUIRED)
+target_link_libraries(sheaf_arbiter PUBLIC CURL::libcurl)
+
+# Programs of Debian packages that tests need and nobody should have to install.
+target_compile_definitions(
+  sheaf_testing PRIVATE SHEAF_UNPACKED_DIR="${PROJECT_SOURCE_DIR}/.deps/unpacked")

@@ -131,6 +131,10 @@ void EventLoop::AtTurnEnd(std::function<void()> action) {
 
 void EventLoop::Stop() { impl_->stopped = true; }
 
+void EventLoop::Post(std::function<void()> action) {
+  After(std::chrono::nanoseconds(0), std::move(action));
+}
+
 void EventLoop::OnSignals(const std::vector<int>& /*signals*/,
                           const std::function<void(int)>& /*action*/) {}
 

@@ -10,10 +10,12 @@ set -euo pipefail
 build_packages=(
   g++ cmake ninja-build ccache python3-venv
   libasio-dev libtomlplusplus-dev libcli11-dev libspdlog-dev libfmt-dev libxxhash-dev
-  libflatbuffers-dev flatbuffers-compiler nlohmann-json3-dev
+  libflatbuffers-dev flatbuffers-compiler nlohmann-json3-dev libcurl4-openssl-dev
   libgtest-dev libgmock-dev libbenchmark-dev  # every preset configures with them
 )
 test_packages=(qemu-user g++-aarch64-linux-gnu g++-powerpc64le-linux-gnu)
+# Unpacked into .deps/unpacked and not installed: installing one would start a server.
+unpacked_packages=(etcd-server)
 check_packages=(clang-19 libclang-rt-19-dev llvm-19 clang-tidy-19 clang-format-19)
 
 # Arrow is pinned because the binaries are built against exactly this one.
@@ -72,6 +74,24 @@ install_debian_packages() {
   fi
 }
 
+unpack_debian_packages() {
+  local package
+  for package in "${unpacked_packages[@]}"; do
+    [ -e ".deps/unpacked/$package" ] && continue
+    echo "setup: unpacking $package into .deps/unpacked"
+    rm -rf .deps/download && mkdir -p .deps/download .deps/unpacked
+    (cd .deps/download && apt-get download -q "$package") >>.deps/apt.log 2>&1 ||
+      { as_root apt-get update -q >>.deps/apt.log 2>&1 &&
+        (cd .deps/download && apt-get download -q "$package") >>.deps/apt.log 2>&1; } || {
+      echo "setup: apt-get could not download $package (all of it: .deps/apt.log)" >&2
+      exit 1
+    }
+    dpkg-deb -x .deps/download/*.deb .deps/unpacked
+    touch ".deps/unpacked/$package"
+  done
+  rm -rf .deps/download
+}
+
 install_python_packages() {
   # A checkout that was moved has a venv that no longer runs.
   .deps/venv/bin/python -m pip --version >/dev/null 2>&1 || python3 -m venv --clear .deps/venv
@@ -83,6 +103,7 @@ install_python_packages() {
 
 if command -v apt-get >/dev/null; then
   install_debian_packages
+  [ "$group" = build ] || unpack_debian_packages
 else
   echo "setup: no apt-get here; this must be there already: ${packages[*]}" >&2
 fi

@@ -12,11 +12,13 @@
 #include "apps/sheaf/commands.h"
 #include "apps/sheaf/connect.h"
 #include "apps/sheaf/output.h"
+#include "arbiter/etcd_client.h"
 #include "daemon/live_check.h"
 #include "platform/cache.h"
 #include "platform/file.h"
 #include "platform/machine.h"
 #include "region/cluster_config.h"
+#include "region/etcd_config.h"
 #include "region/region.h"
 #include "sheaf/cluster.h"
 #include "sheaf/store.h"
@@ -170,6 +172,20 @@ arrow::Result<Problems> ClusterProblems(const std::string& name,
   return problems;
 }
 
+// Empty if it answers, or there is none.
+std::string EtcdError(const region::EtcdConfig& etcd) {
+  if (!etcd.is_used()) return "";
+  const auto client = arbiter::EtcdClient::Make(
+      {etcd.endpoints, etcd.ca_file, etcd.cert_file, etcd.key_file});
+  const arrow::Status status =
+      client.ok() ? (*client)->Get(etcd.prefix).status() : client.status();
+  if (status.ok()) return "";
+  return fmt::format(
+      "etcd does not answer: {}; the cluster goes on without it, and registers when it "
+      "is back",
+      status.message());
+}
+
 void Print(const Facts& facts, const Problems& problems) {
   TextTable table({{"WHAT"}, {"HERE"}});
   for (const auto& [what, value] : facts) table.AddRow({what, value});
@@ -198,6 +214,9 @@ arrow::Status Doctor(const Global& global) {
     problems = MachineProblems(machine, *config);
     ARROW_ASSIGN_OR_RAISE(const Problems of_cluster, ClusterProblems(name, *config));
     problems.insert(problems.end(), of_cluster.begin(), of_cluster.end());
+    if (config->etcd.is_used()) facts.emplace_back("etcd", config->etcd.endpoints);
+    const std::string error = EtcdError(config->etcd);
+    if (!error.empty()) problems.push_back(error);
   } else if (config.status().IsKeyError()) {
     facts.emplace_back("cluster", fmt::format("no '{}' on this host", name));
   } else {

@@ -95,6 +95,10 @@ void EventLoop::Stop() {
   asio::post(impl_->context, [] {});
 }
 
+void EventLoop::Post(std::function<void()> action) {
+  asio::post(impl_->context, std::move(action));
+}
+
 void EventLoop::OnSignals(const std::vector<int>& signals,
                           const std::function<void(int)>& action) {
   impl_->signals = std::make_unique<asio::signal_set>(impl_->context);

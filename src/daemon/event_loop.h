@@ -28,7 +28,7 @@ class FdWatch {
 };
 
 /// \brief Wraps Asio, which no other file of the daemon sees. All calls from the loop's
-/// thread, except `Stop`. Outlives every watch and connection on it.
+/// thread, except `Stop` and `Post`. Outlives every watch and connection on it.
 class EventLoop : public Scheduler {
  public:
   EventLoop();
@@ -43,6 +43,9 @@ class EventLoop : public Scheduler {
   void AtTurnEnd(std::function<void()> action);
 
   void Stop();  ///< Any thread; not a signal handler.
+
+  /// \brief Run `action` among the next events. Any thread.
+  void Post(std::function<void()> action);
 
   /// \brief Call `action` with the number of any of `signals` that arrives from now on.
   void OnSignals(const std::vector<int>& signals, const std::function<void(int)>& action);

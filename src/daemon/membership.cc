@@ -168,9 +168,26 @@ bool Membership::IsWithdrawnAt(NodeId node, Peer* peer) const {
 void Membership::Forget(NodeId node, const DoneFn& done) {
   const arrow::Result<uint64_t> incarnation = BeginForget(node);
   if (!incarnation.ok() || *incarnation == 0) return done(incarnation.status());
-  // F8: what it posted before it went off arrives within D.
+  CertifyOffLater(node, *incarnation, done);
+}
+
+void Membership::ForgetIncarnation(NodeId node, uint64_t incarnation,
+                                   const DoneFn& done) {
+  if (node == region_->node()) return done(arrow::Status::OK());
+  const Peer& peer = peers_[node.value];
+  const region::AdmitLine own = region::LoadAdmitLine(region_->own_segment(), node);
+  const bool has_later = peer.admitted > incarnation || own.withdrawn > incarnation;
+  if (has_later || own.off >= incarnation) return done(arrow::Status::OK());
+  if (peer.admitted != 0 || incarnation > own.refused()) {
+    Withdraw(node, incarnation, "it is certified off");
+  }
+  CertifyOffLater(node, incarnation, done);
+}
+
+// F8: what it posted before it went off arrives within D.
+void Membership::CertifyOffLater(NodeId node, uint64_t incarnation, const DoneFn& done) {
   clock_->After(std::chrono::microseconds(region_->config().posted_delay_us),
-                [this, node, off = *incarnation, done] { done(CertifyOff(node, off)); });
+                [this, node, incarnation, done] { done(CertifyOff(node, incarnation)); });
 }
 
 // Which incarnation is off; 0 if the node never had one.

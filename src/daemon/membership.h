@@ -49,6 +49,9 @@ class Membership {
   /// Invalid if its heart beats, if it came back meanwhile, or if it is this node.
   /// Idempotent.
   void Forget(NodeId node, const DoneFn& done);
+  /// \brief F8, as decided elsewhere: `incarnation` of `node` and all before are off.
+  /// Does nothing if a later one is known here.
+  void ForgetIncarnation(NodeId node, uint64_t incarnation, const DoneFn& done);
 
  private:
   struct Peer {
@@ -69,6 +72,7 @@ class Membership {
   void Rejoin();
   bool IsSilent(const Peer& peer) const;
   arrow::Result<uint64_t> BeginForget(NodeId node);
+  void CertifyOffLater(NodeId node, uint64_t incarnation, const DoneFn& done);
   arrow::Status CertifyOff(NodeId node, uint64_t incarnation);
 
   region::Region* region_;

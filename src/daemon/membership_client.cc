@@ -8,22 +8,27 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 
+#include "arbiter/arbiter.h"
+#include "daemon/log.h"
 #include "daemon/membership.h"
 #include "daemon/reclaimer.h"
 #include "daemon/transport.h"
 #include "format/message.h"
 #include "region/admit_line.h"
 #include "region/region.h"
+#include "sheaf/status.h"
 #include "sheaf/types.h"
 
 namespace sheaf::daemon {
 
 MembershipClient::MembershipClient(region::Region* region, Membership* membership,
-                                   Reclaimer* reclaimer, Transport* transport)
+                                   Reclaimer* reclaimer, Transport* transport,
+                                   arbiter::Arbiter* arbiter)
     : region_(region),
       membership_(membership),
       reclaimer_(reclaimer),
-      transport_(transport) {}
+      transport_(transport),
+      arbiter_(arbiter) {}
 
 void MembershipClient::ForgetHere(NodeId node, Done done) {
   membership_->Forget(node, [this, done = std::move(done)](const arrow::Status& status) {
@@ -36,11 +41,35 @@ void MembershipClient::ForgetHere(NodeId node, Done done) {
 void MembershipClient::Forget(NodeId node, const Done& done) {
   ForgetHere(node, [this, node, done](const arrow::Status& status) {
     if (!status.ok()) return done(status);
-    AskOthers(node, done);
+    TellArbiter(node, [this, node, done](const arrow::Status& told) {
+      LogIfError("the arbiter cannot be told that a node is off", told);
+      AskOthers(node, /*arbiter_tells=*/arbiter_ != nullptr && told.ok(), done);
+    });
   });
 }
 
-void MembershipClient::AskOthers(NodeId node, const Done& done) {
+void MembershipClient::TellArbiter(NodeId node, const Done& done) {
+  const region::Segment* const segment = region_->segment({node.value});
+  if (arbiter_ == nullptr || segment == nullptr) return done(arrow::Status::OK());
+  const uint64_t off = region::LoadAdmitLine(region_->own_segment(), node).off;
+  arbiter_->CertifyOff({node, segment->header().format_epoch, off}, done);
+}
+
+void MembershipClient::OnOff(const arbiter::OffCertificate& certificate) {
+  if (certificate.node.value >= region_->num_segments()) return;
+  const region::Segment* const segment = region_->segment({certificate.node.value});
+  // Of other memory than is there now: what it held is gone with that.
+  if (segment == nullptr || segment->header().format_epoch != certificate.format_epoch) {
+    return;
+  }
+  membership_->ForgetIncarnation(certificate.node, certificate.incarnation,
+                                 [this](const arrow::Status& status) {
+                                   LogIfError("a node that is certified off", status);
+                                   if (status.ok()) reclaimer_->Kick();
+                                 });
+}
+
+void MembershipClient::AskOthers(NodeId node, bool arbiter_tells, const Done& done) {
   struct Round {
     size_t unanswered = 1;
     arrow::Status status;
@@ -60,14 +89,15 @@ void MembershipClient::AskOthers(NodeId node, const Done& done) {
     ++round->unanswered;
     flatbuffers::FlatBufferBuilder builder;
     const auto body = format::CreateForgetNodeRequest(builder, node.value).Union();
-    transport_->Request(
-        {k},
-        format::FinishRequest(&builder, transport_->NextRequestId(),
-                              format::Body::ForgetNodeRequest, body),
-        [round, finish](const arrow::Result<const format::Message*>& reply) {
-          round->status &= reply.status();
-          finish();
-        });
+    transport_->Request({k},
+                        format::FinishRequest(&builder, transport_->NextRequestId(),
+                                              format::Body::ForgetNodeRequest, body),
+                        [round, finish, arbiter_tells](const auto& reply) {
+                          const bool is_told =
+                              arbiter_tells && IsNodeLost(reply.status());
+                          if (!is_told) round->status &= reply.status();
+                          finish();
+                        });
   }
   finish();
 }

@@ -6,6 +6,7 @@
 
 #include <arrow/status.h>
 
+#include "arbiter/arbiter.h"
 #include "daemon/membership.h"
 #include "daemon/reclaimer.h"
 #include "daemon/transport.h"
@@ -21,25 +22,31 @@ class MembershipClient {
  public:
   using Done = std::function<void(const arrow::Status&)>;
 
+  /// `arbiter` is null where there is none.
   MembershipClient(region::Region* region, Membership* membership, Reclaimer* reclaimer,
-                   Transport* transport);
+                   Transport* transport, arbiter::Arbiter* arbiter);
 
   /// \brief As Membership::Forget at every home but that of `node`, and those that are
   /// off or were never there. The first error that one of them has; the others did it all
-  /// the same.
+  /// the same. A home that does not answer is no error if the arbiter will tell it.
   void Forget(NodeId node, const Done& done);
+
+  /// \brief The arbiter says that a node is off.
+  void OnOff(const arbiter::OffCertificate& certificate);
 
   /// \brief Answer a peer's message about membership. False if it is something else.
   bool Handle(const format::Message& message, const ReplyFn& reply);
 
  private:
   void ForgetHere(NodeId node, Done done);
-  void AskOthers(NodeId node, const Done& done);
+  void TellArbiter(NodeId node, const Done& done);
+  void AskOthers(NodeId node, bool arbiter_tells, const Done& done);
 
   region::Region* region_;
   Membership* membership_;
   Reclaimer* reclaimer_;
   Transport* transport_;
+  arbiter::Arbiter* arbiter_;
 };
 
 }  // namespace sheaf::daemon

@@ -265,7 +265,8 @@ TEST_F(MembershipTest, WhoIsOffIsNotAskedToForget) {
   };
   Asked asked;
   Reclaimer reclaimer(nodes_[0].region.get(), nodes_[0].home.get(), &asked, &clock_);
-  MembershipClient client(nodes_[0].region.get(), members_[0].get(), &reclaimer, &asked);
+  MembershipClient client(nodes_[0].region.get(), members_[0].get(), &reclaimer, &asked,
+                          /*arbiter=*/nullptr);
   Pass(milliseconds(5000), {0});  // of 0, 1 and 2 only 0 lives
   ASSERT_EQ(Seen(0, 1).incarnation, 0);
   ASSERT_EQ(Seen(0, 2).incarnation, 0);
@@ -279,6 +280,31 @@ TEST_F(MembershipTest, WhoIsOffIsNotAskedToForget) {
   EXPECT_EQ(asked.nodes.size(), 1U);
   ASSERT_TRUE(answer.has_value());
   EXPECT_OK(*answer);
+}
+
+/// F8 by the arbiter: it may come late, and again.
+TEST_F(MembershipTest, ACertificateOfElsewhereIsForOneLifeAndThoseBefore) {
+  const auto forget = [&](uint32_t by, uint64_t incarnation) {
+    std::optional<arrow::Status> answer;
+    members_[by]->ForgetIncarnation(
+        {1}, incarnation, [&](const arrow::Status& status) { answer = status; });
+    clock_.Advance(Delay());
+    return answer.value_or(arrow::Status::UnknownError("no answer"));
+  };
+  ASSERT_OK(forget(1, 1));  // of itself: for others to say
+  EXPECT_FALSE(Seen(1, 1).is_off());
+  ASSERT_OK(forget(0, 1));
+  EXPECT_TRUE(Seen(0, 1).is_off());
+  EXPECT_EQ(Seen(0, 1).withdrawn, 1);
+  Pass(milliseconds(500), {0, 1});  // sees that, and comes back
+  ASSERT_TRUE(Honours(0, 1));
+  ASSERT_EQ(nodes_[1]->incarnation(), 2);
+  ASSERT_OK(forget(0, 1));
+  EXPECT_TRUE(Honours(0, 1));
+  Pass(milliseconds(5000), {0});
+  ASSERT_EQ(Seen(0, 1).withdrawn, 2);
+  ASSERT_OK(forget(0, 1));
+  EXPECT_FALSE(Seen(0, 1).is_off());  // the second life's cells count
 }
 
 /// Model `member`, bug=offbusy.

@@ -17,6 +17,7 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 
+#include "arbiter/arbiter.h"
 #include "base/fault_point.h"
 #include "daemon/catalog_client.h"
 #include "daemon/event_loop.h"
@@ -41,6 +42,7 @@
 #include "platform/shared_word.h"
 #include "region/cluster_config.h"
 #include "region/control_line.h"
+#include "region/etcd_config.h"
 #include "region/region.h"
 #include "sheaf/status.h"
 #include "sheaf/types.h"
@@ -69,6 +71,7 @@ class Server::Impl {
 
  private:
   arrow::Status Lock();
+  arrow::Status AskArbiter();
   arrow::Status OpenSegment();
   arrow::Status StartServices();
   void StartTimers();
@@ -87,6 +90,7 @@ class Server::Impl {
   EventLoop loop_;
   std::optional<platform::FileLock> lock_;          ///< Of the node's sockets and logs.
   std::optional<platform::FileLock> segment_lock_;  ///< Of its memory.
+  std::unique_ptr<arbiter::Arbiter> arbiter_;       ///< Null without etcd.
   std::shared_ptr<region::Region> region_;
   std::unique_ptr<NodeLines> lines_;
   std::unique_ptr<Home> home_;
@@ -118,6 +122,7 @@ arrow::Status Server::Impl::Start() {
   PassFaultPoint("daemon.start.before-lock");
   ARROW_RETURN_NOT_OK(Lock());
   PassFaultPoint("daemon.start.after-lock");
+  ARROW_RETURN_NOT_OK(AskArbiter());
   ARROW_RETURN_NOT_OK(OpenSegment());
   ARROW_RETURN_NOT_OK(StartServices());
   StartTimers();
@@ -136,6 +141,34 @@ arrow::Status Server::Impl::Lock() {
   ARROW_RETURN_NOT_OK(lock.status());
   lock_.emplace(std::move(*lock));
   ARROW_ASSIGN_OR_RAISE(segment_lock_, region::LockSegment(config(), options_.node));
+  return arrow::Status::OK();
+}
+
+// Before anything is written to memory that a daemon on another host may serve.
+arrow::Status Server::Impl::AskArbiter() {
+  const region::EtcdConfig& etcd = config().etcd;
+  if (!etcd.is_used()) return arrow::Status::OK();
+  arbiter::ArbiterOptions options;
+  options.etcd = {etcd.endpoints, etcd.ca_file, etcd.cert_file, etcd.key_file};
+  options.key_prefix =
+      etcd.prefix + "/" + config().name + "-" + std::to_string(config().cluster_id);
+  options.time_to_live = std::chrono::seconds(etcd.time_to_live_s);
+  const arbiter::Daemon self{options_.node, platform::HostName(), platform::BootNumber()};
+  arbiter::Arbiter::Events events;
+  events.on_off = [this](const arbiter::OffCertificate& off) { members_->OnOff(off); };
+  events.on_change = [](const arrow::Status& status) {
+    Log(status.ok() ? LogLevel::kInfo : LogLevel::kWarning, "etcd: ",
+        status.ok() ? "registered" : status.message() + "; going on without it");
+  };
+  events.on_taken = [this](const arrow::Status& status) {
+    Log(LogLevel::kError, status.message());
+    Stop();
+  };
+  ARROW_ASSIGN_OR_RAISE(
+      arbiter_, arbiter::Arbiter::Start(
+                    options, self,
+                    [this](std::function<void()> event) { loop_.Post(std::move(event)); },
+                    std::move(events)));
   return arrow::Status::OK();
 }
 
@@ -183,7 +216,8 @@ arrow::Status Server::Impl::StartServices() {
   publisher_ = std::make_unique<Publisher>(region_.get(), home_.get(), catalog_.get(),
                                            homes_.get(), &loop_);
   members_ = std::make_unique<MembershipClient>(region_.get(), membership_.get(),
-                                                reclaimer_.get(), transport_.get());
+                                                reclaimer_.get(), transport_.get(),
+                                                arbiter_.get());
   service_ = std::make_unique<SessionService>(home_.get(), homes_.get(), members_.get(),
                                               publisher_.get(), reclaimer_.get());
   transport_->Serve(

@@ -34,6 +34,7 @@ constexpr uint64_t kPageBytes = 4096;  // Of the control part's arrays.
 /// User space of x86-64 and of AArch64 and POWER with their usual page tables.
 constexpr uint64_t kAddressEnd = uint64_t{1} << 47;
 /// One hour: beyond it a typing error is likelier than a slow fabric.
+constexpr int kEtcdTimeToLiveMaxS = 3600;
 constexpr int64_t kPostedDelayMaxUs = 3'600'000'000;
 
 bool IsNameCharacter(char c) {
@@ -162,6 +163,21 @@ arrow::Status CheckGroups(const ClusterConfig& config) {
       config.group.empty() ? "group_write" : "group",
       ": backend sim is for its own user: who reads from the simulator writes to the "
       "files of its node");
+}
+
+arrow::Status CheckEtcd(const EtcdConfig& etcd) {
+  if (etcd.time_to_live_s < 1 || etcd.time_to_live_s > kEtcdTimeToLiveMaxS) {
+    return arrow::Status::Invalid("etcd.time_to_live_s: ", etcd.time_to_live_s,
+                                  " is not in 1 .. ", kEtcdTimeToLiveMaxS);
+  }
+  if (etcd.prefix.ends_with('/')) {
+    return arrow::Status::Invalid("etcd.prefix: '", etcd.prefix, "' ends with '/'");
+  }
+  if (etcd.cert_file.empty() != etcd.key_file.empty()) {
+    return arrow::Status::Invalid(
+        "etcd.cert_file: a certificate needs a key (etcd.key_file), and a key it");
+  }
+  return arrow::Status::OK();
 }
 
 struct Unit {
@@ -302,6 +318,7 @@ arrow::Status ClusterConfig::Validate() const {
   ARROW_RETURN_NOT_OK(CheckNodeTables(*this));
   ARROW_RETURN_NOT_OK(CheckFolders(*this));
   ARROW_RETURN_NOT_OK(CheckGroups(*this));
+  ARROW_RETURN_NOT_OK(CheckEtcd(etcd));
   return CheckSim(*this);
 }
 

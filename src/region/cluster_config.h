@@ -12,6 +12,7 @@
 #include <arrow/status.h>
 
 #include "platform/cache.h"
+#include "region/etcd_config.h"
 #include "sheaf/types.h"
 
 namespace sheaf::region {
@@ -78,6 +79,7 @@ struct ClusterConfig {
   uint64_t user_quota_bytes = 0;     ///< Of each node, for one user; 0: all of it.
 
   std::vector<NodeConfig> node_tables;  ///< Of those nodes that are not as all.
+  EtcdConfig etcd;
 
   bool operator==(const ClusterConfig&) const = default;
 

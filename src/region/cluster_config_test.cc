@@ -49,6 +49,12 @@ TEST(ClusterConfig, TomlRoundTripKeepsEveryValue) {
   config.huge_pages = false;
   config.node_tables = {{.id = 2, .segment_size_bytes = uint64_t{2} << 20, .host = "b"},
                         {.id = 0, .segment_size_bytes = uint64_t{4} << 20, .host = ""}};
+  config.etcd = {.endpoints = "https://a:1,https://b:2",
+                 .prefix = "/x",
+                 .time_to_live_s = 3,
+                 .ca_file = "/ca",
+                 .cert_file = "/cert",
+                 .key_file = "/key"};
   config.ApplyDefaults();
   EXPECT_EQ(config.coherence, Coherence::kSoftware);
   EXPECT_EQ(config.settle_class, platform::SettleClass::kPosted);
@@ -67,6 +73,19 @@ TEST(ClusterConfig, TomlRoundTripKeepsGroups) {
                        ClusterConfig::FromToml(config.ToToml(), "c.toml"));
   EXPECT_EQ(read, config) << config.ToToml();
   EXPECT_EQ(read.socket_group(), config.group);
+}
+
+TEST(ClusterConfig, RefusesBadTablesOfEtcd) {
+  const std::string begin = "[etcd]\nendpoints = 'http://a:1'\n";
+  ASSERT_OK_AND_ASSIGN(const ClusterConfig config, ClusterConfig::FromToml(begin, "c"));
+  EXPECT_TRUE(config.etcd.is_used());
+  EXPECT_EQ(config.etcd.prefix, "/sheaf");
+  EXPECT_THAT(ErrorOf("[etcd]\nprefix = '/a'"), HasSubstr("etcd.endpoints: is missing"));
+  EXPECT_THAT(ErrorOf(begin + "prefix = '/a/'"), HasSubstr("c.toml:3: etcd.prefix"));
+  EXPECT_THAT(ErrorOf(begin + "time_to_live_s = 0"),
+              HasSubstr("c.toml:3: etcd.time_to_live_s"));
+  EXPECT_THAT(ErrorOf(begin + "cert_file = '/c'"), HasSubstr("c.toml:3: etcd.cert_file"));
+  EXPECT_THAT(ErrorOf(begin + "user = 'x'"), HasSubstr("c.toml:3: etcd.user"));
 }
 
 TEST(ClusterConfig, EmptyFileGivesDefaults) {

@@ -228,6 +228,19 @@ arrow::Status ReadSim(const toml::table& table, const std::string& file_name,
   return reader.Finish();
 }
 
+arrow::Status ReadEtcd(const toml::table& table, const std::string& file_name,
+                       EtcdConfig* etcd) {
+  TableReader reader(table, file_name, "etcd.");
+  reader.Require("endpoints");
+  reader.Read("endpoints", &etcd->endpoints);
+  reader.Read("prefix", &etcd->prefix);
+  reader.ReadInteger("time_to_live_s", &etcd->time_to_live_s);
+  reader.Read("ca_file", &etcd->ca_file);
+  reader.Read("cert_file", &etcd->cert_file);
+  reader.Read("key_file", &etcd->key_file);
+  return reader.Finish();
+}
+
 // `[[node]]`: the highest id says how many nodes there are, unless `nodes` does.
 arrow::Status ReadNodes(const std::vector<const toml::table*>& tables, bool are_counted,
                         const std::string& file_name, ClusterConfig* config) {
@@ -275,7 +288,9 @@ arrow::Status ReadCluster(TableReader* reader, bool are_counted,
   reader->ReadParsed("user_quota", &config->user_quota_bytes, ParseSize);
   const toml::table* sim = reader->ReadTable("sim");
   const auto nodes = reader->ReadTables("node");
+  const toml::table* etcd = reader->ReadTable("etcd");
   ARROW_RETURN_NOT_OK(reader->Finish());
+  if (etcd != nullptr) ARROW_RETURN_NOT_OK(ReadEtcd(*etcd, file_name, &config->etcd));
   ARROW_RETURN_NOT_OK(ReadNodes(nodes, are_counted, file_name, config));
   return sim == nullptr ? arrow::Status::OK() : ReadSim(*sim, file_name, &config->sim);
 }
@@ -399,6 +414,15 @@ std::string ClusterConfig::ToToml() const {
        << "posted = " << sim.posted << '\n'
        << "seed = " << Hexadecimal(sim.seed) << '\n'
        << "line_bytes = " << sim.line_bytes << '\n';
+  if (etcd.is_used()) {
+    text << "\n[etcd]\n"
+         << "endpoints = " << Quoted(etcd.endpoints) << '\n'
+         << "prefix = " << Quoted(etcd.prefix) << '\n'
+         << "time_to_live_s = " << etcd.time_to_live_s << '\n'
+         << "ca_file = " << Quoted(etcd.ca_file) << '\n'
+         << "cert_file = " << Quoted(etcd.cert_file) << '\n'
+         << "key_file = " << Quoted(etcd.key_file) << '\n';
+  }
   for (const NodeConfig& node : node_tables) {
     text << "\n[[node]]\n"
          << "id = " << node.id << '\n'

@@ -1,0 +1,239 @@
+#include "arbiter/arbiter.h"
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
+
+#include "arbiter/entries.h"
+#include "arbiter/etcd_client.h"
+#include "platform/process.h"
+
+namespace sheaf::arbiter {
+namespace {
+
+/// A certificate that raises one that others raise as well.
+constexpr int kRaisesMax = 16;
+
+/// Thrice in the time to live: two answers may get lost.
+std::chrono::milliseconds PeriodOf(const ArbiterOptions& options) {
+  return std::chrono::milliseconds(options.time_to_live) / 3;
+}
+
+/// A certificate holds for what came before it, too.
+bool Covers(const OffCertificate& held, const OffCertificate& asked) {
+  return held.format_epoch == asked.format_epoch && held.incarnation >= asked.incarnation;
+}
+
+}  // namespace
+
+class Arbiter::Impl {
+ public:
+  Impl(ArbiterOptions options, Daemon self, std::unique_ptr<EtcdClient> etcd, PostFn post,
+       Events events)
+      : options_(std::move(options)),
+        self_(std::move(self)),
+        etcd_(std::move(etcd)),
+        post_(std::move(post)),
+        events_(std::move(events)) {}
+
+  arrow::Status RegisterFirst();
+  void Run() {
+    thread_ = std::thread([this] { Loop(); });
+  }
+  void Stop();
+  void Ask(std::function<void()> request);
+  void CertifyOff(const OffCertificate& certificate, const DoneFn& done);
+
+ private:
+  void Loop();
+  void Turn();
+  arrow::Status KeepRegistered();
+  arrow::Status Register();
+  arrow::Status TellOffs();
+  arrow::Status StoreOff(const OffCertificate& certificate);
+  void Report(const arrow::Status& status);
+  void Post(std::function<void()> event);
+
+  const ArbiterOptions options_;
+  const Daemon self_;
+  // The thread's, once it runs.
+  std::unique_ptr<EtcdClient> etcd_;
+  int64_t lease_ = 0;  ///< 0: not registered.
+  std::optional<arrow::Status> reported_;
+  const PostFn post_;
+  const Events events_;
+  /// What was posted and comes late finds that we are gone.
+  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool must_stop_ = false;                       // Guarded by mutex_.
+  std::vector<std::function<void()>> requests_;  // Guarded by mutex_.
+  std::thread thread_;
+};
+
+void Arbiter::Impl::Post(std::function<void()> event) {
+  post_([alive = std::weak_ptr<bool>(alive_), event = std::move(event)] {
+    if (!alive.expired()) event();
+  });
+}
+
+// A daemon of the same boot of the same host is one that ended: we hold the segment's
+// lock.
+arrow::Status Arbiter::Impl::Register() {
+  const std::string key = NodeKey(options_.key_prefix, self_.node);
+  ARROW_ASSIGN_OR_RAISE(const auto entry, etcd_->Get(key));
+  if (entry) {
+    const auto other = ParseDaemon(entry->value);
+    if (other.ok() && other->boot != self_.boot) {
+      return arrow::Status::AlreadyExists(
+          "node ", self_.node.value, " is registered in etcd by a daemon on host '",
+          other->host, "', key ", key,
+          ": a node is on one host at a time; end that daemon first");
+    }
+  }
+  ARROW_ASSIGN_OR_RAISE(const int64_t lease, etcd_->GrantLease(options_.time_to_live));
+  ARROW_ASSIGN_OR_RAISE(const bool is_ours, etcd_->PutIf(key, entry ? entry->revision : 0,
+                                                         ToText(self_), lease));
+  if (!is_ours) return arrow::Status::IOError("another daemon registers as this node");
+  lease_ = lease;
+  return arrow::Status::OK();
+}
+
+arrow::Status Arbiter::Impl::RegisterFirst() {
+  const auto deadline =
+      platform::BootTime() + options_.time_to_live + std::chrono::seconds(1);
+  for (;;) {
+    const arrow::Status status = Register();
+    if (!status.IsAlreadyExists()) {
+      Report(status);
+      return arrow::Status::OK();
+    }
+    if (platform::BootTime() > deadline) return status;
+    platform::SleepFor(PeriodOf(options_));
+  }
+}
+
+arrow::Status Arbiter::Impl::KeepRegistered() {
+  if (lease_ != 0) {
+    ARROW_ASSIGN_OR_RAISE(const bool is_alive, etcd_->KeepAlive(lease_));
+    ARROW_ASSIGN_OR_RAISE(const auto entry,
+                          etcd_->Get(NodeKey(options_.key_prefix, self_.node)));
+    if (is_alive && entry && entry->lease == lease_) return arrow::Status::OK();
+    lease_ = 0;  // We, or etcd, were away for too long.
+  }
+  const arrow::Status status = Register();
+  if (status.IsAlreadyExists()) Post([this, status] { events_.on_taken(status); });
+  return status;
+}
+
+arrow::Status Arbiter::Impl::TellOffs() {
+  ARROW_ASSIGN_OR_RAISE(const auto entries, etcd_->List(OffKeys(options_.key_prefix)));
+  arrow::Status status;
+  for (const EtcdClient::Entry& entry : entries) {
+    const auto certificate = ParseOffCertificate(entry.value);
+    if (certificate.ok()) {
+      Post([this, off = *certificate] { events_.on_off(off); });
+    } else {
+      status &= certificate.status().WithMessage(entry.key, ": ",
+                                                 certificate.status().message());
+    }
+  }
+  return status;
+}
+
+arrow::Status Arbiter::Impl::StoreOff(const OffCertificate& certificate) {
+  const std::string key = OffKey(options_.key_prefix, certificate.node);
+  for (int i = 0; i < kRaisesMax; ++i) {
+    ARROW_ASSIGN_OR_RAISE(const auto entry, etcd_->Get(key));
+    if (entry) {
+      const auto held = ParseOffCertificate(entry->value);
+      if (held.ok() && Covers(*held, certificate)) return arrow::Status::OK();
+    }
+    ARROW_ASSIGN_OR_RAISE(
+        const bool is_stored,
+        etcd_->PutIf(key, entry ? entry->revision : 0, ToText(certificate), /*lease=*/0));
+    if (is_stored) return arrow::Status::OK();
+  }
+  return arrow::Status::IOError(key, " changes all the time");
+}
+
+void Arbiter::Impl::Report(const arrow::Status& status) {
+  if (reported_ && reported_->ok() == status.ok()) return;
+  reported_ = status;
+  Post([this, status] { events_.on_change(status); });
+}
+
+void Arbiter::Impl::Turn() {
+  arrow::Status status = KeepRegistered();
+  if (status.ok()) status = TellOffs();
+  Report(status);
+}
+
+void Arbiter::Impl::Loop() {
+  std::unique_lock lock(mutex_);
+  while (!must_stop_) {
+    const auto requests = std::exchange(requests_, {});
+    lock.unlock();
+    for (const auto& request : requests) request();
+    Turn();
+    lock.lock();
+    changed_.wait_for(lock, PeriodOf(options_),
+                      [this] { return must_stop_ || !requests_.empty(); });
+  }
+}
+
+void Arbiter::Impl::Ask(std::function<void()> request) {
+  const std::lock_guard lock(mutex_);
+  requests_.push_back(std::move(request));
+  changed_.notify_one();
+}
+
+void Arbiter::Impl::CertifyOff(const OffCertificate& certificate, const DoneFn& done) {
+  Ask([this, certificate, done] {
+    const arrow::Status status = StoreOff(certificate);
+    Post([done, status] { done(status); });
+  });
+}
+
+void Arbiter::Impl::Stop() {
+  {
+    const std::lock_guard lock(mutex_);
+    must_stop_ = true;
+    changed_.notify_one();
+  }
+  thread_.join();
+  alive_.reset();
+  if (lease_ != 0) (void)etcd_->RevokeLease(lease_);  // else it goes by itself
+}
+
+arrow::Result<std::unique_ptr<Arbiter>> Arbiter::Start(const ArbiterOptions& options,
+                                                       const Daemon& self, PostFn post,
+                                                       Events events) {
+  ARROW_ASSIGN_OR_RAISE(auto etcd, EtcdClient::Make(options.etcd));
+  auto impl = std::make_unique<Impl>(options, self, std::move(etcd), std::move(post),
+                                     std::move(events));
+  ARROW_RETURN_NOT_OK(impl->RegisterFirst());
+  impl->Run();
+  return std::unique_ptr<Arbiter>(new Arbiter(std::move(impl)));
+}
+
+Arbiter::Arbiter(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Arbiter::~Arbiter() { impl_->Stop(); }
+
+void Arbiter::CertifyOff(const OffCertificate& certificate, DoneFn done) {
+  impl_->CertifyOff(certificate, std::move(done));
+}
+
+}  // namespace sheaf::arbiter

@@ -1,0 +1,81 @@
+// What an etcd adds to what nodes agree on in memory (docs/protocol.md section 8): one
+// daemon of each node, and nodes that are off for all homes, also for those that are away
+// when it is said.
+
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
+
+#include "arbiter/etcd_client.h"
+#include "sheaf/types.h"
+
+namespace sheaf::arbiter {
+
+struct ArbiterOptions {
+  EtcdOptions etcd;
+  /// Keys of this cluster begin with it; others may share the etcd. No '/' at its end.
+  std::string key_prefix;
+  /// A daemon that was not heard of for so long is not registered any more.
+  std::chrono::seconds time_to_live{10};
+};
+
+/// \brief The daemon that registers.
+struct Daemon {
+  NodeId node;
+  std::string host;   ///< Names the host, for people.
+  uint64_t boot = 0;  ///< Of the host (platform::BootNumber): tells it from any other.
+};
+
+/// \brief One life of a node, and all before it: powered off, or cut from the memory, for
+/// good (F8).
+struct OffCertificate {
+  NodeId node;
+  uint64_t format_epoch = 0;  ///< Of the node's memory: it says nothing of another one.
+  uint64_t incarnation = 0;
+};
+
+/// \brief A thread of its own talks to etcd; no other one waits for it, but in `Start`.
+/// Without etcd everything goes on by the rules in memory: what could not be said is said
+/// when it is back. The calls are for one thread, the loop's, on which `post` runs what
+/// it is given.
+class Arbiter {
+ public:
+  using PostFn = std::function<void(std::function<void()>)>;
+  struct Events {
+    /// Each certificate that is known, again and again: it may have come to nothing.
+    std::function<void(const OffCertificate&)> on_off;
+    /// What etcd answered last, when that changed: OK, or why it does not.
+    std::function<void(const arrow::Status&)> on_change;
+    /// A daemon on another host is registered as this node: this one must end.
+    std::function<void(const arrow::Status&)> on_taken;
+  };
+
+  /// \brief Register `self`. Waits for the registration of a daemon on another host to
+  /// end, a little longer than the time to live at most: AlreadyExists, naming the host,
+  /// if it does not. If etcd does not answer it starts all the same, and registers later.
+  /// Invalid for bad options.
+  static arrow::Result<std::unique_ptr<Arbiter>> Start(const ArbiterOptions& options,
+                                                       const Daemon& self, PostFn post,
+                                                       Events events);
+  /// Ends the registration, if etcd answers; nothing is posted any more.
+  ~Arbiter();
+
+  using DoneFn = std::function<void(const arrow::Status&)>;
+  /// \brief Tell all homes, now and later, that `certificate` holds. `done`: etcd has it;
+  /// IOError if it does not answer: nobody will be told.
+  void CertifyOff(const OffCertificate& certificate, DoneFn done);
+
+ private:
+  class Impl;
+  explicit Arbiter(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace sheaf::arbiter

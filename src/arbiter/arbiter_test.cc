@@ -1,0 +1,282 @@
+#include "arbiter/arbiter.h"
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "arbiter/entries.h"
+#include "arbiter/etcd_client.h"
+#include "testing/arrow_test.h"
+#include "testing/etcd_server.h"
+#include "testing/eventually.h"
+
+namespace sheaf::arbiter {
+namespace {
+
+using testing::EtcdServer;
+using testing::Eventually;
+
+constexpr const char* kPrefix = "/sheaf/test";
+
+class WithEtcd : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (EtcdServer::FindProgram().empty()) {
+      GTEST_SKIP() << "no etcd on this machine: tools/setup.sh test unpacks one";
+    }
+    ASSERT_OK_AND_ASSIGN(server_, EtcdServer::Start());
+    ASSERT_OK_AND_ASSIGN(client_, EtcdClient::Make({.endpoints = server_->url()}));
+  }
+
+  std::unique_ptr<EtcdServer> server_;
+  std::unique_ptr<EtcdClient> client_;
+};
+
+using EtcdClientTest = WithEtcd;
+
+TEST_F(EtcdClientTest, KeepsBytesOfAnyKindAndListsThemByPrefix) {
+  const std::string value("a\0\xFF\"\n", 5);
+  ASSERT_OK_AND_ASSIGN(const bool is_new, client_->PutIf("p/1", 0, value, 0));
+  EXPECT_TRUE(is_new);
+  ASSERT_OK(client_->PutIf("p/2", 0, "", 0).status());
+  ASSERT_OK(client_->PutIf("q", 0, "other", 0).status());
+  ASSERT_OK_AND_ASSIGN(const auto entries, client_->List("p/"));
+  ASSERT_EQ(entries.size(), 2);
+  EXPECT_EQ(entries[0].key, "p/1");
+  EXPECT_EQ(entries[0].value, value);
+  EXPECT_EQ(entries[1].value, "");
+  ASSERT_OK_AND_ASSIGN(const auto absent, client_->Get("p"));
+  EXPECT_FALSE(absent.has_value());
+}
+
+TEST_F(EtcdClientTest, WritesOnlyOverTheRevisionThatWasSeen) {
+  ASSERT_OK_AND_ASSIGN(const bool first, client_->PutIf("k", 0, "1", 0));
+  ASSERT_OK_AND_ASSIGN(const bool second, client_->PutIf("k", 0, "2", 0));
+  EXPECT_TRUE(first);
+  EXPECT_FALSE(second);
+  ASSERT_OK_AND_ASSIGN(const auto entry, client_->Get("k"));
+  EXPECT_EQ(entry.value().value, "1");
+  ASSERT_OK_AND_ASSIGN(const bool third, client_->PutIf("k", entry->revision, "3", 0));
+  EXPECT_TRUE(third);
+}
+
+TEST_F(EtcdClientTest, ALeaseTakesItsKeysWithIt) {
+  ASSERT_OK_AND_ASSIGN(const int64_t lease,
+                       client_->GrantLease(std::chrono::seconds(60)));
+  ASSERT_OK_AND_ASSIGN(const bool is_put, client_->PutIf("k", 0, "1", lease));
+  EXPECT_TRUE(is_put);
+  ASSERT_OK_AND_ASSIGN(const bool is_alive, client_->KeepAlive(lease));
+  EXPECT_TRUE(is_alive);
+  ASSERT_OK(client_->RevokeLease(lease));
+  ASSERT_OK_AND_ASSIGN(const auto entry, client_->Get("k"));
+  EXPECT_FALSE(entry.has_value());
+  ASSERT_OK_AND_ASSIGN(const bool is_alive_still, client_->KeepAlive(lease));
+  EXPECT_FALSE(is_alive_still);
+  ASSERT_OK(client_->RevokeLease(lease));
+}
+
+TEST_F(EtcdClientTest, AsksTheNextMemberIfOneDoesNotAnswer) {
+  ASSERT_OK_AND_ASSIGN(
+      const auto client,
+      EtcdClient::Make({.endpoints = "http://127.0.0.1:1, " + server_->url() + "/"}));
+  ASSERT_OK(client->PutIf("k", 0, "1", 0).status());
+  ASSERT_OK_AND_ASSIGN(const auto entry, client->Get("k"));
+  EXPECT_EQ(entry.value().value, "1");
+}
+
+TEST(EtcdClient, RefusesWhatIsNoUrl) {
+  for (const char* endpoints : {"", "127.0.0.1:2379", "http://a:1,ftp://b"}) {
+    EXPECT_TRUE(EtcdClient::Make({.endpoints = endpoints}).status().IsInvalid());
+  }
+}
+
+TEST(Entries, AreReadAsInput) {
+  for (const char* text : {"", "[", "1", "{}", R"({"node": -1, "boot": 1, "host": "a"})",
+                           R"({"node": 5000000000, "boot": 1, "host": "a"})",
+                           R"({"node": 1, "boot": "x", "host": "a"})",
+                           R"({"node": 1, "boot": 1, "host": 7})"}) {
+    EXPECT_TRUE(ParseDaemon(text).status().IsIOError()) << text;
+    EXPECT_TRUE(ParseOffCertificate(text).status().IsIOError()) << text;
+  }
+  ASSERT_OK_AND_ASSIGN(const Daemon daemon,
+                       ParseDaemon(ToText(Daemon{{3}, "a\"\xFF", 7})));
+  EXPECT_EQ(daemon.node.value, 3);
+  EXPECT_EQ(daemon.boot, 7);
+}
+
+/// The loop of one daemon: runs what was posted when it is told to.
+class Loop {
+ public:
+  void Post(std::function<void()> action) {
+    const std::lock_guard lock(mutex_);
+    actions_.push_back(std::move(action));
+  }
+  void RunPosted() {
+    std::vector<std::function<void()>> actions;
+    {
+      const std::lock_guard lock(mutex_);
+      actions.swap(actions_);
+    }
+    for (const auto& action : actions) action();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::function<void()>> actions_;
+};
+
+class ArbiterTest : public WithEtcd {
+ protected:
+  /// What one daemon was told.
+  struct Member {
+    Loop loop;
+    std::vector<OffCertificate> offs;
+    std::vector<arrow::Status> changes;
+    std::vector<arrow::Status> taken;
+    std::unique_ptr<Arbiter> arbiter;  // First to go.
+
+    bool Sees(const std::function<bool()>& holds) {
+      return Eventually([&] {
+        loop.RunPosted();
+        return holds();
+      });
+    }
+    bool IsTold(uint64_t incarnation) {
+      return Sees(
+          [&] { return !offs.empty() && offs.back().incarnation == incarnation; });
+    }
+    bool SeesChange(bool is_ok) {
+      return Sees([&] { return !changes.empty() && changes.back().ok() == is_ok; });
+    }
+  };
+
+  arrow::Result<std::unique_ptr<Member>> Start(uint32_t node, uint64_t boot) {
+    auto member = std::make_unique<Member>();
+    Member* const m = member.get();
+    ArbiterOptions options;
+    options.etcd.endpoints = server_->url();
+    options.etcd.timeout = std::chrono::milliseconds(500);
+    options.key_prefix = kPrefix;
+    options.time_to_live = std::chrono::seconds(1);
+    ARROW_ASSIGN_OR_RAISE(
+        m->arbiter,
+        Arbiter::Start(
+            options, {{node}, "host" + std::to_string(boot), boot},
+            [m](std::function<void()> action) { m->loop.Post(std::move(action)); },
+            {[m](const OffCertificate& off) { m->offs.push_back(off); },
+             [m](const arrow::Status& status) { m->changes.push_back(status); },
+             [m](const arrow::Status& status) { m->taken.push_back(status); }}));
+    return member;
+  }
+
+  arrow::Status CertifyOff(Member* member, const OffCertificate& certificate) {
+    std::optional<arrow::Status> told;
+    member->arbiter->CertifyOff(certificate,
+                                [&](const arrow::Status& status) { told = status; });
+    if (!member->Sees([&] { return told.has_value(); })) {
+      return arrow::Status::IOError("nothing was told");
+    }
+    return *told;
+  }
+
+  std::optional<EtcdClient::Entry> NodeEntry(uint32_t node) {
+    return client_->Get(NodeKey(kPrefix, {node})).ValueOrDie();
+  }
+};
+
+TEST_F(ArbiterTest, AnotherHostMayNotHaveTheSameNode) {
+  ASSERT_OK_AND_ASSIGN(auto first, Start(3, 100));
+  const auto second = Start(3, 200);
+  ASSERT_TRUE(second.status().IsAlreadyExists()) << second.status();
+  EXPECT_THAT(second.status().message(), ::testing::HasSubstr("'host100'"));
+  first.reset();  // says goodbye
+  ASSERT_OK(Start(3, 200).status());
+}
+
+TEST_F(ArbiterTest, TheNextDaemonOfTheSameHostTakesOver) {
+  ASSERT_OK_AND_ASSIGN(const auto first, Start(3, 100));
+  ASSERT_OK_AND_ASSIGN(const auto second, Start(3, 100));
+  EXPECT_TRUE(NodeEntry(3).has_value());
+}
+
+TEST_F(ArbiterTest, ACertificateReachesThoseThatComeLater) {
+  ASSERT_OK_AND_ASSIGN(const auto first, Start(0, 100));
+  ASSERT_OK(CertifyOff(first.get(), {{2}, 77, 5}));
+  EXPECT_TRUE(first->IsTold(5));
+  ASSERT_OK_AND_ASSIGN(const auto second, Start(1, 200));
+  EXPECT_TRUE(second->IsTold(5));
+  EXPECT_EQ(second->offs.back().node, NodeId{2});
+  EXPECT_EQ(second->offs.back().format_epoch, 77);
+}
+
+TEST_F(ArbiterTest, ACertificateIsNeverLowered) {
+  ASSERT_OK_AND_ASSIGN(const auto member, Start(0, 100));
+  ASSERT_OK(CertifyOff(member.get(), {{2}, 77, 5}));
+  ASSERT_OK(CertifyOff(member.get(), {{2}, 77, 4}));
+  member->offs.clear();
+  EXPECT_TRUE(member->IsTold(5));
+  ASSERT_OK(CertifyOff(member.get(), {{2}, 78, 1}));  // of other memory
+  EXPECT_TRUE(member->IsTold(1));
+}
+
+TEST_F(ArbiterTest, WithoutEtcdItStartsAndRegistersLater) {
+  server_->Kill();
+  ASSERT_OK_AND_ASSIGN(const auto member, Start(3, 100));
+  EXPECT_TRUE(member->SeesChange(false));
+  EXPECT_TRUE(CertifyOff(member.get(), {{2}, 77, 5}).IsIOError());
+  ASSERT_OK(server_->Restart());
+  EXPECT_TRUE(member->SeesChange(true));
+  EXPECT_TRUE(NodeEntry(3).has_value());
+}
+
+TEST_F(ArbiterTest, RegistersAgainAfterAnEtcdThatLostAll) {
+  ASSERT_OK_AND_ASSIGN(const auto member, Start(3, 100));
+  EXPECT_TRUE(member->SeesChange(true));
+  server_->Kill();
+  EXPECT_TRUE(member->SeesChange(false));
+  server_->ForgetAll();
+  ASSERT_OK(server_->Restart());
+  EXPECT_TRUE(member->SeesChange(true));
+  EXPECT_TRUE(NodeEntry(3).has_value());
+}
+
+TEST_F(ArbiterTest, OneThatWasReplacedMeanwhileIsToldToEnd) {
+  ASSERT_OK_AND_ASSIGN(const auto member, Start(3, 100));
+  const auto own = NodeEntry(3);
+  ASSERT_TRUE(own.has_value());
+  ASSERT_OK_AND_ASSIGN(const bool is_replaced,
+                       client_->PutIf(NodeKey(kPrefix, {3}), own->revision,
+                                      ToText(Daemon{{3}, "beta", 200}), /*lease=*/0));
+  ASSERT_TRUE(is_replaced);
+  ASSERT_TRUE(member->Sees([&] { return !member->taken.empty(); }));
+  EXPECT_THAT(member->taken.back().message(), ::testing::HasSubstr("'beta'"));
+}
+
+TEST_F(ArbiterTest, ARegistrationThatSomebodyRemovedIsMadeAgain) {
+  ASSERT_OK_AND_ASSIGN(const auto member, Start(3, 100));
+  ASSERT_OK(client_->RevokeLease(NodeEntry(3).value().lease));
+  EXPECT_TRUE(Eventually([&] { return NodeEntry(3).has_value(); }));
+  EXPECT_TRUE(member->taken.empty());
+}
+
+TEST_F(ArbiterTest, AnEtcdThatHangsHoldsNobodyUp) {
+  ASSERT_OK_AND_ASSIGN(const auto member, Start(3, 100));
+  server_->Pause();
+  EXPECT_TRUE(member->SeesChange(false));
+  server_->Continue();
+  EXPECT_TRUE(member->SeesChange(true));
+}
+
+}  // namespace
+}  // namespace sheaf::arbiter

@@ -1,0 +1,172 @@
+// A cluster with an etcd beside it: what that adds, and that nothing stops without it.
+
+#include <signal.h>
+
+#include <csignal>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include <arrow/table.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "arbiter/etcd_client.h"
+#include "region/cluster_config.h"
+#include "sheaf/status.h"
+#include "sheaf/store.h"
+#include "testing/arrow_test.h"
+#include "testing/etcd_server.h"
+#include "testing/eventually.h"
+#include "testing/peer.h"
+#include "testing/test_cluster.h"
+#include "tests/armed_daemon.h"
+#include "tests/command_line.h"
+#include "tests/two_nodes.h"
+
+namespace sheaf::testing {
+namespace {
+
+constexpr uint32_t kNodes = 3;
+
+/// A reader on node 2.
+std::string AnswerAsReader(const std::string& request) {
+  static auto* store = new std::shared_ptr<Store>();
+  static auto* held = new std::shared_ptr<arrow::Table>();
+  if (!request.starts_with("get ")) {
+    auto connected = Store::Connect({.cluster = request, .node = 2});
+    if (connected.ok()) *store = *connected;
+    return connected.status().ToString();
+  }
+  auto got = (*store)->Get(request.substr(4));
+  if (got.ok()) *held = *got;
+  return got.status().ToString();
+}
+
+TEST(Peer, Serves) {
+  if (!IsPeer()) GTEST_SKIP() << "started by other tests";
+  ServePeer(AnswerAsReader);
+}
+
+class WithEtcd : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (EtcdServer::FindProgram().empty()) {
+      GTEST_SKIP() << "no etcd on this machine: tools/setup.sh test unpacks one";
+    }
+    ASSERT_OK_AND_ASSIGN(etcd_, EtcdServer::Start());
+    TestClusterOptions options;
+    options.nodes = kNodes;
+    options.config_toml =
+        "segment_size = \"64MiB\"\nslots_max = 4096\nrecords_size = \"16MiB\"\n"
+        "heartbeat_ms = 10\nsuspect_after_ms = 1500\nsuspect_samples = 4\n"
+        "[etcd]\nendpoints = \"" +
+        etcd_->url() + "\"\ntime_to_live_s = 1\n";
+    options.daemon_path = SHEAFD_BINARY;
+    ASSERT_OK_AND_ASSIGN(cluster_, TestCluster::Start(options));
+    ASSERT_OK_AND_ASSIGN(client_, arbiter::EtcdClient::Make({.endpoints = etcd_->url()}));
+    ASSERT_OK_AND_ASSIGN(store_, cluster_->Connect(0));
+  }
+
+  uint64_t Free(uint32_t node) { return store_->Nodes().ValueOrDie()[node].free_bytes; }
+  void AwaitState(uint32_t node, const std::string& state) {
+    EXPECT_TRUE(Eventually([&] {
+      return store_->Nodes().ValueOrDie()[node].state == state;
+    })) << store_->Nodes().ValueOrDie()[node].state;
+  }
+  /// How many daemons are registered.
+  size_t Registered() {
+    const std::string prefix =
+        "/sheaf/" + cluster_->name() + "-" + std::to_string(store_->cluster_id());
+    return client_->List(prefix + "/node/").ValueOrDie().size();
+  }
+  bool AllAreRegistered() {
+    return Eventually([&] { return Registered() == kNodes; });
+  }
+
+  std::unique_ptr<EtcdServer> etcd_;
+  std::unique_ptr<TestCluster> cluster_;
+  std::unique_ptr<arbiter::EtcdClient> client_;
+  std::shared_ptr<Store> store_;
+};
+
+using Etcd = WithEtcd;
+
+TEST_F(Etcd, DaemonsAreRegisteredUntilTheyEnd) {
+  EXPECT_TRUE(AllAreRegistered());
+  ASSERT_OK(cluster_->SignalDaemon(1, SIGTERM));
+  EXPECT_TRUE(Eventually([&] { return Registered() == kNodes - 1; }));
+  ASSERT_OK(cluster_->KillDaemon(2));  // silent for the time to live
+  EXPECT_TRUE(Eventually([&] { return Registered() == kNodes - 2; }));
+  ASSERT_OK(cluster_->StartMissing());
+  EXPECT_TRUE(AllAreRegistered());
+}
+
+/// Without etcd the operator would have to say it again when node 1 is back.
+TEST_F(Etcd, AHomeThatWasAwayLearnsThatANodeIsOff) {
+  const uint64_t free_at_start = Free(1);
+  ASSERT_OK_AND_ASSIGN(auto peer, Peer::Start({}));
+  ASSERT_EQ(peer->Ask(cluster_->name()).ValueOrDie(), "OK");
+  {
+    ASSERT_OK_AND_ASSIGN(auto writer, cluster_->Connect(1));
+    ASSERT_OK(writer->Put("t", *MakeTable(50'000, 7)));
+    ASSERT_EQ(peer->Ask("get t").ValueOrDie(), "OK");
+    ASSERT_OK(writer->Remove("t"));
+  }
+  peer->Kill();
+  ASSERT_OK(cluster_->KillDaemon(2));
+  ASSERT_OK(cluster_->KillDaemon(1));
+  AwaitState(2, "withdrawn");
+  EXPECT_LT(Free(1), free_at_start);
+  ASSERT_OK(store_->ForgetNode(2));
+  const ArmedDaemon home(cluster_->name(), 1, "", cluster_->folder() + "/log");
+  EXPECT_TRUE(Eventually([&] { return Free(1) == free_at_start; }));
+  AwaitState(2, "off");
+}
+
+/// No reader and no writer waits for it, and all are registered when it is back, also if
+/// it has lost everything.
+TEST_F(Etcd, WithoutItEverythingGoesOn) {
+  ASSERT_OK(store_->Put("t", *MakeTable(1000, 7)));
+  for (const bool loses_all : {false, true}) {
+    etcd_->Kill();
+    if (loses_all) etcd_->ForgetAll();
+    ASSERT_OK(cluster_->KillDaemon(1));
+    ASSERT_OK(cluster_->StartMissing());
+    for (uint32_t node = 0; node < kNodes; ++node) {
+      ASSERT_OK_AND_ASSIGN(auto store, cluster_->Connect(node));
+      ASSERT_OK(store->Put("u", *MakeTable(1000, 9), {.replace = true}));
+      ASSERT_OK_AND_ASSIGN(const auto table, store->Get("t"));
+      EXPECT_TRUE(table->Equals(*MakeTable(1000, 7)));
+    }
+    ASSERT_OK(etcd_->Restart());
+    EXPECT_TRUE(AllAreRegistered());
+  }
+}
+
+TEST_F(Etcd, DoctorSaysWhetherItAnswers) {
+  const std::string command =
+      std::string(SHEAF_BINARY) + " --cluster " + cluster_->name() + " doctor";
+  EXPECT_THAT(CommandLine::Run(command).out,
+              ::testing::AllOf(::testing::HasSubstr(etcd_->url()),
+                               ::testing::Not(::testing::HasSubstr("does not answer"))));
+  etcd_->Kill();
+  EXPECT_THAT(CommandLine::Run(command).out,
+              ::testing::HasSubstr("problem: etcd does not answer"));
+}
+
+/// It takes connections and answers nothing.
+TEST_F(Etcd, OneThatHangsHoldsNobodyUp) {
+  EXPECT_TRUE(AllAreRegistered());
+  etcd_->Pause();
+  ASSERT_OK(store_->Put("t", *MakeTable(1000, 7)));
+  ASSERT_OK(store_->Get("t"));
+  ASSERT_OK(cluster_->KillDaemon(1));
+  ASSERT_OK(cluster_->StartMissing());
+  ASSERT_OK(cluster_->Connect(1));
+  etcd_->Continue();
+  EXPECT_TRUE(AllAreRegistered());
+}
+
+}  // namespace
+}  // namespace sheaf::testing
