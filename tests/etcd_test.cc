@@ -4,6 +4,9 @@
 
 #include <csignal>
 #include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <memory>
 #include <string>
 
@@ -12,7 +15,7 @@
 #include <gtest/gtest.h>
 
 #include "arbiter/etcd_client.h"
-#include "region/cluster_config.h"
+#include "platform/test_folder.h"
 #include "sheaf/status.h"
 #include "sheaf/store.h"
 #include "testing/arrow_test.h"
@@ -50,7 +53,8 @@ TEST(Peer, Serves) {
 
 class WithEtcd : public ::testing::Test {
  protected:
-  void SetUp() override {
+  void SetUp() override { Begin(""); }
+  void Begin(const std::string& keys) {
     if (EtcdServer::FindProgram().empty()) {
       GTEST_SKIP() << "no etcd on this machine: tools/setup.sh test unpacks one";
     }
@@ -61,7 +65,7 @@ class WithEtcd : public ::testing::Test {
         "segment_size = \"64MiB\"\nslots_max = 4096\nrecords_size = \"16MiB\"\n"
         "heartbeat_ms = 10\nsuspect_after_ms = 1500\nsuspect_samples = 4\n"
         "[etcd]\nendpoints = \"" +
-        etcd_->url() + "\"\ntime_to_live_s = 1\n";
+        etcd_->url() + "\"\ntime_to_live_s = 1\n" + keys;
     options.daemon_path = SHEAFD_BINARY;
     ASSERT_OK_AND_ASSIGN(cluster_, TestCluster::Start(options));
     ASSERT_OK_AND_ASSIGN(client_, arbiter::EtcdClient::Make({.endpoints = etcd_->url()}));
@@ -122,6 +126,42 @@ TEST_F(Etcd, AHomeThatWasAwayLearnsThatANodeIsOff) {
   const ArmedDaemon home(cluster_->name(), 1, "", cluster_->folder() + "/log");
   EXPECT_TRUE(Eventually([&] { return Free(1) == free_at_start; }));
   AwaitState(2, "off");
+}
+
+/// What an operator would have to say, the fence command says.
+class Fenced : public WithEtcd {
+ protected:
+  void SetUp() override {
+    const std::string program = folder_.path() + "/fence";
+    std::ofstream(program) << "#!/bin/sh\necho \"$1 '$2'\" >> " << folder_.path()
+                           << "/calls\nexec test -e " << folder_.path() << "/works\n";
+    std::filesystem::permissions(program, std::filesystem::perms::owner_all);
+    Begin("fence_command = \"" + program + "\"\n");
+  }
+  void MakeItWork() { std::ofstream(folder_.path() + "/works"); }
+  std::string Calls() {
+    std::ifstream file(folder_.path() + "/calls");
+    return {std::istreambuf_iterator<char>(file), {}};
+  }
+
+  platform::TestFolder folder_;
+};
+
+TEST_F(Fenced, ANodeThatIsSilentForMemoryAndForEtcdIsPoweredOff) {
+  MakeItWork();
+  ASSERT_OK(cluster_->SignalDaemon(1, SIGTERM));  // in order: nobody's suspect
+  AwaitState(1, "down");
+  ASSERT_OK(cluster_->KillDaemon(2));
+  AwaitState(2, "off");
+  EXPECT_EQ(Calls(), "2 ''\n");
+}
+
+TEST_F(Fenced, ACommandThatFailsSaysNothingOfTheNode) {
+  ASSERT_OK(cluster_->KillDaemon(2));
+  EXPECT_TRUE(Eventually([&] { return !Calls().empty(); }));
+  AwaitState(2, "withdrawn");
+  ASSERT_OK(cluster_->StartMissing());
+  AwaitState(2, "up");
 }
 
 /// No reader and no writer waits for it, and all are registered when it is back, also if

@@ -17,22 +17,15 @@
 
 #include "arbiter/entries.h"
 #include "arbiter/etcd_client.h"
+#include "arbiter/fencing.h"
 #include "platform/process.h"
 
 namespace sheaf::arbiter {
 namespace {
 
-/// A certificate that raises one that others raise as well.
-constexpr int kRaisesMax = 16;
-
 /// Thrice in the time to live: two answers may get lost.
 std::chrono::milliseconds PeriodOf(const ArbiterOptions& options) {
   return std::chrono::milliseconds(options.time_to_live) / 3;
-}
-
-/// A certificate holds for what came before it, too.
-bool Covers(const OffCertificate& held, const OffCertificate& asked) {
-  return held.format_epoch == asked.format_epoch && held.incarnation >= asked.incarnation;
 }
 
 }  // namespace
@@ -44,6 +37,7 @@ class Arbiter::Impl {
       : options_(std::move(options)),
         self_(std::move(self)),
         etcd_(std::move(etcd)),
+        fencing_(options_, etcd_.get()),
         post_(std::move(post)),
         events_(std::move(events)) {}
 
@@ -54,6 +48,7 @@ class Arbiter::Impl {
   void Stop();
   void Ask(std::function<void()> request);
   void CertifyOff(const OffCertificate& certificate, const DoneFn& done);
+  void SetSuspects(std::vector<Suspect> suspects);
 
  private:
   void Loop();
@@ -61,7 +56,7 @@ class Arbiter::Impl {
   arrow::Status KeepRegistered();
   arrow::Status Register();
   arrow::Status TellOffs();
-  arrow::Status StoreOff(const OffCertificate& certificate);
+  arrow::Status Fence();
   void Report(const arrow::Status& status);
   void Post(std::function<void()> event);
 
@@ -71,6 +66,8 @@ class Arbiter::Impl {
   std::unique_ptr<EtcdClient> etcd_;
   int64_t lease_ = 0;  ///< 0: not registered.
   std::optional<arrow::Status> reported_;
+  Fencing fencing_;
+  std::vector<Suspect> suspects_;
   const PostFn post_;
   const Events events_;
   /// What was posted and comes late finds that we are gone.
@@ -153,20 +150,13 @@ arrow::Status Arbiter::Impl::TellOffs() {
   return status;
 }
 
-arrow::Status Arbiter::Impl::StoreOff(const OffCertificate& certificate) {
-  const std::string key = OffKey(options_.key_prefix, certificate.node);
-  for (int i = 0; i < kRaisesMax; ++i) {
-    ARROW_ASSIGN_OR_RAISE(const auto entry, etcd_->Get(key));
-    if (entry) {
-      const auto held = ParseOffCertificate(entry->value);
-      if (held.ok() && Covers(*held, certificate)) return arrow::Status::OK();
-    }
-    ARROW_ASSIGN_OR_RAISE(
-        const bool is_stored,
-        etcd_->PutIf(key, entry ? entry->revision : 0, ToText(certificate), /*lease=*/0));
-    if (is_stored) return arrow::Status::OK();
+arrow::Status Arbiter::Impl::Fence() {
+  if (options_.fence_command.empty()) return arrow::Status::OK();
+  ARROW_ASSIGN_OR_RAISE(const auto outcome, fencing_.Advance(suspects_));
+  if (outcome) {
+    Post([this, outcome = *outcome] { events_.on_fenced(outcome.life, outcome.status); });
   }
-  return arrow::Status::IOError(key, " changes all the time");
+  return arrow::Status::OK();
 }
 
 void Arbiter::Impl::Report(const arrow::Status& status) {
@@ -177,6 +167,7 @@ void Arbiter::Impl::Report(const arrow::Status& status) {
 
 void Arbiter::Impl::Turn() {
   arrow::Status status = KeepRegistered();
+  if (status.ok()) status = Fence();
   if (status.ok()) status = TellOffs();
   Report(status);
 }
@@ -202,9 +193,13 @@ void Arbiter::Impl::Ask(std::function<void()> request) {
 
 void Arbiter::Impl::CertifyOff(const OffCertificate& certificate, const DoneFn& done) {
   Ask([this, certificate, done] {
-    const arrow::Status status = StoreOff(certificate);
+    const arrow::Status status = StoreOff(etcd_.get(), options_.key_prefix, certificate);
     Post([done, status] { done(status); });
   });
+}
+
+void Arbiter::Impl::SetSuspects(std::vector<Suspect> suspects) {
+  Ask([this, suspects = std::move(suspects)] { suspects_ = suspects; });
 }
 
 void Arbiter::Impl::Stop() {
@@ -232,8 +227,12 @@ arrow::Result<std::unique_ptr<Arbiter>> Arbiter::Start(const ArbiterOptions& opt
 Arbiter::Arbiter(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Arbiter::~Arbiter() { impl_->Stop(); }
 
-void Arbiter::CertifyOff(const OffCertificate& certificate, DoneFn done) {
-  impl_->CertifyOff(certificate, std::move(done));
+void Arbiter::CertifyOff(const OffCertificate& certificate, const DoneFn& done) {
+  impl_->CertifyOff(certificate, done);
+}
+
+void Arbiter::SetSuspects(std::vector<Suspect> suspects) {
+  impl_->SetSuspects(std::move(suspects));
 }
 
 }  // namespace sheaf::arbiter

@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include <arrow/result.h>
 #include <arrow/status.h>
@@ -24,6 +25,8 @@ struct ArbiterOptions {
   std::string key_prefix;
   /// A daemon that was not heard of for so long is not registered any more.
   std::chrono::seconds time_to_live{10};
+  /// A program that powers a node off: see Fencing. Empty: none.
+  std::string fence_command;
 };
 
 /// \brief The daemon that registers.
@@ -41,6 +44,12 @@ struct OffCertificate {
   uint64_t incarnation = 0;
 };
 
+/// \brief A node that this home has withdrawn.
+struct Suspect {
+  OffCertificate life;  ///< That would be right if it were off.
+  std::string host;     ///< As the cluster file has it.
+};
+
 /// \brief A thread of its own talks to etcd; no other one waits for it, but in `Start`.
 /// Without etcd everything goes on by the rules in memory: what could not be said is said
 /// when it is back. The calls are for one thread, the loop's, on which `post` runs what
@@ -55,6 +64,8 @@ class Arbiter {
     std::function<void(const arrow::Status&)> on_change;
     /// A daemon on another host is registered as this node: this one must end.
     std::function<void(const arrow::Status&)> on_taken;
+    /// The fence command has ended for a node: OK if that is off now.
+    std::function<void(const OffCertificate&, const arrow::Status&)> on_fenced;
   };
 
   /// \brief Register `self`. Waits for the registration of a daemon on another host to
@@ -70,7 +81,11 @@ class Arbiter {
   using DoneFn = std::function<void(const arrow::Status&)>;
   /// \brief Tell all homes, now and later, that `certificate` holds. `done`: etcd has it;
   /// IOError if it does not answer: nobody will be told.
-  void CertifyOff(const OffCertificate& certificate, DoneFn done);
+  void CertifyOff(const OffCertificate& certificate, const DoneFn& done);
+
+  /// \brief All nodes that this home has withdrawn now: those that etcd does not know as
+  /// alive either are fenced, if there is a command for that.
+  void SetSuspects(std::vector<Suspect> suspects);
 
  private:
   class Impl;

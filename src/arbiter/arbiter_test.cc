@@ -176,7 +176,8 @@ class ArbiterTest : public WithEtcd {
             [m](std::function<void()> action) { m->loop.Post(std::move(action)); },
             {[m](const OffCertificate& off) { m->offs.push_back(off); },
              [m](const arrow::Status& status) { m->changes.push_back(status); },
-             [m](const arrow::Status& status) { m->taken.push_back(status); }}));
+             [m](const arrow::Status& status) { m->taken.push_back(status); },
+             [](const OffCertificate&, const arrow::Status&) {}}));
     return member;
   }
 

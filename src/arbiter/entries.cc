@@ -14,6 +14,9 @@ namespace {
 
 using nlohmann::json;
 
+/// Others may raise the same certificate meanwhile.
+constexpr int kRaisesMax = 16;
+
 arrow::Result<uint64_t> NumberIn(const json& object, const char* key) {
   if (object.is_object() && object.contains(key) && object[key].is_number_unsigned()) {
     return object[key].get<uint64_t>();
@@ -35,6 +38,10 @@ json Parse(const std::string& text) {
 
 std::string NodeKey(const std::string& prefix, NodeId node) {
   return prefix + "/node/" + std::to_string(node.value);
+}
+
+std::string FenceKey(const std::string& prefix, NodeId node) {
+  return prefix + "/fence/" + std::to_string(node.value);
 }
 
 std::string OffKeys(const std::string& prefix) { return prefix + "/off/"; }
@@ -74,6 +81,27 @@ arrow::Result<OffCertificate> ParseOffCertificate(const std::string& text) {
   ARROW_ASSIGN_OR_RAISE(certificate.format_epoch, NumberIn(object, "format_epoch"));
   ARROW_ASSIGN_OR_RAISE(certificate.incarnation, NumberIn(object, "incarnation"));
   return certificate;
+}
+
+bool Covers(const OffCertificate& held, const OffCertificate& asked) {
+  return held.format_epoch == asked.format_epoch && held.incarnation >= asked.incarnation;
+}
+
+arrow::Status StoreOff(EtcdClient* etcd, const std::string& prefix,
+                       const OffCertificate& certificate) {
+  const std::string key = OffKey(prefix, certificate.node);
+  for (int i = 0; i < kRaisesMax; ++i) {
+    ARROW_ASSIGN_OR_RAISE(const auto entry, etcd->Get(key));
+    if (entry) {
+      const auto held = ParseOffCertificate(entry->value);
+      if (held.ok() && Covers(*held, certificate)) return arrow::Status::OK();
+    }
+    ARROW_ASSIGN_OR_RAISE(
+        const bool is_stored,
+        etcd->PutIf(key, entry ? entry->revision : 0, ToText(certificate), /*lease=*/0));
+    if (is_stored) return arrow::Status::OK();
+  }
+  return arrow::Status::IOError(key, " changes all the time");
 }
 
 }  // namespace sheaf::arbiter

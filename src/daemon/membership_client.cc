@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include <arrow/result.h>
 #include <arrow/status.h>
@@ -13,8 +14,10 @@
 #include "daemon/membership.h"
 #include "daemon/reclaimer.h"
 #include "daemon/transport.h"
+#include "format/layout.h"
 #include "format/message.h"
 #include "region/admit_line.h"
+#include "region/control_line.h"
 #include "region/region.h"
 #include "sheaf/status.h"
 #include "sheaf/types.h"
@@ -67,6 +70,24 @@ void MembershipClient::OnOff(const arbiter::OffCertificate& certificate) {
                                    LogIfError("a node that is certified off", status);
                                    if (status.ok()) reclaimer_->Kick();
                                  });
+}
+
+void MembershipClient::TellSuspects() {
+  if (arbiter_ == nullptr) return;
+  std::vector<arbiter::Suspect> suspects;
+  for (uint32_t k = 0; k < region_->num_segments(); ++k) {
+    const region::Segment* const segment = region_->segment({k});
+    if (segment == nullptr) continue;
+    const region::AdmitLine own = region::LoadAdmitLine(region_->own_segment(), {k});
+    if (own.withdrawn == 0 || own.incarnation != 0 || own.is_off()) continue;
+    const auto line = region::PeekIncarnation(*segment);
+    const bool said_down =
+        line && line->state == static_cast<uint32_t>(format::NodeState::kDown);
+    if (said_down) continue;  // ended in order: silent, but nobody's suspect
+    suspects.push_back({{{k}, segment->header().format_epoch, own.withdrawn},
+                        region_->config().host_of({k})});
+  }
+  arbiter_->SetSuspects(std::move(suspects));
 }
 
 void MembershipClient::AskOthers(NodeId node, bool arbiter_tells, const Done& done) {

@@ -33,6 +33,8 @@ class MembershipClient {
 
   /// \brief The arbiter says that a node is off.
   void OnOff(const arbiter::OffCertificate& certificate);
+  /// \brief Tell the arbiter, if there is one, which nodes this home has withdrawn.
+  void TellSuspects();
 
   /// \brief Answer a peer's message about membership. False if it is something else.
   bool Handle(const format::Message& message, const ReplyFn& reply);

@@ -53,6 +53,7 @@ namespace {
 // docs/protocol.md L13.
 constexpr std::chrono::milliseconds kMembershipPeriod{region::kMembershipPeriodMs};
 constexpr std::chrono::seconds kSweepPeriod{1};
+constexpr std::chrono::seconds kSuspectsPeriod{1};
 /// Page size that is shown where the system does not tell.
 constexpr uint64_t kBasePageBytes = 4096;
 
@@ -153,6 +154,7 @@ arrow::Status Server::Impl::AskArbiter() {
   options.key_prefix =
       etcd.prefix + "/" + config().name + "-" + std::to_string(config().cluster_id);
   options.time_to_live = std::chrono::seconds(etcd.time_to_live_s);
+  options.fence_command = etcd.fence_command;
   const arbiter::Daemon self{options_.node, platform::HostName(), platform::BootNumber()};
   arbiter::Arbiter::Events events;
   events.on_off = [this](const arbiter::OffCertificate& off) { members_->OnOff(off); };
@@ -163,6 +165,16 @@ arrow::Status Server::Impl::AskArbiter() {
   events.on_taken = [this](const arrow::Status& status) {
     Log(LogLevel::kError, status.message());
     Stop();
+  };
+  events.on_fenced = [](const arbiter::OffCertificate& life,
+                        const arrow::Status& status) {
+    if (status.ok()) {
+      Log(LogLevel::kWarning, "node ", life.node.value, " is fenced, incarnation ",
+          life.incarnation);
+    } else {
+      Log(LogLevel::kError, "node ", life.node.value,
+          " is not fenced: ", status.message());
+    }
   };
   ARROW_ASSIGN_OR_RAISE(
       arbiter_, arbiter::Arbiter::Start(
@@ -286,6 +298,7 @@ void Server::Impl::StartTimers() {
   Every(std::chrono::milliseconds(config().heartbeat_ms), [this] { lines_->Beat(); });
   Every(kMembershipPeriod, [this] { membership_->Update(); });
   Every(kSweepPeriod, [this] { home_->FlushLeasePages(); });
+  Every(kSuspectsPeriod, [this] { members_->TellSuspects(); });
 }
 
 void Server::Impl::Every(std::chrono::nanoseconds period,

@@ -177,6 +177,10 @@ arrow::Status CheckEtcd(const EtcdConfig& etcd) {
     return arrow::Status::Invalid(
         "etcd.cert_file: a certificate needs a key (etcd.key_file), and a key it");
   }
+  if (!etcd.fence_command.empty() && !etcd.fence_command.starts_with('/')) {
+    return arrow::Status::Invalid("etcd.fence_command: '", etcd.fence_command,
+                                  "' is not an absolute path");
+  }
   return arrow::Status::OK();
 }
 
@@ -216,10 +220,14 @@ uint32_t ClusterConfig::grants_max() const {
   return CheckedCast<uint32_t>(segment_size_bytes / format::kSmallExtentBytes);
 }
 
-bool ClusterConfig::IsLocal(NodeId node) const {
+std::string ClusterConfig::host_of(NodeId node) const {
   const auto table = std::ranges::find(node_tables, node.value, &NodeConfig::id);
-  return table == node_tables.end() || table->host.empty() ||
-         table->host == platform::HostName();
+  return table == node_tables.end() ? "" : table->host;
+}
+
+bool ClusterConfig::IsLocal(NodeId node) const {
+  const std::string host = host_of(node);
+  return host.empty() || host == platform::HostName();
 }
 
 bool ClusterConfig::NamesHosts() const {

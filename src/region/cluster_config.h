@@ -92,6 +92,8 @@ struct ClusterConfig {
   /// host, or this one (platform::HostName).
   std::vector<NodeId> LocalNodes() const;
   bool IsLocal(NodeId node) const;
+  /// As the file has it; empty if it may be any.
+  std::string host_of(NodeId node) const;
   /// Nodes of it may be on several hosts.
   bool NamesHosts() const;
 

@@ -54,7 +54,8 @@ TEST(ClusterConfig, TomlRoundTripKeepsEveryValue) {
                  .time_to_live_s = 3,
                  .ca_file = "/ca",
                  .cert_file = "/cert",
-                 .key_file = "/key"};
+                 .key_file = "/key",
+                 .fence_command = "/fence"};
   config.ApplyDefaults();
   EXPECT_EQ(config.coherence, Coherence::kSoftware);
   EXPECT_EQ(config.settle_class, platform::SettleClass::kPosted);
@@ -85,6 +86,8 @@ TEST(ClusterConfig, RefusesBadTablesOfEtcd) {
   EXPECT_THAT(ErrorOf(begin + "time_to_live_s = 0"),
               HasSubstr("c.toml:3: etcd.time_to_live_s"));
   EXPECT_THAT(ErrorOf(begin + "cert_file = '/c'"), HasSubstr("c.toml:3: etcd.cert_file"));
+  EXPECT_THAT(ErrorOf(begin + "fence_command = 'off'"),
+              HasSubstr("c.toml:3: etcd.fence_command: 'off' is not an absolute path"));
   EXPECT_THAT(ErrorOf(begin + "user = 'x'"), HasSubstr("c.toml:3: etcd.user"));
 }
 

@@ -238,6 +238,7 @@ arrow::Status ReadEtcd(const toml::table& table, const std::string& file_name,
   reader.Read("ca_file", &etcd->ca_file);
   reader.Read("cert_file", &etcd->cert_file);
   reader.Read("key_file", &etcd->key_file);
+  reader.Read("fence_command", &etcd->fence_command);
   return reader.Finish();
 }
 
@@ -421,7 +422,8 @@ std::string ClusterConfig::ToToml() const {
          << "time_to_live_s = " << etcd.time_to_live_s << '\n'
          << "ca_file = " << Quoted(etcd.ca_file) << '\n'
          << "cert_file = " << Quoted(etcd.cert_file) << '\n'
-         << "key_file = " << Quoted(etcd.key_file) << '\n';
+         << "key_file = " << Quoted(etcd.key_file) << '\n'
+         << "fence_command = " << Quoted(etcd.fence_command) << '\n';
   }
   for (const NodeConfig& node : node_tables) {
     text << "\n[[node]]\n"

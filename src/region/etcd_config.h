@@ -15,6 +15,7 @@ struct EtcdConfig {
   std::string ca_file;            ///< PEM; empty: the system's certificates.
   std::string cert_file;          ///< PEM, of the daemons; empty: none.
   std::string key_file;           ///< PEM, of `cert_file`.
+  std::string fence_command;      ///< Path of a program; empty: none.
 
   bool is_used() const { return !endpoints.empty(); }
   bool operator==(const EtcdConfig&) const = default;
