@@ -49,6 +49,8 @@ class Arbiter::Impl {
   void Ask(std::function<void()> request);
   void CertifyOff(const OffCertificate& certificate, const DoneFn& done);
   void SetSuspects(std::vector<Suspect> suspects);
+  bool MayLead();
+  void LetOthersLead();
 
  private:
   void Loop();
@@ -57,6 +59,7 @@ class Arbiter::Impl {
   arrow::Status Register();
   arrow::Status TellOffs();
   arrow::Status Fence();
+  arrow::Status ElectLeader();
   void Report(const arrow::Status& status);
   void Post(std::function<void()> event);
 
@@ -76,6 +79,8 @@ class Arbiter::Impl {
   std::mutex mutex_;
   std::condition_variable changed_;
   bool must_stop_ = false;                       // Guarded by mutex_.
+  bool wants_to_lead_ = false;                   // Guarded by mutex_.
+  bool may_lead_ = false;                        // Guarded by mutex_.
   std::vector<std::function<void()>> requests_;  // Guarded by mutex_.
   std::thread thread_;
 };
@@ -159,6 +164,34 @@ arrow::Status Arbiter::Impl::Fence() {
   return arrow::Status::OK();
 }
 
+// The key goes with the registration, so that a daemon that is silent leads no more. One
+// of the same boot of the same host is one of ours that ended.
+arrow::Status Arbiter::Impl::ElectLeader() {
+  bool wants = false;
+  {
+    const std::lock_guard lock(mutex_);
+    wants = wants_to_lead_;
+  }
+  const std::string key = LeaderKey(options_.key_prefix);
+  ARROW_ASSIGN_OR_RAISE(const auto entry, etcd_->Get(key));
+  bool leads = entry && entry->lease == lease_;
+  if (wants && !leads) {
+    const auto other = entry ? ParseDaemon(entry->value) : self_;
+    const bool is_free =
+        !other.ok() || (other->node == self_.node && other->boot == self_.boot);
+    if (is_free) {
+      ARROW_ASSIGN_OR_RAISE(
+          leads, etcd_->PutIf(key, entry ? entry->revision : 0, ToText(self_), lease_));
+    }
+  } else if (!wants && leads) {
+    ARROW_RETURN_NOT_OK(etcd_->RemoveIf(key, entry->revision).status());
+    leads = false;
+  }
+  const std::lock_guard lock(mutex_);
+  may_lead_ = leads;
+  return arrow::Status::OK();
+}
+
 void Arbiter::Impl::Report(const arrow::Status& status) {
   if (reported_ && reported_->ok() == status.ok()) return;
   reported_ = status;
@@ -167,8 +200,13 @@ void Arbiter::Impl::Report(const arrow::Status& status) {
 
 void Arbiter::Impl::Turn() {
   arrow::Status status = KeepRegistered();
+  if (status.ok()) status = ElectLeader();
   if (status.ok()) status = Fence();
   if (status.ok()) status = TellOffs();
+  if (!status.ok()) {
+    const std::lock_guard lock(mutex_);
+    may_lead_ = true;  // By the rules in memory.
+  }
   Report(status);
 }
 
@@ -200,6 +238,22 @@ void Arbiter::Impl::CertifyOff(const OffCertificate& certificate, const DoneFn& 
 
 void Arbiter::Impl::SetSuspects(std::vector<Suspect> suspects) {
   Ask([this, suspects = std::move(suspects)] { suspects_ = suspects; });
+}
+
+bool Arbiter::Impl::MayLead() {
+  const std::lock_guard lock(mutex_);
+  if (!wants_to_lead_) {
+    wants_to_lead_ = true;
+    requests_.emplace_back([] {});  // a turn at once
+    changed_.notify_one();
+  }
+  return may_lead_;
+}
+
+void Arbiter::Impl::LetOthersLead() {
+  const std::lock_guard lock(mutex_);
+  wants_to_lead_ = false;
+  may_lead_ = false;
 }
 
 void Arbiter::Impl::Stop() {
@@ -234,5 +288,8 @@ void Arbiter::CertifyOff(const OffCertificate& certificate, const DoneFn& done) 
 void Arbiter::SetSuspects(std::vector<Suspect> suspects) {
   impl_->SetSuspects(std::move(suspects));
 }
+
+bool Arbiter::MayLead() { return impl_->MayLead(); }
+void Arbiter::LetOthersLead() { impl_->LetOthersLead(); }
 
 }  // namespace sheaf::arbiter

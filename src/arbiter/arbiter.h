@@ -87,6 +87,12 @@ class Arbiter {
   /// alive either are fenced, if there is a command for that.
   void SetSuspects(std::vector<Suspect> suspects);
 
+  /// \brief Whether this daemon may claim the catalog. False as long as etcd says that
+  /// another one leads, or has not been asked; true if it does not answer. Asks for
+  /// leadership, and keeps it until `LetOthersLead`.
+  bool MayLead();
+  void LetOthersLead();
+
  private:
   class Impl;
   explicit Arbiter(std::unique_ptr<Impl> impl);

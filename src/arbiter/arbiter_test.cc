@@ -71,6 +71,17 @@ TEST_F(EtcdClientTest, WritesOnlyOverTheRevisionThatWasSeen) {
   EXPECT_TRUE(third);
 }
 
+TEST_F(EtcdClientTest, RemovesOnlyTheRevisionThatWasSeen) {
+  ASSERT_OK(client_->PutIf("k", 0, "1", 0).status());
+  ASSERT_OK_AND_ASSIGN(const auto entry, client_->Get("k"));
+  ASSERT_OK_AND_ASSIGN(const bool wrong, client_->RemoveIf("k", entry->revision + 1));
+  EXPECT_FALSE(wrong);
+  ASSERT_OK_AND_ASSIGN(const bool right, client_->RemoveIf("k", entry->revision));
+  EXPECT_TRUE(right);
+  ASSERT_OK_AND_ASSIGN(const auto gone, client_->Get("k"));
+  EXPECT_FALSE(gone.has_value());
+}
+
 TEST_F(EtcdClientTest, ALeaseTakesItsKeysWithIt) {
   ASSERT_OK_AND_ASSIGN(const int64_t lease,
                        client_->GrantLease(std::chrono::seconds(60)));
@@ -269,6 +280,37 @@ TEST_F(ArbiterTest, ARegistrationThatSomebodyRemovedIsMadeAgain) {
   ASSERT_OK(client_->RevokeLease(NodeEntry(3).value().lease));
   EXPECT_TRUE(Eventually([&] { return NodeEntry(3).has_value(); }));
   EXPECT_TRUE(member->taken.empty());
+}
+
+TEST_F(ArbiterTest, OneLeadsUntilItLetsOthersOrIsSilent) {
+  ASSERT_OK_AND_ASSIGN(auto first, Start(0, 100));
+  ASSERT_OK_AND_ASSIGN(const auto second, Start(1, 200));
+  const auto leads = [](Member* member) {
+    return Eventually([&] { return member->arbiter->MayLead(); });
+  };
+  EXPECT_TRUE(leads(first.get()));
+  EXPECT_FALSE(second->arbiter->MayLead());  // has not been told yet
+  const auto holder = [&] {
+    return ParseDaemon(client_->Get(LeaderKey(kPrefix)).ValueOrDie().value().value)
+        .ValueOrDie()
+        .node;
+  };
+  EXPECT_EQ(holder(), NodeId{0});
+  first->arbiter->LetOthersLead();
+  EXPECT_TRUE(leads(second.get()));
+  EXPECT_EQ(holder(), NodeId{1});
+  second->arbiter.reset();  // ends, and its key with it
+  EXPECT_TRUE(leads(first.get()));
+  ASSERT_OK_AND_ASSIGN(const auto next, Start(0, 100));  // as after a crash of the first
+  EXPECT_TRUE(leads(next.get()));
+}
+
+TEST_F(ArbiterTest, WithoutEtcdAnybodyMayLead) {
+  ASSERT_OK_AND_ASSIGN(const auto first, Start(0, 100));
+  ASSERT_OK_AND_ASSIGN(const auto second, Start(1, 200));
+  EXPECT_TRUE(Eventually([&] { return first->arbiter->MayLead(); }));
+  server_->Kill();
+  EXPECT_TRUE(Eventually([&] { return second->arbiter->MayLead(); }));
 }
 
 TEST_F(ArbiterTest, AnEtcdThatHangsHoldsNobodyUp) {

@@ -44,6 +44,8 @@ std::string FenceKey(const std::string& prefix, NodeId node) {
   return prefix + "/fence/" + std::to_string(node.value);
 }
 
+std::string LeaderKey(const std::string& prefix) { return prefix + "/leader"; }
+
 std::string OffKeys(const std::string& prefix) { return prefix + "/off/"; }
 
 std::string OffKey(const std::string& prefix, NodeId node) {

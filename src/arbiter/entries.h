@@ -17,6 +17,7 @@ namespace sheaf::arbiter {
 std::string NodeKey(const std::string& prefix, NodeId node);   ///< `<prefix>/node/<k>`
 std::string OffKey(const std::string& prefix, NodeId node);    ///< `<prefix>/off/<k>`
 std::string FenceKey(const std::string& prefix, NodeId node);  ///< `<prefix>/fence/<k>`
+std::string LeaderKey(const std::string& prefix);              ///< `<prefix>/leader`
 std::string OffKeys(const std::string& prefix);                ///< Begin of all of these.
 
 std::string ToText(const Daemon& daemon);

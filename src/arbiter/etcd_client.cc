@@ -106,6 +106,7 @@ class EtcdClient::Impl {
   /// The object that answers; nothing if it was "not found".
   arrow::Result<std::optional<json>> Ask(const char* path, const json& request);
   arrow::Result<std::vector<Entry>> Range(const json& request);
+  arrow::Result<bool> DoIf(const std::string& key, int64_t expected, const json& change);
 
  private:
   arrow::Result<std::optional<json>> Read(const std::string& url,
@@ -152,6 +153,19 @@ arrow::Result<std::vector<Entry>> EtcdClient::Impl::Range(const json& request) {
   return entries;
 }
 
+arrow::Result<bool> EtcdClient::Impl::DoIf(const std::string& key, int64_t expected,
+                                           const json& change) {
+  const json compare = {{"key", Encode(key)},
+                        {"target", "MOD"},
+                        {"result", "EQUAL"},
+                        {"mod_revision", std::to_string(expected)}};
+  const json request = {{"compare", json::array({compare})},
+                        {"success", json::array({change})}};
+  ARROW_ASSIGN_OR_RAISE(const auto reply, Ask("/v3/kv/txn", request));
+  if (!reply) return arrow::Status::IOError("etcd knows no such lease any more");
+  return reply->value("succeeded", false);
+}
+
 arrow::Result<std::unique_ptr<EtcdClient>> EtcdClient::Make(const EtcdOptions& options) {
   ARROW_ASSIGN_OR_RAISE(auto endpoints, SplitEndpoints(options.endpoints));
   ARROW_ASSIGN_OR_RAISE(auto http, HttpClient::Make({options.ca_file, options.cert_file,
@@ -196,17 +210,13 @@ arrow::Result<std::vector<Entry>> EtcdClient::List(const std::string& prefix) {
 
 arrow::Result<bool> EtcdClient::PutIf(const std::string& key, int64_t expected,
                                       const std::string& value, int64_t lease) {
-  const json compare = {{"key", Encode(key)},
-                        {"target", "MOD"},
-                        {"result", "EQUAL"},
-                        {"mod_revision", std::to_string(expected)}};
   json put = {{"key", Encode(key)}, {"value", Encode(value)}};
   if (lease != 0) put["lease"] = std::to_string(lease);
-  const json request = {{"compare", json::array({compare})},
-                        {"success", json::array({json{{"requestPut", put}}})}};
-  ARROW_ASSIGN_OR_RAISE(const auto reply, impl_->Ask("/v3/kv/txn", request));
-  if (!reply) return arrow::Status::IOError("etcd knows no lease ", lease, " any more");
-  return reply->value("succeeded", false);
+  return impl_->DoIf(key, expected, {{"requestPut", put}});
+}
+
+arrow::Result<bool> EtcdClient::RemoveIf(const std::string& key, int64_t expected) {
+  return impl_->DoIf(key, expected, {{"requestDeleteRange", {{"key", Encode(key)}}}});
 }
 
 }  // namespace sheaf::arbiter

@@ -56,6 +56,9 @@ class EtcdClient {
   /// `lease` if that is not 0. Returns false, and changes nothing, if it is another.
   arrow::Result<bool> PutIf(const std::string& key, int64_t expected,
                             const std::string& value, int64_t lease);
+  /// \brief Remove `key` if its revision is `expected`. False, and nothing changes, if it
+  /// is another, or gone.
+  arrow::Result<bool> RemoveIf(const std::string& key, int64_t expected);
 
  private:
   class Impl;
