@@ -26,6 +26,7 @@ constexpr uint64_t kGranuleBytes = 256;  ///< Unit of division of an extent (L8)
 constexpr uint64_t kExtentBytes = uint64_t{2} << 20;  ///< Usual unit of a grant (L8).
 constexpr uint64_t kSmallExtentBytes = 65536;         ///< When memory is low (L8).
 constexpr uint64_t kLeasePageBytes = 4096;
+constexpr uint64_t kRingBytes = uint64_t{256} << 10;  ///< Lines to one peer (L7).
 constexpr uint64_t kLeaseCellsPerPage = (kLeasePageBytes - kLineBytes) / 8;  ///< 504
 
 /// \brief First 256 bytes of the control part; written once, when it is formatted.
@@ -175,7 +176,9 @@ struct ControlLayout {
   uint64_t page_table;  ///< [lease_pages_max] words
   uint64_t grants;      ///< [grants_max] lines
   uint64_t slots;       ///< [slots_max] lines
+  uint64_t ring_ends;   ///< [nodes_max] lines, format/ring.h
   uint64_t records;     ///< record area, `records_size_bytes`
+  uint64_t rings;       ///< [nodes_max] of kRingBytes; memory is taken when one is used
   uint64_t size_bytes;
 
   static constexpr uint64_t Page(uint64_t n) { return (n + 4095) & ~uint64_t{4095}; }
@@ -191,8 +194,10 @@ struct ControlLayout {
     layout.page_table = layout.admit + Page(uint64_t{nodes_max} * kLineBytes);
     layout.grants = layout.page_table + Page(uint64_t{lease_pages_max} * 8);
     layout.slots = layout.grants + Page(uint64_t{grants_max} * kLineBytes);
-    layout.records = layout.slots + Page(uint64_t{slots_max} * kLineBytes);
-    layout.size_bytes = layout.records + Page(records_size_bytes);
+    layout.ring_ends = layout.slots + Page(uint64_t{slots_max} * kLineBytes);
+    layout.records = layout.ring_ends + Page(uint64_t{nodes_max} * kLineBytes);
+    layout.rings = layout.records + Page(records_size_bytes);
+    layout.size_bytes = layout.rings + nodes_max * kRingBytes;
     return layout;
   }
 };

@@ -1,0 +1,68 @@
+// Messages from one node to another through memory that both can load from: a ring of
+// lines in the sender's segment, and the receiver's position in its own (docs/protocol.md
+// L7, M1 to M4; model ring).
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
+
+#include "format/ring.h"
+#include "region/region.h"
+#include "sheaf/types.h"
+
+namespace sheaf::ring {
+
+/// \brief Both directions between the own node and one peer. Frames arrive in order, each
+/// at most once; a new channel of either side begins a new session, in which nothing of
+/// the old one is delivered (M2, M3). Full is refused, never overwritten. One thread of
+/// the own node's daemon; the segments outlive it.
+class Channel {
+ public:
+  /// Longer messages are sent as several frames.
+  static constexpr size_t kFrameBytesMax = size_t{32} << 10;
+
+  /// \brief Takes memory for the ring to `peer` in the own segment and begins a life that
+  /// neither side has seen. OutOfMemory if there is none; IOError if it cannot be told
+  /// now which lives there were: try again. Class C: a node that rebooted waits D before
+  /// it calls this (M4).
+  static arrow::Result<std::unique_ptr<Channel>> Open(region::Segment* own,
+                                                      const region::Segment* peer);
+  ~Channel();
+
+  /// \brief Looks at the peer's end, and greets it if it is new. Rises by one with each
+  /// session in which we may send; 0 before the first. What was sent in an earlier one
+  /// may be lost.
+  uint64_t Poll();
+
+  /// \brief Send `frame`, `goes_on` if its message has more of them. False if there is no
+  /// room or no session: nothing was sent, try again after Poll.
+  bool Send(std::span<const uint8_t> frame, bool goes_on);
+
+  struct Frame {
+    std::vector<uint8_t> bytes;
+    bool goes_on = false;
+    uint64_t session = 0;  ///< Rises: a message that a lower one began is cut short.
+  };
+  /// \brief The next frame that has arrived as a whole; nothing if there is none. Invalid
+  /// if the peer wrote what no sender writes: nothing of this session comes any more.
+  arrow::Result<std::optional<Frame>> Receive();
+
+  /// \brief Tell the sender that what was received may be overwritten. After some frames:
+  /// it costs a line's way to memory.
+  void Acknowledge();
+
+ private:
+  class Impl;
+  explicit Channel(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace sheaf::ring
