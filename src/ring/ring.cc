@@ -137,6 +137,8 @@ class Channel::Impl {
     return frame;
   }
 
+  void Refuse() { is_broken_ = true; }
+
   void Acknowledge() {
     if (end_.lines_received == lines_received_) return;
     end_.lines_received = lines_received_;
@@ -222,6 +224,7 @@ bool Channel::Send(std::span<const uint8_t> frame, bool goes_on) {
 arrow::Result<std::optional<Channel::Frame>> Channel::Receive() {
   return impl_->Receive();
 }
+void Channel::Refuse() { impl_->Refuse(); }
 void Channel::Acknowledge() { impl_->Acknowledge(); }
 
 }  // namespace sheaf::ring

@@ -55,6 +55,9 @@ class Channel {
   /// if the peer wrote what no sender writes: nothing of this session comes any more.
   arrow::Result<std::optional<Frame>> Receive();
 
+  /// \brief Take nothing more of this session: what came makes no sense.
+  void Refuse();
+
   /// \brief Tell the sender that what was received may be overwritten. After some frames:
   /// it costs a line's way to memory.
   void Acknowledge();

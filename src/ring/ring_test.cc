@@ -26,6 +26,7 @@
 #include "region/control_line.h"
 #include "region/region.h"
 #include "region/test_cluster.h"
+#include "ring/link.h"
 #include "sheaf/types.h"
 #include "testing/arrow_test.h"
 #include "testing/test_seed.h"
@@ -249,6 +250,44 @@ TEST_P(RingTest, AnyInterleavingDeliversAPrefixOfEachSession) {
     }
   }
   EXPECT_EQ(total, kFrames);
+}
+
+TEST_P(RingTest, MessagesLongerThanTheRingArriveWhole) {
+  std::array<std::unique_ptr<Link>, 2> links;
+  for (const uint32_t k : {0U, 1U}) {
+    links[k] = std::make_unique<Link>(std::move(channels_[k]), size_t{2} << 20);
+  }
+  std::array<std::vector<Bytes>, 2> received;
+  const auto turn = [&](uint32_t k) {
+    ASSERT_OK_AND_ASSIGN(auto moved, links[k]->Advance());
+    for (Bytes& message : moved.messages) received[k].push_back(std::move(message));
+  };
+  for (int i = 0; i < 1000; ++i) {
+    for (const uint32_t k : {0U, 1U}) turn(k);
+  }
+  const std::array sizes = {size_t{0}, size_t{2} << 20, size_t{1}, size_t{700'000},
+                            size_t{32} << 10};
+  for (const uint32_t k : {0U, 1U}) {
+    for (const size_t size : sizes) links[k]->Queue(MakeFrame(size, size + k));
+  }
+  for (int i = 0; i < 100'000 && received[0].size() + received[1].size() < 10; ++i) {
+    for (const uint32_t k : {0U, 1U}) turn(k);
+  }
+  for (const uint32_t k : {0U, 1U}) {
+    EXPECT_EQ(links[k]->queued_bytes(), 0U);
+    ASSERT_EQ(received[k].size(), sizes.size());
+    for (size_t i = 0; i < sizes.size(); ++i) {
+      EXPECT_EQ(received[k][i], MakeFrame(sizes[i], sizes[i] + 1 - k)) << sizes[i];
+    }
+  }
+  links[0]->Queue(MakeFrame((size_t{2} << 20) + 1, 1));
+  links[0]->Queue(MakeFrame(1, 1));
+  arrow::Status status;
+  for (int i = 0; i < 100'000 && status.ok(); ++i) {
+    turn(0);
+    status = links[1]->Advance().status();
+  }
+  EXPECT_TRUE(status.IsInvalid()) << status;
 }
 
 constexpr auto kCoherent = region::Coherence::kCoherent;
