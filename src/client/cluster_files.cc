@@ -82,6 +82,8 @@ std::string Shape(ClusterConfig config) {
   CopyShares(ClusterConfig(), &config);
   config.prealloc = false;
   config.huge_pages = true;
+  config.spin_us = 0;
+  config.messages = config.messages_kind();  // By the tables, which go below.
   config.runtime_folder.clear();
   config.nodes = 1;
   config.node_tables.clear();

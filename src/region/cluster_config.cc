@@ -97,6 +97,38 @@ arrow::Status CheckSizes(const ClusterConfig& config) {
   return arrow::Status::OK();
 }
 
+/// "host:port", of a name or an IPv4 address; "[::1]:port" of IPv6.
+arrow::Status CheckAddress(const std::string& key, const std::string& address) {
+  if (address.empty()) return arrow::Status::OK();
+  const size_t colon = address.rfind(':');
+  uint32_t port = 0;
+  if (colon != std::string::npos && colon > 0) {
+    const char* end = address.data() + address.size();
+    const auto parsed = std::from_chars(address.data() + colon + 1, end, port);
+    if (parsed.ec == std::errc() && parsed.ptr == end && port > 0 && port <= 65535) {
+      return arrow::Status::OK();
+    }
+  }
+  return arrow::Status::Invalid(key, ": '", address,
+                                "' is not as \"host:port\" with a port of 1 to 65535");
+}
+
+arrow::Status CheckMessages(const ClusterConfig& config) {
+  ARROW_RETURN_NOT_OK(
+      CheckRange("spin_us", static_cast<uint64_t>(config.spin_us), 0, 1'000'000));
+  if (config.messages != Messages::kSockets || !config.NamesHosts()) {
+    return arrow::Status::OK();
+  }
+  std::set<std::string> hosts;
+  for (const NodeConfig& node : config.node_tables) {
+    if (!node.host.empty()) hosts.insert(node.host);
+  }
+  if (hosts.size() < 2) return arrow::Status::OK();
+  return arrow::Status::Invalid(
+      "messages: \"sockets\" reach no other host, and nodes are on ", hosts.size(),
+      ": leave it out, or say \"rings\"");
+}
+
 arrow::Status CheckNodeTables(const ClusterConfig& config) {
   std::set<uint32_t> ids;
   for (size_t i = 0; i < config.node_tables.size(); ++i) {
@@ -109,6 +141,7 @@ arrow::Status CheckNodeTables(const ClusterConfig& config) {
     if (!ids.insert(node.id).second) {
       return arrow::Status::Invalid(key, "id: there are two tables for node ", node.id);
     }
+    ARROW_RETURN_NOT_OK(CheckAddress(key + "address", node.address));
     const uint64_t size_bytes = node.segment_size_bytes;
     if (size_bytes == 0) continue;
     ARROW_RETURN_NOT_OK(
@@ -220,11 +253,6 @@ uint32_t ClusterConfig::grants_max() const {
   return CheckedCast<uint32_t>(segment_size_bytes / format::kSmallExtentBytes);
 }
 
-std::string ClusterConfig::host_of(NodeId node) const {
-  const auto table = std::ranges::find(node_tables, node.value, &NodeConfig::id);
-  return table == node_tables.end() ? "" : table->host;
-}
-
 bool ClusterConfig::IsLocal(NodeId node) const {
   const std::string host = host_of(node);
   return host.empty() || host == platform::HostName();
@@ -233,6 +261,20 @@ bool ClusterConfig::IsLocal(NodeId node) const {
 bool ClusterConfig::NamesHosts() const {
   return std::ranges::any_of(node_tables,
                              [](const NodeConfig& node) { return !node.host.empty(); });
+}
+
+Messages ClusterConfig::messages_kind() const {
+  return messages.value_or(NamesHosts() ? Messages::kRings : Messages::kSockets);
+}
+
+std::string ClusterConfig::host_of(NodeId node) const {
+  const auto table = std::ranges::find(node_tables, node.value, &NodeConfig::id);
+  return table == node_tables.end() ? "" : table->host;
+}
+
+std::string ClusterConfig::address_of(NodeId node) const {
+  const auto table = std::ranges::find(node_tables, node.value, &NodeConfig::id);
+  return table == node_tables.end() ? "" : table->address;
 }
 
 std::vector<NodeId> ClusterConfig::LocalNodes() const {
@@ -262,6 +304,7 @@ uint64_t ClusterConfig::AgreementHash() const {
        << ToString(settle_class) << '\n'
        << posted_delay_us << '\n'
        << segment_size_bytes << '\n'
+       << ToString(messages_kind()) << '\n'
        << sim.chaos << '\n'
        << sim.posted << '\n'
        << sim.seed << '\n'
@@ -284,6 +327,10 @@ std::string ClusterConfig::segment_lock_path(SegmentId segment) const {
 
 std::string ClusterConfig::socket_path(NodeId node) const {
   return runtime_folder + "/node" + std::to_string(node.value) + ".sock";
+}
+
+std::string ClusterConfig::doorbell_path(NodeId node) const {
+  return runtime_folder + "/node" + std::to_string(node.value) + ".bell";
 }
 
 std::string ClusterConfig::lock_path(NodeId node) const {
@@ -324,6 +371,7 @@ arrow::Status ClusterConfig::Validate() const {
   ARROW_RETURN_NOT_OK(CheckCounts(*this));
   ARROW_RETURN_NOT_OK(CheckSizes(*this));
   ARROW_RETURN_NOT_OK(CheckNodeTables(*this));
+  ARROW_RETURN_NOT_OK(CheckMessages(*this));
   ARROW_RETURN_NOT_OK(CheckFolders(*this));
   ARROW_RETURN_NOT_OK(CheckGroups(*this));
   ARROW_RETURN_NOT_OK(CheckEtcd(etcd));
@@ -346,6 +394,10 @@ const char* ToString(Coherence coherence) {
   return coherence == Coherence::kCoherent ? "coherent" : "software";
 }
 
+const char* ToString(Messages messages) {
+  return messages == Messages::kSockets ? "sockets" : "rings";
+}
+
 const char* ToString(platform::SettleClass settle_class) {
   switch (settle_class) {
     case platform::SettleClass::kArrived:
@@ -364,6 +416,10 @@ arrow::Result<Backend> ParseBackend(std::string_view text) {
 
 arrow::Result<Coherence> ParseCoherence(std::string_view text) {
   return ParseEnum(text, std::array{Coherence::kCoherent, Coherence::kSoftware});
+}
+
+arrow::Result<Messages> ParseMessages(std::string_view text) {
+  return ParseEnum(text, std::array{Messages::kSockets, Messages::kRings});
 }
 
 arrow::Result<platform::SettleClass> ParseSettleClass(std::string_view text) {

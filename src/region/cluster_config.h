@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,6 +20,11 @@ namespace sheaf::region {
 
 enum class Backend : uint8_t { kShm, kFile, kSim };
 enum class Coherence : uint8_t { kCoherent, kSoftware };
+/// What carries messages from daemon to daemon.
+enum class Messages : uint8_t {
+  kSockets,  ///< UNIX sockets: between nodes of one host only.
+  kRings,    ///< Lines in the segments (docs/protocol.md M1 to M4).
+};
 
 /// \brief How the simulator misbehaves (docs/architecture.md section 8).
 struct SimOptions {
@@ -35,6 +41,7 @@ struct NodeConfig {
   uint32_t id = 0;
   uint64_t segment_size_bytes = 0;  ///< Data of this node, at most that of all; 0: that.
   std::string host;                 ///< Name of the host that it is on; empty: any.
+  std::string address;  ///< "host:port" where daemons of other hosts ring; empty: none.
   bool operator==(const NodeConfig&) const = default;
 };
 
@@ -54,6 +61,9 @@ struct ClusterConfig {
   int suspect_after_ms = 3000;  ///< Silence after which a node is withdrawn (F1).
   int suspect_samples = 5;      ///< In that time, at least.
   SimOptions sim;
+  /// Nothing: as is needed, see `messages_kind`.
+  std::optional<Messages> messages;
+  int spin_us = 0;  ///< How long daemons look at their rings before they sleep.
 
   uint64_t base_address = 0x200000000000;
   uint32_t nodes = 1;       ///< Segments 0 .. nodes-1 exist.
@@ -92,10 +102,14 @@ struct ClusterConfig {
   /// host, or this one (platform::HostName).
   std::vector<NodeId> LocalNodes() const;
   bool IsLocal(NodeId node) const;
-  /// As the file has it; empty if it may be any.
-  std::string host_of(NodeId node) const;
   /// Nodes of it may be on several hosts.
   bool NamesHosts() const;
+  /// \brief `messages`; where it says nothing, rings if nodes name hosts, else sockets.
+  Messages messages_kind() const;
+  /// What the file says of `node`: the name of its host, or empty.
+  std::string host_of(NodeId node) const;
+  /// Where `node` hears other hosts' doorbells, "host:port"; empty: nowhere.
+  std::string address_of(NodeId node) const;
 
   /// Data of the segment.
   uint64_t size_bytes_of(SegmentId segment) const;
@@ -110,6 +124,7 @@ struct ClusterConfig {
   std::string segment_folder(SegmentId segment) const;
   std::string segment_lock_path(SegmentId segment) const;
   std::string socket_path(NodeId node) const;
+  std::string doorbell_path(NodeId node) const;
   std::string lock_path(NodeId node) const;
   std::string log_path(NodeId node) const;
   /// The group that folder and sockets belong to; empty if they are the user's alone.
@@ -142,10 +157,12 @@ struct ClusterConfig {
 
 const char* ToString(Backend backend);
 const char* ToString(Coherence coherence);
+const char* ToString(Messages messages);
 const char* ToString(platform::SettleClass settle_class);
 /// \brief The value of that name as the cluster file and the command line spell it.
 arrow::Result<Backend> ParseBackend(std::string_view text);
 arrow::Result<Coherence> ParseCoherence(std::string_view text);
+arrow::Result<Messages> ParseMessages(std::string_view text);
 arrow::Result<platform::SettleClass> ParseSettleClass(std::string_view text);
 
 /// \brief "4GiB", "1.5 GiB", "4096" as bytes, rounded down. Units B, KiB, MiB, GiB, TiB;

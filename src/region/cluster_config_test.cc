@@ -47,8 +47,14 @@ TEST(ClusterConfig, TomlRoundTripKeepsEveryValue) {
   config.records_size_bytes = 12288;
   config.prealloc = true;
   config.huge_pages = false;
-  config.node_tables = {{.id = 2, .segment_size_bytes = uint64_t{2} << 20, .host = "b"},
-                        {.id = 0, .segment_size_bytes = uint64_t{4} << 20, .host = ""}};
+  config.messages = Messages::kRings;
+  config.spin_us = 40;
+  config.node_tables = {
+      {.id = 2,
+       .segment_size_bytes = uint64_t{2} << 20,
+       .host = "b",
+       .address = "b.lab:7100"},
+      {.id = 0, .segment_size_bytes = uint64_t{4} << 20, .host = "", .address = ""}};
   config.etcd = {.endpoints = "https://a:1,https://b:2",
                  .prefix = "/x",
                  .time_to_live_s = 3,
@@ -63,6 +69,33 @@ TEST(ClusterConfig, TomlRoundTripKeepsEveryValue) {
   ASSERT_OK_AND_ASSIGN(const ClusterConfig read,
                        ClusterConfig::FromToml(config.ToToml(), "c.toml"));
   EXPECT_EQ(read, config) << config.ToToml();
+}
+
+TEST(ClusterConfig, MessagesGoThroughRingsWhereNodesNameHosts) {
+  const auto kind = [](const std::string& text) {
+    return ClusterConfig::FromToml(text, "c").ValueOrDie().messages_kind();
+  };
+  const std::string hosts =
+      "[[node]]\nid = 0\nhost = 'a'\n[[node]]\nid = 1\nhost = 'b'\n";
+  EXPECT_EQ(kind(""), Messages::kSockets);
+  EXPECT_EQ(kind("messages = 'rings'"), Messages::kRings);
+  EXPECT_EQ(kind(hosts), Messages::kRings);
+  EXPECT_EQ(kind("messages = 'sockets'\n[[node]]\nid = 0\nhost = 'a'"),
+            Messages::kSockets);
+  EXPECT_THAT(ErrorOf("messages = 'sockets'\n" + hosts),
+              HasSubstr("messages: \"sockets\" reach no other host"));
+  EXPECT_THAT(ErrorOf("messages = 'pigeons'"), HasSubstr("none of sockets, rings"));
+  EXPECT_THAT(ErrorOf("spin_us = -1"), HasSubstr("spin_us"));
+  for (const char* address : {"a", "a:", ":7", "a:0", "a:65536", "a:7x"}) {
+    EXPECT_THAT(ErrorOf(std::string("[[node]]\nid = 0\naddress = '") + address + "'"),
+                HasSubstr("node[0].address: '"))
+        << address;
+  }
+  ASSERT_OK_AND_ASSIGN(
+      const auto config,
+      ClusterConfig::FromToml("[[node]]\nid = 1\naddress = '[::1]:7100'", "c"));
+  EXPECT_EQ(config.address_of({1}), "[::1]:7100");
+  EXPECT_EQ(config.address_of({0}), "");
 }
 
 TEST(ClusterConfig, TomlRoundTripKeepsGroups) {

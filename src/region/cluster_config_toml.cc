@@ -253,6 +253,7 @@ arrow::Status ReadNodes(const std::vector<const toml::table*>& tables, bool are_
     reader.ReadInteger("id", &node.id);
     reader.ReadParsed("size", &node.segment_size_bytes, ParseSize);
     reader.Read("host", &node.host);
+    reader.Read("address", &node.address);
     ARROW_RETURN_NOT_OK(reader.Finish());
     config->node_tables.push_back(node);
     if (node.id < format::kNodesMax) end = std::max(end, node.id + 1);
@@ -268,6 +269,8 @@ arrow::Status ReadCluster(TableReader* reader, bool are_counted,
   reader->ReadEnum("backend", &config->backend, ParseBackend);
   reader->ReadEnum("coherence", &config->coherence, ParseCoherence);
   reader->ReadEnum("settle_class", &config->settle_class, ParseSettleClass);
+  reader->ReadEnum("messages", &config->messages, ParseMessages);
+  reader->ReadInteger("spin_us", &config->spin_us);
   reader->ReadInteger("posted_delay_us", &config->posted_delay_us);
   reader->ReadInteger("heartbeat_ms", &config->heartbeat_ms);
   reader->ReadInteger("suspect_after_ms", &config->suspect_after_ms);
@@ -386,12 +389,14 @@ arrow::Result<toml::table> Parse(const std::string& text, const std::string& fil
 std::string ClusterConfig::ToToml() const {
   std::ostringstream text;
   text << std::boolalpha;
+  if (messages) text << "messages = " << Quoted(ToString(*messages)) << '\n';
   text << "name = " << Quoted(name) << '\n'
        << "cluster_id = " << Hexadecimal(cluster_id) << '\n'
        << "backend = " << Quoted(ToString(backend)) << '\n'
        << "coherence = " << Quoted(ToString(coherence)) << '\n'
        << "settle_class = " << Quoted(ToString(settle_class)) << '\n'
        << "posted_delay_us = " << posted_delay_us << '\n'
+       << "spin_us = " << spin_us << '\n'
        << "heartbeat_ms = " << heartbeat_ms << '\n'
        << "suspect_after_ms = " << suspect_after_ms << '\n'
        << "suspect_samples = " << suspect_samples << '\n'
@@ -429,7 +434,8 @@ std::string ClusterConfig::ToToml() const {
     text << "\n[[node]]\n"
          << "id = " << node.id << '\n'
          << "size = " << Quoted(FormatSize(node.segment_size_bytes)) << '\n'
-         << "host = " << Quoted(node.host) << '\n';
+         << "host = " << Quoted(node.host) << '\n'
+         << "address = " << Quoted(node.address) << '\n';
   }
   return text.str();
 }

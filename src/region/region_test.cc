@@ -213,10 +213,13 @@ TEST_F(RegionTest, NodesThatDisagreeAboutTheFileAreRefused) {
     config->settle_class = platform::SettleClass::kOrdered;
   });
   check([](ClusterConfig* config) { config->sim.seed += 1; });
+  check([](ClusterConfig* config) { config->messages = Messages::kRings; });
   // What each host, or each run, may have as it likes.
   ClusterConfig same = config_;
   same.prealloc = true;
   same.heartbeat_ms += 1;
+  same.spin_us += 1;
+  same.messages = Messages::kSockets;
   same.user_quota_bytes = 4096;
   same.nodes = 3;
   EXPECT_OK(Region::Attach(same, {kNode0}).status());
@@ -240,7 +243,7 @@ TEST_F(RegionTest, ANodeMayHaveLessThanTheOthers) {
   ClusterConfig config = config_;
   config.memory_folder += "-uneven";
   config.node_tables = {
-      {.id = 1, .segment_size_bytes = format::kExtentBytes, .host = ""}};
+      {.id = 1, .segment_size_bytes = format::kExtentBytes, .host = "", .address = ""}};
   ASSERT_OK(PrepareMemoryFolder(config));
   for (const NodeId node : {kNode0, kNode1}) ASSERT_OK(FormatSegment(config, node));
   ASSERT_OK_AND_ASSIGN(const auto region, Region::Attach(config, {kNode0}));

@@ -150,8 +150,10 @@ arrow::Status CheckHeader(const SegmentHeader& found, const ClusterConfig& confi
       Field{"leases size", found.leases_size_bytes, wanted.leases_size_bytes,
             kAdviceReformat},
       Field{"coherence", found.coherence, wanted.coherence, kAdviceReformat},
-      Field{"hash over backend, settle_class, posted_delay_us, segment_size and [sim]",
-            found.agreement_hash, wanted.agreement_hash, kAdviceReformat},
+      Field{
+          "hash over backend, settle_class, posted_delay_us, segment_size, messages and "
+          "[sim]",
+          found.agreement_hash, wanted.agreement_hash, kAdviceReformat},
   };
   for (const Field& field : fields) ARROW_RETURN_NOT_OK(CheckField(field, text));
   // Each node's file may say another size of it.
