@@ -115,7 +115,8 @@ void Connection::Fail(const arrow::Status& reason) {
 arrow::Status Connection::TrySend() {
   while (!unsent_.empty()) {
     const Unsent& frame = unsent_.front();
-    if (front_sent_bytes_ == 0) PassSendPoint(frame.bytes, SendStep::kBefore);
+    const auto message = std::span(frame.bytes).subspan(sizeof(platform::FrameHeader));
+    if (front_sent_bytes_ == 0) PassSendPoint(message, SendStep::kBefore);
     ARROW_ASSIGN_OR_RAISE(
         const size_t size,
         platform::SendSome(socket_.get(),
@@ -125,7 +126,7 @@ arrow::Status Connection::TrySend() {
     front_sent_bytes_ += size;
     unsent_bytes_ -= size;
     if (front_sent_bytes_ < frame.bytes.size()) continue;
-    PassSendPoint(frame.bytes, SendStep::kAfter);
+    PassSendPoint(message, SendStep::kAfter);
     unsent_.pop_front();
     front_sent_bytes_ = 0;
   }

@@ -7,7 +7,6 @@
 
 #include "base/fault_point.h"
 #include "format/message_generated.h"
-#include "platform/unix_socket.h"
 
 namespace sheaf::daemon {
 namespace {
@@ -49,9 +48,8 @@ constexpr auto kSendPoints = std::to_array<SendPoints>({
 
 }  // namespace
 
-void PassSendPoint(std::span<const uint8_t> frame, SendStep step) {
-  const auto payload = frame.subspan(sizeof(platform::FrameHeader));
-  const Body type = format::GetMessage(payload.data())->body_type();
+void PassSendPoint(std::span<const uint8_t> message, SendStep step) {
+  const Body type = format::GetMessage(message.data())->body_type();
   for (const SendPoints& send : kSendPoints) {
     if (send.type == type) PassFaultPoint(send.points[static_cast<size_t>(step)]);
   }

@@ -9,8 +9,7 @@ namespace sheaf::daemon {
 
 enum class SendStep : uint8_t { kBefore, kAfter };
 
-/// \brief Pass the fault point before or after `frame` (header and one of our messages)
-/// goes to a socket.
-void PassSendPoint(std::span<const uint8_t> frame, SendStep step);
+/// \brief Pass the fault point before or after `message`, one of ours, leaves.
+void PassSendPoint(std::span<const uint8_t> message, SendStep step);
 
 }  // namespace sheaf::daemon

@@ -28,16 +28,15 @@ namespace {
 constexpr uint64_t kHelloId = 0;  // ids of requests begin with 1
 constexpr std::chrono::milliseconds kConnectRetryPeriod{20};
 
-arrow::Status NodeLost(NodeId node, const std::string& why) {
-  return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kNodeLost,
-                    "node " + std::to_string(node.value) + " " + why);
-}
-
 }  // namespace
 
 UnixTransport::UnixTransport(EventLoop* loop, const region::ClusterConfig& config,
                              NodeId self, uint64_t incarnation)
-    : loop_(loop), config_(config), self_(self), incarnation_(incarnation) {}
+    : loop_(loop),
+      config_(config),
+      self_(self),
+      incarnation_(incarnation),
+      requests_(loop) {}
 
 UnixTransport::~UnixTransport() {
   for (auto& [node, peer] : peers_) {
@@ -48,30 +47,21 @@ UnixTransport::~UnixTransport() {
 void UnixTransport::Request(NodeId node, std::vector<uint8_t> message,
                             ReplyCallback done) {
   SHEAF_CHECK(node != self_);
-  const uint64_t id = format::GetMessage(message.data())->request_id();
-  Peer& peer = peers_[node];
-  if (peer.pending.size() >= kRequestsMax) {
-    loop_->After(std::chrono::nanoseconds(0), [node, done = std::move(done)] {
-      done(NodeLost(node, "has too many requests unanswered"));
-    });
-    return;
-  }
-  if (peer.greeted) peer.connection->Send(message);
-  peer.pending[id] = {std::move(message), std::move(done), peer.greeted};
-  if (!peer.greeted) ConnectAfter(node, std::chrono::nanoseconds(0));
-  loop_->After(kRequestDeadline, [this, node, id, alive = std::weak_ptr<bool>(alive_)] {
-    if (!alive.expired())
-      Complete(node, id,
-               NodeLost(node,
-                        "does not answer: if its daemon is down, start "
-                        "it again with: sheaf up"));
-  });
+  requests_.Add(node, std::move(message), std::move(done));
+  if (peers_[node].greeted) return SendRequests(node);
+  ConnectAfter(node, std::chrono::nanoseconds(0));
+}
+
+void UnixTransport::SendRequests(NodeId node) {
+  const auto connection = peers_[node].connection;
+  requests_.SendUnsent(
+      node, [&](const std::vector<uint8_t>& message) { connection->Send(message); });
 }
 
 // Never from inside Request: a connection may fail at once, and calls back then.
 void UnixTransport::ConnectAfter(NodeId node, std::chrono::nanoseconds delay) {
   Peer& peer = peers_[node];
-  if (peer.retry_armed || peer.connection != nullptr || peer.pending.empty()) return;
+  if (peer.retry_armed || peer.connection != nullptr || requests_.IsEmpty(node)) return;
   peer.retry_armed = true;
   loop_->After(delay, [this, node, alive = std::weak_ptr<bool>(alive_)] {
     if (alive.expired()) return;
@@ -82,7 +72,7 @@ void UnixTransport::ConnectAfter(NodeId node, std::chrono::nanoseconds delay) {
 
 void UnixTransport::Connect(NodeId node) {
   Peer& peer = peers_[node];
-  if (peer.connection != nullptr || peer.pending.empty()) return;
+  if (peer.connection != nullptr || requests_.IsEmpty(node)) return;
   auto socket = platform::ConnectUnix(config_.socket_path(node));
   if (socket.ok()) {
     const auto credentials = platform::GetPeerCredentials(socket->get());
@@ -159,32 +149,14 @@ void UnixTransport::OnFrame(NodeId node, const platform::Frame& frame) {
     return Lose(node, reply.ok() ? arrow::Status::Invalid("a request on this side")
                                  : reply.status());
   }
-  if (peer.greeted) return Complete(node, (*reply)->request_id(), reply);
+  if (peer.greeted) return requests_.Complete(node, (*reply)->request_id(), reply);
   if (const arrow::Status status = CheckGreeting(node, **reply); !status.ok()) {
     peer.connection->Close();
     return Lose(node, status);
   }
   peer.greeted = true;
-  const auto connection = peer.connection;
-  for (auto& [id, pending] : peer.pending) {
-    if (pending.was_sent) format::MarkRepeated(&pending.message);
-    pending.was_sent = true;
-    connection->Send(pending.message);
-  }
-}
-
-void UnixTransport::Complete(NodeId node, uint64_t request_id,
-                             const arrow::Result<const format::Message*>& reply) {
-  Peer& peer = peers_[node];
-  const auto found = peer.pending.find(request_id);
-  if (found == peer.pending.end()) return;  // Answered before, or given up.
-  const ReplyCallback done = std::move(found->second.done);
-  peer.pending.erase(found);
-  if (!reply.ok()) return done(reply.status());
-  if (const arrow::Status status = format::ToStatus(**reply); !status.ok()) {
-    return done(status);
-  }
-  done(reply);
+  requests_.BeginSession(node);
+  SendRequests(node);
 }
 
 // What is unanswered is sent again over the next connection, until its deadline.

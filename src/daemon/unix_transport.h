@@ -10,17 +10,13 @@
 
 #include "daemon/connection.h"
 #include "daemon/event_loop.h"
+#include "daemon/pending_requests.h"
 #include "daemon/transport.h"
 #include "format/message.h"
 #include "region/cluster_config.h"
 #include "sheaf/types.h"
 
 namespace sheaf::daemon {
-
-/// A request that is not answered by then fails with reason node lost.
-constexpr std::chrono::seconds kRequestDeadline{10};
-/// Requests to one peer that may be under way; more fail at once.
-constexpr size_t kRequestsMax = 1024;
 
 /// \brief One connection to each peer, made when the first request needs it and again
 /// when it was lost; all that is unanswered is then sent once more. Connections that
@@ -46,24 +42,17 @@ class UnixTransport : public Transport {
   void Deliver(NodeId from, const format::Message& message, const ReplyFn& reply);
 
  private:
-  struct Pending {
-    std::vector<uint8_t> message;
-    ReplyCallback done;
-    bool was_sent = false;  ///< Over some connection.
-  };
   struct Peer {
     std::shared_ptr<Connection> connection;  ///< Null while there is none.
     bool greeted = false;
     bool retry_armed = false;
-    std::map<uint64_t, Pending> pending;  ///< By request id.
   };
 
   void Connect(NodeId node);
   void ConnectAfter(NodeId node, std::chrono::nanoseconds delay);
   void OnFrame(NodeId node, const platform::Frame& frame);
   arrow::Status CheckGreeting(NodeId node, const format::Message& reply) const;
-  void Complete(NodeId node, uint64_t request_id,
-                const arrow::Result<const format::Message*>& reply);
+  void SendRequests(NodeId node);
   void Lose(NodeId node, const arrow::Status& reason);
   std::vector<uint8_t> MakeHello() const;
 
@@ -72,6 +61,7 @@ class UnixTransport : public Transport {
   NodeId self_;
   uint64_t incarnation_;
   Handler handler_;
+  PendingRequests requests_;
   std::map<NodeId, Peer> peers_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
