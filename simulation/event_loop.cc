@@ -129,6 +129,9 @@ void EventLoop::AtTurnEnd(std::function<void()> action) {
   impl_->at_turn_end.push_back(std::move(action));
 }
 
+void EventLoop::SpinFor(std::chrono::nanoseconds /*duration*/) {}
+void EventLoop::OnSpin(std::function<bool(bool)> /*look*/) {}
+
 void EventLoop::Stop() { impl_->stopped = true; }
 
 void EventLoop::Post(std::function<void()> action) {

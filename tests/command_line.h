@@ -24,6 +24,7 @@
 #include <nlohmann/json.hpp>
 #include <parquet/arrow/writer.h>
 
+#include "format/control_layout.h"
 #include "format/layout.h"
 #include "platform/process.h"
 #include "platform/unix_socket.h"

@@ -39,14 +39,9 @@ class FaultPointsTest : public ::testing::Test {
     config_ = memory_.Config();
     config_.nodes = 3;
     config_.coherence = region::Coherence::kSoftware;
-    config_.runtime_folder = region::RuntimeRoot() + "/" + config_.name;
     config_.segment_size_bytes = uint64_t{16} << 20;
     config_.records_size_bytes = uint64_t{1} << 20;
-    std::filesystem::create_directories(config_.runtime_folder);
-    std::filesystem::permissions(config_.runtime_folder,
-                                 std::filesystem::perms::owner_all);
-    ASSERT_OK(region::PrepareMemoryFolder(config_));
-    std::ofstream(region::ClusterFilePath(config_.name)) << config_.ToToml();
+    MakeCluster();
     std::string all;
     for (const FaultPointInfo& point : kDaemonFaultPoints) {
       all += (all.empty() ? "" : ",") + std::string(point.name) + "=kill@999999999";
@@ -58,6 +53,15 @@ class FaultPointsTest : public ::testing::Test {
     ::unsetenv("SHEAF_RUNTIME_DIR");
   }
 
+  void MakeCluster() {
+    config_.runtime_folder = region::RuntimeRoot() + "/" + config_.name;
+    std::filesystem::create_directories(config_.runtime_folder);
+    std::filesystem::permissions(config_.runtime_folder,
+                                 std::filesystem::perms::owner_all);
+    ASSERT_OK(region::PrepareMemoryFolder(config_));
+    std::ofstream(region::ClusterFilePath(config_.name)) << config_.ToToml();
+  }
+  void LiveWithRings();
   void Live();
   void LeaveAndComeBack();
   void UseBothHomes(const std::shared_ptr<Store>& node0,
@@ -126,9 +130,36 @@ void FaultPointsTest::LeaveAndComeBack() {
   EXPECT_TRUE(Eventually([&] { return incarnation() > before; }));
 }
 
+// Until a daemon has sent so much to another that it waits for room.
+void FaultPointsTest::LiveWithRings() {
+  config_.name = "rings";
+  config_.memory_folder = memory_.path() + "/rings_memory";
+  config_.messages = region::Messages::kRings;
+  MakeCluster();
+  auto first = std::make_unique<daemon::ServerThread>(config_, 0);
+  auto second = std::make_unique<daemon::ServerThread>(config_, 1);
+  ASSERT_OK_AND_ASSIGN(auto node1, Store::Connect({config_.name, 1}));
+  const auto passes_of = [](std::string_view name) {
+    for (const ArmedFault& fault : ArmedFaults()) {
+      if (fault.name == name) return fault.passes;
+    }
+    return uint64_t{0};
+  };
+  const auto table = SeededTable(1, 1);
+  while (passes_of("daemon.ring.after-position") == 0) {
+    ASSERT_OK(node1->Put("t", *table));
+    ASSERT_OK(node1->Remove("t"));
+  }
+  node1.reset();
+  second.reset();
+  first.reset();
+  EXPECT_OK(region::RemoveMemoryFolder(config_));
+}
+
 TEST_F(FaultPointsTest, EveryPointOfTheDaemonIsPassed) {
   Live();
   LeaveAndComeBack();
+  LiveWithRings();
   for (const ArmedFault& fault : ArmedFaults()) {
     // Readers are of another user, in another process: group_test has them pass there.
     if (std::string_view(fault.name).starts_with("daemon.reader-lease.")) continue;

@@ -141,6 +141,36 @@ TEST_F(Join, UpAndDownLeaveNodesOfOtherHostsAlone) {
   EXPECT_FALSE(std::filesystem::exists(MemoryFolder()));
 }
 
+// Through rings in what both map, with doorbells over the network, or without any.
+TEST_F(Join, DaemonsOfTwoHostsTalk) {
+  for (const bool has_addresses : {true, false}) {
+    SCOPED_TRACE(has_addresses);
+    std::string text = "name = '" + cluster_ + "'\nsegment_size = '64MiB'\n";
+    for (const char* node : {"0", "1"}) {
+      text += std::string("[[node]]\nid = ") + node + "\nhost = 'host" + node + "'\n";
+      if (has_addresses) text += std::string("address = '127.0.0.1:2712") + node + "'\n";
+    }
+    WriteText("lab.toml", text);
+    const auto of = [&](const std::string& node) {
+      return "SHEAF_HOST=host" + node + " SHEAF_RUNTIME_DIR=" + Path("run" + node) + " ";
+    };
+    const auto on = [&](const std::string& node, const std::string& arguments) {
+      return Run(of(node) + SHEAF_BINARY + " " + arguments);
+    };
+    Start(0, of("0"));
+    Start(1, of("1"));
+    const std::string file = WriteParquet("t.parquet", 1000);
+    // The names are kept by node 0.
+    const Ran put = on("1", "--node 1 put t " + file);
+    EXPECT_EQ(put.code, 0) << put.out;
+    EXPECT_THAT(on("0", "--node 0 head t").out, HasSubstr("name 0"));
+    const Ran removed = on("0", "--node 0 rm t");  // Its home is node 1.
+    EXPECT_EQ(removed.code, 0) << removed.out;
+    EXPECT_EQ(on("1", "down").code, 0);
+    EXPECT_EQ(on("0", "down").code, 0);
+  }
+}
+
 TEST_F(Join, AFileThatListsFewerNodesIsRefused) {
   Start(0);
   Start(2);

@@ -99,13 +99,18 @@ class TwoNodes : public ::testing::TestWithParam<const char*> {
 };
 
 inline auto EveryBackend() {
-  return ::testing::Values("", "coherence = \"software\"\n",
-                           "backend = \"sim\"\n[sim]\nchaos = true\n");
+  return ::testing::Values(
+      "", "coherence = \"software\"\n", "backend = \"sim\"\n[sim]\nchaos = true\n",
+      "messages = \"rings\"\n", "messages = \"rings\"\nbackend = \"sim\"\n",
+      "messages = \"rings\"\nbackend = \"sim\"\n[sim]\nchaos = true\n");
 }
 inline std::string BackendName(const ::testing::TestParamInfo<const char*>& backend) {
   const std::string text = backend.param;
-  if (text.empty()) return "Shm";
-  return text.find("sim") == std::string::npos ? "ShmSoftware" : "SimChaos";
+  const auto has = [&](const char* word) { return text.find(word) != std::string::npos; };
+  std::string name = has("sim") ? "Sim" : "Shm";
+  if (has("software")) name += "Software";
+  if (has("chaos")) name += "Chaos";
+  return has("rings") ? name + "Rings" : name;
 }
 
 }  // namespace sheaf::testing

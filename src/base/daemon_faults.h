@@ -43,6 +43,16 @@ inline constexpr auto kDaemonFaultPoints = std::to_array<FaultPointInfo>({
     {"daemon.flush-pages-request.before-send",
      "Others are to flush cells, and are not told."},
     {"daemon.flush-pages-request.after-send", "Another node is told to flush its cells."},
+    // Rings between nodes (ring/ring.cc), if the cluster has them.
+    {"daemon.ring.before-life", "A ring has memory; its end says the life before (M2)."},
+    {"daemon.ring.after-life", "Its end says that a new life has begun, flushed."},
+    {"daemon.ring.before-greeting", "A peer has begun a life, and is not greeted."},
+    {"daemon.ring.after-greeting", "A peer's life is acknowledged, flushed."},
+    {"daemon.ring.before-frame", "A frame is to be sent; its lines are old (M1)."},
+    {"daemon.ring.after-lines", "The lines are stored, not flushed."},
+    {"daemon.ring.after-frame", "The lines are flushed; no doorbell has rung."},
+    {"daemon.ring.before-position", "A quarter of a ring is read; its sender waits."},
+    {"daemon.ring.after-position", "Its sender may overwrite it."},
     // Start and end of a daemon.
     {"daemon.start.before-lock", "Nothing of the node or its segment is locked."},
     {"daemon.start.after-lock", "Both locks are held; the segment is as it was found."},

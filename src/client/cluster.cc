@@ -127,7 +127,7 @@ arrow::Result<ClusterConfig> MakeConfig(const ClusterOptions& options) {
 arrow::Status RemoveRuntimeFolder(const ClusterConfig& config) {
   return platform::RemoveOwnFiles(config.runtime_folder, [](std::string_view name) {
     static const std::regex kPattern(
-        R"(cluster\.toml(\.new)?|node[0-9]+\.(sock|lock|log|notes))");
+        R"(cluster\.toml(\.new)?|node[0-9]+\.(sock|bell|lock|log|notes))");
     return std::regex_match(name.begin(), name.end(), kPattern);
   });
 }

@@ -65,7 +65,25 @@ class EventLoop::Impl {
     });
   }
 
+  /// True if something was done in place of waiting.
+  bool Spin() {
+    if (!is_spinning) return false;
+    // Other events have their turn as well, which cost a system call to look for.
+    constexpr int kLooksPerPoll = 64;
+    do {
+      if (context.poll_one() > 0) return true;
+      for (int i = 0; i < kLooksPerPoll; ++i) {
+        if (look(/*is_last=*/false)) return true;
+      }
+    } while (std::chrono::steady_clock::now() < spin_until);
+    is_spinning = false;
+    return look(/*is_last=*/true);
+  }
+
   asio::io_context context{1};
+  std::function<bool(bool)> look;
+  bool is_spinning = false;
+  std::chrono::steady_clock::time_point spin_until;
   std::unique_ptr<asio::signal_set> signals;  ///< Null until some are awaited.
   std::atomic<bool> stopped = false;
   std::vector<std::function<void()>> at_turn_end;
@@ -78,7 +96,7 @@ void EventLoop::Run(const std::function<void()>& after_turn) {
   const auto work = asio::make_work_guard(impl_->context);
   // pairs with the release in Stop
   while (!impl_->stopped.load(std::memory_order_acquire)) {
-    impl_->context.run_one();
+    if (!impl_->Spin()) impl_->context.run_one();
     for (int i = 1; i < kHandlersPerTurn && impl_->context.poll_one() > 0; ++i) {
     }
     after_turn();
@@ -89,6 +107,14 @@ void EventLoop::Run(const std::function<void()>& after_turn) {
 void EventLoop::AtTurnEnd(std::function<void()> action) {
   impl_->at_turn_end.push_back(std::move(action));
 }
+
+void EventLoop::SpinFor(std::chrono::nanoseconds duration) {
+  if (duration.count() == 0 || !impl_->look) return;
+  impl_->is_spinning = true;
+  impl_->spin_until = std::chrono::steady_clock::now() + duration;
+}
+
+void EventLoop::OnSpin(std::function<bool(bool)> look) { impl_->look = std::move(look); }
 
 void EventLoop::Stop() {
   impl_->stopped.store(true, std::memory_order_release);  // pairs with the acquire in Run

@@ -42,6 +42,13 @@ class EventLoop : public Scheduler {
   /// called: what leaves the process then says no more than what was written before.
   void AtTurnEnd(std::function<void()> action);
 
+  /// \brief Until `duration` from now the loop does not block when nothing is ready: it
+  /// calls `look` of OnSpin again and again, which says whether it did something.
+  void SpinFor(std::chrono::nanoseconds duration);
+  /// \brief After the last spin, before the loop blocks, `look` is called with
+  /// `is_last`. Set before Run.
+  void OnSpin(std::function<bool(bool is_last)> look);
+
   void Stop();  ///< Any thread; not a signal handler.
 
   /// \brief Run `action` among the next events. Any thread.

@@ -13,7 +13,8 @@ constexpr uint64_t kDaemonStartsMax = (uint64_t{1} << 31) - 1;
 struct HomeLife {
   uint64_t incarnation = 0;  ///< Of the node: one life of its caches and sessions.
   uint64_t daemon_starts =
-      0;  ///< Of the segment: rises with each daemon, names sessions.
+      0;               ///< Of the segment: rises with each daemon, names sessions.
+  bool is_new = true;  ///< The incarnation: on another boot than the daemon before.
 };
 
 /// Sessions of one life have ids from here on; the first is the home itself.

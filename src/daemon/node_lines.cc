@@ -29,7 +29,7 @@ HomeLife NodeLines::BeginLife(uint64_t boot) {
     Announce(line->incarnation);
     line->daemon_starts =
         line->daemon_starts < kDaemonStartsMax ? line->daemon_starts + 1 : 1;
-    life = {line->incarnation, line->daemon_starts};
+    life = {line->incarnation, line->daemon_starts, is_new};
     line->boot = boot;
     line->state = static_cast<uint32_t>(format::NodeState::kUp);
     line->daemon_process_id = CheckedCast<uint32_t>(platform::CurrentProcessId());

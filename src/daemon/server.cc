@@ -20,6 +20,7 @@
 #include "arbiter/arbiter.h"
 #include "base/fault_point.h"
 #include "daemon/catalog_client.h"
+#include "daemon/doorbell.h"
 #include "daemon/event_loop.h"
 #include "daemon/home.h"
 #include "daemon/home_client.h"
@@ -30,6 +31,7 @@
 #include "daemon/node_lines.h"
 #include "daemon/publisher.h"
 #include "daemon/reclaimer.h"
+#include "daemon/ring_transport.h"
 #include "daemon/session_server.h"
 #include "daemon/session_service.h"
 #include "daemon/transport.h"
@@ -37,6 +39,7 @@
 #include "directory/catalog.h"
 #include "directory/directory.h"
 #include "format/message.h"
+#include "platform/cache.h"
 #include "platform/file.h"
 #include "platform/process.h"
 #include "platform/shared_word.h"
@@ -75,6 +78,7 @@ class Server::Impl {
   arrow::Status AskArbiter();
   arrow::Status OpenSegment();
   arrow::Status StartServices();
+  arrow::Status StartTransport(const HomeLife& life);
   void StartTimers();
   void Every(std::chrono::nanoseconds period, const std::function<void()>& action);
   void OnNodeMessage(NodeId from, const format::Message& message, const ReplyFn& reply);
@@ -97,7 +101,9 @@ class Server::Impl {
   std::unique_ptr<Home> home_;
   std::unique_ptr<directory::CatalogLeader> leader_;  ///< Null on all nodes but one.
   std::unique_ptr<Membership> membership_;
-  std::unique_ptr<UnixTransport> transport_;
+  std::unique_ptr<Doorbell> bell_;  ///< Null without rings.
+  std::unique_ptr<Transport> transport_;
+  UnixTransport* sockets_ = nullptr;  ///< The transport, if it is one over sockets.
   std::unique_ptr<CatalogClient> catalog_;
   std::unique_ptr<Reclaimer> reclaimer_;
   std::unique_ptr<HomeClient> homes_;
@@ -218,8 +224,7 @@ arrow::Status Server::Impl::StartServices() {
   membership_ =
       std::make_unique<Membership>(region_.get(), &loop_, life.incarnation,
                                    [this](bool was_off) { return Rejoin(was_off); });
-  transport_ =
-      std::make_unique<UnixTransport>(&loop_, config(), options_.node, life.incarnation);
+  ARROW_RETURN_NOT_OK(StartTransport(life));
   catalog_ = std::make_unique<CatalogClient>(leader_.get(), transport_.get());
   reclaimer_ =
       std::make_unique<Reclaimer>(region_.get(), home_.get(), transport_.get(), &loop_);
@@ -239,7 +244,7 @@ arrow::Status Server::Impl::StartServices() {
   sessions_ = std::make_unique<SessionServer>(
       config(), options_.node,
       SessionServer::Parts{&loop_, region_.get(), home_.get(), service_.get(),
-                           reclaimer_.get(), transport_.get()},
+                           reclaimer_.get(), sockets_},
       [this] { Stop(); });
   RetireLosers();
   PassFaultPoint("daemon.start.before-recover");
@@ -248,6 +253,23 @@ arrow::Status Server::Impl::StartServices() {
   PassFaultPoint("daemon.start.after-recover");
   Log(LogLevel::kInfo, "node ", options_.node.value, " of cluster '", config().name,
       "' is up, incarnation ", life.incarnation);
+  return arrow::Status::OK();
+}
+
+arrow::Status Server::Impl::StartTransport(const HomeLife& life) {
+  if (config().messages_kind() == region::Messages::kSockets) {
+    auto sockets = std::make_unique<UnixTransport>(&loop_, config(), options_.node,
+                                                   life.incarnation);
+    sockets_ = sockets.get();
+    transport_ = std::move(sockets);
+    return arrow::Status::OK();
+  }
+  ARROW_ASSIGN_OR_RAISE(bell_, Doorbell::Open(&loop_, config(), options_.node));
+  // M4: what a former boot had on its way to memory.
+  const bool waits =
+      life.is_new && config().settle_class == platform::SettleClass::kPosted;
+  const std::chrono::microseconds quiet(waits ? config().posted_delay_us : 0);
+  transport_ = std::make_unique<RingTransport>(&loop_, region_.get(), bell_.get(), quiet);
   return arrow::Status::OK();
 }
 
@@ -260,7 +282,7 @@ uint64_t Server::Impl::Rejoin(bool was_off) {
   const uint64_t incarnation = lines_->NextIncarnation();
   PassFaultPoint("daemon.rejoin.after-incarnation");
   home_->SetIncarnation(incarnation);
-  transport_->SetIncarnation(incarnation);
+  if (sockets_ != nullptr) sockets_->SetIncarnation(incarnation);
   return incarnation;
 }
 
@@ -367,6 +389,7 @@ void Server::Impl::StopOnSignals(bool hang_up) {
 arrow::Status Server::Impl::Close() {
   if (!lock_.has_value()) return arrow::Status::OK();
   if (sessions_ != nullptr) sessions_->Close();
+  if (bell_ != nullptr) bell_->Close();
   PassFaultPoint("daemon.stop.before-down");
   if (lines_ != nullptr) lines_->SayDown();
   PassFaultPoint("daemon.stop.after-down");

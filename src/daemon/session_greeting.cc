@@ -153,6 +153,9 @@ arrow::Status SessionServer::Greet(const Connection::Ptr& guest,
 
 arrow::Status SessionServer::StartPeer(const Connection::Ptr& guest,
                                        const format::Message& message) {
+  if (parts_.transport == nullptr) {
+    return arrow::Status::Invalid("daemons of this cluster talk through rings");
+  }
   ARROW_ASSIGN_OR_RAISE(const NodeId node, parts_.transport->CheckHello(message));
   guest->SetHandlers(
       {[this, node](const Connection::Ptr& from, const platform::Frame& frame) {

@@ -45,7 +45,7 @@ class SessionServer {
     Home* home;
     SessionService* service;
     Reclaimer* reclaimer;
-    UnixTransport* transport;
+    UnixTransport* transport;  ///< Of other daemons of this host; null: none.
   };
   SessionServer(const region::ClusterConfig& config, NodeId node, const Parts& parts,
                 std::function<void()> on_shutdown);

@@ -1,4 +1,4 @@
-// The bytes of format version 1 (docs/format.md). A change that makes these tests fail
+// The bytes of this format version (docs/format.md). A change that makes these tests fail
 // needs a new version.
 
 #include "format/layout.h"
@@ -15,6 +15,8 @@
 #include <gtest/gtest.h>
 
 #include "format/checksum.h"
+#include "format/control_layout.h"
+#include "format/ring.h"
 
 namespace sheaf::format {
 namespace {
@@ -141,6 +143,26 @@ TEST(GoldenLayout, IndexHeaderLine) {
   ExpectGoldenLine("index_header_line", line);
 }
 
+TEST(GoldenLayout, RingEnd) {
+  RingEnd line{};
+  line.version = 0x0102030405060708;
+  line.cluster_id = 0x1112131415161718;
+  line.life = 0x2122232425262728;
+  line.peer_life = 0x3132333435363738;
+  line.lines_received = 0x4142434445464748;
+  line.is_awake = 1;
+  ExpectGoldenLine("ring_end", line);
+}
+
+TEST(GoldenLayout, FirstLineOfARingFrame) {
+  RingFrameHead head{};
+  head.size_bytes = 0x0102;
+  head.goes_on = 1;
+  head.checksum = 0x11121314;
+  EXPECT_EQ(RingTag(0xA1A2A3A4, 0xB1B2B3B4, 0x1C1C2C3C4), 0xA3A4B3B4C1C2C3C4U);
+  ExpectGolden("ring_frame", BytesOf(RingTag(1, 2, 3)) + BytesOf(head));
+}
+
 TEST(Line, EachFlippedBitIsRefused) {
   Slot slot{};
   slot.state = 4;
@@ -187,14 +209,17 @@ TEST(ControlLayout, ArraysFollowEachOtherOnPages) {
   EXPECT_EQ(small.page_table, 12288U);
   EXPECT_EQ(small.grants, 16384U);
   EXPECT_EQ(small.slots, 20480U);
-  EXPECT_EQ(small.records, 36864U);
-  EXPECT_EQ(small.size_bytes, 102400U);
+  EXPECT_EQ(small.ring_ends, 36864U);
+  EXPECT_EQ(small.records, 40960U);
+  EXPECT_EQ(small.rings, 106496U);
+  EXPECT_EQ(small.size_bytes, 106496U + 4 * kRingBytes);
   // The defaults: 64 nodes, 16 MiB of lease pages, 4 GiB of data.
   const ControlLayout usual =
       ControlLayout::Make(64, 4096, 65536, 1U << 20, uint64_t{1} << 30);
   EXPECT_EQ(usual.grants, 45056U);
   EXPECT_EQ(usual.slots, 45056U + (4U << 20));
-  EXPECT_EQ(usual.size_bytes, usual.records + (uint64_t{1} << 30));
+  EXPECT_EQ(usual.rings, usual.records + (uint64_t{1} << 30));
+  EXPECT_EQ(usual.size_bytes, usual.rings + (16U << 20));
 }
 
 TEST(ControlLayout, TheLargestCountsDoNotOverflow) {

@@ -9,12 +9,16 @@
 namespace sheaf::format {
 
 /// \brief What a node writes about one peer, one line (L2): who it is as a sender, and
-/// how far it has read what that peer sent to which of its lives.
+/// how far it has read what that peer sent to which of its lives. Word 0 is Busy while it
+/// changes; of a line that a crash cut short each other word is the old or the new one.
 struct RingEnd {
-  uint64_t life;            ///< Of the writer's channel to this peer; 0 never written.
-  uint64_t peer_life;       ///< As a receiver: the sender's life that is acknowledged.
+  uint64_t version;     ///< Of the messages (kMessageVersion); 0: never written.
+  uint64_t cluster_id;  ///< As in the segment header.
+  uint64_t life;        ///< Of the writer's channel to this peer, rises; not 0.
+  uint64_t peer_life;  ///< As a receiver: the sender's life that is acknowledged; 0 none.
   uint64_t lines_received;  ///< Of that sender's lines, by this life.
-  uint64_t reserved[4];
+  uint64_t is_awake;        ///< 1: looks for messages by itself, no doorbell is needed.
+  uint64_t reserved;
   uint64_t checksum;
 };
 static_assert(sizeof(RingEnd) == kLineBytes);
@@ -33,7 +37,16 @@ constexpr uint64_t RingTag(uint64_t sender_life, uint64_t receiver_life, uint64_
          (line & 0xFFFFFFFF);
 }
 
-/// First payload word of a frame: its bytes, and whether its message goes on.
-constexpr uint64_t kRingFrameGoesOn = uint64_t{1} << 63;
+/// Bytes of one frame at most: two fit in a ring, so that one is read while the next is
+/// written.
+constexpr uint64_t kRingFrameBytesMax = uint64_t{32} << 10;
+
+/// \brief First payload word of a frame, which has its bytes behind it.
+struct RingFrameHead {
+  uint16_t size_bytes;
+  uint16_t goes_on;   ///< 1: its message has more frames; else 0.
+  uint32_t checksum;  ///< Low half of XXH3 over the bytes.
+};
+static_assert(sizeof(RingFrameHead) == sizeof(uint64_t) && kRingFrameBytesMax <= 0xFFFF);
 
 }  // namespace sheaf::format

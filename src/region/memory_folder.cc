@@ -16,6 +16,7 @@
 #include <arrow/status.h>
 
 #include "base/math.h"
+#include "format/control_layout.h"
 #include "format/layout.h"
 #include "platform/file.h"
 #include "region/cluster_config.h"
@@ -154,8 +155,12 @@ arrow::Status RemoveLeftover(const ClusterConfig& config, NodeId node) {
 }  // namespace
 
 uint64_t FullBytes(const ClusterConfig& config) {
-  return CopiesOf(config) *
-         (config.total_size_bytes() + config.nodes * LayoutOf(config).slots);
+  const format::ControlLayout layout = LayoutOf(config);
+  uint64_t control_bytes = layout.slots + layout.records - layout.ring_ends;
+  if (config.messages_kind() == Messages::kRings) {
+    control_bytes += (config.nodes - 1) * format::kRingBytes;
+  }
+  return CopiesOf(config) * (config.total_size_bytes() + config.nodes * control_bytes);
 }
 
 arrow::Status PrepareMemoryFolder(const ClusterConfig& incomplete) {

@@ -14,6 +14,7 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 
+#include "format/control_layout.h"
 #include "format/layout.h"
 #include "platform/cache.h"
 #include "platform/file.h"

@@ -15,6 +15,7 @@
 #include <arrow/status.h>
 
 #include "base/fault_point.h"
+#include "format/control_layout.h"
 #include "format/layout.h"
 #include "platform/file.h"
 #include "platform/process.h"
@@ -128,8 +129,11 @@ arrow::Status MakeSegment(const ClusterConfig& config, SegmentId id,
   const AttachOptions options{NodeId{id.value}, Role::kDaemon, false};
   ARROW_ASSIGN_OR_RAISE(auto control, OpenPart(config, options, id, PartKind::kControl,
                                                header.control_size_bytes));
-  // Scanned as a whole by every node. Slots, records and lease pages: as they are used.
-  ARROW_RETURN_NOT_OK(control->Allocate(0, LayoutOf(config).slots));
+  // What every node may look at. Slots, records, rings and lease pages: as they are used.
+  const format::ControlLayout layout = LayoutOf(config);
+  ARROW_RETURN_NOT_OK(control->Allocate(0, layout.slots));
+  ARROW_RETURN_NOT_OK(
+      control->Allocate(layout.ring_ends, layout.records - layout.ring_ends));
   PassFaultPoint("daemon.format.after-create");
   WriteHeader(header, control.get());
   return arrow::Status::OK();

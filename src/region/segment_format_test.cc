@@ -85,7 +85,7 @@ TEST_F(SegmentFormatTest, EachWrongFieldIsNamed) {
   };
   EXPECT_THAT(error_of(&SegmentHeader::magic), HasSubstr("magic"));
   EXPECT_THAT(error_of(&SegmentHeader::version),
-              HasSubstr("format version is 3, expected 2"));
+              HasSubstr("format version is 4, expected 3"));
   EXPECT_THAT(error_of(&SegmentHeader::segment), HasSubstr("segment is 1, expected 0"));
   EXPECT_THAT(error_of(&SegmentHeader::cluster_id), HasSubstr("cluster id"));
   EXPECT_THAT(error_of(&SegmentHeader::base_address), HasSubstr("base address"));

@@ -8,6 +8,7 @@
 
 #include <arrow/status.h>
 
+#include "format/control_layout.h"
 #include "format/layout.h"
 #include "region/cluster_config.h"
 #include "sheaf/types.h"

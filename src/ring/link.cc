@@ -35,20 +35,25 @@ arrow::Result<Link::Turn> Link::Advance() {
     session_ = session;
     queue_.clear();
     queued_bytes_ = sent_of_first_ = 0;
-    turn.is_new_session = turn.has_moved = true;
+    begun_.clear();
+    turn.is_new_session = true;
   }
   ARROW_RETURN_NOT_OK(Take(&turn));
-  SendSome(&turn);
+  SendSome();
+  turn.has_written = channel_->TakeHasWritten();
   return turn;
+}
+
+bool Link::SendQueued() {
+  SendSome();
+  return channel_->TakeHasWritten();
 }
 
 arrow::Status Link::Take(Turn* turn) {
   for (int i = 0; i < kFramesPerTurn; ++i) {
     ARROW_ASSIGN_OR_RAISE(auto frame, channel_->Receive());
     if (!frame) break;
-    turn->has_moved = true;
-    if (frame->session != reception_) begun_.clear();
-    reception_ = frame->session;
+    turn->has_read = true;
     if (begun_.size() + frame->bytes.size() > message_bytes_max_) {
       begun_.clear();
       channel_->Refuse();
@@ -62,13 +67,12 @@ arrow::Status Link::Take(Turn* turn) {
   return arrow::Status::OK();
 }
 
-void Link::SendSome(Turn* turn) {
+void Link::SendSome() {
   while (!queue_.empty()) {
     const std::span<const uint8_t> rest =
         std::span(queue_.front()).subspan(sent_of_first_);
     const size_t size = std::min(rest.size(), Channel::kFrameBytesMax);
     if (!channel_->Send(rest.first(size), size < rest.size())) return;
-    turn->has_moved = true;
     sent_of_first_ += size;
     if (size < rest.size()) continue;
     queued_bytes_ -= queue_.front().size();

@@ -32,17 +32,31 @@ class Link {
     /// The peer, or its channel, is new: what was queued before is forgotten, and what
     /// was sent may be lost.
     bool is_new_session = false;
-    /// Something was read or written: the peer may have to look.
-    bool has_moved = false;
+    /// Something arrived: there may be more, call again.
+    bool has_read = false;
+    /// The peer may wait for what was written: let it look.
+    bool has_written = false;
     std::vector<std::vector<uint8_t>> messages;
   };
-  /// \brief Send what there is room for and take what has arrived, some of it: call again
-  /// while it moves. Invalid, once, if the peer wrote what no sender writes.
+  /// \brief Send what there is room for and take what has arrived, some of it. Invalid,
+  /// once, if the peer wrote what no sender writes: it is refused from then on.
   arrow::Result<Turn> Advance();
+  /// \brief Send what there is room for, in the session that there is. True if the peer
+  /// is to look.
+  bool SendQueued();
+
+  /// \brief As of Channel.
+  void SetAwake(bool is_awake) { channel_->SetAwake(is_awake); }
+  bool IsPeerAwake() const { return channel_->IsPeerAwake(); }
+
+  /// \brief Number of the session that messages are sent and received in; 0 none yet.
+  uint64_t session() const { return session_; }
+  /// \brief Why there can be no session, see Channel.
+  const arrow::Status& peer_status() const { return channel_->peer_status(); }
 
  private:
   arrow::Status Take(Turn* turn);
-  void SendSome(Turn* turn);
+  void SendSome();
 
   std::unique_ptr<Channel> channel_;
   const size_t message_bytes_max_;
@@ -50,7 +64,6 @@ class Link {
   std::deque<std::vector<uint8_t>> queue_;
   size_t queued_bytes_ = 0;
   size_t sent_of_first_ = 0;
-  uint64_t reception_ = 0;
   std::vector<uint8_t> begun_;  ///< A message of which more frames come.
 };
 

@@ -1,6 +1,8 @@
 #include "ring/ring.h"
 
 #include <algorithm>
+#include <bit>
+#include <cstdint>
 #include <cstring>
 #include <memory>
 #include <optional>
@@ -12,8 +14,11 @@
 #include <arrow/status.h>
 
 #include "base/check.h"
+#include "base/fault_point.h"
 #include "base/math.h"
+#include "format/checksum.h"
 #include "format/layout.h"
+#include "format/message.h"
 #include "format/ring.h"
 #include "platform/cache.h"
 #include "platform/shared_word.h"
@@ -24,6 +29,7 @@ namespace sheaf::ring {
 namespace {
 
 using format::RingEnd;
+using format::RingFrameHead;
 
 constexpr uint64_t kRingLines = format::kRingBytes / format::kLineBytes;
 /// Two frames fit, so that one is read while the next is written.
@@ -33,6 +39,9 @@ uint64_t LinesOf(uint64_t frame_bytes) {
   return (sizeof(uint64_t) + frame_bytes + format::kRingPayloadBytes - 1) /
          format::kRingPayloadBytes;
 }
+
+/// A sender that waits has this much room again, at the latest, once we have read all.
+constexpr uint64_t kAcknowledgedLines = kRingLines / 4;
 
 uint64_t* EndLine(const region::Segment& of, NodeId peer) {
   return of.ControlLine(of.layout().ring_ends +
@@ -50,26 +59,32 @@ class Channel::Impl {
   Impl(region::Segment* own, const region::Segment* peer)
       : own_(own), peer_(peer), self_{own->id().value}, other_{peer->id().value} {}
 
-  // Above the last one, by our own line; one that a crash cut short in that line was
-  // never acknowledged, and sent nothing.
-  arrow::Status Begin() {
-    const auto ours = region::ReadControlLine<RingEnd>(*own_, EndLine(*own_, other_));
-    const auto theirs = region::ReadControlLine<RingEnd>(*peer_, EndLine(*peer_, self_));
-    if (!ours && !theirs) {
-      return arrow::Status::IOError("the ends of the ring between nodes ", self_.value,
-                                    " and ", other_.value, " stay busy or damaged");
+  // Above the last one. Our own line knows it, also if a crash cut it short; if it is
+  // damaged, what the peer acknowledged does, and without that nothing was sent.
+  void Begin() {
+    const format::LineWords words = platform::LoadLine(EndLine(*own_, other_));
+    const auto theirs = LoadEnd(*peer_, self_);
+    const uint64_t first = own_->header().format_epoch << format::kRingLifeShift;
+    uint64_t last = theirs ? theirs->peer_life : first;
+    if (format::OpenLine<RingEnd>(words) || words[0] == region::kBusyLine) {
+      last = std::bit_cast<RingEnd>(words).life;
     }
-    uint64_t last = own_->header().format_epoch << format::kRingLifeShift;
-    if (ours) last = std::max(last, ours->life);
-    if (theirs) last = std::max(last, theirs->peer_life);
-    end_.life = last + 1;
+    const bool is_ours = last >> format::kRingLifeShift == own_->header().format_epoch;
+    end_.version = format::kMessageVersion;
+    end_.cluster_id = own_->header().cluster_id;
+    end_.life = (is_ours ? last : first) + 1;
     StoreEnd();
-    return arrow::Status::OK();
+    has_written_ = true;
   }
 
   uint64_t Poll() {
-    const auto theirs = region::ReadControlLine<RingEnd>(*peer_, EndLine(*peer_, self_));
+    const auto theirs = LoadEnd(*peer_, self_);
     if (!theirs || theirs->life == 0) return sessions_;  // Busy: look again later.
+    peer_status_ = CheckPeer(*theirs);
+    if (!peer_status_.ok()) {
+      receiver_life_ = 0;
+      return sessions_;
+    }
     if (theirs->life != end_.peer_life) GreetSender(theirs->life);
     const bool is_ours = theirs->peer_life == end_.life;
     if (!is_ours) {
@@ -93,28 +108,33 @@ class Channel::Impl {
     if (receiver_life_ == 0 || lines_sent_ - lines_freed_ + lines > kRingLines) {
       return false;
     }
-    const uint64_t head = frame.size() | (goes_on ? format::kRingFrameGoesOn : 0);
     std::vector<uint64_t> words(lines * format::kRingPayloadWords);
-    words[0] = head;
+    words[0] = std::bit_cast<uint64_t>(RingFrameHead{
+        static_cast<uint16_t>(frame.size()), goes_on ? uint16_t{1} : uint16_t{0},
+        static_cast<uint32_t>(format::Checksum(frame))});
     if (!frame.empty()) std::memcpy(words.data() + 1, frame.data(), frame.size());
+    PassFaultPoint("daemon.ring.before-frame");
     const uint64_t first = lines_sent_ + 1;
     for (uint64_t i = 0; i < lines; ++i) {
       StoreLine(first + i, {words.data() + i * format::kRingPayloadWords,
                             format::kRingPayloadWords});
     }
+    PassFaultPoint("daemon.ring.after-lines");
     FlushLines(first, lines);
+    PassFaultPoint("daemon.ring.after-frame");
     lines_sent_ += lines;
+    has_written_ = true;
     return true;
   }
 
   arrow::Result<std::optional<Frame>> Receive() {
-    if (end_.peer_life == 0 || is_broken_) return std::nullopt;
+    if (receiver_life_ == 0 || is_broken_) return std::nullopt;
     const uint64_t first = lines_received_ + 1;
     format::LineWords words;
     if (!LoadLine(first, &words)) return std::nullopt;
-    const uint64_t head = words[1];
-    const uint64_t size = head & ~format::kRingFrameGoesOn;
-    if (size > kFrameBytesMax) {
+    const auto head = std::bit_cast<RingFrameHead>(words[1]);
+    const uint64_t size = head.size_bytes;
+    if (size > kFrameBytesMax || head.goes_on > 1) {
       is_broken_ = true;
       return arrow::Status::Invalid("node ", other_.value, " sent a frame of ", size,
                                     " bytes through its ring, at most ", kFrameBytesMax,
@@ -132,28 +152,65 @@ class Channel::Impl {
     Frame frame;
     frame.bytes.resize(size);
     if (size > 0) std::memcpy(frame.bytes.data(), payload.data() + 1, size);
-    frame.goes_on = (head & format::kRingFrameGoesOn) != 0;
-    frame.session = receptions_;
-    return frame;
+    frame.goes_on = head.goes_on == 1;
+    frame.session = sessions_;
+    if (static_cast<uint32_t>(format::Checksum(frame.bytes)) == head.checksum)
+      return frame;
+    is_broken_ = true;
+    return arrow::Status::Invalid("node ", other_.value, " sent a frame of ", size,
+                                  " bytes through its ring with a wrong checksum");
   }
 
   void Refuse() { is_broken_ = true; }
+  void SetAwake(bool is_awake) {
+    if ((end_.is_awake == 1) == is_awake) return;
+    end_.is_awake = is_awake ? 1 : 0;
+    StoreEnd();
+  }
+  bool IsPeerAwake() const {
+    const auto theirs = LoadEnd(*peer_, self_);
+    return theirs && theirs->is_awake == 1 && theirs->life == receiver_life_;
+  }
+  bool TakeHasWritten() { return std::exchange(has_written_, false); }
+  const arrow::Status& peer_status() const { return peer_status_; }
 
   void Acknowledge() {
-    if (end_.lines_received == lines_received_) return;
+    if (lines_received_ - end_.lines_received < kAcknowledgedLines) return;
     end_.lines_received = lines_received_;
+    PassFaultPoint("daemon.ring.before-position");
     StoreEnd();
+    PassFaultPoint("daemon.ring.after-position");
+    has_written_ = true;
   }
 
  private:
+  static std::optional<RingEnd> LoadEnd(const region::Segment& of, NodeId peer) {
+    return format::OpenLine<RingEnd>(region::LoadControlLine(of, EndLine(of, peer)));
+  }
+
+  arrow::Status CheckPeer(const RingEnd& end) const {
+    if (end.version != end_.version) {
+      return arrow::Status::Invalid("node ", other_.value, " speaks version ",
+                                    end.version, " of the messages, this node ",
+                                    end_.version,
+                                    ": use programs of one version of Sheaf");
+    }
+    if (end.cluster_id != end_.cluster_id) {
+      return arrow::Status::Invalid("node ", other_.value, " belongs to another cluster");
+    }
+    return arrow::Status::OK();
+  }
+
   // M2: nothing that an earlier life sent is delivered from now on.
   void GreetSender(uint64_t life) {
     end_.peer_life = life;
     end_.lines_received = 0;
     lines_received_ = 0;
     is_broken_ = false;
-    ++receptions_;
+    PassFaultPoint("daemon.ring.before-greeting");
     StoreEnd();
+    PassFaultPoint("daemon.ring.after-greeting");
+    has_written_ = true;
   }
 
   void StoreEnd() {
@@ -193,15 +250,18 @@ class Channel::Impl {
   const NodeId self_;
   const NodeId other_;
   RingEnd end_{};  ///< What we wrote last.
+  /// That has acknowledged our life, and we its; 0 none.
+  uint64_t receiver_life_ = 0;
   // As a sender.
-  uint64_t receiver_life_ = 0;  ///< That has acknowledged ours; 0 none.
   uint64_t lines_sent_ = 0;
   uint64_t lines_freed_ = 0;
   uint64_t sessions_ = 0;
   // As a receiver.
   uint64_t lines_received_ = 0;
-  uint64_t receptions_ = 0;
   bool is_broken_ = false;
+
+  bool has_written_ = false;
+  arrow::Status peer_status_;
 };
 
 arrow::Result<std::unique_ptr<Channel>> Channel::Open(region::Segment* own,
@@ -210,8 +270,10 @@ arrow::Result<std::unique_ptr<Channel>> Channel::Open(region::Segment* own,
   const uint64_t offset =
       own->layout().rings + uint64_t{peer->id().value} * format::kRingBytes;
   ARROW_RETURN_NOT_OK(own->control().Allocate(offset, format::kRingBytes));
+  PassFaultPoint("daemon.ring.before-life");
   auto impl = std::make_unique<Impl>(own, peer);
-  ARROW_RETURN_NOT_OK(impl->Begin());
+  impl->Begin();
+  PassFaultPoint("daemon.ring.after-life");
   return std::unique_ptr<Channel>(new Channel(std::move(impl)));
 }
 
@@ -226,5 +288,15 @@ arrow::Result<std::optional<Channel::Frame>> Channel::Receive() {
 }
 void Channel::Refuse() { impl_->Refuse(); }
 void Channel::Acknowledge() { impl_->Acknowledge(); }
+void Channel::SetAwake(bool is_awake) { impl_->SetAwake(is_awake); }
+bool Channel::IsPeerAwake() const { return impl_->IsPeerAwake(); }
+bool Channel::TakeHasWritten() { return impl_->TakeHasWritten(); }
+const arrow::Status& Channel::peer_status() const { return impl_->peer_status(); }
+
+bool IsOpenedBy(const region::Segment& peer, NodeId own) {
+  const auto words = region::LoadControlLine(peer, EndLine(peer, own));
+  const auto end = format::OpenLine<RingEnd>(words);
+  return end && end->life != 0;
+}
 
 }  // namespace sheaf::ring

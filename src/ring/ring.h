@@ -27,20 +27,22 @@ namespace sheaf::ring {
 class Channel {
  public:
   /// Longer messages are sent as several frames.
-  static constexpr size_t kFrameBytesMax = size_t{32} << 10;
+  static constexpr size_t kFrameBytesMax = format::kRingFrameBytesMax;
 
   /// \brief Takes memory for the ring to `peer` in the own segment and begins a life that
-  /// neither side has seen. OutOfMemory if there is none; IOError if it cannot be told
-  /// now which lives there were: try again. Class C: a node that rebooted waits D before
-  /// it calls this (M4).
+  /// neither side has seen. OutOfMemory if there is none. Class C: a node that rebooted
+  /// waits D before it calls this (M4).
   static arrow::Result<std::unique_ptr<Channel>> Open(region::Segment* own,
                                                       const region::Segment* peer);
   ~Channel();
 
   /// \brief Looks at the peer's end, and greets it if it is new. Rises by one with each
-  /// session in which we may send; 0 before the first. What was sent in an earlier one
-  /// may be lost.
+  /// session, in which both sides may send; 0 before the first. What was sent in an
+  /// earlier one may be lost.
   uint64_t Poll();
+  /// \brief Invalid, saying why, while the peer speaks another version of the messages or
+  /// is of another cluster, as Poll saw it: there is no session then.
+  const arrow::Status& peer_status() const;
 
   /// \brief Send `frame`, `goes_on` if its message has more of them. False if there is no
   /// room or no session: nothing was sent, try again after Poll.
@@ -49,23 +51,37 @@ class Channel {
   struct Frame {
     std::vector<uint8_t> bytes;
     bool goes_on = false;
-    uint64_t session = 0;  ///< Rises: a message that a lower one began is cut short.
+    uint64_t session = 0;  ///< As of Poll: a message of a lower one is cut short.
   };
-  /// \brief The next frame that has arrived as a whole; nothing if there is none. Invalid
-  /// if the peer wrote what no sender writes: nothing of this session comes any more.
+  /// \brief The next frame that has arrived as a whole; nothing if there is none, or no
+  /// session. Invalid if the peer wrote what no sender writes: nothing of this session
+  /// comes any more.
   arrow::Result<std::optional<Frame>> Receive();
 
   /// \brief Take nothing more of this session: what came makes no sense.
   void Refuse();
 
-  /// \brief Tell the sender that what was received may be overwritten. After some frames:
-  /// it costs a line's way to memory.
+  /// \brief Tell the sender that what was received may be overwritten, if it is a quarter
+  /// of the ring: it costs a line's way to memory.
   void Acknowledge();
+
+  /// \brief Say whether this node looks for messages without being told that there are
+  /// some. Who falls asleep looks once more afterwards. It may take a while until the
+  /// peer knows of it, but for class A.
+  void SetAwake(bool is_awake);
+  /// \brief Does the peer look by itself? Asked after what it may wait for was stored.
+  bool IsPeerAwake() const;
+
+  /// \brief True if something was stored since the last call that the peer may wait for.
+  bool TakeHasWritten();
 
  private:
   class Impl;
   explicit Channel(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
+
+/// \brief Did the home of `peer`, ever, begin a channel to `own`?
+bool IsOpenedBy(const region::Segment& peer, NodeId own);
 
 }  // namespace sheaf::ring

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -15,6 +16,7 @@
 #include <vector>
 
 #include <arrow/status.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "format/checksum.h"
@@ -186,6 +188,84 @@ TEST_P(RingTest, ASizeThatNoSenderWritesEndsTheSession) {
   Greet();
   ASSERT_TRUE(channels_[0]->Send(MakeFrame(8, 2), false));
   EXPECT_EQ(Await(1).bytes, MakeFrame(8, 2));
+}
+
+TEST_P(RingTest, AFrameWithAWrongChecksumEndsTheSession) {
+  Greet();
+  ASSERT_TRUE(channels_[0]->Send(MakeFrame(40, 1), false));
+  region::Segment& own = Own(0);
+  uint64_t* line = own.ControlLine(own.layout().rings + format::kRingBytes);
+  const platform::SharedWord word(line + 2);
+  platform::SharedWord(line + 2).StoreRelease(word.LoadAcquire() ^ 1);
+  own.control().cache()->Flush(line, format::kLineBytes);
+  arrow::Status status;
+  for (int i = 0; i < 100'000 && status.ok(); ++i)
+    status = channels_[1]->Receive().status();
+  EXPECT_TRUE(status.IsInvalid()) << status;
+  ExpectNothing(1);
+}
+
+/// M2: a life that was never seen whole is not begun twice.
+TEST_P(RingTest, AnEndThatACrashCutShortGoesOn) {
+  Greet();
+  region::Segment& own = Own(0);
+  uint64_t* line = own.ControlLine(own.layout().ring_ends + format::kLineBytes);
+  const auto life = [&] {
+    return std::bit_cast<format::RingEnd>(platform::LoadLine(line)).life;
+  };
+  for (const bool is_damaged : {false, true}) {
+    const uint64_t before = life();
+    // Of a damaged line the peer's knows.
+    platform::SharedWord(line).StoreRelease(region::kBusyLine);
+    if (is_damaged) platform::SharedWord(line).StoreRelease(77);
+    own.control().cache()->Flush(line, format::kLineBytes);
+    Open(0);
+    EXPECT_EQ(life(), before + 1) << is_damaged;
+    const uint64_t session = channels_[1]->Poll();
+    for (int i = 0; i < 100'000 && channels_[1]->Poll() <= session; ++i) {
+      channels_[0]->Poll();
+    }
+    Greet();
+    ASSERT_TRUE(channels_[0]->Send(MakeFrame(8, 2), false));
+    EXPECT_EQ(Await(1).bytes, MakeFrame(8, 2));
+  }
+}
+
+TEST_P(RingTest, APeerOfAnotherVersionOrClusterIsRefused) {
+  Greet();
+  region::Segment& own = Own(0);
+  uint64_t* line = own.ControlLine(own.layout().ring_ends + format::kLineBytes);
+  const auto good = region::ReadControlLine<format::RingEnd>(own, line);
+  ASSERT_TRUE(good.has_value());
+  const auto say = [&](const format::RingEnd& end) {
+    region::StoreControlLine(&own, line, end, region::kBusyLine,
+                             region::Arrival::kSettled);
+    channels_[1]->Poll();
+    return channels_[1]->peer_status();
+  };
+  format::RingEnd end = *good;
+  end.version += 1;
+  EXPECT_THAT(say(end).ToString(), ::testing::HasSubstr("speaks version"));
+  EXPECT_FALSE(channels_[1]->Send(MakeFrame(8, 2), false));
+  ExpectNothing(1);
+  end = *good;
+  end.cluster_id += 1;
+  EXPECT_THAT(say(end).ToString(), ::testing::HasSubstr("another cluster"));
+  EXPECT_OK(say(*good));
+}
+
+TEST_P(RingTest, WhoIsAwakeSaysSo) {
+  Greet();
+  for (const bool is_awake : {true, false, true}) {
+    channels_[1]->SetAwake(is_awake);
+    for (int i = 0; i < 100'000 && channels_[0]->IsPeerAwake() != is_awake; ++i) {
+    }
+    EXPECT_EQ(channels_[0]->IsPeerAwake(), is_awake);
+  }
+  Open(1);  // A life that says nothing.
+  for (int i = 0; i < 100'000 && channels_[0]->IsPeerAwake(); ++i) {
+  }
+  EXPECT_FALSE(channels_[0]->IsPeerAwake());
 }
 
 TEST_P(RingTest, APositionThatNobodyCanHaveFreesNothing) {

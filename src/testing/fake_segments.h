@@ -16,6 +16,7 @@
 #include <arrow/status.h>
 
 #include "base/math.h"
+#include "format/control_layout.h"
 #include "format/layout.h"
 #include "platform/cache.h"
 #include "region/control_line.h"
@@ -61,6 +62,7 @@ struct FakeOptions {
   uint64_t data_size_bytes = uint64_t{64} << 20;  ///< Claimed; there is no such memory.
   uint64_t format_epoch = 7;
   bool recording = false;
+  bool has_rings = false;  ///< Else there is no such memory either.
 };
 
 /// \brief Formatted segments 0 to n-1.
@@ -108,8 +110,11 @@ class FakeSegments {
         header.records_size_bytes);
     header.control_size_bytes = layout.size_bytes;
     header.leases_size_bytes = header.lease_pages_max * format::kLeasePageBytes;
-    auto control = std::make_unique<FakePart>(layout.size_bytes, MakeCache());
-    const arrow::Status formatted = control->Allocate(0, layout.slots);
+    auto control = std::make_unique<FakePart>(
+        options_.has_rings ? layout.size_bytes : layout.rings, MakeCache());
+    const arrow::Status formatted =
+        control->Allocate(0, layout.slots) &
+        control->Allocate(layout.ring_ends, layout.records - layout.ring_ends);
     if (!formatted.ok()) std::abort();
     WatchLast(*control, [layout](uint64_t offset) { return NameOf(layout, offset); });
     auto leases = std::make_unique<FakePart>(header.leases_size_bytes, MakeCache());
@@ -138,7 +143,14 @@ class FakeSegments {
   }
 
   static std::string NameOf(const format::ControlLayout& layout, uint64_t offset) {
+    if (offset >= layout.rings) {
+      return "ring to " + std::to_string((offset - layout.rings) / format::kRingBytes);
+    }
     if (offset >= layout.records) return "record";
+    if (offset >= layout.ring_ends) {
+      return "ring end " +
+             std::to_string((offset - layout.ring_ends) / format::kLineBytes);
+    }
     if (offset >= layout.slots) {
       return "slot " + std::to_string((offset - layout.slots) / format::kLineBytes);
     }
