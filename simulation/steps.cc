@@ -125,6 +125,7 @@ Schedule MakeSchedule(uint64_t seed, uint32_t num_steps) {
   schedule.switch_period = 1 + random.Below(6);
   schedule.slow_messages = random.OneIn(3) ? 20 : 500;
   schedule.config = MakeConfig(schedule.nodes, &random);
+  if (seed % 2 == 0) schedule.config.messages = region::Messages::kRings;
   constexpr std::array<uint64_t, 5> kFaultPeriods = {12, 30, 60, 150, 1'000'000};
   const uint64_t fault_period = kFaultPeriods[random.Below(kFaultPeriods.size())];
   for (uint32_t id = 0; id < num_steps; ++id) {
@@ -152,7 +153,8 @@ std::string Describe(const Schedule& schedule) {
          (config.sim.chaos ? ", chaos" : ", stale") +
          (config.sim.posted
               ? ", posted for " + std::to_string(config.posted_delay_us) + " us"
-              : "");
+              : "") +
+         ", messages over " + region::ToString(config.messages_kind());
 }
 
 }  // namespace sheaf::simulation

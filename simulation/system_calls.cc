@@ -146,6 +146,11 @@ ssize_t SendMessage(int socket, const struct msghdr* message, int flags)
     SHEAF_WRAP("sendmsg");
 ssize_t SendMessage(int socket, const struct msghdr* message, int flags) {
   Kernel::Get().NoteActivity();
+  // Datagrams get lost.
+  constexpr uint64_t kLossPeriod = 8;
+  if (message->msg_name != nullptr && Kernel::Get().random().OneIn(kLossPeriod)) {
+    return static_cast<ssize_t>(message->msg_iov->iov_len);
+  }
   return SendMessageReal(socket, message, flags);
 }
 

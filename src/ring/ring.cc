@@ -130,6 +130,7 @@ class Channel::Impl {
   arrow::Result<std::optional<Frame>> Receive() {
     if (receiver_life_ == 0 || is_broken_) return std::nullopt;
     const uint64_t first = lines_received_ + 1;
+    InvalidateLines(first, 1);
     format::LineWords words;
     if (!LoadLine(first, &words)) return std::nullopt;
     const auto head = std::bit_cast<RingFrameHead>(words[1]);
@@ -141,6 +142,7 @@ class Channel::Impl {
                                     " are possible");
     }
     const uint64_t lines = LinesOf(size);
+    if (lines > 1) InvalidateLines(first + 1, lines - 1);
     std::vector<uint64_t> payload(lines * format::kRingPayloadWords);
     for (uint64_t i = 0; i < lines; ++i) {
       // The sender flushes them in any order (M1).
@@ -228,20 +230,33 @@ class Channel::Impl {
         format::RingTag(end_.life, receiver_life_, number));
   }
 
+  // Lines of a ring are one piece, or two.
+  template <typename OperationFn>
+  static void ForLines(const region::Segment& of, NodeId to, uint64_t first,
+                       uint64_t lines, OperationFn operation) {
+    const uint64_t before_end = std::min(lines, kRingLines - (first - 1) % kRingLines);
+    operation(RingLine(of, to, first), before_end * format::kLineBytes);
+    if (before_end == lines) return;
+    operation(RingLine(of, to, first + before_end),
+              (lines - before_end) * format::kLineBytes);
+  }
+
   void FlushLines(uint64_t first, uint64_t lines) {
     platform::CacheControl* cache = own_->control().cache();
-    const uint64_t before_end = std::min(lines, kRingLines - (first - 1) % kRingLines);
-    cache->Flush(RingLine(*own_, other_, first), before_end * format::kLineBytes);
-    if (before_end < lines) {
-      cache->Flush(RingLine(*own_, other_, first + before_end),
-                   (lines - before_end) * format::kLineBytes);
-    }
+    ForLines(*own_, other_, first, lines,
+             [&](const uint64_t* line, uint64_t size) { cache->Flush(line, size); });
     cache->Fence();
   }
 
-  // False if the line has not arrived.
+  void InvalidateLines(uint64_t first, uint64_t lines) const {
+    platform::CacheControl* cache = peer_->control().cache();
+    ForLines(*peer_, self_, first, lines,
+             [&](const uint64_t* line, uint64_t size) { cache->Invalidate(line, size); });
+  }
+
+  // Of a line that was invalidated: false if it has not arrived.
   bool LoadLine(uint64_t number, format::LineWords* words) const {
-    *words = region::LoadControlLine(*peer_, RingLine(*peer_, self_, number));
+    *words = platform::LoadLine(RingLine(*peer_, self_, number));
     return (*words)[0] == format::RingTag(end_.peer_life, end_.life, number);
   }
 
