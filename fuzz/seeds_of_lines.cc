@@ -23,6 +23,8 @@
 #include "lease/lease.h"
 #include "platform/shared_word.h"
 #include "region/region.h"
+#include "ring/link.h"
+#include "ring/ring.h"
 #include "sheaf/types.h"
 #include "testing/fake_segments.h"
 
@@ -350,6 +352,36 @@ void WriteHeaders(const std::filesystem::path& corpus) {
   seeds.Write("control_file_empty", no_control + '\x80');
 }
 
+// Rings: what node 1 has said to node 0.
+
+std::string DumpRing(const region::Segment& segment, uint64_t lines) {
+  const uint64_t* end = segment.ControlLine(segment.layout().ring_ends);
+  return std::string(1, '\0') + Bytes(end, kLine) + Bytes(end, kLine) +
+         Bytes(segment.ControlLine(segment.layout().rings), lines * kLine);
+}
+
+void WriteRings(const std::filesystem::path& corpus) {
+  const SeedFolder seeds(corpus, "ring");
+  const auto write = [&](const std::string& name, const std::vector<size_t>& sizes,
+                         uint64_t lines) {
+    const testing::FakeSegments segments({.segments = 2, .has_rings = true});
+    ring::Link receiver(ring::Channel::Open(segments[0], segments[1]).ValueOrDie(),
+                        40'000);
+    ring::Link sender(ring::Channel::Open(segments[1], segments[0]).ValueOrDie(), 40'000);
+    for (int i = 0; i < 2; ++i) {
+      SHEAF_CHECK(sender.Advance().ok() && receiver.Advance().ok());
+    }
+    for (const size_t size : sizes) sender.Queue(std::vector<uint8_t>(size, 'x'));
+    SHEAF_CHECK(sizes.empty() || sender.SendQueued());
+    seeds.WriteShort(name, DumpRing(*segments[1], lines));
+  };
+  write("nothing", {}, 0);
+  write("small", {0, 1, 48, 49, 200}, 16);
+  write("cut-short", {200}, 3);
+  write("two-frames", {35'000}, 640);
+  write("too-long", {41'000}, 750);
+}
+
 }  // namespace
 
 void WriteLineSeeds(const std::filesystem::path& corpus) {
@@ -357,6 +389,7 @@ void WriteLineSeeds(const std::filesystem::path& corpus) {
   WriteIndexes(corpus);
   WriteLeases(corpus);
   WriteHeaders(corpus);
+  WriteRings(corpus);
 }
 
 }  // namespace sheaf::fuzz
