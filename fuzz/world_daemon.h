@@ -63,7 +63,8 @@ struct WorldDaemon {
         home(daemon::Home::Make(region, &clock, life).ValueOrDie()),
         leader(Lead(region, home.get())),
         membership(region, &clock, life.incarnation, [](bool) { return uint64_t{0}; }),
-        catalog(leader.get(), &transport),
+        catalog(
+            region, [this] { return leader.get(); }, &transport),
         reclaimer(region, home.get(), &transport, &clock),
         homes(region, home.get(), &catalog, &reclaimer, &transport, &clock),
         members(region, &membership, &reclaimer, &transport),
@@ -73,7 +74,7 @@ struct WorldDaemon {
 
   static std::unique_ptr<directory::CatalogLeader> Lead(region::Region* region,
                                                         daemon::Home* home) {
-    if (region->node() != daemon::kLeaderNode) return nullptr;
+    if (region->node() != NodeId{0}) return nullptr;
     const uint32_t epoch =
         directory::NextEpoch(region::SegmentsOf(*region), region->node()).ValueOrDie();
     return directory::CatalogLeader::Claim(region, &home->directory(), epoch)

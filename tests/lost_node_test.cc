@@ -59,7 +59,7 @@ TEST_P(LostNode, ReadersOfAPausedNodeReadTheRightBytesAndItComesBack) {
     ASSERT_OK(writer->Put("u", *source));
     ASSERT_OK_AND_ASSIGN(auto opened, reader->Get("u"));
     EXPECT_TRUE(opened->Equals(*source));
-    ASSERT_OK(reader->Put("v", *source));  // its home is node 1, its leader node 0
+    ASSERT_OK(reader->Put("v", *source));
     ASSERT_OK(reader->Remove("u"));
     ASSERT_OK(reader->Remove("v"));
   }

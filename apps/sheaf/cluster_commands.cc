@@ -166,6 +166,7 @@ arrow::Status Nodes(const Global& global) {
   }
   TextTable table({{"NODE", Align::kRight},
                    {"STATE"},
+                   {"CATALOG"},
                    {"LIFE", Align::kRight},
                    {"HEARTBEAT", Align::kRight},
                    {"BACKEND"},
@@ -182,8 +183,9 @@ arrow::Status Nodes(const Global& global) {
             ? fmt::format("{:.1f} s ago",
                           static_cast<double>(*node.heartbeat_age_ms) / 1e3)
             : "";
-    table.AddRow({std::to_string(node.id), node.state, std::to_string(node.incarnation),
-                  heartbeat, node.backend, node.coherence, HumanBytes(node.page_bytes),
+    table.AddRow({std::to_string(node.id), node.state, node.is_leader ? "leads" : "",
+                  std::to_string(node.incarnation), heartbeat, node.backend,
+                  node.coherence, HumanBytes(node.page_bytes),
                   HumanBytes(node.size_bytes), HumanBytes(node.used_bytes),
                   HumanBytes(node.free_bytes), std::to_string(node.objects),
                   std::to_string(node.sessions)});

@@ -146,6 +146,7 @@ Json ToJson(const TableInfo& info) {
 Json ToJson(const NodeInfo& node) {
   return {{"id", node.id},
           {"state", node.state},
+          {"leads_catalog", node.is_leader},
           {"incarnation", node.incarnation},
           {"heartbeat_age_ms",
            node.heartbeat_age_ms ? Json(*node.heartbeat_age_ms) : Json(nullptr)},

@@ -36,6 +36,7 @@ struct NodeInfo {
   /// what it holds stays held until it is back); "off" (forgotten); "down" (ended on
   /// purpose, or never started).
   std::string state;
+  bool is_leader = false;    ///< Of the catalog: names are given by it, and found in it.
   uint64_t incarnation = 0;  ///< One life of its caches and sessions.
   /// Since its heart was last seen to beat by the node of this store; nothing for that
   /// node itself.

@@ -35,9 +35,9 @@ namespace {
 // leased.
 constexpr int kLookupsMax = 64;
 
-// A leader that starts makes the index anew: while it scans the slots, names are not
-// found.
-constexpr std::chrono::seconds kIndexPatience{2};
+// Who begins to lead makes the index anew: while it scans the slots, names are not found.
+// A million of them take seconds.
+constexpr std::chrono::seconds kIndexPatience{10};
 constexpr std::chrono::milliseconds kIndexPollPeriod{1};
 
 // Bytes of a leased object, in place. Reading is all that anyone may do.

@@ -26,6 +26,7 @@
 #include "format/message.h"
 #include "lease/lease.h"
 #include "platform/process.h"
+#include "region/control_line.h"
 #include "region/region.h"
 #include "sheaf/handle.h"
 #include "sheaf/status.h"
@@ -386,6 +387,8 @@ arrow::Result<std::vector<NodeInfo>> Store::Nodes() {
   for (uint32_t id = 0; id < region.config().nodes; ++id) {
     nodes.push_back(client::LoadNodeInfo(region, id));
   }
+  const auto leader = directory::FindLeader(region::SegmentsOf(region));
+  if (leader.epoch != 0) nodes[leader.node.value].is_leader = true;
   return nodes;
 }
 

@@ -2,22 +2,35 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include <arrow/result.h>
 #include <arrow/status.h>
 
+#include "base/math.h"
 #include "daemon/log.h"
 #include "daemon/transport.h"
 #include "directory/catalog.h"
 #include "format/message.h"
+#include "region/control_line.h"
+#include "region/region.h"
 #include "sheaf/status.h"
 #include "sheaf/types.h"
 
 namespace sheaf::daemon {
 namespace {
 
+using directory::CatalogLeader;
 using directory::Version;
+
+std::string NodeText(NodeId node) { return "node " + std::to_string(node.value); }
+
+arrow::Status NotLed(const std::string& why) {
+  return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kNodeLost, why);
+}
 
 arrow::Result<Version> ReadBindReply(const format::Message& reply) {
   ARROW_ASSIGN_OR_RAISE(const auto* body, format::BodyAs<format::BindReply>(reply));
@@ -51,44 +64,107 @@ bool IsOf(NodeId from, const format::ObjectKey* object) {
 
 }  // namespace
 
+void CatalogClient::Believe(const directory::LeaderView& leader) {
+  if (leader == believed_) return;
+  believed_ = leader;
+  const std::string why = leader.epoch == 0
+                              ? "no node leads the catalog"
+                              : NodeText(leader.node) + " leads the catalog by now";
+  for (const auto& [ticket, done] : std::exchange(asked_, {})) done(NotLed(why));
+}
+
+void CatalogClient::Refresh() {
+  Believe(directory::FindLeader(region::SegmentsOf(*region_)));
+}
+
+arrow::Status CatalogClient::CheckKnown() {
+  if (believed_.epoch == 0) Refresh();
+  return believed_.epoch != 0
+             ? arrow::Status::OK()
+             : NotLed("no node leads the catalog yet: one that is up claims it");
+}
+
+arrow::Result<CatalogLeader*> CatalogClient::LeaderHere() const {
+  if (CatalogLeader* leader = leader_()) return leader;
+  return NotLed(NodeText(region_->node()) + " does not lead the catalog now");
+}
+
+arrow::Result<CatalogLeader*> CatalogClient::LeaderHere(uint64_t epoch) const {
+  ARROW_ASSIGN_OR_RAISE(CatalogLeader * leader, LeaderHere());
+  if (leader->epoch() == epoch) return leader;
+  return NotLed(NodeText(region_->node()) + " leads the catalog with epoch " +
+                std::to_string(leader->epoch()) + ", not " + std::to_string(epoch));
+}
+
+void CatalogClient::Ask(std::vector<uint8_t> message, ReplyCallback done) {
+  const uint64_t ticket = ++last_asked_;
+  asked_[ticket] = std::move(done);
+  const std::string who = NodeText(believed_.node) + ", which leads the catalog: ";
+  transport_->Request(believed_.node, std::move(message),
+                      [this, ticket, who, alive = std::weak_ptr<bool>(alive_)](
+                          const arrow::Result<const format::Message*>& reply) {
+                        if (alive.expired()) return;
+                        const auto asked = asked_.extract(ticket);
+                        if (asked.empty()) return;  // Another one leads by now.
+                        if (reply.ok() || !IsNodeLost(reply.status())) {
+                          return asked.mapped()(reply);
+                        }
+                        asked.mapped()(NotLed(who + reply.status().message()));
+                      });
+}
+
 void CatalogClient::RequestBind(
     const Bind& request, const std::function<void(const arrow::Result<Version>&)>& done) {
-  if (leader_ != nullptr) return done(leader_->Bind(request));
-  transport_->Request(kLeaderNode, MakeBind(transport_->NextRequestId(), request),
-                      [done](const arrow::Result<const format::Message*>& reply) {
-                        if (!reply.ok()) return done(reply.status());
-                        done(ReadBindReply(**reply));
-                      });
+  if (const arrow::Status known = CheckKnown(); !known.ok()) return done(known);
+  if (IsHere()) {
+    const auto leader = LeaderHere();
+    return done(leader.ok() ? (*leader)->Bind(request)
+                            : arrow::Result<Version>(leader.status()));
+  }
+  Ask(MakeBind(transport_->NextRequestId(), request),
+      [done](const arrow::Result<const format::Message*>& reply) {
+        if (!reply.ok()) return done(reply.status());
+        done(ReadBindReply(**reply));
+      });
 }
 
 void CatalogClient::Commit(
     const std::string& name, const ObjectId& object, Version version,
     const std::function<void(const arrow::Result<std::vector<ObjectId>>&)>& done) {
-  if (leader_ != nullptr) return done(leader_->Commit(name, object, version));
+  if (const arrow::Status known = CheckKnown(); !known.ok()) return done(known);
+  if (IsHere()) {
+    const auto leader = LeaderHere(believed_.epoch);
+    return done(leader.ok() ? (*leader)->Commit(name, object, version)
+                            : arrow::Result<std::vector<ObjectId>>(leader.status()));
+  }
   flatbuffers::FlatBufferBuilder builder;
   const format::ObjectKey key = format::ToKey(object);
-  const auto body = format::CreateCommitRequestDirect(builder, name.c_str(), &key,
-                                                      version.epoch, version.sequence);
-  transport_->Request(kLeaderNode,
-                      format::FinishRequest(&builder, transport_->NextRequestId(),
-                                            format::Body::CommitRequest, body.Union()),
-                      [done](const arrow::Result<const format::Message*>& reply) {
-                        if (!reply.ok()) return done(reply.status());
-                        done(ReadCommitReply(**reply));
-                      });
+  const auto body = format::CreateCommitRequestDirect(
+      builder, name.c_str(), &key, version.epoch, version.sequence,
+      CheckedCast<uint32_t>(believed_.epoch));
+  Ask(format::FinishRequest(&builder, transport_->NextRequestId(),
+                            format::Body::CommitRequest, body.Union()),
+      [done](const arrow::Result<const format::Message*>& reply) {
+        if (!reply.ok()) return done(reply.status());
+        done(ReadCommitReply(**reply));
+      });
 }
 
 void CatalogClient::Unbind(const std::string& name, const ObjectId& object) {
-  if (leader_ != nullptr) return leader_->Unbind(name, object);
+  if (!CheckKnown().ok()) return;
+  if (IsHere()) {
+    if (const auto leader = LeaderHere(); leader.ok()) (*leader)->Unbind(name, object);
+    return;
+  }
   flatbuffers::FlatBufferBuilder builder;
   const format::ObjectKey key = format::ToKey(object);
   const auto body = format::CreateUnbindRequestDirect(builder, name.c_str(), &key);
-  transport_->Request(kLeaderNode,
-                      format::FinishRequest(&builder, transport_->NextRequestId(),
-                                            format::Body::UnbindRequest, body.Union()),
-                      [](const arrow::Result<const format::Message*>& reply) {
-                        LogIfError("cannot unbind a name", reply.status());
-                      });
+  Ask(format::FinishRequest(&builder, transport_->NextRequestId(),
+                            format::Body::UnbindRequest, body.Union()),
+      [](const arrow::Result<const format::Message*>& reply) {
+        if (reply.ok() || IsNodeLost(reply.status())) return;
+        LogIfError("cannot unbind a name", reply.status());
+      });
 }
 
 bool CatalogClient::Handle(NodeId from, const format::Message& message,
@@ -98,11 +174,7 @@ bool CatalogClient::Handle(NodeId from, const format::Message& message,
   const auto* commit = message.body_as<format::CommitRequest>();
   const auto* unbind = message.body_as<format::UnbindRequest>();
   if (bind == nullptr && commit == nullptr && unbind == nullptr) return false;
-  if (leader_ == nullptr) {
-    reply(format::MakeOutcomeReply(
-        id, MakeStatus(arrow::StatusCode::IOError, ErrorReason::kNodeLost,
-                       "this node does not lead the catalog")));
-  } else if (bind != nullptr) {
+  if (bind != nullptr) {
     reply(AnswerBind(from, id, *bind));
   } else if (commit != nullptr) {
     reply(AnswerCommit(from, id, *commit));
@@ -120,7 +192,9 @@ std::vector<uint8_t> CatalogClient::AnswerBind(NodeId from, uint64_t id,
   }
   Bind request{body.name()->str(), format::FromKey(*body.object()), body.replace(), {}};
   if (body.expected_version() != 0) request.expected_sequence = body.expected_version();
-  const auto version = leader_->Bind(request);
+  const auto leader = LeaderHere();
+  if (!leader.ok()) return format::MakeOutcomeReply(id, leader.status());
+  const auto version = (*leader)->Bind(request);
   if (!version.ok()) return format::MakeOutcomeReply(id, version.status());
   flatbuffers::FlatBufferBuilder builder;
   const auto reply = format::CreateBindReply(builder, version->epoch, version->sequence);
@@ -133,9 +207,11 @@ std::vector<uint8_t> CatalogClient::AnswerCommit(NodeId from, uint64_t id,
     return format::MakeOutcomeReply(
         id, arrow::Status::Invalid("commit without a name or an object of the sender"));
   }
+  const auto leader = LeaderHere(body.leader_epoch());
+  if (!leader.ok()) return format::MakeOutcomeReply(id, leader.status());
   const auto superseded =
-      leader_->Commit(body.name()->str(), format::FromKey(*body.object()),
-                      {body.epoch(), body.sequence()});
+      (*leader)->Commit(body.name()->str(), format::FromKey(*body.object()),
+                        {body.epoch(), body.sequence()});
   if (!superseded.ok()) return format::MakeOutcomeReply(id, superseded.status());
   std::vector<format::ObjectKey> keys;
   for (const ObjectId& object : *superseded) keys.push_back(format::ToKey(object));
@@ -150,7 +226,9 @@ std::vector<uint8_t> CatalogClient::AnswerUnbind(NodeId from, uint64_t id,
     return format::MakeOutcomeReply(
         id, arrow::Status::Invalid("unbind without a name or an object of the sender"));
   }
-  leader_->Unbind(body.name()->str(), format::FromKey(*body.object()));
+  const auto leader = LeaderHere();
+  if (!leader.ok()) return format::MakeOutcomeReply(id, leader.status());
+  (*leader)->Unbind(body.name()->str(), format::FromKey(*body.object()));
   return format::MakeOutcomeReply(id, arrow::Status::OK());
 }
 

@@ -61,6 +61,7 @@ class Look {
       if (region.config().backend != region::Backend::kSim) CheckStructures({k});
     }
     CheckLeases();
+    CheckLeader();
   }
 
   std::set<std::string> TakeProblems() { return std::move(problems_); }
@@ -148,6 +149,22 @@ class Look {
   bool IsLeased(const ObjectId& id) const {
     return leases_.contains(
         format::PackLeaseCell(id.segment.value, id.slot, id.generation));
+  }
+
+  // Names are looked up in its index, and given by it.
+  void CheckLeader() {
+    const region::SegmentList segments = region::SegmentsOf(region_);
+    const directory::LeaderView leader = directory::FindLeader(segments);
+    if (leader.epoch == 0) {
+      return Add({"no node leads the catalog: one that is up claims it in a moment"});
+    }
+    const auto line = region::ReadIncarnation(*segments[leader.node.value]);
+    const bool is_up =
+        line.ok() && line->state == static_cast<uint32_t>(format::NodeState::kUp);
+    if (is_up && directory::HasIndex(segments, leader)) return;
+    Add({NodeText(leader.node), " leads the catalog, but ",
+         is_up ? "its index is not complete: it makes it now, or another node claims"
+               : "is down: another node claims once it is seen to be"});
   }
 
   std::string WhyGone(const ObjectId& id) const {

@@ -165,6 +165,16 @@ bool Membership::IsWithdrawnAt(NodeId node, Peer* peer) const {
          (peer->honours_us && line.incarnation != incarnation_);
 }
 
+bool Membership::IsGone(NodeId node) const {
+  const region::Segment* segment = region_->segment({node.value});
+  if (node == region_->node() || segment == nullptr) return false;
+  const auto line = region::PeekIncarnation(*segment);
+  if (line && line->state == static_cast<uint32_t>(format::NodeState::kDown)) return true;
+  if (peers_[node.value].admitted != 0) return false;
+  const uint64_t refused = region::LoadAdmitLine(region_->own_segment(), node).refused();
+  return refused != 0 && (!line || line->incarnation <= refused);
+}
+
 void Membership::Forget(NodeId node, const DoneFn& done) {
   const arrow::Result<uint64_t> incarnation = BeginForget(node);
   if (!incarnation.ok() || *incarnation == 0) return done(incarnation.status());

@@ -43,6 +43,10 @@ class Membership {
   /// \brief The incarnation of `node` that is honoured here; 0 none.
   uint64_t admitted(NodeId node) const { return peers_[node.value].admitted; }
 
+  /// \brief True if `node` is not there for this home: withdrawn, off, or down. Not
+  /// before it was found silent for long.
+  bool IsGone(NodeId node) const;
+
   using DoneFn = std::function<void(const arrow::Status&)>;
   /// \brief F8: an operator says that `node` is powered off, or cut from the memory, for
   /// good. Once D is over its cells and requests count no more, and `done` is called.

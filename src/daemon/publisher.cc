@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -14,9 +15,11 @@
 #include <arrow/status.h>
 
 #include "base/fault_point.h"
+#include "base/plant.h"
 #include "daemon/catalog_client.h"
 #include "daemon/home.h"
 #include "daemon/home_client.h"
+#include "daemon/leadership.h"
 #include "daemon/log.h"
 #include "daemon/scheduler.h"
 #include "directory/catalog.h"
@@ -31,17 +34,30 @@ namespace sheaf::daemon {
 namespace {
 
 constexpr std::chrono::milliseconds kEpochReadRetryPeriod{50};
+constexpr std::chrono::milliseconds kLeaderRetryPeriod{50};
 constexpr std::chrono::milliseconds kCommitRetryPeriod{500};
 
-// C5. Reason node lost if a line cannot be read.
-arrow::Result<uint64_t> HighestCatalogEpoch(region::Region* region) {
+// What whoever waited in vain can do.
+arrow::Status NoLeader(const arrow::Status& status) {
+  return MakeStatus(
+      arrow::StatusCode::IOError, ErrorReason::kNodeLost,
+      "no leader of the catalog answers: " + status.message() +
+          ". `sheaf nodes` shows who leads; another node takes over once "
+          "that one was silent for long. Start its daemon again (sheaf up), "
+          "or wait, and repeat");
+}
+
+// C5. Reason node lost if a line cannot be read, as that of the leader which granted
+// `granted` cannot if no line has as much.
+arrow::Result<directory::LeaderView> FindLeader(region::Region* region,
+                                                const directory::Version& granted) {
   // One that is not there now can only claim later, and then sees what is sealed now.
-  const arrow::Status attached = region->AttachMissing();
-  if (!attached.ok()) {
-    return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kNodeLost,
-                      "the memory of a node cannot be read: " + attached.message());
-  }
-  return directory::HighestEpoch(region::SegmentsOf(*region));
+  ARROW_RETURN_NOT_OK(AttachAllThatCount(region));
+  const directory::LeaderView view = directory::FindLeader(region::SegmentsOf(*region));
+  if (view.epoch >= granted.epoch) return view;
+  return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kNodeLost,
+                    "a leader granted a name in epoch " + std::to_string(granted.epoch) +
+                        ", but no node's memory says that it was claimed");
 }
 
 }  // namespace
@@ -49,7 +65,6 @@ arrow::Result<uint64_t> HighestCatalogEpoch(region::Region* region) {
 struct Publisher::Attempt {
   Request request;  ///< Without the descriptor once it is sealed.
   Done done;
-  bool replaces = false;  ///< The name was bound before.
   /// Bound by a former life, or as the next version of its name: it stays, whatever the
   /// leader says or does not. A leader that claimed meanwhile may have retired the
   /// version before because of it.
@@ -57,7 +72,7 @@ struct Publisher::Attempt {
   ObjectId object;
   directory::Version version;
   int binds = 0;
-  std::chrono::nanoseconds deadline{0};  ///< Of the epoch check, and to be told.
+  std::chrono::nanoseconds deadline{0};  ///< For whom to wait, and when to be told.
 };
 
 Publisher::Publisher(region::Region* region, Home* home, CatalogClient* catalog,
@@ -69,12 +84,11 @@ Publisher::Publisher(region::Region* region, Home* home, CatalogClient* catalog,
       scheduler_(scheduler) {}
 
 // Refuses early, and cheaply, what the leader would refuse too. It alone decides.
-// True if the name is bound now.
-arrow::Result<bool> Publisher::CheckName(const Request& request) const {
+arrow::Status Publisher::CheckName(const Request& request) const {
   const std::string& name = request.input.name;
   ARROW_RETURN_NOT_OK(directory::ValidateName(name));
   const auto looked_up = directory::Lookup(*region_, name);
-  if (!looked_up.ok()) return false;
+  if (!looked_up.ok()) return arrow::Status::OK();
   const std::optional<directory::Found>& found = *looked_up;
   if (found && !request.replace) {
     return arrow::Status::AlreadyExists("a table named '", name, "' exists");
@@ -85,14 +99,15 @@ arrow::Result<bool> Publisher::CheckName(const Request& request) const {
                       "table '" + name + "' has version " + std::to_string(current) +
                           ", expected " + std::to_string(request.expected_version));
   }
-  return found.has_value();
+  return arrow::Status::OK();
 }
 
 void Publisher::Publish(const Request& request, Done done) {
   if (request.is_repeated && PublishedBefore(request, done)) return;
   const bool named = !request.input.name.empty();
-  const arrow::Result<bool> bound = named ? CheckName(request) : false;
-  if (!bound.ok()) return done(bound.status());
+  if (named) {
+    if (const arrow::Status may = CheckName(request); !may.ok()) return done(may);
+  }
   const auto object = home_->Seal(request.session, request.input);
   if (!object.ok()) return done(object.status());
   if (!named) {
@@ -102,10 +117,9 @@ void Publisher::Publish(const Request& request, Done done) {
   auto attempt = std::make_shared<Attempt>();
   attempt->request = request;
   attempt->request.input.descriptor.reset();
-  attempt->replaces = *bound;
   attempt->done = std::move(done);
   attempt->object = *object;
-  attempt->deadline = scheduler_->Now() + kEpochReadDeadline;
+  attempt->deadline = scheduler_->Now() + Patience();
   PassFaultPoint("daemon.publish.before-bind");
   Bind(attempt);
 }
@@ -133,7 +147,7 @@ void Publisher::CommitAgain(const ObjectId& object, const std::string& name,
   attempt->object = object;
   attempt->version = {slot.version_epoch, slot.version_sequence};
   attempt->done = std::move(done);
-  attempt->deadline = scheduler_->Now() + kEpochReadDeadline;
+  attempt->deadline = scheduler_->Now() + Patience();
   homes_->Hold(object);
   Commit(attempt);
 }
@@ -173,43 +187,73 @@ void Publisher::Bind(const AttemptPtr& attempt) {
   }
   catalog_->RequestBind(
       bind, [this, attempt](const arrow::Result<directory::Version>& granted) {
-        if (!granted.ok()) return Fail(attempt, granted.status());
-        OnGranted(attempt, *granted);
+        if (granted.ok()) return OnGranted(attempt, *granted);
+        OnBindFailed(attempt, granted.status());
       });
+}
+
+// The leader is away: until it is back, or another one leads. Asked twice it says the
+// same.
+void Publisher::OnBindFailed(const AttemptPtr& attempt, const arrow::Status& status) {
+  if (!IsNodeLost(status)) return Fail(attempt, status);
+  if (scheduler_->Now() > attempt->deadline) return Fail(attempt, NoLeader(status));
+  --attempt->binds;  // Nobody answered.
+  Again(kLeaderRetryPeriod, [this, attempt] {
+    catalog_->Refresh();
+    Bind(attempt);
+  });
+}
+
+void Publisher::Again(std::chrono::nanoseconds delay, std::function<void()> action) {
+  scheduler_->After(delay,
+                    [action = std::move(action), alive = std::weak_ptr<bool>(alive_)] {
+                      if (!alive.expired()) action();
+                    });
+}
+
+std::chrono::nanoseconds Publisher::Patience() const {
+  // Another leader is there by then: found silent, backed off, claimed.
+  return kEpochReadDeadline +
+         2 * std::chrono::milliseconds(region_->config().suspect_after_ms);
 }
 
 void Publisher::OnGranted(const AttemptPtr& attempt, directory::Version version) {
   attempt->version = version;
-  arrow::Status status =
+  const arrow::Status status =
       home_->directory().SetVersion(attempt->object, version.epoch, version.sequence);
-  if (status.ok() && attempt->replaces) status = MakeVisible(attempt);
   if (!status.ok()) return Fail(attempt, status);
-  attempt->is_visible = attempt->replaces;
   CheckEpochs(attempt);
 }
 
-// After the slot is settled, not before: a leader that claims later sees it.
+// After the slot is settled, not before: a leader that claims later sees it. A version
+// that was granted by one that is deposed may be below one that is there already.
 void Publisher::CheckEpochs(const AttemptPtr& attempt) {
   PassFaultPoint("daemon.publish.before-check");
-  const auto highest = HighestCatalogEpoch(region_);
-  if (!highest.ok()) {
-    if (scheduler_->Now() > attempt->deadline) {
-      return attempt->is_visible ? Commit(attempt) : Fail(attempt, highest.status());
+  // What a former life was granted may have been so by a leader that is gone for good.
+  const auto leader =
+      FindLeader(region_, attempt->binds > 0 ? attempt->version : directory::Version{});
+  if (!leader.ok()) {
+    if (attempt->is_visible) {
+      TellIfLate(attempt, leader.status());
+    } else if (scheduler_->Now() > attempt->deadline) {
+      return Fail(attempt, leader.status());
     }
-    scheduler_->After(kEpochReadRetryPeriod,
-                      [this, attempt, alive = std::weak_ptr<bool>(alive_)] {
-                        if (!alive.expired()) CheckEpochs(attempt);
-                      });
-    return;
+    return Again(kEpochReadRetryPeriod, [this, attempt] { CheckEpochs(attempt); });
   }
   PassFaultPoint("daemon.publish.after-check");
-  if (attempt->replaces) return Commit(attempt);  // TODO(#4): at the leader of `highest`.
-  if (*highest > attempt->version.epoch) return Bind(attempt);
+  catalog_->Believe(*leader);
+  if (attempt->is_visible) return Commit(attempt);
+  if (leader->epoch > attempt->version.epoch && !Planted("no-epoch-check")) {
+    return Bind(attempt);
+  }
   if (const arrow::Status status = MakeVisible(attempt); !status.ok()) {
     return Fail(attempt, status);
   }
-  attempt->is_visible = attempt->request.replace;  // there may be a version before
-  Commit(attempt);
+  if (!attempt->request.replace) return Commit(attempt);
+  // There may be a version before, which a leader that claimed meanwhile found Bound when
+  // this one was not: it is to be told, whoever it is (C9).
+  attempt->is_visible = true;
+  CheckEpochs(attempt);
 }
 
 // Bound, settled, noted.
@@ -242,13 +286,20 @@ void Publisher::Finish(const AttemptPtr& attempt,
 }
 
 void Publisher::OnCommitFailed(const AttemptPtr& attempt, const arrow::Status& status) {
-  if (!attempt->is_visible) return Fail(attempt, status);
-  if (!IsNodeLost(status)) return Finish(attempt, status);
-  TellIfLate(attempt, status);
-  scheduler_->After(kCommitRetryPeriod,
-                    [this, attempt, alive = std::weak_ptr<bool>(alive_)] {
-                      if (!alive.expired()) Commit(attempt);
-                    });
+  const bool is_lost = IsNodeLost(status);
+  if (!attempt->is_visible) {
+    if (!is_lost) return Fail(attempt, status);
+    if (scheduler_->Now() > attempt->deadline) return Fail(attempt, NoLeader(status));
+  } else {
+    if (!is_lost) return Finish(attempt, status);
+    TellIfLate(attempt, NoLeader(status));
+  }
+  const bool is_late = attempt->deadline == std::chrono::nanoseconds::max();
+  Again(is_late ? kCommitRetryPeriod : kLeaderRetryPeriod, [this, attempt] {
+    if (attempt->is_visible) return CheckEpochs(attempt);
+    catalog_->Refresh();  // It is published; the leader only has to know.
+    Commit(attempt);
+  });
 }
 
 // The new version is visible all the same; the error says why it is not done.
@@ -304,10 +355,9 @@ void Publisher::RetireOld(const ObjectId& object, const std::string& name,
           return done(IsStaleGeneration(status) ? arrow::Status::OK() : status);
         }
         on_delay(status);
-        scheduler_->After(kCommitRetryPeriod,
-                          [this, object, name, done, on_delay, alive] {
-                            if (!alive.expired()) RetireOld(object, name, done, on_delay);
-                          });
+        Again(kCommitRetryPeriod, [this, object, name, done, on_delay] {
+          RetireOld(object, name, done, on_delay);
+        });
       });
 }
 

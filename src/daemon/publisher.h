@@ -23,7 +23,7 @@ namespace sheaf::daemon {
 /// Leaders that may follow one another while one table is published.
 constexpr int kBindsMax = 8;
 /// How long a publish waits for a node whose epoch line cannot be read (C5: it is
-/// blocked).
+/// blocked), beside the time that a change of leader takes.
 constexpr std::chrono::seconds kEpochReadDeadline{5};
 
 /// \brief Runs the steps of all publishes of this home; each may wait for other nodes.
@@ -54,6 +54,9 @@ class Publisher {
   /// \brief After a restart: finish or undo what a former life began. Returns at once.
   void Recover();
 
+  /// \brief How long a publish waits for a leader, or for memory that cannot be read.
+  std::chrono::nanoseconds Patience() const;
+
   /// \brief Retire a version of `name` that another one superseded: again and again while
   /// its home cannot be reached, each time after `on_delay`. OK if it is gone already.
   void RetireOld(const ObjectId& object, const std::string& name,
@@ -62,7 +65,7 @@ class Publisher {
  private:
   struct Attempt;
   using AttemptPtr = std::shared_ptr<Attempt>;
-  arrow::Result<bool> CheckName(const Request& request) const;
+  arrow::Status CheckName(const Request& request) const;
   bool PublishedBefore(const Request& request, const Done& done);
   void CommitAgain(const ObjectId& object, const std::string& name,
                    const format::Slot& slot, Done done);
@@ -70,6 +73,8 @@ class Publisher {
   void OnCommitFailed(const AttemptPtr& attempt, const arrow::Status& status);
   void TellIfLate(const AttemptPtr& attempt, const arrow::Status& status);
   void Bind(const AttemptPtr& attempt);
+  void OnBindFailed(const AttemptPtr& attempt, const arrow::Status& status);
+  void Again(std::chrono::nanoseconds delay, std::function<void()> action);
   void OnGranted(const AttemptPtr& attempt, directory::Version version);
   void CheckEpochs(const AttemptPtr& attempt);
   arrow::Status MakeVisible(const AttemptPtr& attempt);

@@ -67,7 +67,9 @@ class PublisherTest : public ::testing::Test {
     nodes_ = MakeNodes(memory_.Config(), &clock_);
     region_ = nodes_[1].region.get();
     home_ = nodes_[1].home.get();
-    catalog_ = std::make_unique<CatalogClient>(nullptr, &transport_);
+    ClaimEpoch(0, 1);
+    catalog_ =
+        std::make_unique<CatalogClient>(region_, [] { return nullptr; }, &transport_);
     reclaimer_ = std::make_unique<Reclaimer>(region_, home_, &transport_, &clock_);
     homes_ = std::make_unique<HomeClient>(region_, home_, catalog_.get(),
                                           reclaimer_.get(), &transport_, &clock_);
@@ -182,6 +184,34 @@ TEST_F(PublisherTest, AHigherEpochMeansBindingAgain) {
   EXPECT_EQ((*result_)->version, 1);
 }
 
+/// Its leader's memory must say so: a line that cannot be read might say more (C5).
+TEST_F(PublisherTest, AnEpochThatNoLineHasBlocksThePublish) {
+  Publish("taxi");
+  ClaimEpoch(0, 0);
+  AnswerBind(1, 5);
+  clock_.Advance(publisher_->Patience() - std::chrono::seconds(1));
+  EXPECT_FALSE(result_.has_value());
+  EXPECT_TRUE(In(format::LineState::kBound).empty());
+  clock_.Advance(std::chrono::seconds(2));
+  ASSERT_TRUE(result_.has_value());
+  EXPECT_TRUE(IsNodeLost(result_->status()));
+  EXPECT_EQ(home_->directory().num_objects(), 0);
+}
+
+/// A leader that claims between the grant and the commit (C9): only the next one may say
+/// what is superseded.
+TEST_F(PublisherTest, AReplaceIsCommittedAtTheLeaderOfTheHighestEpoch) {
+  Publish("taxi", /*replace=*/true);
+  AnswerBind(1, 1);
+  transport_.Take(Body::CommitRequest);  // Never answered.
+  ClaimEpoch(0, 4);
+  catalog_->Refresh();
+  clock_.Advance(std::chrono::milliseconds(100));
+  const auto request = transport_.Take(Body::CommitRequest);
+  EXPECT_EQ(request.Parse().body_as<format::CommitRequest>()->leader_epoch(), 4);
+  EXPECT_EQ(request.Parse().body_as<format::CommitRequest>()->epoch(), 1);
+}
+
 TEST_F(PublisherTest, LeadersThatNeverAgreeEndThePublish) {
   Publish("taxi");
   ClaimEpoch(0, 100);
@@ -229,7 +259,7 @@ TEST_F(PublisherTest, ANextVersionThatIsVisibleIsNotUndone) {
   AnswerBind(1, 2);
   lose();
   EXPECT_FALSE(result_.has_value());
-  clock_.Advance(kEpochReadDeadline + std::chrono::seconds(1));
+  clock_.Advance(publisher_->Patience() + std::chrono::seconds(1));
   lose();
   ASSERT_TRUE(result_.has_value());  // nobody waits for ever
   EXPECT_TRUE(IsNodeLost(result_->status()));
@@ -261,8 +291,14 @@ TEST_F(PublisherTest, APutThatIsRepeatedWhenItsTableIsGoneIsNotDoneAgain) {
 TEST_F(PublisherTest, APutThatFailedAfterItWasVisibleIsDoneAgainWhenRepeated) {
   Publish("taxi", /*replace=*/false, 7);
   AnswerBind(1, 5);
-  transport_.Take(Body::CommitRequest)
-      .done(MakeStatus(arrow::StatusCode::IOError, ErrorReason::kNodeLost, "lost"));
+  const auto lose = [&] {
+    transport_.Take(Body::CommitRequest)
+        .done(MakeStatus(arrow::StatusCode::IOError, ErrorReason::kNodeLost, "lost"));
+  };
+  lose();
+  EXPECT_FALSE(result_.has_value());
+  clock_.Advance(publisher_->Patience() + std::chrono::seconds(1));
+  lose();
   EXPECT_TRUE(IsNodeLost(result_->status()));
   transport_.Take(Body::UnbindRequest);
   result_.reset();
@@ -285,7 +321,7 @@ TEST_F(PublisherTest, AVersionBeforeIsRetiredOnceItsHomeIsBack) {
   transport_.Take(Body::RetireRequest).done(StaleObject({{0}, 3, 9}, "is gone"));
   lose();
   EXPECT_FALSE(result_.has_value());
-  clock_.Advance(kEpochReadDeadline + std::chrono::seconds(1));
+  clock_.Advance(publisher_->Patience() + std::chrono::seconds(1));
   lose();
   ASSERT_TRUE(result_.has_value());  // nobody waits for ever
   EXPECT_TRUE(IsNodeLost(result_->status()));

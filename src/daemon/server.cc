@@ -25,6 +25,7 @@
 #include "daemon/home.h"
 #include "daemon/home_client.h"
 #include "daemon/home_life.h"
+#include "daemon/leadership.h"
 #include "daemon/log.h"
 #include "daemon/membership.h"
 #include "daemon/membership_client.h"
@@ -83,8 +84,8 @@ class Server::Impl {
   void Every(std::chrono::nanoseconds period, const std::function<void()>& action);
   void OnNodeMessage(NodeId from, const format::Message& message, const ReplyFn& reply);
   uint64_t Rejoin(bool was_off);
-  arrow::Status LeadCatalog();
-  void RetireLosers();
+  std::unique_ptr<Leadership> MakeLeadership();
+  void RetireLosers(const directory::CatalogLeader& leader);
   uint64_t FindBackingPageSize() const;
   void PublishStatistics();
 
@@ -99,12 +100,12 @@ class Server::Impl {
   std::shared_ptr<region::Region> region_;
   std::unique_ptr<NodeLines> lines_;
   std::unique_ptr<Home> home_;
-  std::unique_ptr<directory::CatalogLeader> leader_;  ///< Null on all nodes but one.
   std::unique_ptr<Membership> membership_;
   std::unique_ptr<Doorbell> bell_;  ///< Null without rings.
   std::unique_ptr<Transport> transport_;
   UnixTransport* sockets_ = nullptr;  ///< The transport, if it is one over sockets.
   std::unique_ptr<CatalogClient> catalog_;
+  std::unique_ptr<Leadership> leadership_;
   std::unique_ptr<Reclaimer> reclaimer_;
   std::unique_ptr<HomeClient> homes_;
   std::unique_ptr<MembershipClient> members_;
@@ -220,12 +221,14 @@ arrow::Status Server::Impl::StartServices() {
     Log(LogLevel::kWarning, "damaged: ", problem);
   }
   PassFaultPoint("daemon.start.after-home");
-  ARROW_RETURN_NOT_OK(LeadCatalog());
   membership_ =
       std::make_unique<Membership>(region_.get(), &loop_, life.incarnation,
                                    [this](bool was_off) { return Rejoin(was_off); });
   ARROW_RETURN_NOT_OK(StartTransport(life));
-  catalog_ = std::make_unique<CatalogClient>(leader_.get(), transport_.get());
+  catalog_ = std::make_unique<CatalogClient>(
+      region_.get(), [this] { return leadership_->leader(); }, transport_.get());
+  leadership_ = MakeLeadership();
+  leadership_->Start();
   reclaimer_ =
       std::make_unique<Reclaimer>(region_.get(), home_.get(), transport_.get(), &loop_);
   homes_ = std::make_unique<HomeClient>(region_.get(), home_.get(), catalog_.get(),
@@ -246,7 +249,7 @@ arrow::Status Server::Impl::StartServices() {
       SessionServer::Parts{&loop_, region_.get(), home_.get(), service_.get(),
                            reclaimer_.get(), sockets_},
       [this] { Stop(); });
-  RetireLosers();
+  if (leadership_->leader() != nullptr) RetireLosers(*leadership_->leader());
   PassFaultPoint("daemon.start.before-recover");
   publisher_->Recover();
   reclaimer_->Kick();  // of what was retired before
@@ -286,24 +289,19 @@ uint64_t Server::Impl::Rejoin(bool was_off) {
   return incarnation;
 }
 
-arrow::Status Server::Impl::LeadCatalog() {
-  if (options_.node != kLeaderNode) return arrow::Status::OK();
-  ARROW_RETURN_NOT_OK(region_->AttachMissing());
-  ARROW_ASSIGN_OR_RAISE(
-      const uint32_t epoch,
-      directory::NextEpoch(region::SegmentsOf(*region_), options_.node));
-  ARROW_ASSIGN_OR_RAISE(leader_, directory::CatalogLeader::Claim(
-                                     region_.get(), &home_->directory(), epoch));
-  for (const std::string& problem : leader_->problems()) {
-    Log(LogLevel::kWarning, "the catalog leaves out: ", problem);
-  }
-  return arrow::Status::OK();
+std::unique_ptr<Leadership> Server::Impl::MakeLeadership() {
+  return std::make_unique<Leadership>(
+      Leadership::Parts{region_.get(), home_.get(), membership_.get(), &loop_},
+      Leadership::Callbacks{
+          .beat = [this] { lines_->Beat(); },
+          .believe = [this](const auto& leader) { catalog_->Believe(leader); },
+          .claimed = [this](const auto& leader) { RetireLosers(leader); }});
 }
 
 // What a crash in the middle of a replace left bound beside its successor (C9).
-void Server::Impl::RetireLosers() {
-  if (leader_ == nullptr) return;
-  for (const ObjectId& loser : leader_->losers()) {
+void Server::Impl::RetireLosers(const directory::CatalogLeader& leader) {
+  if (publisher_ == nullptr) return;  // Still starting.
+  for (const ObjectId& loser : leader.losers()) {
     const region::Segment& segment = *region_->segment(loser.segment);
     const auto slot = directory::ReadSlot(segment, loser.slot);
     if (!slot.ok()) continue;
@@ -318,7 +316,10 @@ void Server::Impl::RetireLosers() {
 
 void Server::Impl::StartTimers() {
   Every(std::chrono::milliseconds(config().heartbeat_ms), [this] { lines_->Beat(); });
-  Every(kMembershipPeriod, [this] { membership_->Update(); });
+  Every(kMembershipPeriod, [this] {
+    membership_->Update();
+    leadership_->Update();
+  });
   Every(kSweepPeriod, [this] { home_->FlushLeasePages(); });
   Every(kSuspectsPeriod, [this] { members_->TellSuspects(); });
 }

@@ -55,9 +55,22 @@ struct Listed {
 arrow::Result<std::vector<Listed>> List(const region::Region& region);
 arrow::Result<std::vector<Listed>> List(const region::SegmentList& segments);
 
+/// \brief Who claimed the catalog last.
+struct LeaderView {
+  uint64_t epoch = 0;  ///< 0: nobody has.
+  NodeId node;         ///< In whose line it is.
+  bool operator==(const LeaderView&) const = default;
+};
+
 /// \brief The highest catalog epoch that a node of `segments` claimed: LOAD! of every
-/// line (C1, C5); 0 none. A segment that is not there, null, has none.
-uint64_t HighestEpoch(const region::SegmentList& segments);
+/// line (C1, C5). A segment that is not there, null, has none.
+LeaderView FindLeader(const region::SegmentList& segments);
+inline uint64_t HighestEpoch(const region::SegmentList& segments) {
+  return FindLeader(segments).epoch;
+}
+
+/// \brief True if the index of `view` is complete: there is one that look-ups can use.
+bool HasIndex(const region::SegmentList& segments, const LeaderView& view);
 
 /// \brief The epoch that `claimant` may claim now: its smallest own number (those that
 /// are its id modulo the nodes that the region was formatted for) above every epoch that
@@ -73,7 +86,8 @@ class CatalogLeader {
  public:
   /// \brief Claim `epoch` and build the index by scanning the slots of all segments (C1,
   /// C2); call Region::AttachMissing before. Invalid if `epoch` is not above every epoch
-  /// claimed so far; IOError if some slot cannot be read (it might hold any name).
+  /// claimed so far; IOError if some slot cannot be read (it might hold any name), with
+  /// reason node lost if another node claimed meanwhile.
   static arrow::Result<std::unique_ptr<CatalogLeader>> Claim(
       const region::Region* region, HomeDirectory* home, uint32_t epoch,
       HashFn hash = format::HashName);
@@ -83,6 +97,22 @@ class CatalogLeader {
       SegmentsFn segments, HomeDirectory* home, uint32_t epoch,
       HashFn hash = format::HashName);
   ~CatalogLeader();
+
+  /// \brief The first step of a claim: the epoch is in memory, no slot is scanned yet.
+  /// Errors as Claim. It leads once `GoOn` says so; nothing else may be called before.
+  static arrow::Result<std::unique_ptr<CatalogLeader>> Begin(
+      SegmentsFn segments, HomeDirectory* home, uint32_t epoch,
+      HashFn hash = format::HashName);
+  /// \brief Scan `slots` more slots, and after the last one make the index (C2): true
+  /// then. Errors as Claim; the claim is over then, for this epoch.
+  arrow::Result<bool> GoOn(uint32_t slots);
+  /// \brief `progress` is called now and then in calls that take long.
+  void OnProgress(std::function<void()> progress);
+
+  /// \brief A higher epoch was claimed: the own index header is inactive, settled.
+  /// Nothing may be called afterwards.
+  void StepDown();
+  size_t num_names() const;
 
   /// \brief Bound objects that Claim found besides one of a higher version of the same
   /// name: to be retired by their homes.

@@ -35,6 +35,8 @@ constexpr size_t kPendingMax = 1024;
 /// Removed names are remembered (for their versions) while they are fewer than this or
 /// than the names in use; beyond, they share one floor.
 constexpr size_t kIdleNamesMin = 4096;
+/// Some milliseconds' work.
+constexpr size_t kNamesBetweenProgress = 4096;
 
 arrow::Status VersionMismatch(const std::string& message) {
   return MakeStatus(arrow::StatusCode::Invalid, ErrorReason::kVersionMismatch, message);
@@ -281,9 +283,11 @@ arrow::Status CatalogLeader::Impl::Rebuild() {
       index_.Begin(names_.size() - static_cast<size_t>(num_without_entry)));
   std::vector<std::pair<Name*, uint64_t>> places;
   size_t num_idle = 0;
+  size_t num_seen = 0;
   for (auto& [name, state] : names_) {
     const arrow::Status ignored = Refresh(&state);  // An unreadable slot keeps its entry.
     num_idle += ignored.ok() && state.IsIdle();
+    if (++num_seen % kNamesBetweenProgress == 0) progress_();
     if (!state.target) continue;
     const auto position = index_.Place(EntryOf(name, state));
     if (!position.ok()) {
@@ -311,13 +315,25 @@ void CatalogLeader::Impl::ForgetIdleNames() {
 CatalogLeader::CatalogLeader(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 CatalogLeader::~CatalogLeader() = default;
 
-arrow::Result<std::unique_ptr<CatalogLeader>> CatalogLeader::Claim(SegmentsFn segments,
+arrow::Result<std::unique_ptr<CatalogLeader>> CatalogLeader::Begin(SegmentsFn segments,
                                                                    HomeDirectory* home,
                                                                    uint32_t epoch,
                                                                    HashFn hash) {
   auto impl = std::make_unique<Impl>(std::move(segments), home, epoch, hash);
-  ARROW_RETURN_NOT_OK(impl->Claim());
+  ARROW_RETURN_NOT_OK(impl->BeginClaim());
   return std::unique_ptr<CatalogLeader>(new CatalogLeader(std::move(impl)));
+}
+
+arrow::Result<std::unique_ptr<CatalogLeader>> CatalogLeader::Claim(SegmentsFn segments,
+                                                                   HomeDirectory* home,
+                                                                   uint32_t epoch,
+                                                                   HashFn hash) {
+  ARROW_ASSIGN_OR_RAISE(auto leader, Begin(std::move(segments), home, epoch, hash));
+  constexpr uint32_t kAll = std::numeric_limits<uint32_t>::max();
+  for (bool leads = false; !leads;) {
+    ARROW_ASSIGN_OR_RAISE(leads, leader->GoOn(kAll));
+  }
+  return leader;
 }
 
 arrow::Result<std::unique_ptr<CatalogLeader>> CatalogLeader::Claim(
@@ -343,5 +359,16 @@ void CatalogLeader::Unbind(const std::string& name, const ObjectId& object) {
 }
 
 uint32_t CatalogLeader::epoch() const { return impl_->epoch(); }
+
+arrow::Result<bool> CatalogLeader::GoOn(uint32_t slots) {
+  return impl_->GoOnClaiming(slots);
+}
+
+void CatalogLeader::OnProgress(std::function<void()> progress) {
+  impl_->OnProgress(std::move(progress));
+}
+
+void CatalogLeader::StepDown() { impl_->StepDown(); }
+size_t CatalogLeader::num_names() const { return impl_->num_names(); }
 
 }  // namespace sheaf::directory

@@ -3,7 +3,9 @@
 
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <unordered_map>
@@ -31,7 +33,12 @@ class CatalogLeader::Impl {
         hash_(hash),
         index_(home, epoch) {}
 
-  arrow::Status Claim();  ///< claim.cc
+  // claim.cc
+  arrow::Status BeginClaim();
+  arrow::Result<bool> GoOnClaiming(uint32_t slots);
+  void OnProgress(std::function<void()> progress) { progress_ = std::move(progress); }
+  void StepDown() { index_.Deactivate(); }
+  size_t num_names() const { return names_.size(); }
 
   arrow::Result<Version> Bind(const BindRequest& request);
   arrow::Result<std::vector<ObjectId>> Commit(const std::string& name,
@@ -64,6 +71,11 @@ class CatalogLeader::Impl {
   };
   using Names = std::unordered_map<std::string, Name>;
   enum class SlotView : uint8_t { kGone, kSealed, kBound };
+  /// The next slot of a scan.
+  struct SlotPlace {
+    uint32_t segment = 0;
+    uint32_t slot = 0;
+  };
 
   arrow::Result<SlotView> LoadSlot(const ObjectId& object) const;
   /// \brief LOAD! the slots of all bindings of a name and restore the invariant: what is
@@ -81,7 +93,8 @@ class CatalogLeader::Impl {
   void ForgetIdleNames();
 
   arrow::Status CheckEpoch() const;
-  arrow::Status ScanSegment(const region::Segment& segment);
+  arrow::Status FinishClaim();
+  arrow::Status ScanSegment(const region::Segment& segment, uint32_t begin, uint32_t end);
   arrow::Status AdoptObject(const region::Segment& segment, uint32_t index,
                             format::Slot slot);
   void AddProblem(const ObjectId& object, const std::string& what);
@@ -95,6 +108,8 @@ class CatalogLeader::Impl {
   Names names_;
   bool has_many_idle_ = false;
   uint32_t sequence_floor_ = 0;  ///< Highest sequence of names that were forgotten.
+  std::function<void()> progress_ = [] {};
+  SlotPlace scanned_;  ///< How far the claim has come.
   std::vector<ObjectId> losers_;
   std::vector<std::string> problems_;
 };

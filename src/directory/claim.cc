@@ -19,6 +19,7 @@
 #include "format/layout.h"
 #include "region/control_line.h"
 #include "region/region.h"
+#include "sheaf/status.h"
 #include "sheaf/types.h"
 
 namespace sheaf::directory {
@@ -40,18 +41,18 @@ bool MayHoldName(const format::Slot& slot) {
 
 }  // namespace
 
-uint64_t HighestEpoch(const region::SegmentList& segments) {
-  uint64_t highest = 0;
+LeaderView FindLeader(const region::SegmentList& segments) {
+  LeaderView view;
   for (const region::Segment* segment : segments) {
     if (segment == nullptr) continue;
     const uint64_t epoch = region::LoadControlLine(
         *segment, segment->NodeLine(format::NodeLine::kCatalogEpoch))[0];
-    highest = std::max(highest, epoch);
+    if (epoch > view.epoch) view = {epoch, {segment->id().value}};
   }
-  return highest;
+  return view;
 }
 
-arrow::Status CatalogLeader::Impl::Claim() {
+arrow::Status CatalogLeader::Impl::BeginClaim() {
   ARROW_RETURN_NOT_OK(CheckEpoch());
   index_.Deactivate();
   region::Segment* own = home_->own_segment();
@@ -60,10 +61,42 @@ arrow::Status CatalogLeader::Impl::Claim() {
   PassFaultPoint("daemon.claim.before-epoch");
   region::StoreControlWord(own, own->NodeLine(format::NodeLine::kCatalogEpoch), epoch_);
   PassFaultPoint("daemon.claim.after-epoch");
-  for (const region::Segment* segment : segments_()) {
-    if (segment != nullptr) ARROW_RETURN_NOT_OK(ScanSegment(*segment));
+  return arrow::Status::OK();
+}
+
+arrow::Result<bool> CatalogLeader::Impl::GoOnClaiming(uint32_t slots) {
+  const region::SegmentList segments = segments_();
+  while (slots > 0 && scanned_.segment < segments.size()) {
+    const region::Segment* segment = segments[scanned_.segment];
+    region::HighWaterMarks marks;
+    if (segment != nullptr) {
+      ARROW_ASSIGN_OR_RAISE(marks, region::ReadMarks(*segment));
+    }
+    const uint32_t wanted =
+        std::min(slots, marks.slots - std::min(marks.slots, scanned_.slot));
+    if (wanted > 0) {
+      ARROW_RETURN_NOT_OK(ScanSegment(*segment, scanned_.slot, scanned_.slot + wanted));
+    }
+    slots -= wanted;
+    scanned_.slot += wanted;
+    if (scanned_.slot >= marks.slots) scanned_ = {scanned_.segment + 1, 0};
   }
+  if (scanned_.segment < segments.size()) return false;
+  ARROW_RETURN_NOT_OK(FinishClaim());
+  return true;
+}
+
+/// C2. Another claim meanwhile may have missed what this one saw, or the other way round
+/// (C9): the higher epoch has it.
+arrow::Status CatalogLeader::Impl::FinishClaim() {
   PassFaultPoint("daemon.claim.after-scan");
+  if (const LeaderView view = FindLeader(segments_()); view.epoch != epoch_) {
+    return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kNodeLost,
+                      "node " + std::to_string(view.node.value) +
+                          " claimed the catalog meanwhile, with epoch " +
+                          std::to_string(view.epoch));
+  }
+  PassFaultPoint("daemon.claim.after-confirm");
   for (auto& [name, state] : names_) ChooseTarget(&state);
   return Rebuild();
 }
@@ -84,13 +117,14 @@ arrow::Status CatalogLeader::Impl::CheckEpoch() const {
                                 ", which was claimed before");
 }
 
-arrow::Status CatalogLeader::Impl::ScanSegment(const region::Segment& segment) {
+arrow::Status CatalogLeader::Impl::ScanSegment(const region::Segment& segment,
+                                               uint32_t begin, uint32_t end) {
   return ScanSlots(
       segment,
       [&](uint32_t index, const format::Slot& slot) {
         return AdoptObject(segment, index, slot);
       },
-      [](uint32_t, const arrow::Status& status) { return status; });
+      [](uint32_t, const arrow::Status& status) { return status; }, begin, end);
 }
 
 void CatalogLeader::Impl::AddProblem(const ObjectId& object, const std::string& what) {

@@ -42,21 +42,17 @@ struct IndexView {
   bool operator==(const IndexView&) const = default;
 };
 
-arrow::Result<IndexView> ReadIndexView(const region::SegmentList& segments) {
-  IndexView view;
-  for (const region::Segment* segment : segments) {
-    if (segment == nullptr) continue;
-    const uint64_t epoch = region::LoadControlLine(
-        *segment, segment->NodeLine(format::NodeLine::kCatalogEpoch))[0];
-    if (epoch > view.epoch) {
-      view.epoch = epoch;
-      view.leader = segment;
-    }
-  }
-  if (view.leader == nullptr) return Unavailable("no node has claimed the catalog yet");
+IndexView ReadHeader(const region::SegmentList& segments, const LeaderView& of) {
+  IndexView view{of.epoch, segments[of.node.value]};
   view.header_words = region::LoadControlLine(
       *view.leader, view.leader->NodeLine(format::NodeLine::kIndexHeader));
   return view;
+}
+
+arrow::Result<IndexView> ReadIndexView(const region::SegmentList& segments) {
+  const LeaderView of = FindLeader(segments);
+  if (of.epoch == 0) return Unavailable("no node has claimed the catalog yet");
+  return ReadHeader(segments, of);
 }
 
 /// The header, if it is whole, of the view's epoch, and leads into the record area.
@@ -176,6 +172,10 @@ class Lookups {
 };
 
 }  // namespace
+
+bool HasIndex(const region::SegmentList& segments, const LeaderView& view) {
+  return view.epoch != 0 && OpenHeader(ReadHeader(segments, view)).has_value();
+}
 
 arrow::Result<std::optional<Found>> Lookup(const region::SegmentList& segments,
                                            const std::string& name, HashFn hash) {

@@ -167,13 +167,16 @@ uint32_t SlotsUsed(const region::Segment& segment) {
 arrow::Status ScanSlots(
     const region::Segment& segment,
     const std::function<arrow::Status(uint32_t, const format::Slot&)>& on_slot,
-    const std::function<arrow::Status(uint32_t, arrow::Status)>& on_unreadable) {
+    const std::function<arrow::Status(uint32_t, arrow::Status)>& on_unreadable,
+    uint32_t begin, uint32_t end) {
   ARROW_ASSIGN_OR_RAISE(const auto marks, region::ReadMarks(segment));
-  for (uint32_t begin = 0; begin < marks.slots; begin += kScanBatch) {
-    const uint32_t end = std::min(begin + kScanBatch, marks.slots);
-    segment.control().cache()->Invalidate(segment.SlotLine(begin),
-                                          (end - begin) * format::kLineBytes);
-    for (uint32_t i = begin; i < end; ++i) {
+  end = std::min(end, marks.slots);
+  while (begin < end) {
+    const uint32_t batch_begin = begin;
+    begin = std::min(begin + kScanBatch, end);
+    segment.control().cache()->Invalidate(segment.SlotLine(batch_begin),
+                                          (begin - batch_begin) * format::kLineBytes);
+    for (uint32_t i = batch_begin; i < begin; ++i) {
       auto slot = OpenSlot(platform::LoadLine(segment.SlotLine(i)));
       if (!slot) {
         const auto again = ReadSlot(segment, i);

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <string>
 
 #include <arrow/result.h>
@@ -36,11 +37,13 @@ arrow::Result<std::shared_ptr<arrow::Buffer>> CopyRecordBytes(
 arrow::Result<Record> OpenRecord(const region::Segment& segment, const format::Slot& slot,
                                  std::shared_ptr<arrow::Buffer> bytes);
 
-/// \brief LOAD! every slot of `segment` below its high-water mark. IOError if one cannot
-/// be read and `on_unreadable` does not take it; the status of `on_slot` if that fails.
+/// \brief LOAD! every slot of `segment` in [begin, end) below its high-water mark.
+/// IOError if one cannot be read and `on_unreadable` does not take it; the status of
+/// `on_slot` if that fails.
 arrow::Status ScanSlots(
     const region::Segment& segment,
     const std::function<arrow::Status(uint32_t slot, const format::Slot&)>& on_slot,
-    const std::function<arrow::Status(uint32_t slot, arrow::Status)>& on_unreadable);
+    const std::function<arrow::Status(uint32_t slot, arrow::Status)>& on_unreadable,
+    uint32_t begin = 0, uint32_t end = std::numeric_limits<uint32_t>::max());
 
 }  // namespace sheaf::directory

@@ -4,9 +4,11 @@
 #include <atomic>
 #include <cstdint>
 #include <cstring>
+#include <filesystem>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <system_error>
 #include <utility>
 
 #include <arrow/result.h>
@@ -58,6 +60,13 @@ arrow::Result<std::unique_ptr<Part>> OpenChecked(const ClusterConfig& config,
 arrow::Result<std::unique_ptr<Segment>> AttachSegment(const ClusterConfig& config,
                                                       const AttachOptions& options,
                                                       SegmentId id) {
+  std::error_code error;
+  // Cheap: each put by name looks for those that are listed and were never up.
+  if (!options.source &&
+      std::filesystem::symlink_status(PartPath(config, id, PartKind::kControl), error)
+              .type() == std::filesystem::file_type::not_found) {
+    return nullptr;
+  }
   auto file = OpenPartFile(config, options, id, PartKind::kControl);
   if (file.status().IsKeyError()) return nullptr;
   ARROW_RETURN_NOT_OK(file.status());
@@ -157,7 +166,7 @@ Segment& Region::own_segment() const {
   return *own;
 }
 
-arrow::Status Region::AttachMissing() {
+arrow::Status Region::AttachMissing(bool (*is_dispensable)(const Region&, SegmentId)) {
   const bool complete =
       std::all_of(segments_.begin(), segments_.end(), [](const auto& attached) {
         // pairs with the release below
@@ -170,7 +179,9 @@ arrow::Status Region::AttachMissing() {
     const SegmentId id{i};
     if (segment(id) != nullptr) continue;
     auto attached = AttachSegment(config_, options_, id);
-    status &= attached.status();
+    if (!attached.ok() && (is_dispensable == nullptr || !is_dispensable(*this, id))) {
+      status &= attached.status();
+    }
     if (!attached.ok() || *attached == nullptr) continue;
     owned_.push_back(std::move(*attached));
     segments_[i].store(owned_.back().get(), std::memory_order_release);

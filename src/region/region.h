@@ -123,8 +123,10 @@ class Region {
   /// \brief Segment `id`, or nullptr if it does not exist (yet).
   Segment* segment(SegmentId id) const;
   Segment& own_segment() const;
-  /// \brief Map segments that came into being after Attach.
-  arrow::Status AttachMissing();
+  /// \brief Map segments that came into being after Attach. One that is there and cannot
+  /// be mapped is an error, unless it `is_dispensable`. One that is not there costs a
+  /// stat.
+  arrow::Status AttachMissing(bool (*is_dispensable)(const Region&, SegmentId) = nullptr);
 
   /// \brief Where a global address lies in this process; nullptr if the range is not
   /// inside a mapped segment.
