@@ -4,8 +4,8 @@ JOBS ?= $(shell nproc)
 BASE ?= origin/main
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test check fix asan tsan clang kill-matrix soak churn simulate bench \
-        bench-compare bench-smoke fuzz coverage model setup-build setup-test setup-check clean
+.PHONY: help demo build test check fix asan tsan clang kill-matrix soak churn simulate \
+        linearizability bench bench-compare bench-smoke fuzz coverage model setup-build setup-test setup-check clean
 
 help:
 	@echo "Sheaf: Arrow tables in memory that nodes share."
@@ -32,6 +32,8 @@ help:
 	@echo "  make soak         clients and daemons at work, killed at random, for MINUTES (10)"
 	@echo "  make simulate     whole nodes in one thread, killed and paused at random: OPS"
 	@echo "                    (1000000) steps in SEEDS (200) schedules, from FIRST (1) on"
+	@echo "  make linearizability  record what clients on four nodes are told of names while"
+	@echo "                    leaders die, for MINUTES (5) a backend, and check it (SEED=<n>)"
 	@echo "  make churn        tables put and removed OPS (10000000) times: memory does not fray"
 	@echo "  make coverage     lines that the tests execute, file by file"
 	@echo "  make model        check the protocol's models (about 4 minutes)"
@@ -109,6 +111,11 @@ simulate: setup-test
 	$(call configure_and_build,release,--target simulate)
 	@build/release/simulation/simulate --seeds $(or $(SEEDS),200) --ops $(or $(OPS),1000000) \
 	  --first $(or $(FIRST),1) --jobs $(JOBS)
+
+linearizability: setup-test
+	$(call configure_and_build,release,--target linearizability_test)
+	@SHEAF_LINEARIZABILITY_SECONDS=$$((60 * $(or $(MINUTES),5))) \
+	  $(if $(SEED),SHEAF_TEST_SEED=$(SEED)) build/release/test/linearizability_test
 
 model:
 	@docs/model/run.sh quick

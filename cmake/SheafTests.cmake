@@ -84,6 +84,23 @@ foreach(test IN LISTS tests)
   sheaf_define_binaries(${name})
 endforeach()
 
+# Porcupine's judgement of recorded histories: where there is a Go compiler, and the module
+# can be had; else its tests say that they are left out.
+find_program(SHEAF_GO NAMES go PATHS /usr/lib/go-1.19/bin /usr/local/go/bin)
+set(checker "${PROJECT_BINARY_DIR}/test/linearizability_checker")
+target_compile_definitions(linearizability_test
+                           PRIVATE SHEAF_LINEARIZABILITY_CHECKER="${checker}")
+if(SHEAF_GO)
+  add_custom_target(
+    linearizability_checker
+    COMMAND
+      ${CMAKE_COMMAND} -E env CGO_ENABLED=0 GOTOOLCHAIN=local "${SHEAF_GO}" build -o "${checker}" .
+      || ${CMAKE_COMMAND} -E echo "no checker of histories: see above"
+    WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}/tools/linearizability"
+    BYPRODUCTS "${checker}")
+  add_dependencies(linearizability_test linearizability_checker)
+endif()
+
 # The project's own habits. Label `tools`: no need to run them once more under a sanitizer.
 find_program(SHEAF_PYTHON3 NAMES python3 REQUIRED)
 function(sheaf_add_tool_test name)

@@ -35,6 +35,9 @@ using std::chrono::seconds;
 /// Whoever has not got on after so long never will: every deadline of clients and daemons
 /// is over by then.
 constexpr seconds kPatience{300};
+/// A leader that stands still so long is found silent, and another one leads: clients go
+/// on while it does not know.
+constexpr milliseconds kDeposeTime{900};
 /// Steps that one client may have before it.
 constexpr size_t kPostedMax = 2;
 /// Sessions of dead processes, withdrawn nodes, retired objects: all is over by then.
@@ -123,6 +126,10 @@ class Runner {
         cluster_.daemon(step.actor)->doom = {Fate::kPause, step.a,
                                              milliseconds(5 * step.b)};
         break;
+      case StepKind::kDepose:
+        cluster_.daemon(step.actor)->doom = {
+            Fate::kPause, 1, kDeposeTime + milliseconds(5 * step.b)};
+        return Pass(kDeposeTime);
       case StepKind::kPowerOff:
         cluster_.daemon(step.actor)->doom = {Fate::kPowerOff, step.a,
                                              milliseconds(step.b)};

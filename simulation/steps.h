@@ -31,6 +31,7 @@ enum class StepKind : uint8_t {
   kCutClient,
   kKillDaemon,
   kPauseDaemon,
+  kDepose,  ///< A pause until another node leads the catalog, if that daemon led it.
   kStopDaemon,
   kCutDaemon,
   kPowerOff,

@@ -13,7 +13,10 @@ build_packages=(
   libflatbuffers-dev flatbuffers-compiler nlohmann-json3-dev libcurl4-openssl-dev
   libgtest-dev libgmock-dev libbenchmark-dev  # every preset configures with them
 )
-test_packages=(qemu-user g++-aarch64-linux-gnu g++-powerpc64le-linux-gnu)
+test_packages=(
+  qemu-user g++-aarch64-linux-gnu g++-powerpc64le-linux-gnu
+  golang-go  # builds the checker of histories; its module comes by the Go module proxy
+)
 # Unpacked into .deps/unpacked and not installed: installing one would start a server.
 unpacked_packages=(etcd-server)
 check_packages=(clang-19 libclang-rt-19-dev llvm-19 clang-tidy-19 clang-format-19)

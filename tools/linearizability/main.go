@@ -1,0 +1,195 @@
+// Is a recorded history of names linearizable? Porcupine decides; this program only says what
+// a name is: a register that holds a table, or none.
+//
+//	checker <history> [<seconds>]
+//
+// One operation a line, separated by spaces: client, operation (put, replace, remove, get),
+// name, value, begin and end in nanoseconds of one clock, outcome. Values are positive and
+// each is put once; a get's is what it found, 0 if nothing. Outcomes: "ok"; "exists" (a put
+// that found a table); "absent" (a remove or get that found none); "unknown" (an error, or
+// the client died: it may take effect at any time from its begin on, or never).
+//
+// Two answers say less than they seem to: "exists" is also told of a name that is being put,
+// so that one which overlaps another put says nothing; and a remove that was repeated because
+// a daemon died is "ok" also if somebody else removed the table meanwhile.
+// Exit code 0 if it is, 1 if not, 2 if it cannot be said.
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"math"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+)
+
+type input struct {
+	operation string
+	name      string
+	value     int64
+	outcome   string
+}
+
+// The state is the value that the name leads to, 0 if none.
+func step(state, in, _ interface{}) (bool, interface{}) {
+	now := state.(int64)
+	op := in.(input)
+	isUnknown := op.outcome == "unknown"
+	switch op.operation {
+	case "put":
+		if op.outcome == "exists" {
+			return now != 0, now
+		}
+		if now == 0 {
+			return true, op.value
+		}
+		return isUnknown, now
+	case "replace":
+		return true, op.value
+	case "remove":
+		if op.outcome == "absent" {
+			return now == 0, now
+		}
+		return true, int64(0)
+	case "undo": // of a put whose outcome is not known: it may have been seen for a moment
+		if now == op.value {
+			return true, int64(0)
+		}
+		return true, now
+	default:
+		return now == op.value, now
+	}
+}
+
+func describe(in, _ interface{}) string {
+	op := in.(input)
+	return fmt.Sprintf("%s(%s, %d) -> %s", op.operation, op.name, op.value, op.outcome)
+}
+
+// Each name is a register of its own.
+func partition(history []porcupine.Operation) [][]porcupine.Operation {
+	byName := map[string][]porcupine.Operation{}
+	for _, op := range history {
+		name := op.Input.(input).name
+		byName[name] = append(byName[name], op)
+	}
+	var parts [][]porcupine.Operation
+	for _, part := range byName {
+		parts = append(parts, part)
+	}
+	return parts
+}
+
+func fail(format string, arguments ...interface{}) {
+	fmt.Fprintf(os.Stderr, format+"\n", arguments...)
+	os.Exit(2)
+}
+
+func read(path string) []porcupine.Operation {
+	file, err := os.Open(path)
+	if err != nil {
+		fail("%v", err)
+	}
+	defer file.Close()
+	var history []porcupine.Operation
+	nextClient := 1 << 20 // of what may take effect after its client went on
+	lines := bufio.NewScanner(file)
+	for lines.Scan() {
+		var client int
+		var op input
+		var begin, end int64
+		_, err := fmt.Sscan(lines.Text(), &client, &op.operation, &op.name, &op.value, &begin,
+			&end, &op.outcome)
+		if err != nil {
+			fail("'%s': %v", lines.Text(), err)
+		}
+		if op.outcome == "unknown" {
+			if op.operation == "get" {
+				continue
+			}
+			end = math.MaxInt64
+			client, nextClient = nextClient, nextClient+1
+		}
+		history = append(history, porcupine.Operation{
+			ClientId: client, Input: op, Call: begin, Return: end})
+		if op.outcome == "unknown" && op.operation == "put" {
+			undo := op
+			undo.operation = "undo"
+			history = append(history, porcupine.Operation{
+				ClientId: nextClient, Input: undo, Call: begin, Return: end})
+			nextClient++
+		}
+	}
+	if err := lines.Err(); err != nil {
+		fail("%v", err)
+	}
+	return withoutReserved(history)
+}
+
+// Leaves out each "exists" while another put or replace of the name was under way.
+func withoutReserved(history []porcupine.Operation) []porcupine.Operation {
+	type span struct{ begin, end int64 }
+	puts := map[string][]span{}
+	for _, op := range history {
+		in := op.Input.(input)
+		if in.operation == "replace" || in.operation == "put" && in.outcome != "exists" {
+			puts[in.name] = append(puts[in.name], span{op.Call, op.Return})
+		}
+	}
+	kept := history[:0]
+	for _, op := range history {
+		in := op.Input.(input)
+		isReserved := false
+		if in.operation == "put" && in.outcome == "exists" {
+			for _, other := range puts[in.name] {
+				isReserved = isReserved || other.begin < op.Return && op.Call < other.end
+			}
+		}
+		if !isReserved {
+			kept = append(kept, op)
+		}
+	}
+	return kept
+}
+
+func main() {
+	if len(os.Args) < 2 || len(os.Args) > 3 {
+		fail("usage: checker <history> [<seconds>]")
+	}
+	seconds := 120
+	if len(os.Args) == 3 {
+		var err error
+		if seconds, err = strconv.Atoi(os.Args[2]); err != nil {
+			fail("%v", err)
+		}
+	}
+	model := porcupine.Model{
+		Init:              func() interface{} { return int64(0) },
+		Step:              step,
+		Partition:         partition,
+		DescribeOperation: describe,
+	}
+	history := read(os.Args[1])
+	result, info := porcupine.CheckOperationsVerbose(
+		model, history, time.Duration(seconds)*time.Second)
+	switch result {
+	case porcupine.Ok:
+		fmt.Printf("%d operations are linearizable\n", len(history))
+	case porcupine.Illegal:
+		page := os.Args[1] + ".html"
+		if out, err := os.Create(page); err == nil {
+			if porcupine.Visualize(model, info, out) == nil {
+				fmt.Printf("see %s\n", page)
+			}
+			out.Close()
+		}
+		fmt.Printf("%d operations are not linearizable\n", len(history))
+		os.Exit(1)
+	default:
+		fmt.Printf("%d operations: not decided in %d s\n", len(history), seconds)
+		os.Exit(2)
+	}
+}
