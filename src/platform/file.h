@@ -51,8 +51,7 @@ arrow::Result<UniqueFd> OpenFile(const std::string& path, Access access);
 /// there.
 arrow::Result<UniqueFd> CreateFile(const std::string& path, uint64_t size_bytes);
 
-/// \brief A file in memory (memfd) of `size_bytes` of holes, without a path; `name` is
-/// for people.
+/// \brief A file in memory (memfd) of `size_bytes` of holes; `name` is for people.
 arrow::Result<UniqueFd> MakeUnnamedFile(const std::string& name, uint64_t size_bytes);
 
 arrow::Result<uint64_t> FileSize(int fd);
@@ -111,9 +110,8 @@ arrow::Status RemoveOwnFiles(const std::string& folder,
 arrow::Status RemoveAll(const std::string& path);
 
 /// \brief An exclusive lock of `path` (created 0600, holds the owner's pid and note as
-/// text), held until destruction, inherited by fork with the descriptor. It is a lock of
-/// the open file description, as flock's, but F_OFD_SETLK: that one can be asked for
-/// without being taken, so that IsHeld never makes an Acquire fail.
+/// text), held until destruction, inherited by fork with the descriptor. Not flock's but
+/// F_OFD_SETLK's, for which IsHeld can ask without making an Acquire fail.
 class FileLock {
  public:
   /// \brief AlreadyExists, naming pid and note of the holder, if held. `note` is one line
@@ -130,27 +128,29 @@ class FileLock {
   /// \brief "process 17", and the note it left; empty if nobody holds the lock.
   static arrow::Result<std::string> HolderOf(const std::string& path);
 
-  /// \brief Remove the file while it is still locked: who gets the lock next makes a new
-  /// one.
+  /// Hold another lock as long (LockRange of device.h).
+  void Keep(UniqueFd other) { other_ = std::move(other); }
+  /// \brief Remove the file while it is still locked: who locks next makes a new one.
   arrow::Status Remove() const;
 
  private:
   FileLock(UniqueFd fd, std::string path) : fd_(std::move(fd)), path_(std::move(path)) {}
   UniqueFd fd_;
+  UniqueFd other_;
   std::string path_;
 };
 
-/// \brief A shared mapping of [0, size) of a file, unmapped on destruction. In a forked
+/// \brief A shared mapping of a range of a file, unmapped on destruction. In a forked
 /// child one that ever was writable stays mapped: what was not inherited is a hole, where
 /// anything else may lie by now.
 class Mapping {
  public:
-  /// \brief Map `size_bytes` at `wanted_address` if it is not 0 and free
+  /// \brief Map a range of whole pages at `wanted_address` if it is not 0 and free
   /// (MAP_FIXED_NOREPLACE), anywhere else (aligned to 2 MiB) otherwise. Invalid if a
-  /// regular file is shorter. Under thread sanitizer, which aborts on low addresses,
-  /// always anywhere.
+  /// regular file is shorter. Under thread sanitizer always anywhere.
   static arrow::Result<Mapping> Map(int fd, uint64_t size_bytes, Access access,
-                                    uint64_t wanted_address = 0);
+                                    uint64_t wanted_address = 0,
+                                    uint64_t file_offset = 0);
   Mapping() = default;
   Mapping(Mapping&& other) noexcept;
   Mapping& operator=(Mapping&& other) noexcept;

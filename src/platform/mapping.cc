@@ -45,22 +45,30 @@ std::string RangeText(uint64_t offset, uint64_t size_bytes) {
   return "range " + std::to_string(offset) + "+" + std::to_string(size_bytes);
 }
 
+/// What of which file.
+struct FileRange {
+  int fd;
+  off_t offset;
+  uint64_t size_bytes;
+};
+
 /// The file at exactly `wanted_address`, or null.
-void* MapAtWanted(int fd, uint64_t size_bytes, Access access, uint64_t wanted_address) {
+void* MapAtWanted(const FileRange& range, Access access, uint64_t wanted_address) {
   // NOLINTNEXTLINE(performance-no-int-to-ptr): the address comes from a configuration
   void* wanted = reinterpret_cast<void*>(wanted_address);
-  void* got = ::mmap(wanted, size_bytes, Protection(access),
-                     Sharing(access) | MAP_FIXED_NOREPLACE, fd, 0);
+  void* got = ::mmap(wanted, range.size_bytes, Protection(access),
+                     Sharing(access) | MAP_FIXED_NOREPLACE, range.fd, range.offset);
   if (got == MAP_FAILED) return nullptr;
   if (got == wanted) return got;
-  ::munmap(got, size_bytes);
+  ::munmap(got, range.size_bytes);
   return nullptr;
 }
 
 /// The file at any address that is a multiple of kMappingAlignment, or MAP_FAILED with
 /// errno.
-void* MapAnywhere(int fd, uint64_t size_bytes, Access access) {
-  const uint64_t reserved_bytes = RoundUp(size_bytes, PageBytes()) + kMappingAlignment;
+void* MapAnywhere(const FileRange& range, Access access) {
+  const uint64_t reserved_bytes =
+      RoundUp(range.size_bytes, PageBytes()) + kMappingAlignment;
   void* reserved = ::mmap(nullptr, reserved_bytes, PROT_NONE,
                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (reserved == MAP_FAILED) return MAP_FAILED;
@@ -68,8 +76,8 @@ void* MapAnywhere(int fd, uint64_t size_bytes, Access access) {
   const uint64_t head_bytes = RoundUp(begin, kMappingAlignment) - begin;
   uint8_t* aligned = static_cast<uint8_t*>(reserved) + head_bytes;
   // MAP_FIXED replaces only what was reserved above.
-  void* mapped =
-      ::mmap(aligned, size_bytes, Protection(access), Sharing(access) | MAP_FIXED, fd, 0);
+  void* mapped = ::mmap(aligned, range.size_bytes, Protection(access),
+                        Sharing(access) | MAP_FIXED, range.fd, range.offset);
   if (mapped == MAP_FAILED) {
     const int error_number = errno;
     ::munmap(reserved, reserved_bytes);
@@ -84,14 +92,15 @@ void* MapAnywhere(int fd, uint64_t size_bytes, Access access) {
 }
 
 /// A mapping past the end of its file raises SIGBUS when touched. Devices have no size.
-arrow::Status CheckFileCovers(int fd, uint64_t size_bytes) {
+arrow::Status CheckFileCovers(int fd, uint64_t offset, uint64_t size_bytes) {
   struct stat status;
   if (::fstat(fd, &status) != 0) {
     return OsError("cannot get the size of", "descriptor " + std::to_string(fd));
   }
-  if (S_ISREG(status.st_mode) && CheckedCast<uint64_t>(status.st_size) < size_bytes) {
-    return arrow::Status::Invalid("cannot map ", size_bytes, " bytes of a file of ",
-                                  status.st_size, " bytes");
+  if (S_ISREG(status.st_mode) &&
+      !FitsWithin(offset, size_bytes, CheckedCast<uint64_t>(status.st_size))) {
+    return arrow::Status::Invalid("cannot map ", RangeText(offset, size_bytes),
+                                  " of a file of ", status.st_size, " bytes");
   }
   return arrow::Status::OK();
 }
@@ -99,14 +108,15 @@ arrow::Status CheckFileCovers(int fd, uint64_t size_bytes) {
 }  // namespace
 
 arrow::Result<Mapping> Mapping::Map(int fd, uint64_t size_bytes, Access access,
-                                    uint64_t wanted_address) {
+                                    uint64_t wanted_address, uint64_t file_offset) {
   if (size_bytes == 0) return arrow::Status::Invalid("cannot map 0 bytes");
-  ARROW_RETURN_NOT_OK(CheckFileCovers(fd, size_bytes));
+  ARROW_RETURN_NOT_OK(CheckFileCovers(fd, file_offset, size_bytes));
+  const FileRange range{fd, CheckedCast<off_t>(file_offset), size_bytes};
   void* data = nullptr;
   if (wanted_address != 0 && kAddressHintsWork) {
-    data = MapAtWanted(fd, size_bytes, access, wanted_address);
+    data = MapAtWanted(range, access, wanted_address);
   }
-  if (data == nullptr) data = MapAnywhere(fd, size_bytes, access);
+  if (data == nullptr) data = MapAnywhere(range, access);
   if (data == MAP_FAILED) {
     return OsError("cannot map", std::to_string(size_bytes) + " bytes");
   }
@@ -147,6 +157,8 @@ arrow::Status Mapping::SetForkRule(uint64_t offset, uint64_t size_bytes, Access 
   has_been_writable_ |= access == Access::kReadWrite;
   const int advice = access == Access::kRead ? MADV_DOFORK : MADV_DONTFORK;
   if (::madvise(data_ + offset, size_bytes, advice) != 0) {
+    // Linux refuses to undo it for the memory of a PCI function: no child has it then.
+    if (advice == MADV_DOFORK && errno == EINVAL) return arrow::Status::OK();
     return OsError("cannot set the fork rule of", "mapping");
   }
   return arrow::Status::OK();
