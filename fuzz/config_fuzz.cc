@@ -12,6 +12,7 @@
 #include "format/layout.h"
 #include "fuzz/input.h"
 #include "region/cluster_config.h"
+#include "region/device_window.h"
 #include "region/region.h"
 #include "region/segment_header.h"
 #include "sheaf/types.h"
@@ -40,7 +41,17 @@ void CheckConfig(const ClusterConfig& config) {
   const uint64_t total = config.total_size_bytes();
   SHEAF_CHECK(total >= sheaf::format::kExtentBytes);
   SHEAF_CHECK(total <= config.nodes * config.segment_size_bytes);
-  SHEAF_CHECK(sheaf::region::FullBytes(config) >= total);
+  uint64_t here = 0;
+  for (const sheaf::NodeId node : config.LocalNodes()) {
+    here += config.size_bytes_of({node.value});
+  }
+  SHEAF_CHECK(sheaf::region::FullBytes(config) >= here);
+  if (!config.UsesDevices()) return;
+  for (uint32_t k = 1; k < config.nodes; ++k) {
+    const auto a = sheaf::region::WindowOf(config, {k - 1});
+    const auto b = sheaf::region::WindowOf(config, {k});
+    SHEAF_CHECK(a.path != b.path || a.end() <= b.offset || b.end() <= a.offset);
+  }
 }
 
 void TryFile(const std::string& text) {

@@ -179,6 +179,7 @@ TEST(Peer, Serves) {
 struct Setting {
   const char* name;
   const char* config;
+  uint64_t window_bytes = 0;
 };
 
 void PrintTo(const Setting& setting, std::ostream* out) { *out << setting.name; }
@@ -193,6 +194,7 @@ constexpr Setting kSettings[] = {
     {"Shm", ""},
     {"ShmSoftware", "coherence = \"software\"\n"},
     {"File", kFile},
+    {"Window", kFile, uint64_t{96} << 20},
     {"SimStale", "backend = \"sim\"\n"},
     {"SimStale128", "backend = \"sim\"\n[sim]\nline_bytes = 128\n"},
     {"SimChaos", "backend = \"sim\"\n[sim]\nchaos = true\n"},
@@ -219,6 +221,7 @@ class Suite {
     auto suite = std::make_unique<Suite>();
     TestClusterOptions options;
     options.config_toml = std::string(kSmall) + setting.config;
+    options.window_bytes = setting.window_bytes;
     options.memory_in_folder = std::string_view(setting.config).starts_with(kFile);
     options.daemon_plants = plants.daemon;
     options.daemon_path = SHEAFD_BINARY;

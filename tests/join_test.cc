@@ -4,9 +4,7 @@
 #include <csignal>
 #include <cstddef>
 #include <filesystem>
-#include <fstream>
 #include <string>
-#include <system_error>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -14,6 +12,7 @@
 
 #include "testing/eventually.h"
 #include "tests/command_line.h"
+#include "tests/joined_nodes.h"
 
 namespace sheaf::testing {
 namespace {
@@ -21,10 +20,10 @@ namespace {
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-class Join : public CommandLine {
+class Join : public JoinedNodes {
  protected:
   void SetUp() override {
-    CommandLine::SetUp();
+    JoinedNodes::SetUp();
     WriteText("lab.toml", File(""));
   }
 
@@ -32,23 +31,6 @@ class Join : public CommandLine {
     return "name = '" + cluster_ + "'\nsegment_size = '64MiB'\nslots_max = 256\n" +
            "heartbeat_ms = 10\nsuspect_after_ms = 1000\n" + more +
            "[[node]]\nid = 2\nsize = '32MiB'\n[[node]]\nid = 3\nhost = 'elsewhere'\n";
-  }
-  std::string Command(int node, const std::string& file = "lab.toml") const {
-    return std::string(SHEAFD_BINARY) + " --config " + Path(file) + " --node " +
-           std::to_string(node);
-  }
-  // In the background; returns when it can be connected to.
-  void Start(int node, const std::string& environment = "") {
-    const std::string number = std::to_string(node);
-    const std::string ready = Path("ready" + number);
-    std::filesystem::remove(ready);
-    ASSERT_EQ(Run(environment + Command(node) + " --ready-fd 3 3> " + ready + " > " +
-                  Path("log" + number) + " 2>&1 &")
-                  .code,
-              0);
-    std::error_code error;
-    EXPECT_TRUE(Eventually([&] { return std::filesystem::file_size(ready, error) == 6; }))
-        << std::ifstream(Path("log" + number)).rdbuf();
   }
   // As node 0 sees it.
   std::string StateOf(int node) {

@@ -18,6 +18,7 @@
 #include "apps/sheaf/commands.h"
 #include "apps/sheaf/connect.h"
 #include "apps/sheaf/output.h"
+#include "client/cluster_files.h"
 #include "region/cluster_config.h"
 #include "sheaf/cluster.h"
 #include "sheaf/status.h"
@@ -29,6 +30,9 @@ namespace {
 std::string DownCommand(const std::string& cluster) {
   return cluster == "default" ? "sheaf down" : "sheaf --cluster " + cluster + " down";
 }
+
+/// Counts from 1 since the segment was formatted, which the high half tells.
+uint32_t LifeOf(const NodeInfo& node) { return static_cast<uint32_t>(node.incarnation); }
 
 std::string NodesText(const ClusterStatus& cluster) {
   const size_t nodes = cluster.nodes.size();
@@ -184,8 +188,8 @@ arrow::Status Nodes(const Global& global) {
                           static_cast<double>(*node.heartbeat_age_ms) / 1e3)
             : "";
     table.AddRow({std::to_string(node.id), node.state, node.is_leader ? "leads" : "",
-                  std::to_string(node.incarnation), heartbeat, node.backend,
-                  node.coherence, HumanBytes(node.page_bytes),
+                  std::to_string(LifeOf(node)), heartbeat, node.backend, node.coherence,
+                  HumanBytes(node.page_bytes),
                   HumanBytes(node.size_bytes), HumanBytes(node.used_bytes),
                   HumanBytes(node.free_bytes), std::to_string(node.objects),
                   std::to_string(node.sessions)});
@@ -201,6 +205,20 @@ arrow::Status ForgetNode(const Global& global, uint32_t node) {
     PrintJson({{"node", node}, {"state", "off"}});
   } else {
     PrintText(fmt::format("node {} is forgotten: what it held comes back\n", node));
+  }
+  return arrow::Status::OK();
+}
+
+arrow::Status Format(const Global& global, const FormatArguments& arguments) {
+  if (!global.node) {
+    return arrow::Status::Invalid("say which node with --node K: its segment is made");
+  }
+  ARROW_RETURN_NOT_OK(
+      client::FormatNode(arguments.config_file, {arguments.node}, arguments.force));
+  if (global.json) {
+    PrintJson({{"node", arguments.node}});
+  } else {
+    PrintText(fmt::format("node {}: its segment is made, and empty\n", arguments.node));
   }
   return arrow::Status::OK();
 }

@@ -31,8 +31,22 @@ arrow::Status Nodes(const Global& global);
 arrow::Status Fsck(const Global& global, bool repair);
 
 /// What this machine offers, and what is wrong: with it, with the cluster's daemons and
-/// memory. Without a cluster the machine only. IOError if anything is wrong.
-arrow::Status Doctor(const Global& global);
+/// memory. Without a cluster the machine only. With `device` that device as well, or with
+/// `config_file` the devices of that file, which are looked at and not written. IOError
+/// if anything is wrong.
+struct DoctorArguments {
+  std::string device;
+  std::string config_file;
+};
+arrow::Status Doctor(const Global& global, const DoctorArguments& arguments);
+
+/// Makes the segment of one node in its device, whose daemon must not run.
+struct FormatArguments {
+  std::string config_file;
+  uint32_t node = 0;
+  bool force = false;  ///< Whatever is there.
+};
+arrow::Status Format(const Global& global, const FormatArguments& arguments);
 
 struct PutArguments {
   std::string name;

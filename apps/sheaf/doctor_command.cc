@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,9 +16,11 @@
 #include "arbiter/etcd_client.h"
 #include "daemon/live_check.h"
 #include "platform/cache.h"
+#include "platform/device.h"
 #include "platform/file.h"
 #include "platform/machine.h"
 #include "region/cluster_config.h"
+#include "region/device_window.h"
 #include "region/etcd_config.h"
 #include "region/region.h"
 #include "sheaf/cluster.h"
@@ -186,6 +189,85 @@ std::string EtcdError(const region::EtcdConfig& etcd) {
       status.message());
 }
 
+std::string DeviceText(const platform::Device& device,
+                       const platform::DeviceProbe& probe) {
+  return fmt::format(
+      "{}, {}, mapped by {}; {}; a load takes {:.0f} ns, {:.0f} ns after a "
+      "flush; self-test {}",
+      platform::ToString(device.kind), HumanBytes(device.size_bytes),
+      HumanBytes(device.unit_bytes),
+      probe.is_writable ? "may be written" : "read-only for this user", probe.cached_ns,
+      probe.flushed_ns, probe.is_kept ? "passed" : "failed");
+}
+
+/// What there is to say of devices.
+struct DeviceReport {
+  Facts facts;
+  Json json = Json::array();
+  Problems problems;
+
+  // One that is not asked for is no problem.
+  void Add(const arrow::Result<platform::Device>& device, bool is_asked_for) {
+    if (!device.ok()) return problems.push_back(device.status().message());
+    const auto probe = platform::ProbeDevice(*device);
+    Json entry = {{"path", device->path},
+                  {"kind", platform::ToString(device->kind)},
+                  {"size_bytes", device->size_bytes},
+                  {"unit_bytes", device->unit_bytes}};
+    if (probe.ok()) {
+      entry.update({{"writable", probe->is_writable},
+                    {"load_ns", probe->cached_ns},
+                    {"load_after_flush_ns", probe->flushed_ns},
+                    {"self_test_passed", probe->is_kept}});
+      facts.emplace_back(device->path, DeviceText(*device, *probe));
+      if (is_asked_for && !probe->is_writable) {
+        problems.push_back(device->path + " may not be written by this user");
+      }
+      if (!probe->is_kept) problems.push_back(device->path + ": a flush changed bytes");
+    } else {
+      entry["error"] = probe.status().message();
+      facts.emplace_back(device->path, probe.status().message());
+      if (is_asked_for) problems.push_back(probe.status().message());
+    }
+    json.push_back(std::move(entry));
+  }
+};
+
+arrow::Status AddDevicesOf(const std::string& config_file, DeviceReport* report) {
+  ARROW_ASSIGN_OR_RAISE(const auto config, region::ClusterConfig::Load(config_file));
+  if (!config.UsesDevices()) {
+    return arrow::Status::Invalid(config_file, " names no device: [[node]] has no path");
+  }
+  const arrow::Status apart = region::CheckDevices(config);
+  if (!apart.ok()) report->problems.push_back(apart.message());
+  std::set<std::string> paths;
+  for (uint32_t k = 0; k < config.nodes; ++k) {
+    const region::Window window = region::WindowOf(config, {k});
+    report->facts.emplace_back(
+        fmt::format("node {}", k),
+        fmt::format("{} from {} on in {}", HumanBytes(window.size_bytes),
+                    region::FormatSize(window.offset), window.path));
+    if (paths.insert(window.path).second) {
+      report->Add(platform::DescribeDevice(window.path), /*is_asked_for=*/true);
+    }
+  }
+  return arrow::Status::OK();
+}
+
+arrow::Result<DeviceReport> LookAtDevices(const DoctorArguments& arguments) {
+  DeviceReport report;
+  for (const platform::Device& device : platform::ListDevices()) {
+    report.Add(device, /*is_asked_for=*/false);
+  }
+  if (!arguments.device.empty()) {
+    report.Add(platform::DescribeDevice(arguments.device), /*is_asked_for=*/true);
+  }
+  if (!arguments.config_file.empty()) {
+    ARROW_RETURN_NOT_OK(AddDevicesOf(arguments.config_file, &report));
+  }
+  return report;
+}
+
 void Print(const Facts& facts, const Problems& problems) {
   TextTable table({{"WHAT"}, {"HERE"}});
   for (const auto& [what, value] : facts) table.AddRow({what, value});
@@ -198,10 +280,12 @@ void Print(const Facts& facts, const Problems& problems) {
 
 }  // namespace
 
-arrow::Status Doctor(const Global& global) {
+arrow::Status Doctor(const Global& global, const DoctorArguments& arguments) {
   const platform::Machine machine = platform::DescribeMachine();
   Facts facts = FactsOf(machine);
-  Problems problems;
+  ARROW_ASSIGN_OR_RAISE(const DeviceReport devices, LookAtDevices(arguments));
+  facts.insert(facts.end(), devices.facts.begin(), devices.facts.end());
+  Problems problems = devices.problems;
   ARROW_ASSIGN_OR_RAISE(const std::string name, ResolveClusterName(global.cluster));
   const auto config = LoadConfig(name);
   if (config.ok()) {
@@ -211,7 +295,8 @@ arrow::Status Doctor(const Global& global) {
                                    HumanBytes(config->segment_size_bytes),
                                    region::ToString(config->backend),
                                    region::ToString(config->coherence)));
-    problems = MachineProblems(machine, *config);
+    const Problems of_machine = MachineProblems(machine, *config);
+    problems.insert(problems.end(), of_machine.begin(), of_machine.end());
     ARROW_ASSIGN_OR_RAISE(const Problems of_cluster, ClusterProblems(name, *config));
     problems.insert(problems.end(), of_cluster.begin(), of_cluster.end());
     if (config->etcd.is_used()) facts.emplace_back("etcd", config->etcd.endpoints);
@@ -224,6 +309,7 @@ arrow::Status Doctor(const Global& global) {
   }
   if (global.json) {
     PrintJson({{"machine", JsonOf(machine)},
+               {"devices", devices.json},
                {"cluster", config.ok() ? Json(name) : Json(nullptr)},
                {"problems", problems}});
   } else {

@@ -155,6 +155,26 @@ void AddUpOptions(CLI::App* add, ClusterOptions* up) {
       "  sheaf up --backend file --folder /mnt/famfs --coherence software");
 }
 
+void AddFormat(CLI::App* app, Global* global, Command* command) {
+  CLI::App* format = app->add_subcommand("format",
+                                         "Make the segment of --node K in its device, "
+                                         "empty; its daemon, which does the same\n"
+                                         "where nothing is, must not run");
+  auto arguments = std::make_shared<FormatArguments>();
+  format->add_option("--config", arguments->config_file, "The cluster's file")
+      ->type_name("FILE")
+      ->required();
+  format->add_flag(
+      "--force", arguments->force,
+      "Whatever is there now: tables, or bytes of somebody else. It is lost");
+  format->callback([=] {
+    *command = [=] {
+      arguments->node = global->node.value_or(0);
+      return Format(*global, *arguments);
+    };
+  });
+}
+
 void AddClusterCommands(CLI::App* app, Global* global, ClusterOptions* up,
                         Command* command) {
   CLI::App* add = app->add_subcommand("up", "Start a cluster on this host");
@@ -184,11 +204,22 @@ void AddClusterCommands(CLI::App* app, Global* global, ClusterOptions* up,
       "Take what is damaged out of use: those tables are gone, all others and\n"
       "all other memory can be used again");
   fsck->callback([=] { *command = [=] { return Fsck(*global, *repair); }; });
-  app->add_subcommand(
-         "doctor",
-         "Say what this machine offers, and what is wrong with it, with the daemons or\n"
-         "with the memory of a cluster that is up; changes nothing, starts nothing")
-      ->callback([=] { *command = [=] { return Doctor(*global); }; });
+  CLI::App* doctor = app->add_subcommand(
+      "doctor",
+      "Say what this machine offers, and what is wrong with it, with the daemons or\n"
+      "with the memory of a cluster that is up; changes nothing, starts nothing");
+  auto asked = std::make_shared<DoctorArguments>();
+  doctor
+      ->add_option("--device", asked->device,
+                   "Also look at this device: /dev/daxX.Y, or resource2 of a PCI\n"
+                   "function in sysfs")
+      ->type_name("PATH");
+  doctor
+      ->add_option("--config", asked->config_file,
+                   "Also look at the devices that this cluster file names")
+      ->type_name("FILE");
+  doctor->callback([=] { *command = [=] { return Doctor(*global, *asked); }; });
+  AddFormat(app, global, command);
   CLI::App* node = app->add_subcommand("node", "Say something about one node");
   node->require_subcommand(1);
   CLI::App* forget = node->add_subcommand(

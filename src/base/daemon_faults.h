@@ -59,6 +59,7 @@ inline constexpr auto kDaemonFaultPoints = std::to_array<FaultPointInfo>({
     {"daemon.format.after-remove", "The files of a former life are gone."},
     {"daemon.format.after-create", "New files are there, without a header."},
     {"daemon.format.after-header", "The header is settled, but for its magic."},
+    {"daemon.format.after-clear", "Control lines and leases are zero; no magic."},
     {"daemon.start.after-prepare", "The segment is there, new or kept, and not mapped."},
     {"daemon.start.before-incarnation", "Mapped; the incarnation is that of before."},
     {"daemon.start.after-incarnation",

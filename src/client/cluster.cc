@@ -23,6 +23,7 @@
 #include "client/cluster_files.h"
 #include "client/cluster_shares.h"
 #include "client/daemon_processes.h"
+#include "client/readers_elsewhere.h"
 #include "format/layout.h"
 #include "platform/file.h"
 #include "platform/process.h"
@@ -84,6 +85,16 @@ arrow::Result<std::string> FolderIn(const std::string& folder, const std::string
   return (absolute / ("sheaf-" + name)).lexically_normal().string();
 }
 
+// What a device needs beside its name, only a file says.
+arrow::Status CheckBackend(region::Backend of_file, region::Backend wanted) {
+  const bool needs_file =
+      wanted == region::Backend::kDevdax || wanted == region::Backend::kPci;
+  if (!needs_file || wanted == of_file) return arrow::Status::OK();
+  return arrow::Status::Invalid("--backend ", region::ToString(wanted),
+                                " needs a cluster file that says so, with the path of "
+                                "each node (docs/configuration.md): --config FILE");
+}
+
 // Options win over the file, the file over the environment's cluster name.
 arrow::Result<ClusterConfig> MakeConfig(const ClusterOptions& options) {
   ClusterConfig defaults;
@@ -99,8 +110,9 @@ arrow::Result<ClusterConfig> MakeConfig(const ClusterOptions& options) {
         options.name, "' with --cluster or SHEAF_CLUSTER: ask for that one (--cluster ",
         config.name, "), or take `name` out of the file");
   }
+  const bool is_shared = config.NamesHosts() || config.UsesDevices();
   config.cluster_id =
-      config.NamesHosts() ? client::SharedClusterId(config) : platform::RandomBits();
+      is_shared ? client::SharedClusterId(config) : platform::RandomBits();
   config.runtime_folder = region::RuntimeRoot() + "/" + config.name;
   if (options.folder) {
     ARROW_ASSIGN_OR_RAISE(config.memory_folder, FolderIn(*options.folder, config.name));
@@ -110,7 +122,9 @@ arrow::Result<ClusterConfig> MakeConfig(const ClusterOptions& options) {
     config.segment_size_bytes = RoundUp(*options.size_bytes, format::kExtentBytes);
   }
   if (options.backend) {
+    const region::Backend of_file = config.backend;
     ARROW_ASSIGN_OR_RAISE(config.backend, region::ParseBackend(*options.backend));
+    ARROW_RETURN_NOT_OK(CheckBackend(of_file, config.backend));
   }
   if (options.coherence) {
     ARROW_ASSIGN_OR_RAISE(config.coherence, region::ParseCoherence(*options.coherence));
@@ -127,13 +141,14 @@ arrow::Result<ClusterConfig> MakeConfig(const ClusterOptions& options) {
 arrow::Status RemoveRuntimeFolder(const ClusterConfig& config) {
   return platform::RemoveOwnFiles(config.runtime_folder, [](std::string_view name) {
     static const std::regex kPattern(
-        R"(cluster\.toml(\.new)?|node[0-9]+\.(sock|bell|lock|log|notes))");
+        R"(cluster\.toml(\.[0-9]+\.new)?|node[0-9]+\.(sock|bell|lock|log|notes))");
     return std::regex_match(name.begin(), name.end(), kPattern);
   });
 }
 
 arrow::Status StopAndRemove(const ClusterConfig& config, Deadline deadline) {
   ARROW_RETURN_NOT_OK(client::StopDaemons(config, deadline));
+  ARROW_RETURN_NOT_OK(client::CheckNotReadElsewhere(config));
   arrow::Status memory = region::RemoveMemoryFolder(config);
   if (memory.IsAlreadyExists()) return memory;  // A daemon lives: it needs its folder.
   return memory & RemoveRuntimeFolder(config);
@@ -141,6 +156,7 @@ arrow::Status StopAndRemove(const ClusterConfig& config, Deadline deadline) {
 
 // Memory is taken when it is granted: too much of it is an error of some later put.
 std::string WarningOf(const ClusterConfig& config) {
+  if (config.UsesDevices()) return "";  // It is there.
   const uint64_t full_bytes = region::FullBytes(config);
   const auto free_bytes = platform::FileSystemFreeBytes(config.memory_folder);
   if (!free_bytes.ok() || full_bytes <= *free_bytes) return "";

@@ -24,6 +24,7 @@
 #include "platform/file.h"
 #include "platform/process.h"
 #include "region/cluster_config.h"
+#include "region/device_segment.h"
 #include "region/region.h"
 #include "sheaf/types.h"
 
@@ -39,7 +40,8 @@ arrow::Status WriteFileWhole(const std::string& path, const std::string& text) {
   if (const auto found = ReadFile(path); found.ok() && *found == text) {
     return arrow::Status::OK();
   }
-  const std::string draft = path + ".new";
+  // Other hosts may write beside the same memory at the same time.
+  const std::string draft = path + "." + std::to_string(platform::RandomBits()) + ".new";
   {
     std::ofstream file(draft, std::ios::binary | std::ios::trunc);
     file << text;
@@ -101,6 +103,17 @@ arrow::Status CheckAllAreListed(const ClusterConfig& config, const std::string& 
                                   ": nodes may be added to it, not taken away");
   }
   return arrow::Status::OK();
+}
+
+// As this host uses it.
+arrow::Result<ClusterConfig> LoadShared(const std::string& path) {
+  const auto text = ReadFile(path);
+  if (!text.ok()) return arrow::Status::IOError("cannot read the configuration ", path);
+  ARROW_ASSIGN_OR_RAISE(ClusterConfig config, ClusterConfig::FromToml(*text, path));
+  config.cluster_id = SharedClusterId(config);
+  config.runtime_folder = region::RuntimeRoot() + "/" + config.name;
+  ARROW_RETURN_NOT_OK(config.Validate());
+  return config;
 }
 
 bool AnyAnswers(const ClusterConfig& config) {
@@ -166,12 +179,7 @@ arrow::Result<std::unique_ptr<ControlLock>> ControlLock::Acquire(
 arrow::Status JoinCluster(
     const std::string& path, Deadline deadline,
     const std::function<arrow::Status(const ClusterConfig&)>& start) {
-  const auto text = ReadFile(path);
-  if (!text.ok()) return arrow::Status::IOError("cannot read the configuration ", path);
-  ARROW_ASSIGN_OR_RAISE(ClusterConfig config, ClusterConfig::FromToml(*text, path));
-  config.cluster_id = SharedClusterId(config);
-  config.runtime_folder = region::RuntimeRoot() + "/" + config.name;
-  ARROW_RETURN_NOT_OK(config.Validate());
+  ARROW_ASSIGN_OR_RAISE(const ClusterConfig config, LoadShared(path));
   ARROW_ASSIGN_OR_RAISE(
       const auto lock,
       ControlLock::Acquire(config.name, deadline, arrow::StopToken::Unstoppable()));
@@ -186,9 +194,30 @@ arrow::Status JoinCluster(
   if (status.ok()) return status;
   // The first error is the one to tell.
   former.PutBack();
-  if (!had_segments) static_cast<void>(region::RemoveMemoryFolder(config));
+  static_cast<void>(had_segments ? region::RemoveUnusedMemoryFolder(config)
+                                 : region::RemoveMemoryFolder(config));
   static_cast<void>(platform::RemoveEmptyFolder(config.runtime_folder));
   return status;
+}
+
+arrow::Status FormatNode(const std::string& path, NodeId node, bool force) {
+  ARROW_ASSIGN_OR_RAISE(const ClusterConfig config, LoadShared(path));
+  if (!config.UsesDevices()) {
+    return arrow::Status::Invalid(path, " names no device: memory of backend ",
+                                  region::ToString(config.backend),
+                                  " is made when its cluster starts");
+  }
+  if (node.value >= config.nodes) {
+    return arrow::Status::Invalid(path, " has nodes 0 to ", config.nodes - 1);
+  }
+  ARROW_RETURN_NOT_OK(region::PrepareMemoryFolder(config));
+  const arrow::Status status = [&]() -> arrow::Status {
+    ARROW_ASSIGN_OR_RAISE(const auto lock, region::LockSegment(config, node));
+    arrow::Status made = force ? region::FormatAnyway(config, node)
+                               : region::FormatWhereNothingIs(config, node);
+    return made & lock.Remove();
+  }();
+  return status & region::RemoveUnusedMemoryFolder(config);
 }
 
 }  // namespace sheaf::client

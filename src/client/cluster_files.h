@@ -57,4 +57,9 @@ arrow::Status JoinCluster(
     const std::string& path, Deadline deadline,
     const std::function<arrow::Status(const region::ClusterConfig&)>& start);
 
+/// \brief Make the segment of a node in the device that the cluster file `path` names; if
+/// `force`, whatever is in it. Invalid if there is a segment or somebody else's bytes, or
+/// the file names no device; AlreadyExists if the node's daemon runs, here or elsewhere.
+arrow::Status FormatNode(const std::string& path, NodeId node, bool force);
+
 }  // namespace sheaf::client

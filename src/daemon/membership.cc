@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -17,6 +18,7 @@
 #include "region/cluster_config.h"
 #include "region/control_line.h"
 #include "region/region.h"
+#include "region/served_check.h"
 #include "sheaf/types.h"
 
 namespace sheaf::daemon {
@@ -86,7 +88,9 @@ void Membership::Rejoin() {
 void Membership::UpdatePeer(NodeId node) {
   if (node == region_->node()) return;  // NodeLines admits it
   Peer& peer = peers_[node.value];
-  const auto line = region::PeekIncarnation(*region_->segment({node.value}));
+  const region::Segment& segment = *region_->segment({node.value});
+  const auto line = region::IsLaidOutAsMapped(segment) ? region::PeekIncarnation(segment)
+                                                       : std::nullopt;
   // Nothing of one that stopped in the middle of its line, or was never up.
   const uint64_t incarnation = line ? line->incarnation : 0;
   if (incarnation == 0 && peer.admitted == 0) return;

@@ -18,6 +18,7 @@
 #include "daemon/transport.h"
 #include "format/checksum.h"
 #include "format/layout.h"
+#include "format/lease_cell.h"
 #include "lease/lease.h"
 #include "platform/shared_word.h"
 #include "region/admit_line.h"
@@ -58,6 +59,10 @@ class MembershipTest : public ::testing::Test {
   }
 
   region::Segment& Segment(uint32_t k) { return nodes_[k].region->own_segment(); }
+  /// The `n`-th incarnation that node `k` begins, from 1 on.
+  uint64_t NthOf(uint32_t k, uint64_t n) {
+    return format::FirstGeneration(Segment(k).header().format_epoch) + n - 1;
+  }
   region::AdmitLine Seen(uint32_t by, uint32_t node) {
     return region::LoadAdmitLine(Segment(by), {node});
   }
@@ -107,7 +112,7 @@ TEST_F(MembershipTest, NodesThatBeatStayAdmitted) {
   for (const uint32_t home : {0U, 1U}) {
     for (const uint32_t node : {0U, 1U}) EXPECT_TRUE(Honours(home, node));
   }
-  EXPECT_EQ(nodes_[1]->incarnation(), 1);
+  EXPECT_EQ(nodes_[1]->incarnation(), NthOf(1, 1));
   EXPECT_LT(Seen(0, 1).heartbeat_age_ms, 1000);
 }
 
@@ -116,11 +121,11 @@ TEST_F(MembershipTest, ASilentNodeIsWithdrawnAfterTheTimeAndComesBackAsTheNext) 
   EXPECT_TRUE(Honours(0, 1));
   Pass(milliseconds(1500), {0});
   EXPECT_FALSE(Honours(0, 1));
-  EXPECT_EQ(Seen(0, 1).withdrawn, 1);
+  EXPECT_EQ(Seen(0, 1).withdrawn, NthOf(1, 1));
   EXPECT_GE(Seen(0, 1).heartbeat_age_ms, 3000);
   EXPECT_TRUE(Honours(1, 0));  // each home decides for itself
   Pass(milliseconds(200), {0, 1});
-  EXPECT_EQ(nodes_[1]->incarnation(), 2);
+  EXPECT_EQ(nodes_[1]->incarnation(), NthOf(1, 2));
   EXPECT_TRUE(Honours(0, 1));
 }
 
@@ -174,7 +179,7 @@ TEST_F(MembershipTest, ForgettingWaitsOutWhatIsOnItsWay) {
   bool is_answered = false;
   members_[0]->Forget({1}, [&](const arrow::Status& status) {
     ASSERT_OK(status);
-    EXPECT_EQ(Seen(0, 1).off, 1);
+    EXPECT_EQ(Seen(0, 1).off, NthOf(1, 1));
     is_answered = true;
   });
   EXPECT_FALSE(is_answered);
@@ -193,7 +198,7 @@ TEST_F(MembershipTest, WhatIsForgottenBeforeItWasSeenIsNotAdmittedMeanwhile) {
   EXPECT_FALSE(Honours(0, 1));
   Pass(milliseconds(100), {0});
   EXPECT_FALSE(Honours(0, 1));
-  EXPECT_EQ(Seen(0, 1).off, 2);
+  EXPECT_EQ(Seen(0, 1).off, NthOf(1, 2));
 }
 
 /// It dies for good in the middle of the line that names its life.
@@ -203,22 +208,22 @@ TEST_F(MembershipTest, ANodeThatDiedInTheMiddleOfItsLineIsForgotten) {
   ASSERT_OK(cells.Write({{0}, 3, (uint64_t{7} << 32) + 1}));
   TearLine(1);
   Pass(milliseconds(2900), {0});
-  EXPECT_EQ(Seen(0, 1).incarnation, 1);
+  EXPECT_EQ(Seen(0, 1).incarnation, NthOf(1, 1));
   ASSERT_RAISES(Invalid, Forget(1));
   Pass(milliseconds(1500), {0});
   EXPECT_FALSE(Honours(0, 1));
-  EXPECT_EQ(Seen(0, 1).withdrawn, 1);
+  EXPECT_EQ(Seen(0, 1).withdrawn, NthOf(1, 1));
   EXPECT_EQ(lease::ScanLeases(*nodes_[0].region, {0})->size(), 1);
   for (int again = 0; again < 2; ++again) {
     ASSERT_OK(Forget(1));
-    EXPECT_EQ(Seen(0, 1).off, 2);  // it may have been on its way there
+    EXPECT_EQ(Seen(0, 1).off, NthOf(1, 2));  // it may have been on its way there
     EXPECT_EQ(lease::ScanLeases(*nodes_[0].region, {0})->size(), 0);
   }
   // As any other that was off: it ends its sessions, and is the next.
   nodes_[1].Begin(&clock_);
   Begin(1);
   Pass(milliseconds(500), {0, 1});
-  EXPECT_EQ(nodes_[1]->incarnation(), 3);
+  EXPECT_EQ(nodes_[1]->incarnation(), NthOf(1, 3));
   EXPECT_TRUE(Honours(0, 1));
 }
 
@@ -246,10 +251,10 @@ TEST_F(MembershipTest, ALineThatIsBegunAnewKeepsItsIncarnation) {
   region::UpdateIncarnation(&Segment(1), [](format::IncarnationLine*) {});
   Pass(milliseconds(1000), {0, 1});
   EXPECT_TRUE(Honours(0, 1));
-  EXPECT_EQ(nodes_[1]->incarnation(), 1);
+  EXPECT_EQ(nodes_[1]->incarnation(), NthOf(1, 1));
   ASSERT_RAISES(Invalid, Forget(1));
   Pass(milliseconds(5000), {0});
-  EXPECT_EQ(Seen(0, 1).withdrawn, 1);
+  EXPECT_EQ(Seen(0, 1).withdrawn, NthOf(1, 1));
 }
 
 /// Those that are off themselves cannot answer, and need not.
@@ -327,10 +332,10 @@ TEST_F(MembershipTest, ANodeThatIsBackCountsAlsoWhileItsLineIsBusy) {
 TEST_F(MembershipTest, AnIncarnationThatWasCutShortIsNotBegunTwice) {
   TearLine(1);
   nodes_[1].Begin(&clock_, /*boot=*/2);
-  EXPECT_EQ(nodes_[1]->incarnation(), 2);
+  EXPECT_EQ(nodes_[1]->incarnation(), NthOf(1, 2));
   TearLine(1);  // before its membership looked
   nodes_[1].Begin(&clock_, /*boot=*/3);
-  EXPECT_EQ(nodes_[1]->incarnation(), 3);
+  EXPECT_EQ(nodes_[1]->incarnation(), NthOf(1, 3));
 }
 
 TEST_F(MembershipTest, ANodeThatLivesIsNotForgotten) {
@@ -344,7 +349,7 @@ TEST_F(MembershipTest, AnotherBootIsAdmittedAtOnce) {
   nodes_[1].Begin(&clock_, /*boot=*/2);
   Begin(1);
   Pass(milliseconds(100), {0, 1});
-  EXPECT_EQ(nodes_[1]->incarnation(), 2);
+  EXPECT_EQ(nodes_[1]->incarnation(), NthOf(1, 2));
   EXPECT_TRUE(Honours(0, 1));
 }
 

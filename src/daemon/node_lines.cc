@@ -7,6 +7,7 @@
 #include "base/math.h"
 #include "daemon/home_life.h"
 #include "format/layout.h"
+#include "format/lease_cell.h"
 #include "platform/cache.h"
 #include "platform/process.h"
 #include "platform/shared_word.h"
@@ -25,6 +26,9 @@ HomeLife NodeLines::BeginLife(uint64_t boot) {
     const bool is_new = is_lost || line->incarnation == 0 || line->boot != boot;
     line->incarnation =
         std::max(line->incarnation, region::LoadAdmitLine(*segment_, self).incarnation);
+    if (line->incarnation == 0) {
+      line->incarnation = format::FirstGeneration(segment_->header().format_epoch) - 1;
+    }
     if (is_new) ++line->incarnation;
     Announce(line->incarnation);
     line->daemon_starts =
@@ -60,14 +64,18 @@ void NodeLines::SayDown() {
   });
 }
 
-void NodeLines::Beat() {
+bool NodeLines::Beat() {
   PassFaultPoint("daemon.heartbeat.before-beat");
   uint64_t* word = segment_->NodeLine(format::NodeLine::kHeartbeat);
   platform::CacheControl* cache = segment_->control().cache();
+  cache->Invalidate(word, sizeof(uint64_t));
+  // Less is our own, under way (class C).
+  if (platform::SharedWord(word).LoadAcquire() > beats_) return false;
   platform::SharedWord(word).StoreRelease(++beats_);  // pairs with each home's samples
   cache->Flush(word, sizeof(uint64_t));
   cache->Fence();
   PassFaultPoint("daemon.heartbeat.after-beat");
+  return true;
 }
 
 void NodeLines::Publish(const Statistics& statistics) {

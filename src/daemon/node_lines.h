@@ -31,12 +31,16 @@ class NodeLines {
 
   /// \brief Begin a life, state up, settled. On the same boot (platform::BootNumber) the
   /// node's sessions and caches may live on, and with them its incarnation (F10); else
-  /// the next one begins: stored + 1 (F9).
+  /// the next one begins: stored + 1; the first of a formatting is above all of the
+  /// formattings before (F9).
   HomeLife BeginLife(uint64_t boot);
   uint64_t NextIncarnation();  ///< Stored + 1, settled (F6).
   void SayDown();              ///< State down, settled: a clean end.
 
-  void Beat();  ///< One heartbeat, flushed.
+  /// \brief One heartbeat, flushed. False, and nothing is written, if the line is ahead
+  /// of this daemon: another one, of another host, writes it too. Whoever is behind must
+  /// end without another store.
+  bool Beat();
 
   /// \brief Flushed if it differs from what was written last.
   void Publish(const Statistics& statistics);

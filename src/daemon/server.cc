@@ -5,6 +5,7 @@
 #include <chrono>
 #include <csignal>
 #include <cstdint>
+#include <cstdlib>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -48,6 +49,8 @@
 #include "region/control_line.h"
 #include "region/etcd_config.h"
 #include "region/region.h"
+#include "region/segment_header.h"
+#include "region/served_check.h"
 #include "sheaf/status.h"
 #include "sheaf/types.h"
 
@@ -81,6 +84,8 @@ class Server::Impl {
   arrow::Status StartServices();
   arrow::Status StartTransport(const HomeLife& life);
   void StartTimers();
+  void Beat();
+  [[noreturn]] void EndAtOnce() const;
   void Every(std::chrono::nanoseconds period, const std::function<void()>& action);
   void OnNodeMessage(NodeId from, const format::Message& message, const ReplyFn& reply);
   uint64_t Rejoin(bool was_off);
@@ -196,7 +201,7 @@ arrow::Status Server::Impl::OpenSegment() {
   ARROW_ASSIGN_OR_RAISE(const auto origin, region::PrepareSegment(config(), node));
   if (origin == region::SegmentOrigin::kKept) {
     Log(LogLevel::kInfo, "going on with what is in ",
-        config().segment_folder({node.value}));
+        region::SegmentText(config(), {node.value}));
   }
   std::error_code ignored;
   if (std::filesystem::exists(config().socket_path(node), ignored)) {
@@ -208,7 +213,9 @@ arrow::Status Server::Impl::OpenSegment() {
       region_, region::Region::Attach(config(), {.node = node,
                                                  .role = region::Role::kDaemon,
                                                  .relocate = options_.relocate}));
-  return arrow::Status::OK();
+  return origin == region::SegmentOrigin::kKept
+             ? region::CheckNotServed(config(), region_->own_segment())
+             : arrow::Status::OK();
 }
 
 arrow::Status Server::Impl::StartServices() {
@@ -293,7 +300,7 @@ std::unique_ptr<Leadership> Server::Impl::MakeLeadership() {
   return std::make_unique<Leadership>(
       Leadership::Parts{region_.get(), home_.get(), membership_.get(), &loop_},
       Leadership::Callbacks{
-          .beat = [this] { lines_->Beat(); },
+          .beat = [this] { Beat(); },
           .believe = [this](const auto& leader) { catalog_->Believe(leader); },
           .claimed = [this](const auto& leader) { RetireLosers(leader); }});
 }
@@ -315,13 +322,25 @@ void Server::Impl::RetireLosers(const directory::CatalogLeader& leader) {
 }
 
 void Server::Impl::StartTimers() {
-  Every(std::chrono::milliseconds(config().heartbeat_ms), [this] { lines_->Beat(); });
+  Every(std::chrono::milliseconds(config().heartbeat_ms), [this] { Beat(); });
   Every(kMembershipPeriod, [this] {
     membership_->Update();
     leadership_->Update();
   });
   Every(kSweepPeriod, [this] { home_->FlushLeasePages(); });
   Every(kSuspectsPeriod, [this] { members_->TellSuspects(); });
+}
+
+void Server::Impl::Beat() {
+  if (!lines_->Beat()) EndAtOnce();
+}
+
+// As a crash: whatever it still wrote would go to lines that are another's now (L1).
+void Server::Impl::EndAtOnce() const {
+  Log(LogLevel::kError, "another daemon, of another host, is node ", options_.node.value,
+      " of cluster '", config().name,
+      "' as well, and ahead of this one: this one ends at once");
+  std::_Exit(1);
 }
 
 void Server::Impl::Every(std::chrono::nanoseconds period,

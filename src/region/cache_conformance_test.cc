@@ -34,6 +34,7 @@ struct Variant {
   Backend backend = Backend::kSim;
   Coherence coherence = Coherence::kSoftware;
   SimOptions sim = {};
+  bool on_device = false;
   friend void PrintTo(const Variant& variant, std::ostream* out) { *out << variant.name; }
 };
 
@@ -42,7 +43,7 @@ class CacheConformance : public ::testing::TestWithParam<Variant> {
   void SetUp() override { Start(GetParam().sim.seed); }
 
   void Start(uint64_t seed) {
-    config_ = memory_.Config();
+    config_ = GetParam().on_device ? memory_.ConfigOnDevice() : memory_.Config();
     config_.backend = GetParam().backend;
     config_.coherence = GetParam().coherence;
     config_.sim = GetParam().sim;
@@ -243,6 +244,8 @@ INSTANTIATE_TEST_SUITE_P(
         Variant{"ShmSoftware", Backend::kShm},
         Variant{"FileCoherent", Backend::kFile, Coherence::kCoherent},
         Variant{"FileSoftware", Backend::kFile},
+        Variant{"WindowCoherent", Backend::kFile, Coherence::kCoherent, {}, true},
+        Variant{"WindowSoftware", Backend::kFile, Coherence::kSoftware, {}, true},
         Variant{"SimStale64", Backend::kSim, Coherence::kSoftware, Sim(false, false)},
         Variant{"SimStale128", Backend::kSim, Coherence::kSoftware,
                 Sim(false, false, 128)},

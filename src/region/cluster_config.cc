@@ -22,6 +22,7 @@
 #include "format/layout.h"
 #include "platform/cache.h"
 #include "platform/process.h"
+#include "region/device_window.h"
 #include "sheaf/types.h"
 
 namespace sheaf::region {
@@ -189,11 +190,17 @@ arrow::Status CheckSim(const ClusterConfig& config) {
 }
 
 arrow::Status CheckGroups(const ClusterConfig& config) {
-  if (config.backend != Backend::kSim || config.socket_group().empty()) {
-    return arrow::Status::OK();
+  if (config.socket_group().empty()) return arrow::Status::OK();
+  const char* key = config.group.empty() ? "group_write" : "group";
+  if (config.UsesDevices()) {
+    return arrow::Status::Invalid(
+        key,
+        ": whoever may open a device reads and writes all of it: a cluster on "
+        "devices is for its own user");
   }
+  if (config.backend != Backend::kSim) return arrow::Status::OK();
   return arrow::Status::Invalid(
-      config.group.empty() ? "group_write" : "group",
+      key,
       ": backend sim is for its own user: who reads from the simulator writes to the "
       "files of its node");
 }
@@ -253,6 +260,16 @@ uint32_t ClusterConfig::grants_max() const {
   return CheckedCast<uint32_t>(segment_size_bytes / format::kSmallExtentBytes);
 }
 
+const NodeConfig* ClusterConfig::FindNode(uint32_t id) const {
+  const auto table = std::ranges::find(node_tables, id, &NodeConfig::id);
+  return table == node_tables.end() ? nullptr : &*table;
+}
+
+bool ClusterConfig::UsesDevices() const {
+  return std::ranges::any_of(node_tables,
+                             [](const NodeConfig& node) { return !node.path.empty(); });
+}
+
 bool ClusterConfig::IsLocal(NodeId node) const {
   const std::string host = host_of(node);
   return host.empty() || host == platform::HostName();
@@ -268,13 +285,13 @@ Messages ClusterConfig::messages_kind() const {
 }
 
 std::string ClusterConfig::host_of(NodeId node) const {
-  const auto table = std::ranges::find(node_tables, node.value, &NodeConfig::id);
-  return table == node_tables.end() ? "" : table->host;
+  const NodeConfig* table = FindNode(node.value);
+  return table == nullptr ? "" : table->host;
 }
 
 std::string ClusterConfig::address_of(NodeId node) const {
-  const auto table = std::ranges::find(node_tables, node.value, &NodeConfig::id);
-  return table == node_tables.end() ? "" : table->address;
+  const NodeConfig* table = FindNode(node.value);
+  return table == nullptr ? "" : table->address;
 }
 
 std::vector<NodeId> ClusterConfig::LocalNodes() const {
@@ -286,8 +303,8 @@ std::vector<NodeId> ClusterConfig::LocalNodes() const {
 }
 
 uint64_t ClusterConfig::size_bytes_of(SegmentId segment) const {
-  const auto table = std::ranges::find(node_tables, segment.value, &NodeConfig::id);
-  const bool is_as_all = table == node_tables.end() || table->segment_size_bytes == 0;
+  const NodeConfig* table = FindNode(segment.value);
+  const bool is_as_all = table == nullptr || table->segment_size_bytes == 0;
   return is_as_all ? segment_size_bytes : table->segment_size_bytes;
 }
 
@@ -347,7 +364,7 @@ std::string ClusterConfig::session_lock_folder(NodeId node) const {
 
 void ClusterConfig::ApplyDefaults() {
   if (runtime_folder.empty()) runtime_folder = RuntimeRoot() + "/" + name;
-  if (memory_folder.empty() && backend != Backend::kFile) {
+  if (memory_folder.empty() && (backend != Backend::kFile || UsesDevices())) {
     memory_folder = DefaultMemoryFolder(name);
   }
   if (backend == Backend::kSim) {
@@ -372,6 +389,7 @@ arrow::Status ClusterConfig::Validate() const {
   ARROW_RETURN_NOT_OK(CheckSizes(*this));
   ARROW_RETURN_NOT_OK(CheckNodeTables(*this));
   ARROW_RETURN_NOT_OK(CheckMessages(*this));
+  ARROW_RETURN_NOT_OK(CheckWindows(*this));
   ARROW_RETURN_NOT_OK(CheckFolders(*this));
   ARROW_RETURN_NOT_OK(CheckGroups(*this));
   ARROW_RETURN_NOT_OK(CheckEtcd(etcd));
@@ -386,6 +404,10 @@ const char* ToString(Backend backend) {
       return "file";
     case Backend::kSim:
       return "sim";
+    case Backend::kDevdax:
+      return "devdax";
+    case Backend::kPci:
+      return "pci";
   }
   return "unknown";
 }
@@ -411,7 +433,8 @@ const char* ToString(platform::SettleClass settle_class) {
 }
 
 arrow::Result<Backend> ParseBackend(std::string_view text) {
-  return ParseEnum(text, std::array{Backend::kShm, Backend::kFile, Backend::kSim});
+  return ParseEnum(text, std::array{Backend::kShm, Backend::kFile, Backend::kSim,
+                                    Backend::kDevdax, Backend::kPci});
 }
 
 arrow::Result<Coherence> ParseCoherence(std::string_view text) {

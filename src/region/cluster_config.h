@@ -18,7 +18,7 @@
 
 namespace sheaf::region {
 
-enum class Backend : uint8_t { kShm, kFile, kSim };
+enum class Backend : uint8_t { kShm, kFile, kSim, kDevdax, kPci };
 enum class Coherence : uint8_t { kCoherent, kSoftware };
 /// What carries messages from daemon to daemon.
 enum class Messages : uint8_t {
@@ -41,7 +41,9 @@ struct NodeConfig {
   uint32_t id = 0;
   uint64_t segment_size_bytes = 0;  ///< Data of this node, at most that of all; 0: that.
   std::string host;                 ///< Name of the host that it is on; empty: any.
-  std::string address;  ///< "host:port" where daemons of other hosts ring; empty: none.
+  std::string address = {};  ///< "host:port" where daemons of other hosts ring; empty: none.
+  std::string path = {};            ///< Device that holds its segment (device_window.h).
+  uint64_t offset_bytes = 0;        ///< Where in it the segment begins.
   bool operator==(const NodeConfig&) const = default;
 };
 
@@ -110,6 +112,10 @@ struct ClusterConfig {
   std::string host_of(NodeId node) const;
   /// Where `node` hears other hosts' doorbells, "host:port"; empty: nowhere.
   std::string address_of(NodeId node) const;
+  /// Segments are windows of devices, each at a path of its own; else files in folders.
+  bool UsesDevices() const;
+  /// What the file says of that node; null: it is as all.
+  const NodeConfig* FindNode(uint32_t id) const;
 
   /// Data of the segment.
   uint64_t size_bytes_of(SegmentId segment) const;

@@ -19,6 +19,7 @@
 namespace sheaf::region {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 std::string ErrorOf(const std::string& toml) {
@@ -325,6 +326,61 @@ TEST(Size, NonsenseIsRefused) {
                            "99999999999TiB", "18446744073709551616", "0x10"}) {
     EXPECT_RAISES(Invalid, ParseSize(text)) << text;
   }
+}
+
+/// Two nodes with 8 MiB windows.
+std::string OnDevice(const std::string& more, const std::string& second) {
+  return "backend = 'devdax'\nsegment_size = '4MiB'\nslots_max = 256\n"
+         "records_size = '64KiB'\nlease_pages_max = 8\n" +
+         more + "[[node]]\nid = 0\npath = '/dev/dax0.0'\n[[node]]\nid = 1\n" + second;
+}
+constexpr const char* kDeclared = "coherence = 'software'\nsettle_class = 'posted'\n";
+
+TEST(ClusterConfigDevices, AreReadAndWrittenBack) {
+  const std::string text = OnDevice(kDeclared, "path = '/dev/dax0.0'\noffset = '8MiB'\n");
+  ASSERT_OK_AND_ASSIGN(const auto config, ClusterConfig::FromToml(text, "c.toml"));
+  EXPECT_EQ(config.backend, Backend::kDevdax);
+  EXPECT_TRUE(config.UsesDevices());
+  EXPECT_EQ(config.FindNode(1)->offset_bytes, 8 << 20);
+  EXPECT_EQ(config.memory_folder, DefaultMemoryFolder("default"));
+  ASSERT_OK_AND_ASSIGN(const auto again,
+                       ClusterConfig::FromToml(config.ToToml(), "c.toml"));
+  EXPECT_EQ(again, config);
+}
+
+TEST(ClusterConfigDevices, VisibilityMustBeDeclared) {
+  const std::string second = "path = '/dev/dax0.0'\noffset = '8MiB'\n";
+  EXPECT_THAT(ErrorOf(OnDevice("settle_class = 'posted'\n", second)),
+              HasSubstr("coherence: is missing: backend devdax"));
+  EXPECT_THAT(ErrorOf(OnDevice("coherence = 'coherent'\n", second)),
+              HasSubstr("settle_class: is missing"));
+}
+
+TEST(ClusterConfigDevices, WindowsMayNotOverlap) {
+  const auto error_of = [](const std::string& second) {
+    return ErrorOf(OnDevice(kDeclared, second));
+  };
+  EXPECT_THAT(error_of("path = '/dev/dax0.0'\n"),
+              HasSubstr("node[1].offset: nodes 0 and 1 have the same segment"));
+  EXPECT_THAT(error_of("path = '/dev/dax0.0'\noffset = '6MiB'\n"),
+              AllOf(HasSubstr("the segments of nodes 0 and 1 overlap"),
+                    HasSubstr("control 2MiB, leases 2MiB, data 4MiB")));
+  EXPECT_THAT(error_of("path = '/dev/dax0.0'\noffset = '9MiB'\n"),
+              HasSubstr("node[1].offset: 9MiB is not a multiple of 2MiB"));
+  EXPECT_THAT(error_of("path = 'dax0.0'\n"), HasSubstr("must be an absolute path"));
+  EXPECT_THAT(error_of("size = '2MiB'\n"), HasSubstr("there is no path for node 1"));
+}
+
+TEST(ClusterConfigDevices, AreNotForEveryBackendAndHaveNoGroups) {
+  EXPECT_THAT(ErrorOf("[[node]]\nid = 0\npath = '/dev/dax0.0'\n"),
+              HasSubstr("backend shm makes its memory itself"));
+  EXPECT_THAT(ErrorOf("[[node]]\nid = 0\noffset = '2MiB'\n"),
+              HasSubstr("node[0].offset: there is no path"));
+  EXPECT_THAT(ErrorOf("backend = 'pci'\n" + std::string(kDeclared)),
+              HasSubstr("there is no path for node 0"));
+  EXPECT_THAT(ErrorOf(OnDevice(kDeclared + std::string("group = 'x'\n"),
+                               "path = '/dev/dax1.0'\n")),
+              HasSubstr("whoever may open a device"));
 }
 
 }  // namespace

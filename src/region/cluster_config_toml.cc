@@ -254,6 +254,8 @@ arrow::Status ReadNodes(const std::vector<const toml::table*>& tables, bool are_
     reader.ReadParsed("size", &node.segment_size_bytes, ParseSize);
     reader.Read("host", &node.host);
     reader.Read("address", &node.address);
+    reader.Read("path", &node.path);
+    reader.ReadParsed("offset", &node.offset_bytes, ParseSize);
     ARROW_RETURN_NOT_OK(reader.Finish());
     config->node_tables.push_back(node);
     if (node.id < format::kNodesMax) end = std::max(end, node.id + 1);
@@ -297,6 +299,23 @@ arrow::Status ReadCluster(TableReader* reader, bool are_counted,
   if (etcd != nullptr) ARROW_RETURN_NOT_OK(ReadEtcd(*etcd, file_name, &config->etcd));
   ARROW_RETURN_NOT_OK(ReadNodes(nodes, are_counted, file_name, config));
   return sim == nullptr ? arrow::Status::OK() : ReadSim(*sim, file_name, &config->sim);
+}
+
+/// Nothing tells how the caches of hosts see a device: who wrote the file must.
+arrow::Status CheckVisibilityIsDeclared(const ClusterConfig& config,
+                                        const toml::table& table) {
+  if (config.backend != Backend::kDevdax && config.backend != Backend::kPci) {
+    return arrow::Status::OK();
+  }
+  for (const char* key : {"coherence", "settle_class"}) {
+    if (table.contains(key)) continue;
+    return arrow::Status::Invalid(
+        key, ": is missing: backend ", ToString(config.backend),
+        " works only as declared: coherence = \"software\" unless hardware keeps the "
+        "hosts coherent, and settle_class (docs/protocol.md section 1), \"posted\" if "
+        "unsure");
+  }
+  return arrow::Status::OK();
 }
 
 /// Validate's message begins with the key; adds file and line.
@@ -436,6 +455,9 @@ std::string ClusterConfig::ToToml() const {
          << "size = " << Quoted(FormatSize(node.segment_size_bytes)) << '\n'
          << "host = " << Quoted(node.host) << '\n'
          << "address = " << Quoted(node.address) << '\n';
+    if (node.path.empty()) continue;
+    text << "path = " << Quoted(node.path) << '\n'
+         << "offset = " << Quoted(FormatSize(node.offset_bytes)) << '\n';
   }
   return text.str();
 }
@@ -455,6 +477,7 @@ arrow::Result<ClusterConfig> ClusterConfig::FromToml(const std::string& text,
   // Before the defaults, which make the simulator software.
   arrow::Status status;
   if (table.contains("coherence")) status = config.CheckCoherence();
+  if (status.ok()) status = CheckVisibilityIsDeclared(config, table);
   config.ApplyDefaults();
   if (status.ok()) status = config.Validate();
   if (!status.ok()) return AddPlace(status, table, file_name);

@@ -20,6 +20,7 @@
 #include "format/layout.h"
 #include "platform/file.h"
 #include "region/cluster_config.h"
+#include "region/device_segment.h"
 #include "region/region.h"
 #include "region/segment_header.h"
 #include "sheaf/types.h"
@@ -82,15 +83,18 @@ arrow::Status MarkAndMount(const ClusterConfig& config) {
 }
 
 arrow::Status CheckCapacity(const ClusterConfig& config) {
-  // A cluster that goes on has allocated it: its daemons say what is missing.
-  if (!config.prealloc || HasSegments(config)) return arrow::Status::OK();
+  // A cluster that goes on has allocated it: its daemons say what is missing. What a
+  // device has is there.
+  if (!config.prealloc || config.UsesDevices() || HasSegments(config)) {
+    return arrow::Status::OK();
+  }
   ARROW_ASSIGN_OR_RAISE(const uint64_t free_bytes,
                         platform::FileSystemFreeBytes(config.memory_folder));
   const uint64_t needed_bytes = FullBytes(config);
   if (needed_bytes <= free_bytes) return arrow::Status::OK();
   return arrow::Status::OutOfMemory(
       "cluster ", config.name, " needs ", FormatSize(RoundUp(needed_bytes, kMiB)), " (",
-      config.nodes, " segments of ", FormatSize(config.segment_size_bytes),
+      config.LocalNodes().size(), " segments of ", FormatSize(config.segment_size_bytes),
       ", to be allocated at once) in ", config.memory_folder,
       ", available there: ", FormatSize(RoundDown(free_bytes, kMiB)),
       ": choose a smaller --size, or leave out --prealloc");
@@ -131,6 +135,27 @@ arrow::Result<std::set<NodeId>> NodesIn(const ClusterConfig& config) {
   return nodes;
 }
 
+/// Locks and kept file alone say nothing of a device: its memory does.
+std::set<NodeId> WindowsIn(const ClusterConfig& config) {
+  std::set<NodeId> nodes;
+  for (const NodeId node : config.LocalNodes()) {
+    const auto header = ReadWindowHeader(config, SegmentId{node.value});
+    if (header.ok() && header->magic != 0) nodes.insert(node);
+  }
+  return nodes;
+}
+
+/// The kept cluster file, and drafts of it that a crash left.
+bool IsKeptFile(std::string_view name) {
+  static const std::regex kPattern(R"(\.sheaf-cluster\.toml(\.[0-9]+\.new)?)");
+  return std::regex_match(name.begin(), name.end(), kPattern);
+}
+
+bool MayRemove(const ClusterConfig& config, NodeId node) {
+  const bool is_listed = !config.UsesDevices() || node.value < config.nodes;
+  return is_listed && config.IsLocal(node);
+}
+
 arrow::Status CheckNoDaemonLives(const ClusterConfig& config, NodeId node) {
   ARROW_ASSIGN_OR_RAISE(
       const std::string holder,
@@ -160,7 +185,11 @@ uint64_t FullBytes(const ClusterConfig& config) {
   if (config.messages_kind() == Messages::kRings) {
     control_bytes += (config.nodes - 1) * format::kRingBytes;
   }
-  return CopiesOf(config) * (config.total_size_bytes() + config.nodes * control_bytes);
+  uint64_t size_bytes = 0;
+  for (const NodeId node : config.LocalNodes()) {
+    size_bytes += config.size_bytes_of({node.value}) + control_bytes;
+  }
+  return CopiesOf(config) * size_bytes;
 }
 
 arrow::Status PrepareMemoryFolder(const ClusterConfig& incomplete) {
@@ -176,9 +205,14 @@ arrow::Status PrepareMemoryFolder(const ClusterConfig& incomplete) {
   return status;
 }
 
+arrow::Status RemoveUnusedMemoryFolder(const ClusterConfig& config) {
+  return RemoveFolder(config);
+}
+
 bool HasSegments(const ClusterConfig& incomplete) {
   ClusterConfig config = incomplete;
   config.ApplyDefaults();
+  if (config.UsesDevices()) return !WindowsIn(config).empty();
   if (!Exists(config.memory_folder)) return false;
   const auto nodes = NodesIn(config);
   return nodes.ok() && std::ranges::any_of(*nodes, [&](NodeId node) {
@@ -190,12 +224,17 @@ bool HasSegments(const ClusterConfig& incomplete) {
 arrow::Status RemoveMemoryFolder(const ClusterConfig& incomplete) {
   ClusterConfig config = incomplete;
   config.ApplyDefaults();
+  if (config.UsesDevices() && HasSegments(config)) {
+    // For the locks: the memory is there without a folder.
+    ARROW_RETURN_NOT_OK(PrepareMemoryFolder(config));
+  }
   const arrow::Status found = platform::CheckPrivateFolder(config.memory_folder);
   if (found.IsKeyError()) return arrow::Status::OK();
   ARROW_RETURN_NOT_OK(found);
   ARROW_ASSIGN_OR_RAISE(auto nodes, NodesIn(config));
+  if (config.UsesDevices()) nodes.merge(WindowsIn(config));
   const size_t of_other_hosts =
-      std::erase_if(nodes, [&](NodeId node) { return !config.IsLocal(node); });
+      std::erase_if(nodes, [&](NodeId node) { return !MayRemove(config, node); });
   for (const NodeId node : nodes) {
     ARROW_RETURN_NOT_OK(CheckNoDaemonLives(config, node));
   }
@@ -203,8 +242,11 @@ arrow::Status RemoveMemoryFolder(const ClusterConfig& incomplete) {
   for (const NodeId node : nodes) status &= RemoveLeftover(config, node);
   if (of_other_hosts > 0) return status;
   if (status.ok()) {
-    for (const char* draft : {"", ".new"}) {
-      status &= platform::RemoveAll(KeptClusterFilePath(config) + draft);
+    ARROW_ASSIGN_OR_RAISE(const auto left, NamesIn(config.memory_folder));
+    for (const std::string& name : left) {
+      if (IsKeptFile(name)) {
+        status &= platform::RemoveFile(config.memory_folder + "/" + name);
+      }
     }
   }
   return status & RemoveFolder(config);

@@ -82,6 +82,22 @@ TEST_P(MemoryFolderTest, WhatItMadeGoes) {
   ASSERT_OK(RemoveMemoryFolder(config_));
 }
 
+TEST_P(MemoryFolderTest, DraftsOfTheClusterFileGo) {
+  PrepareAndFormat();
+  Write(KeptClusterFilePath(config_), "name = 'test'");
+  Write(KeptClusterFilePath(config_) + ".17.new", "nam");  // of a starter that died
+  ASSERT_OK(RemoveMemoryFolder(config_));
+  EXPECT_FALSE(fs::exists(config_.memory_folder));
+}
+
+TEST_P(MemoryFolderTest, NodesOfOtherHostsTakeNoMemoryHere) {
+  const uint64_t all_bytes = FullBytes(config_);
+  config_.node_tables.resize(1);
+  config_.node_tables[0].id = 1;
+  config_.node_tables[0].host = "elsewhere";
+  EXPECT_EQ(FullBytes(config_), all_bytes / 2);
+}
+
 TEST_P(MemoryFolderTest, FilesOfOthersStay) {
   MakeUsersFolder();
   Write(File("node0/notes.txt"), "mine");

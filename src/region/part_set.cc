@@ -10,11 +10,15 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 
+#include "base/check.h"
+#include "platform/device.h"
 #include "platform/file.h"
 #include "region/cluster_config.h"
+#include "region/device_window.h"
 #include "region/file_part.h"
 #include "region/region.h"
 #include "region/sim_part.h"
+#include "region/window_part.h"
 #include "sheaf/types.h"
 
 namespace sheaf::region {
@@ -72,6 +76,12 @@ bool IsPartFile(std::string_view file_name) {
   return std::regex_match(file_name.begin(), file_name.end(), kPattern);
 }
 
+arrow::Result<uint64_t> PartFileSize(const ClusterConfig& config, SegmentId segment,
+                                     PartKind kind, int file) {
+  if (!config.UsesDevices()) return platform::FileSize(file);
+  return WindowOf(config, segment, kind).size_bytes;
+}
+
 std::string PartPath(const ClusterConfig& config, SegmentId segment, PartKind kind) {
   return config.segment_folder(segment) + "/" + ToString(kind);
 }
@@ -81,7 +91,11 @@ arrow::Result<platform::UniqueFd> OpenPartFile(const ClusterConfig& config,
                                                SegmentId segment, PartKind kind) {
   if (options.source) return options.source->open(segment, kind);
   const PartAccess access = AccessOf(config, options, segment, kind);
-  return OpenFileFor(PartPath(config, segment, kind), access);
+  if (!config.UsesDevices()) return OpenFileFor(PartPath(config, segment, kind), access);
+  ARROW_ASSIGN_OR_RAISE(const platform::Device device, FindDevice(config, segment));
+  const bool writable = access.open_writable || access.map_writable;
+  return platform::OpenDevice(
+      device, writable ? platform::Access::kReadWrite : platform::Access::kRead);
 }
 
 arrow::Result<std::unique_ptr<Part>> MapPart(const ClusterConfig& config,
@@ -99,6 +113,12 @@ arrow::Result<std::unique_ptr<Part>> MapPart(const ClusterConfig& config,
                        access);
   }
   ARROW_ASSIGN_OR_RAISE(auto cache, MakeCacheControl(config));
+  if (config.UsesDevices()) {
+    ARROW_ASSIGN_OR_RAISE(const platform::Device device, FindDevice(config, segment));
+    Window window = WindowOf(config, segment, kind);
+    window.size_bytes = size_bytes;
+    return MapWindow(device, std::move(file), window, access, std::move(cache));
+  }
   ARROW_ASSIGN_OR_RAISE(auto part, FilePart::Map(path, std::move(file), size_bytes,
                                                  access, std::move(cache)));
   return part;
@@ -115,6 +135,7 @@ arrow::Result<std::unique_ptr<Part>> OpenPart(const ClusterConfig& config,
 
 arrow::Status CreatePart(const ClusterConfig& config, SegmentId segment, PartKind kind,
                          uint64_t size_bytes) {
+  SHEAF_CHECK(!config.UsesDevices());
   const std::string path = PartPath(config, segment, kind);
   // The truth comes last: another node that finds it finds all the others.
   if (config.backend == Backend::kSim) {

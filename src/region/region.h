@@ -176,7 +176,7 @@ arrow::Status RemoveSegment(const ClusterConfig& config, NodeId node);
 /// AlreadyExists, naming the process and how to end it, if a daemon lives.
 arrow::Result<platform::FileLock> LockSegment(const ClusterConfig& config, NodeId node);
 
-/// \brief Bytes that the cluster has taken when all of its data is granted.
+/// \brief Bytes that this host's nodes have taken when all of their data is granted.
 uint64_t FullBytes(const ClusterConfig& config);
 
 /// \brief Prepare `config.memory_folder` on this host. One that exists is used as it is

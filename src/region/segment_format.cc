@@ -10,6 +10,7 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <utility>
 
 #include <arrow/result.h>
 #include <arrow/status.h>
@@ -17,10 +18,13 @@
 #include "base/fault_point.h"
 #include "format/control_layout.h"
 #include "format/layout.h"
+#include "platform/device.h"
 #include "platform/file.h"
 #include "platform/process.h"
 #include "platform/shared_word.h"
 #include "region/cluster_config.h"
+#include "region/device_segment.h"
+#include "region/device_window.h"
 #include "region/part_set.h"
 #include "region/region.h"
 #include "region/segment_header.h"
@@ -33,6 +37,7 @@ using format::SegmentHeader;
 
 /// The header that a former life left, read from the truth: its caches are gone.
 arrow::Result<SegmentHeader> ReadLeftover(const ClusterConfig& config, SegmentId id) {
+  if (config.UsesDevices()) return ReadWindowHeader(config, id);
   SegmentHeader header{};
   ARROW_ASSIGN_OR_RAISE(const platform::UniqueFd fd,
                         platform::OpenFile(PartPath(config, id, PartKind::kControl),
@@ -63,6 +68,12 @@ arrow::Status CheckNoParts(const ClusterConfig& config, SegmentId id) {
   return arrow::Status::OK();
 }
 
+/// 0 if it cannot be told.
+uint64_t FormerEpoch(const SegmentHeader& found) {
+  const bool is_whole = Inspect(found) == HeaderState::kGood || IsGivenUp(found);
+  return is_whole && found.format_epoch <= kFormatEpochMax ? found.format_epoch : 0;
+}
+
 /// The format epoch of a leftover, 0 if there is none or it cannot be read. Invalid if it
 /// is not ours to overwrite or to remove.
 arrow::Result<uint64_t> CheckLeftover(const ClusterConfig& config, SegmentId id) {
@@ -72,6 +83,11 @@ arrow::Result<uint64_t> CheckLeftover(const ClusterConfig& config, SegmentId id)
     return 0;
   }
   ARROW_RETURN_NOT_OK(found.status());
+  if (config.UsesDevices()) {
+    ARROW_RETURN_NOT_OK(CheckMayOverwrite(config, id, *found));
+    ARROW_RETURN_NOT_OK(CheckWindowNotServed(config, id, *found));
+    return FormerEpoch(*found);
+  }
   switch (Inspect(*found)) {
     case HeaderState::kBlank:
     case HeaderState::kTorn:
@@ -87,7 +103,7 @@ arrow::Result<uint64_t> CheckLeftover(const ClusterConfig& config, SegmentId id)
                                   found->user_id, ", we are ", platform::CurrentUserId(),
                                   ": choose another cluster name or memory_folder");
   }
-  return found->format_epoch <= kFormatEpochMax ? found->format_epoch : 0;
+  return FormerEpoch(*found);
 }
 
 arrow::Status CreateFiles(const ClusterConfig& config, SegmentId id,
@@ -101,6 +117,7 @@ arrow::Status CreateFiles(const ClusterConfig& config, SegmentId id,
 
 /// The files that CreateFiles makes, and the folder if nothing else is in it.
 arrow::Status RemoveParts(const ClusterConfig& config, SegmentId id) {
+  if (config.UsesDevices()) return GiveUpWindow(config, id);
   const std::string folder = config.segment_folder(id);
   ARROW_RETURN_NOT_OK(platform::RemoveOwnFiles(folder, [](std::string_view name) {
     return IsPartFile(name) && name != ToString(PartKind::kControl);
@@ -108,15 +125,17 @@ arrow::Status RemoveParts(const ClusterConfig& config, SegmentId id) {
   return platform::RemoveOwnFiles(folder, IsPartFile);
 }
 
-/// Makes the segment exist for others: all of the header, and only then its magic.
-void WriteHeader(const SegmentHeader& header, Part* control) {
+void WriteHeaderBody(const SegmentHeader& header, Part* control) {
   constexpr size_t kMagicBytes = sizeof(header.magic);
   static_assert(offsetof(SegmentHeader, magic) == 0);
   std::memcpy(control->data() + kMagicBytes,
               reinterpret_cast<const uint8_t*>(&header) + kMagicBytes,
               sizeof(header) - kMagicBytes);
   control->cache()->Settle(control->data(), sizeof(header));
-  PassFaultPoint("daemon.format.after-header");
+}
+
+/// Makes the segment exist for others: last of all.
+void WriteMagic(const SegmentHeader& header, Part* control) {
   platform::SharedWord(reinterpret_cast<uint64_t*>(control->data()))
       .StoreFenced(header.magic);
   control->cache()->Settle(control->data(), sizeof(header.magic));
@@ -125,7 +144,7 @@ void WriteHeader(const SegmentHeader& header, Part* control) {
 arrow::Status MakeSegment(const ClusterConfig& config, SegmentId id,
                           uint64_t format_epoch) {
   const SegmentHeader header = MakeHeader(config, id, format_epoch);
-  ARROW_RETURN_NOT_OK(CreateFiles(config, id, header));
+  if (!config.UsesDevices()) ARROW_RETURN_NOT_OK(CreateFiles(config, id, header));
   const AttachOptions options{NodeId{id.value}, Role::kDaemon, false};
   ARROW_ASSIGN_OR_RAISE(auto control, OpenPart(config, options, id, PartKind::kControl,
                                                header.control_size_bytes));
@@ -135,13 +154,15 @@ arrow::Status MakeSegment(const ClusterConfig& config, SegmentId id,
   ARROW_RETURN_NOT_OK(
       control->Allocate(layout.ring_ends, layout.records - layout.ring_ends));
   PassFaultPoint("daemon.format.after-create");
-  WriteHeader(header, control.get());
+  WriteHeaderBody(header, control.get());
+  PassFaultPoint("daemon.format.after-header");
+  if (config.UsesDevices()) ARROW_RETURN_NOT_OK(ClearWindow(config, id, control.get()));
+  PassFaultPoint("daemon.format.after-clear");
+  WriteMagic(header, control.get());
   return arrow::Status::OK();
 }
 
-}  // namespace
-
-arrow::Status FormatSegment(const ClusterConfig& incomplete, NodeId node) {
+arrow::Result<ClusterConfig> Complete(const ClusterConfig& incomplete, NodeId node) {
   ClusterConfig config = incomplete;
   config.ApplyDefaults();
   ARROW_RETURN_NOT_OK(config.Validate());
@@ -151,10 +172,31 @@ arrow::Status FormatSegment(const ClusterConfig& incomplete, NodeId node) {
         config.nodes, " nodes and cluster_id ", config.cluster_id,
         " (not 0, chosen at random by who creates the cluster)");
   }
-  const SegmentId id{node.value};
-  const std::string folder = config.segment_folder(id);
-  ARROW_RETURN_NOT_OK(platform::MakePrivateFolder(folder));
-  ARROW_ASSIGN_OR_RAISE(const uint64_t old_epoch, CheckLeftover(config, id));
+  if (config.UsesDevices()) ARROW_RETURN_NOT_OK(CheckDevices(config));
+  return config;
+}
+
+arrow::Status MakeFolder(const ClusterConfig& config, SegmentId id) {
+  return config.UsesDevices() ? arrow::Status::OK()
+                              : platform::MakePrivateFolder(config.segment_folder(id));
+}
+
+/// What another cluster's lock, in another folder, would not tell.
+arrow::Status LockWindow(const ClusterConfig& config, SegmentId id,
+                         platform::FileLock* lock) {
+  ARROW_ASSIGN_OR_RAISE(const platform::Device device, FindDevice(config, id));
+  const Window window = WindowOf(config, id);
+  auto held = platform::LockRange(device, window.offset, window.size_bytes);
+  if (held.ok()) lock->Keep(*std::move(held));
+  if (!held.status().IsAlreadyExists()) return held.status();
+  return held.status().WithMessage(SegmentText(config, id),
+                                   ": a daemon of another cluster of this host runs on "
+                                   "it: ",
+                                   held.status().message());
+}
+
+/// Over what is there, whose epoch was `old_epoch`.
+arrow::Status FormatOver(const ClusterConfig& config, SegmentId id, uint64_t old_epoch) {
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   const uint64_t epoch = NextFormatEpoch(
       old_epoch, std::chrono::duration_cast<std::chrono::seconds>(now).count(),
@@ -166,12 +208,43 @@ arrow::Status FormatSegment(const ClusterConfig& incomplete, NodeId node) {
   // New files, not the old ones emptied: who still reads a former life keeps its bytes.
   ARROW_RETURN_NOT_OK(RemoveParts(config, id));
   PassFaultPoint("daemon.format.after-remove");
-  ARROW_RETURN_NOT_OK(platform::MakePrivateFolder(folder));
+  ARROW_RETURN_NOT_OK(MakeFolder(config, id));
   arrow::Status status = MakeSegment(config, id, epoch);
   if (!status.ok()) {
     ARROW_RETURN_NOT_OK(RemoveParts(config, id));  // Nothing half-made stays.
   }
   return status;
+}
+
+}  // namespace
+
+arrow::Status FormatSegment(const ClusterConfig& incomplete, NodeId node) {
+  ARROW_ASSIGN_OR_RAISE(const ClusterConfig config, Complete(incomplete, node));
+  const SegmentId id{node.value};
+  ARROW_RETURN_NOT_OK(MakeFolder(config, id));
+  ARROW_ASSIGN_OR_RAISE(const uint64_t old_epoch, CheckLeftover(config, id));
+  return FormatOver(config, id, old_epoch);
+}
+
+arrow::Status FormatAnyway(const ClusterConfig& incomplete, NodeId node) {
+  ARROW_ASSIGN_OR_RAISE(const ClusterConfig config, Complete(incomplete, node));
+  const SegmentId id{node.value};
+  ARROW_ASSIGN_OR_RAISE(const SegmentHeader found, ReadWindowHeader(config, id));
+  ARROW_RETURN_NOT_OK(CheckWindowNotServed(config, id, found));
+  return FormatOver(config, id, FormerEpoch(found));
+}
+
+arrow::Status FormatWhereNothingIs(const ClusterConfig& incomplete, NodeId node) {
+  ARROW_ASSIGN_OR_RAISE(const ClusterConfig config, Complete(incomplete, node));
+  const SegmentId id{node.value};
+  ARROW_RETURN_NOT_OK(CheckLeftover(config, id).status());
+  ARROW_ASSIGN_OR_RAISE(const SegmentHeader found, ReadWindowHeader(config, id));
+  if (found.magic != 0) {
+    return arrow::Status::Invalid(SegmentText(config, id),
+                                  ": there is a segment of this cluster: sheafd goes on "
+                                  "with it, with --force what is in it is lost");
+  }
+  return FormatSegment(config, node);
 }
 
 // A header is written once, magic last: one without it was never used.
@@ -180,6 +253,7 @@ arrow::Result<SegmentOrigin> PrepareSegment(const ClusterConfig& incomplete,
   ClusterConfig config = incomplete;
   config.ApplyDefaults();
   const SegmentId id{node.value};
+  if (config.UsesDevices()) ARROW_RETURN_NOT_OK(CheckDevices(config));
   const auto found = ReadLeftover(config, id);
   if (!found.ok() && !found.status().IsKeyError()) return found.status();
   if (!found.ok() || Inspect(*found) == HeaderState::kBlank) {
@@ -218,6 +292,9 @@ arrow::Result<platform::FileLock> LockSegment(const ClusterConfig& incomplete,
       platform::FileLock::Acquire(config.segment_lock_path(id),
                                   "end it with: SHEAF_RUNTIME_DIR=" + root +
                                       " sheaf --cluster " + config.name + " down --keep");
+  if (lock.ok() && config.UsesDevices()) {
+    ARROW_RETURN_NOT_OK(LockWindow(config, id, &*lock));
+  }
   if (!lock.status().IsAlreadyExists()) return lock;
   return lock.status().WithMessage(SegmentText(config, id),
                                    ": a daemon runs on it: ", lock.status().message());

@@ -16,6 +16,7 @@
 #include "format/layout.h"
 #include "platform/process.h"
 #include "region/cluster_config.h"
+#include "region/device_window.h"
 #include "sheaf/types.h"
 
 namespace sheaf::region {
@@ -172,11 +173,21 @@ arrow::Status CheckHeader(const SegmentHeader& found, const ClusterConfig& confi
 }
 
 std::string SegmentText(const ClusterConfig& config, SegmentId segment) {
+  if (config.UsesDevices()) {
+    const Window window = WindowOf(config, segment);
+    return "segment " + std::to_string(segment.value) + " at " +
+           FormatSize(window.offset) + " of " + window.path;
+  }
   return "segment " + std::to_string(segment.value) + " in " +
          config.segment_folder(segment);
 }
 
 std::string RemoveByHand(const ClusterConfig& config, SegmentId segment) {
+  if (config.UsesDevices()) {
+    return "overwrite what is there, which is lost then: sheaf format --force --config "
+           "FILE --node " +
+           std::to_string(segment.value);
+  }
   return "remove it by hand: rm -r " + config.segment_folder(segment);
 }
 

@@ -5,9 +5,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstdint>
 #include <cstdlib>
 #include <filesystem>
 #include <string>
+#include <system_error>
 
 #include "base/check.h"
 #include "platform/file.h"
@@ -46,6 +48,26 @@ class TestMemory {
     config.records_size_bytes = uint64_t{64} << 10;
     return config;
   }
+
+  /// The same with windows of one file, `<path>/device`, in place of folders.
+  ClusterConfig ConfigOnDevice() const {
+    ClusterConfig config = Config();
+    config.backend = Backend::kFile;
+    const std::string device = path_ + "/device";
+    config.node_tables = {{}, {}};
+    for (uint32_t k = 0; k < config.nodes; ++k) {
+      config.node_tables[k].id = k;
+      config.node_tables[k].path = device;
+      config.node_tables[k].offset_bytes = k * kWindowBytes;
+    }
+    std::error_code ignored;
+    if (!std::filesystem::exists(device, ignored)) {
+      SHEAF_CHECK(platform::CreateFile(device, 2 * kWindowBytes).ok());
+    }
+    return config;
+  }
+  /// Room for a segment of `ConfigOnDevice`: exactly.
+  static constexpr uint64_t kWindowBytes = uint64_t{8} << 20;
 
  private:
   std::string path_;

@@ -32,7 +32,17 @@ arrow::Result<std::unique_ptr<TestCluster>> TestCluster::Start(
   auto cluster = std::unique_ptr<TestCluster>(new TestCluster(
       "test" + std::to_string(platform::RandomBits() % 1'000'000'000), folder));
   const std::string config_file = folder + "/config.toml";
-  std::ofstream(config_file) << options.config_toml;
+  std::string toml = options.config_toml;
+  if (options.window_bytes != 0) {
+    const std::string device = folder + "/data";
+    ARROW_RETURN_NOT_OK(
+        platform::CreateFile(device, options.nodes * options.window_bytes).status());
+    for (uint32_t k = 0; k < options.nodes; ++k) {
+      toml += "[[node]]\nid = " + std::to_string(k) + "\npath = '" + device +
+              "'\noffset = " + std::to_string(k * options.window_bytes) + "\n";
+    }
+  }
+  std::ofstream(config_file) << toml;
 
   ClusterOptions& start = cluster->start_;
   start.name = cluster->name_;

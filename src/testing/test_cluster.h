@@ -19,8 +19,11 @@ struct TestClusterOptions {
   std::string config_toml;  ///< Keys of the cluster file, such as `backend = "sim"`.
   bool others_may_enter = false;  ///< Users of a group that the keys name.
   bool memory_in_folder = false;  ///< Its files go to the test's folder: backend "file".
-  std::string daemon_plants;      ///< Faults planted in the daemons (base/plant.h).
-  std::string daemon_path;        ///< sheafd; tests pass SHEAFD_BINARY.
+  /// Not 0: segments are windows of this size of one file, `data` in the test's folder.
+  /// With `backend = "file"`; no table may follow the keys.
+  uint64_t window_bytes = 0;
+  std::string daemon_plants;  ///< Faults planted in the daemons (base/plant.h).
+  std::string daemon_path;    ///< sheafd; tests pass SHEAFD_BINARY.
 };
 
 /// \brief Starts daemons in a private runtime folder, which becomes SHEAF_RUNTIME_DIR of

@@ -1,0 +1,60 @@
+#include "daemon/node_lines.h"
+
+#include <cstdint>
+#include <memory>
+
+#include <gtest/gtest.h>
+
+#include "daemon/home_life.h"
+#include "region/region.h"
+#include "region/test_cluster.h"
+#include "sheaf/types.h"
+#include "testing/arrow_test.h"
+
+namespace sheaf::daemon {
+namespace {
+
+constexpr NodeId kNode0{0};
+constexpr uint64_t kBoot = 17;
+
+class NodeLinesTest : public ::testing::Test {
+ protected:
+  void SetUp() override { Format(); }
+  void Format() {
+    region_ = nullptr;
+    ASSERT_OK(region::FormatSegment(config_, kNode0));
+    ASSERT_OK_AND_ASSIGN(
+        region_, region::Region::Attach(config_, {kNode0, region::Role::kDaemon}));
+  }
+  region::Segment* segment() { return &region_->own_segment(); }
+
+  region::TestMemory memory_;
+  region::ClusterConfig config_ = memory_.ConfigOnDevice();
+  std::shared_ptr<region::Region> region_;
+};
+
+TEST_F(NodeLinesTest, WhoeverIsBehindAnotherDaemonOfItsNodeFindsOut) {
+  NodeLines first(segment());
+  first.BeginLife(kBoot);
+  EXPECT_TRUE(first.Beat());
+  NodeLines second(segment());
+  second.BeginLife(kBoot + 1);
+  EXPECT_TRUE(second.Beat());
+  EXPECT_FALSE(first.Beat());
+  EXPECT_TRUE(second.Beat());
+}
+
+TEST_F(NodeLinesTest, NoIncarnationOfAFormerFormattingComesAgain) {
+  NodeLines lines(segment());
+  uint64_t last = lines.BeginLife(kBoot).incarnation;
+  for (int i = 0; i < 10; ++i) last = lines.NextIncarnation();
+  ASSERT_OK(region::RemoveSegment(config_, kNode0));
+  Format();
+  const HomeLife next = NodeLines(segment()).BeginLife(kBoot);
+  EXPECT_GT(next.incarnation, last);
+  EXPECT_EQ(next.incarnation >> 32, segment()->header().format_epoch);
+  EXPECT_EQ(NodeLines(segment()).BeginLife(kBoot).incarnation, next.incarnation);
+}
+
+}  // namespace
+}  // namespace sheaf::daemon
