@@ -4,8 +4,9 @@ JOBS ?= $(shell nproc)
 BASE ?= origin/main
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test check fix asan tsan clang kill-matrix soak churn simulate \
-        linearizability bench bench-compare bench-smoke fuzz coverage model setup-build setup-test setup-check clean
+.PHONY: help demo build test test-kernels check fix asan tsan clang kill-matrix soak churn \
+        simulate linearizability bench bench-compare bench-smoke fuzz coverage model \
+        setup-build setup-test setup-check clean
 
 help:
 	@echo "Sheaf: Arrow tables in memory that nodes share."
@@ -20,6 +21,8 @@ help:
 	@echo "  make asan         all tests under address and undefined-behaviour sanitizers"
 	@echo "  make tsan         in-process tests under thread sanitizer"
 	@echo "  make clang        build with clang 19 (thread-safety analysis) and test"
+	@echo "  make test-kernels a cluster over QEMU guests, which share a PCI BAR and a DAX device:"
+	@echo "                    they are killed, paused and started again (2 minutes; GUESTS=3)"
 	@echo "  make kill-matrix  kill and pause client and daemons at each fault point (POINT=<name>"
 	@echo "                    for one; half an hour; make test runs a tenth, another one each day)"
 	@echo "  make bench        run the benchmarks; JSON in build/bench/  (FILTER=<regex>,"
@@ -69,6 +72,10 @@ check: setup-check
 
 fix: setup-check
 	@tools/check.sh --fix $(BASE)
+
+test-kernels: build
+	$(call configure_and_build,release,--target example_handle_between_hosts)
+	@tools/kernels.sh $(if $(GUESTS),--guests $(GUESTS))
 
 kill-matrix: setup-test
 	$(call configure_and_build,release,--target kill_matrix_test)

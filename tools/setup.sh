@@ -3,6 +3,7 @@
 # its stamp ends at once.
 #   tools/setup.sh build   for `make build` and `make demo`
 #   tools/setup.sh test    and for `make test`
+#   tools/setup.sh kernels for `make test-kernels`, beside those of build
 #   tools/setup.sh check   and for clang, the sanitizers, clang-tidy and clang-format
 # Debian packages come by apt-get, Arrow and the demo's data by pip into .deps/venv.
 set -euo pipefail
@@ -19,6 +20,7 @@ test_packages=(
 )
 # Unpacked into .deps/unpacked and not installed: installing one would start a server.
 unpacked_packages=(etcd-server)
+kernels_packages=(qemu-system-x86 qemu-system-common seabios ipxe-qemu busybox-static cpio lz4)
 check_packages=(clang-19 libclang-rt-19-dev llvm-19 clang-tidy-19 clang-format-19)
 
 # Arrow is pinned because the binaries are built against exactly this one.
@@ -30,8 +32,9 @@ group=${1:-test}
 case $group in
   build) packages=("${build_packages[@]}") ;;
   test) packages=("${build_packages[@]}" "${test_packages[@]}") ;;
+  kernels) packages=("${build_packages[@]}" "${kernels_packages[@]}") ;;
   check) packages=("${build_packages[@]}" "${test_packages[@]}" "${check_packages[@]}") ;;
-  *) echo "usage: tools/setup.sh build|test|check" >&2; exit 2 ;;
+  *) echo "usage: tools/setup.sh build|test|kernels|check" >&2; exit 2 ;;
 esac
 
 cd "$(dirname "$0")/.."
@@ -106,7 +109,7 @@ install_python_packages() {
 
 if command -v apt-get >/dev/null; then
   install_debian_packages
-  [ "$group" = build ] || unpack_debian_packages
+  case $group in test | check) unpack_debian_packages ;; esac
 else
   echo "setup: no apt-get here; this must be there already: ${packages[*]}" >&2
 fi
