@@ -103,10 +103,29 @@ void CheckProjection(const Descriptor& descriptor) {
   if (descriptor.num_columns() == 0) return;
   const int last = descriptor.num_columns() - 1;
   const std::vector<int> columns = {0, last};
-  CheckRanges(descriptor.Ranges(columns), descriptor.data_bytes());
+  CheckRanges(descriptor.Ranges({columns}), descriptor.data_bytes());
   const auto table = descriptor.ToTable(BufferAt, std::vector<int>{0, last, last});
   SHEAF_CHECK(table.ok() && (*table)->num_columns() == 3);
   SHEAF_CHECK(!descriptor.ToTable(BufferAt, std::vector<int>{last + 1}).ok());
+}
+
+/// Parts of all rows, each of which can be made alone, over no more than the ranges said.
+void CheckParts(const Descriptor& descriptor) {
+  constexpr int64_t kPartsLookedAt = 64;
+  int64_t row = 0;
+  int64_t looked_at = 0;
+  for (const sheaf::codec::Part& part : descriptor.parts()) {
+    SHEAF_CHECK(part.segment.value < kSegments);
+    SHEAF_CHECK(part.num_rows >= 0 && part.num_rows <= descriptor.num_rows() - row);
+    if (looked_at++ < kPartsLookedAt) {
+      const sheaf::codec::Selection rows({}, row, part.num_rows);
+      CheckRanges(descriptor.Ranges(rows), descriptor.data_bytes());
+      const auto table = descriptor.ToTable(BufferAt, rows);
+      SHEAF_CHECK(table.ok() && (*table)->num_rows() == part.num_rows);
+    }
+    row += part.num_rows;
+  }
+  SHEAF_CHECK(descriptor.parts().empty() || row == descriptor.num_rows());
 }
 
 }  // namespace
@@ -122,11 +141,14 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   CheckTable(**descriptor, **table);
   CheckProjection(**descriptor);
   CheckBuffers(**descriptor);
-  const auto encoded = sheaf::codec::Encode(**table, Locate);
+  CheckParts(**descriptor);
+  const auto encoded =
+      sheaf::codec::Encode(**table, Locate, nullptr, (*descriptor)->parts());
   SHEAF_CHECK(encoded.ok());
   const auto again = Descriptor::Make(*encoded, SegmentSize);
   SHEAF_CHECK(again.ok());
   SHEAF_CHECK((*again)->Ranges() == (*descriptor)->Ranges());
+  SHEAF_CHECK((*again)->parts() == (*descriptor)->parts());
   SHEAF_CHECK((*again)->schema()->Equals(*(*descriptor)->schema(), true));
   return 0;
 }

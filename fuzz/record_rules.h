@@ -31,6 +31,8 @@ inline void CheckRecord(const directory::Record& record) {
     SHEAF_CHECK(id.segment.value < format::kNodesMax && id.slot < format::kSlotsMax);
     SHEAF_CHECK((id.generation & format::kGenerationLowMask) != 0);
   }
+  SHEAF_CHECK(record.reference_extents.empty() ||
+              record.reference_extents.size() == record.references.size());
 }
 
 /// \brief Besides, of a record that was read from segment `home` of that many bytes of
@@ -51,7 +53,8 @@ inline bool IsSame(const directory::Record& a, const directory::Record& b) {
          a.created_unix_ns == b.created_unix_ns && a.num_rows == b.num_rows &&
          a.num_columns == b.num_columns && a.num_chunks == b.num_chunks &&
          a.data_bytes == b.data_bytes && a.own_ranges == b.own_ranges &&
-         a.references == b.references && a.descriptor->Equals(*b.descriptor);
+         a.references == b.references && a.reference_extents == b.reference_extents &&
+         a.descriptor->Equals(*b.descriptor);
 }
 
 }  // namespace sheaf::fuzz

@@ -54,6 +54,11 @@ void WriteDescriptors(const std::filesystem::path& corpus) {
     const auto bytes = codec::Encode(*arena.CopyIn(*table), locate).ValueOrDie();
     if (bytes->size() > kSeedBytesMax) continue;
     seeds.Write(FileName(name), bytes->ToString());
+    if (i != 0) continue;
+    const std::vector<codec::Part> parts = {{4, 7, {3}}, {0, 7, {7}}, {5, 8, {3}}};
+    seeds.Write("parts", codec::Encode(*arena.CopyIn(*table), locate, nullptr, parts)
+                             .ValueOrDie()
+                             ->ToString());
   }
 }
 
@@ -71,6 +76,7 @@ void WriteRecords(const std::filesystem::path& corpus) {
   record.name.clear();
   write("unnamed", record);
   record.references.clear();
+  record.reference_extents.clear();
   write("no_references", record);
   record.own_ranges.clear();
   write("no_ranges", record);

@@ -56,7 +56,7 @@ arrow::Result<uint64_t> ChecksumInMemory(const region::Region& region,
 }
 
 arrow::Status CheckData(const region::Region& region, const codec::Descriptor& descriptor,
-                        const std::optional<std::vector<int>>& columns) {
+                        const codec::Selection& selection) {
   const auto check = [&](const GlobalRange& range,
                          std::optional<uint64_t> expected) -> arrow::Status {
     if (!expected) {
@@ -66,7 +66,7 @@ arrow::Status CheckData(const region::Region& region, const codec::Descriptor& d
     ARROW_ASSIGN_OR_RAISE(const uint64_t actual, ChecksumInMemory(region, range));
     return actual == *expected ? arrow::Status::OK() : Differs(range, *expected, actual);
   };
-  return descriptor.VisitBuffers(check, columns);
+  return descriptor.VisitBuffers(check, selection);
 }
 
 }  // namespace sheaf::client

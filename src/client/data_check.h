@@ -20,10 +20,10 @@ namespace sheaf::client {
 arrow::Result<uint64_t> ChecksumInMemory(const region::Region& region,
                                          const GlobalRange& range);
 
-/// \brief Read all data that `columns` (all when absent) refer to, and compare it with
-/// its checksums where there are any. IOError with reason damaged names column, chunk,
-/// field and buffer. The object must be leased.
+/// \brief Read all data that the selected chunks refer to, and compare it with its
+/// checksums where there are any. IOError with reason damaged names column, chunk, field
+/// and buffer. It must be leased.
 arrow::Status CheckData(const region::Region& region, const codec::Descriptor& descriptor,
-                        const std::optional<std::vector<int>>& columns = std::nullopt);
+                        const codec::Selection& selection = {});
 
 }  // namespace sheaf::client

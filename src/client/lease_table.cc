@@ -46,7 +46,6 @@ ObjectLease::ObjectLease(std::shared_ptr<Session> session, const ObjectId& objec
 ObjectLease::~ObjectLease() {
   if (!owner_.IsThisOne()) return;  // a forked child's copy: the cell is the parent's
   session_->leases().Forget(*this);
-  references_.clear();  // what an object refers to is let go before the object (O4)
   // A forked child may read on: then the cell goes with the session (D1).
   if (owner_.HasForked()) return;
   PassFaultPoint("client.lease.before-clear");
@@ -148,11 +147,9 @@ std::shared_ptr<ObjectLease> LeaseTable::Keep(ByObject* leases,
 }
 
 void LeaseTable::Register(const std::shared_ptr<ObjectLease>& lease,
-                          std::vector<GlobalRange> ranges,
-                          std::vector<std::shared_ptr<ObjectLease>> references) {
+                          std::vector<GlobalRange> ranges) {
   std::lock_guard lock(mutex_);
-  if (!lease->ranges_.empty() || !lease->references_.empty()) return;
-  lease->references_ = std::move(references);
+  if (!lease->ranges_.empty()) return;
   lease->ranges_ = std::move(ranges);
   for (const GlobalRange& range : lease->ranges_) {
     by_begin_.emplace(range.begin, std::pair(range, std::weak_ptr(lease)));

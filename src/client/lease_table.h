@@ -8,6 +8,7 @@
 #include <mutex>
 #include <optional>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include <arrow/result.h>
@@ -21,9 +22,8 @@ namespace sheaf::client {
 
 class Session;
 
-/// \brief Keeps one object from being reclaimed (docs/protocol.md O1-O6), the objects it
-/// refers to, and the session with its mappings. Ends when its last holder, usually a
-/// `Buffer`, is gone.
+/// \brief Keeps one object from being reclaimed (docs/protocol.md O1-O6), and the session
+/// with its mappings. Ends when its last holder, usually a `Buffer`, is gone.
 class ObjectLease {
  public:
   ObjectLease(std::shared_ptr<Session> session, const ObjectId& object, lease::Cell cell,
@@ -44,8 +44,21 @@ class ObjectLease {
   ObjectId object_;
   lease::Cell cell_;
   format::Slot slot_;
-  std::vector<std::shared_ptr<ObjectLease>> references_;
   std::vector<GlobalRange> ranges_;  ///< Registered in the table.
+};
+
+/// \brief What a table that was opened holds: its object, and those that the object
+/// refers to and the table needs.
+class TableLease {
+ public:
+  TableLease(std::shared_ptr<ObjectLease> object,
+             std::vector<std::shared_ptr<ObjectLease>> references)
+      : object_(std::move(object)), references_(std::move(references)) {}
+
+ private:
+  // In this order: what an object refers to is let go before the object (O4).
+  std::shared_ptr<ObjectLease> object_;
+  std::vector<std::shared_ptr<ObjectLease>> references_;
 };
 
 /// \brief Finds a live lease by object or by an address that it covers. Thread-safe.
@@ -63,11 +76,10 @@ class LeaseTable {
   arrow::Result<std::shared_ptr<ObjectLease>> TakeReference(
       const std::shared_ptr<Session>& session, const ObjectId& object);
 
-  /// \brief Remember what `lease` covers, and the leases on other objects that it needs.
-  /// Once per lease; later calls with the same lease do nothing.
+  /// \brief Remember what `lease` covers, its own bytes and those it refers to. Once per
+  /// lease; later calls with the same lease do nothing.
   void Register(const std::shared_ptr<ObjectLease>& lease,
-                std::vector<GlobalRange> ranges,
-                std::vector<std::shared_ptr<ObjectLease>> references);
+                std::vector<GlobalRange> ranges);
 
   /// \brief A live lease that covers all of `range`, or nullptr.
   std::shared_ptr<ObjectLease> FindCovering(const GlobalRange& range) const;

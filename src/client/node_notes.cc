@@ -21,9 +21,9 @@ constexpr uint64_t kNotes = uint64_t{1} << 16;
 constexpr uint64_t kNotesBytes = kNotes * sizeof(uint64_t);
 
 /// The whole generation goes in, and with it the format epoch of the segment (L3).
-uint64_t HashOf(const ObjectId& object) {
-  const std::array<uint64_t, 3> key = {object.segment.value, object.slot,
-                                       object.generation};
+uint64_t HashOf(const ObjectId& object, int column) {
+  const std::array<uint64_t, 4> key = {object.segment.value, object.slot,
+                                       object.generation, static_cast<uint64_t>(column)};
   return format::Checksum({reinterpret_cast<const uint8_t*>(key.data()), sizeof(key)});
 }
 
@@ -56,19 +56,20 @@ arrow::Result<std::unique_ptr<NodeNotes>> NodeNotes::MakePrivate() {
   return std::unique_ptr<NodeNotes>(new NodeNotes(std::move(mapping)));
 }
 
-bool NodeNotes::IsSet(const ObjectId& object) const {
+bool NodeNotes::IsSet(const ObjectId& object, int column) const {
+  const uint64_t hash = HashOf(object, column);
   // pairs with the release in Set: whoever sees the note also sees the invalidated lines.
-  return platform::SharedWord(Word(object)).LoadAcquire() == HashOf(object);
+  return platform::SharedWord(Word(hash)).LoadAcquire() == hash;
 }
 
-void NodeNotes::Set(const ObjectId& object) {
-  platform::SharedWord(Word(object)).StoreRelease(HashOf(object));
+void NodeNotes::Set(const ObjectId& object, int column) {
+  const uint64_t hash = HashOf(object, column);
+  platform::SharedWord(Word(hash)).StoreRelease(hash);
 }
 
-uint64_t* NodeNotes::Word(const ObjectId& object) const {
-  const uint64_t index = HashOf(object) >> 48;
+uint64_t* NodeNotes::Word(uint64_t hash) const {
   static_assert(kNotes == uint64_t{1} << 16);
-  return reinterpret_cast<uint64_t*>(mapping_.data()) + index;
+  return reinterpret_cast<uint64_t*>(mapping_.data()) + (hash >> 48);
 }
 
 }  // namespace sheaf::client

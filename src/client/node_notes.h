@@ -16,7 +16,7 @@ namespace sheaf::client {
 
 /// \brief Notes shared by the sessions of one node, in ordinary local memory. A lossy
 /// cache: a missing note costs one more invalidation, a present one names object and
-/// generation by 64 bits of hash. Thread-safe.
+/// generation, and maybe a top-level column, by 64 bits of hash. Thread-safe.
 class NodeNotes {
  public:
   /// \brief Open or create the notes file at `path`.
@@ -26,14 +26,17 @@ class NodeNotes {
   /// node (docs/protocol.md L9).
   static arrow::Result<std::unique_ptr<NodeNotes>> MakePrivate();
 
-  bool IsSet(const ObjectId& object) const;
-  /// \brief Only after the fence that ends the invalidation of *all* of the object's
-  /// lines.
-  void Set(const ObjectId& object);
+  static constexpr int kAllColumns = -1;
+
+  /// \brief Set for this very column; a note of all is another one.
+  bool IsSet(const ObjectId& object, int column = kAllColumns) const;
+  /// \brief Only after the fence that ends the invalidation of *all* lines of that
+  /// column of the object.
+  void Set(const ObjectId& object, int column = kAllColumns);
 
  private:
   explicit NodeNotes(platform::Mapping mapping) : mapping_(std::move(mapping)) {}
-  uint64_t* Word(const ObjectId& object) const;
+  uint64_t* Word(uint64_t hash) const;
 
   platform::Mapping mapping_;
 };

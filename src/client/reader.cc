@@ -1,7 +1,10 @@
 #include "client/reader.h"
 
+#include <algorithm>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <string>
@@ -18,6 +21,7 @@
 #include "base/plant.h"
 #include "client/data_check.h"
 #include "client/lease_table.h"
+#include "client/node_notes.h"
 #include "client/session.h"
 #include "codec/codec.h"
 #include "directory/catalog.h"
@@ -43,11 +47,11 @@ constexpr std::chrono::milliseconds kIndexPollPeriod{1};
 // Bytes of a leased object, in place. Reading is all that anyone may do.
 class LeasedBuffer : public arrow::Buffer {
  public:
-  LeasedBuffer(const uint8_t* data, int64_t size, std::shared_ptr<ObjectLease> lease)
+  LeasedBuffer(const uint8_t* data, int64_t size, std::shared_ptr<const TableLease> lease)
       : Buffer(data, size), lease_(std::move(lease)) {}
 
  private:
-  std::shared_ptr<ObjectLease> lease_;
+  std::shared_ptr<const TableLease> lease_;
 };
 
 std::string Numbers(const ObjectId& object) {
@@ -55,13 +59,28 @@ std::string Numbers(const ObjectId& object) {
          std::to_string(object.generation);
 }
 
+// `ranges` are sorted and disjoint.
+bool Overlaps(const std::vector<GlobalRange>& ranges, const GlobalRange& extent) {
+  const auto after = std::ranges::upper_bound(
+      ranges, extent.begin, {}, [](const GlobalRange& r) { return r.begin; });
+  if (after != ranges.end() && after->begin.segment == extent.begin.segment &&
+      after->begin.offset - extent.begin.offset < extent.size_bytes) {
+    return true;
+  }
+  if (after == ranges.begin()) return false;
+  const GlobalRange& before = *std::prev(after);
+  return before.begin.segment == extent.begin.segment &&
+         before.end_offset() > extent.begin.offset;
+}
+
 }  // namespace
 
 codec::SegmentSizeFn SegmentSizes(const region::Region& region) {
   return [&region](SegmentId id) -> std::optional<uint64_t> {
     const region::Segment* segment = region.segment(id);
-    if (segment == nullptr) return std::nullopt;
-    return segment->data().size_bytes();
+    if (segment != nullptr) return segment->data().size_bytes();
+    if (id.value >= region.num_segments()) return std::nullopt;
+    return region.config().size_bytes_of(id);
   };
 }
 
@@ -71,18 +90,10 @@ arrow::Result<OpenObject> OpenObject::Open(const std::shared_ptr<Session>& sessi
   ARROW_ASSIGN_OR_RAISE(open.lease_, session->leases().Take(session, object));
   const region::Segment& home = *session->region().segment(object.segment);
   ARROW_ASSIGN_OR_RAISE(open.record_, directory::ReadRecord(home, open.lease_->slot()));
-  std::vector<std::shared_ptr<ObjectLease>> references;
-  for (const ObjectId& reference : open.record_.references) {
-    auto lease = session->leases().TakeReference(session, reference);
-    if (IsStaleGeneration(lease.status())) return open.SharedBytesLost(reference);
-    ARROW_RETURN_NOT_OK(lease.status());
-    references.push_back(*std::move(lease));
-  }
   ARROW_ASSIGN_OR_RAISE(
       open.descriptor_,
       codec::Descriptor::Make(open.record_.descriptor, SegmentSizes(session->region())));
-  session->leases().Register(open.lease_, open.descriptor_->Ranges(),
-                             std::move(references));
+  session->leases().Register(open.lease_, open.descriptor_->Ranges());
   return open;
 }
 
@@ -90,6 +101,47 @@ arrow::Result<OpenObject> OpenObject::Open(const std::shared_ptr<Session>& sessi
 std::string OpenObject::Title() const {
   if (!record_.name.empty()) return "table '" + record_.name + "'";
   return "unnamed table " + Numbers(lease_->object());
+}
+
+// Of a table of other homes' bytes only what is asked for is leased: an object whose
+// bytes lie all outside of that stays as it is.
+arrow::Result<std::shared_ptr<const TableLease>> OpenObject::LeaseData(
+    const codec::Selection& selection) const {
+  const std::vector<GlobalRange> ranges = descriptor_->Ranges(selection);
+  ARROW_RETURN_NOT_OK(CheckAttached(ranges));
+  const std::shared_ptr<Session> session = lease_->session().shared_from_this();
+  std::vector<std::shared_ptr<ObjectLease>> leases;
+  for (size_t i = 0; i < record_.references.size(); ++i) {
+    if (Planted("no-reference-lease")) break;
+    if (!record_.reference_extents.empty() &&
+        !Overlaps(ranges, record_.reference_extents[i])) {
+      continue;
+    }
+    auto lease = session->leases().TakeReference(session, record_.references[i]);
+    if (IsStaleGeneration(lease.status())) return SharedBytesLost(record_.references[i]);
+    ARROW_RETURN_NOT_OK(lease.status());
+    leases.push_back(*std::move(lease));
+  }
+  return std::make_shared<const TableLease>(lease_, std::move(leases));
+}
+
+// All of them, before any is read.
+arrow::Status OpenObject::CheckAttached(const std::vector<GlobalRange>& ranges) const {
+  Session& session = lease_->session();
+  std::optional<SegmentId> last;
+  for (const GlobalRange& range : ranges) {
+    const SegmentId id = range.begin.segment;
+    if (last == id) continue;
+    last = id;
+    if (session.region().segment(id) != nullptr) continue;
+    const arrow::Status attached = session.AttachMissing();  // it may have come up since
+    if (session.region().segment(id) != nullptr) continue;
+    return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kNodeLost,
+                      Title() + " has data on node " + std::to_string(id.value) +
+                          ", whose memory is not there" +
+                          (attached.ok() ? "" : ": " + attached.message()));
+  }
+  return arrow::Status::OK();
 }
 
 // The home of an object leases what the object refers to (O4), and our own lease holds:
@@ -104,16 +156,40 @@ arrow::Status OpenObject::SharedBytesLost(const ObjectId& reference) const {
                         " was forgotten; remove this table and put it again");
 }
 
-arrow::Status OpenObject::InvalidateData(
-    const std::optional<std::vector<int>>& columns) const {
+// Columns that this node has invalidated before are noted, each for itself and all
+// together; some rows are not.
+arrow::Status OpenObject::InvalidateData(const codec::Selection& selection) const {
   Session& session = lease_->session();
-  const region::Region& region = session.region();
-  if (region.own_segment().data().cache()->coherent() || Planted("no-invalidate-data") ||
-      session.notes().IsSet(lease_->object())) {
+  NodeNotes& notes = session.notes();
+  const ObjectId& object = lease_->object();
+  if (session.region().own_segment().data().cache()->coherent() ||
+      Planted("no-invalidate-data") || notes.IsSet(object)) {
     return arrow::Status::OK();
   }
+  const bool all_rows =
+      selection.row_offset == 0 &&
+      (selection.num_rows < 0 || selection.num_rows == descriptor_->num_rows());
+  codec::Selection missing = selection;
+  if (selection.columns) {
+    std::erase_if(*missing.columns,
+                  [&](int column) { return notes.IsSet(object, column); });
+    if (missing.columns->empty()) return arrow::Status::OK();
+  }
   PassFaultPoint("client.read.before-invalidate");
-  const auto ranges = columns ? descriptor_->Ranges(*columns) : descriptor_->Ranges();
+  ARROW_RETURN_NOT_OK(Invalidate(descriptor_->Ranges(missing)));
+  PassFaultPoint("client.read.after-invalidate");
+  if (!all_rows) return arrow::Status::OK();
+  if (!missing.columns) {
+    notes.Set(object);
+  } else {
+    for (const int column : *missing.columns) notes.Set(object, column);
+  }
+  PassFaultPoint("client.read.after-note");
+  return arrow::Status::OK();
+}
+
+arrow::Status OpenObject::Invalidate(const std::vector<GlobalRange>& ranges) const {
+  const region::Region& region = lease_->session().region();
   for (const GlobalRange& range : ranges) {
     platform::CacheControl& cache = *region.segment(range.begin.segment)->data().cache();
     const arrow::Status invalidated =
@@ -124,17 +200,13 @@ arrow::Status OpenObject::InvalidateData(
                                      " of the region: ", invalidated.message());
     }
   }
-  PassFaultPoint("client.read.after-invalidate");
-  if (columns) return arrow::Status::OK();
-  session.notes().Set(lease_->object());
-  PassFaultPoint("client.read.after-note");
   return arrow::Status::OK();
 }
 
-arrow::Status OpenObject::CheckData(
-    const std::optional<std::vector<int>>& columns) const {
+arrow::Status OpenObject::CheckData(const codec::Selection& selection) const {
+  ARROW_ASSIGN_OR_RAISE(const auto lease, LeaseData(selection));
   arrow::Status checked =
-      client::CheckData(lease_->session().region(), *descriptor_, columns);
+      client::CheckData(lease_->session().region(), *descriptor_, selection);
   if (checked.ok()) return checked;
   return checked.WithMessage(Title(), ": ", checked.message());
 }
@@ -147,21 +219,24 @@ arrow::Status OpenObject::RequireChecksums() const {
 }
 
 arrow::Result<std::shared_ptr<arrow::Table>> OpenObject::ToTable(
-    const std::optional<std::vector<int>>& columns) const {
-  ARROW_RETURN_NOT_OK(InvalidateData(columns));
+    const codec::Selection& selection) const {
+  ARROW_ASSIGN_OR_RAISE(const auto lease, LeaseData(selection));
+  ARROW_RETURN_NOT_OK(InvalidateData(selection));
   const region::Region& region = lease_->session().region();
   const auto make_buffer =
       [&](GlobalAddress address,
           int64_t size_bytes) -> arrow::Result<std::shared_ptr<arrow::Buffer>> {
     const uint8_t* data = region.Resolve({address, CheckedCast<uint64_t>(size_bytes)});
+    // Without bytes any valid address will do, if its own node is not there.
+    if (data == nullptr && size_bytes == 0) data = region.own_segment().data().data();
     if (data == nullptr) {
       return arrow::Status::Invalid("buffer at ", address.segment.value, ":",
                                     address.offset, "+", size_bytes,
                                     " is outside the region");
     }
-    return std::make_shared<LeasedBuffer>(data, size_bytes, lease_);
+    return std::make_shared<LeasedBuffer>(data, size_bytes, lease);
   };
-  return descriptor_->ToTable(make_buffer, columns);
+  return descriptor_->ToTable(make_buffer, selection);
 }
 
 arrow::Result<std::optional<directory::Found>> FindName(Session& session,

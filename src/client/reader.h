@@ -23,10 +23,9 @@ namespace sheaf::client {
 /// \brief A leased object with its checked descriptor; no data byte has been touched yet.
 class OpenObject {
  public:
-  /// \brief Lease `object` and everything it refers to, then copy and check its record.
-  /// Reason stale generation if it is gone; IOError with reason damaged if it is there
-  /// and bytes that it shares are gone (F8). No message is sent, unless the session may
-  /// only read (client/lease_cells.h) or its lease pages are full.
+  /// \brief Lease `object`, then copy and check its record. Reason stale generation if it
+  /// is gone. No message is sent, unless the session may only read (client/lease_cells.h)
+  /// or its lease pages are full.
   static arrow::Result<OpenObject> Open(const std::shared_ptr<Session>& session,
                                         const ObjectId& object);
 
@@ -34,21 +33,28 @@ class OpenObject {
   const codec::Descriptor& descriptor() const { return *descriptor_; }
   uint32_t version() const { return lease_->slot().version_sequence; }
 
-  /// \brief Invalidate what the columns need (O3), and build the table over it. Its
-  /// buffers hold the lease. IOError with reason damaged if that found memory that fails.
-  arrow::Result<std::shared_ptr<arrow::Table>> ToTable(
-      const std::optional<std::vector<int>>& columns) const;
+  const ObjectId& object() const { return lease_->object(); }
 
-  /// \brief client::CheckData of the columns (all when absent).
-  arrow::Status CheckData(
-      const std::optional<std::vector<int>>& columns = std::nullopt) const;
+  /// \brief Lease the objects that what is selected (rows and columns in range) lies in,
+  /// invalidate it (O3), and build the table over it: its buffers hold the leases.
+  /// IOError with reason damaged if bytes that it shares are gone (F8), or if memory
+  /// fails; with reason node lost, naming the node, if memory is not there.
+  arrow::Result<std::shared_ptr<arrow::Table>> ToTable(
+      const codec::Selection& selection) const;
+
+  /// \brief client::CheckData of what is selected, leased meanwhile.
+  arrow::Status CheckData(const codec::Selection& selection = {}) const;
   /// \brief Invalid, saying how to have some, if the object has no checksums.
   arrow::Status RequireChecksums() const;
 
  private:
   OpenObject() = default;
+  arrow::Result<std::shared_ptr<const TableLease>> LeaseData(
+      const codec::Selection& selection) const;
+  arrow::Status CheckAttached(const std::vector<GlobalRange>& ranges) const;
   arrow::Status SharedBytesLost(const ObjectId& reference) const;
-  arrow::Status InvalidateData(const std::optional<std::vector<int>>& columns) const;
+  arrow::Status InvalidateData(const codec::Selection& selection) const;
+  arrow::Status Invalidate(const std::vector<GlobalRange>& ranges) const;
   std::string Title() const;
 
   std::shared_ptr<ObjectLease> lease_;
@@ -66,7 +72,8 @@ arrow::Result<std::optional<directory::Found>> FindName(Session& session,
 arrow::Result<OpenObject> OpenName(const std::shared_ptr<Session>& session,
                                    const std::string& name);
 
-/// \brief Sizes of the data parts that this process maps, for codec::Descriptor::Make.
+/// \brief Sizes of the data parts, for codec::Descriptor::Make. Of a node whose memory
+/// this process has not mapped it is what the cluster file says.
 codec::SegmentSizeFn SegmentSizes(const region::Region& region);
 
 }  // namespace sheaf::client

@@ -20,6 +20,7 @@
 #include "client/publisher.h"
 #include "client/reader.h"
 #include "client/session.h"
+#include "codec/codec.h"
 #include "directory/catalog.h"
 #include "directory/directory.h"
 #include "format/lease_cell.h"
@@ -83,12 +84,11 @@ arrow::Status CheckRows(const Handle& handle, int64_t rows) {
   return arrow::Status::OK();
 }
 
-// Of an opened table: `table`, which is rows of `columns` of it. Its data first, since
+// Of an opened table: `table`, which is what is selected of it. Its data first, since
 // what Arrow's code reads must not fail under it.
-arrow::Status Validate(const OpenObject& open,
-                       const std::optional<std::vector<int>>& columns,
+arrow::Status Validate(const OpenObject& open, const codec::Selection& selection,
                        const arrow::Table& table) {
-  ARROW_RETURN_NOT_OK(open.CheckData(columns));
+  ARROW_RETURN_NOT_OK(open.CheckData(selection));
   return table.ValidateFull();
 }
 
@@ -356,11 +356,10 @@ arrow::Result<std::shared_ptr<arrow::Table>> Store::Open(const Handle& handle,
       columns->push_back(static_cast<int>(column));
     }
   }
-  ARROW_ASSIGN_OR_RAISE(auto table, open.ToTable(columns));
-  if (handle.row_offset != 0 || length != rows)
-    table = table->Slice(handle.row_offset, length);
+  const codec::Selection selection(std::move(columns), handle.row_offset, length);
+  ARROW_ASSIGN_OR_RAISE(auto table, open.ToTable(selection));
   if (validate == Validation::kFull) {
-    ARROW_RETURN_NOT_OK(Validate(open, columns, *table));
+    ARROW_RETURN_NOT_OK(Validate(open, selection, *table));
   }
   return table;
 }

@@ -346,4 +346,27 @@ Status CheckChecksums(const ArrayTree& tree) {
   return Status::OK();
 }
 
+Status CheckParts(std::span<const format::TablePart> parts, int64_t num_rows,
+                  const SegmentSizeFn& segment_size) {
+  int64_t rows_left = num_rows;
+  for (size_t i = 0; i < parts.size(); ++i) {
+    const format::TablePart& part = parts[i];
+    if (part.reserved() != 0) {
+      return Status::Invalid("part ", i, " has bits set that mean nothing");
+    }
+    if (part.num_rows() < 0 || part.num_rows() > rows_left) {
+      return Status::Invalid("part ", i, " has ", part.num_rows(), " rows, of ", num_rows,
+                             " of the table ", rows_left, " are left");
+    }
+    if (!segment_size(SegmentId{part.segment()})) {
+      return Status::Invalid("part ", i, " is of segment ", part.segment(),
+                             ", which there is not");
+    }
+    rows_left -= part.num_rows();
+  }
+  if (parts.empty() || rows_left == 0) return Status::OK();
+  return Status::Invalid("the parts have ", num_rows - rows_left, " rows, the table has ",
+                         num_rows);
+}
+
 }  // namespace sheaf::codec

@@ -27,6 +27,7 @@ struct ArrayTree {
   std::span<const uint32_t> buffer_refs;      // By array; 0 absent, else 1 + index.
   std::span<const format::BufferRange> buffers;
   std::optional<std::span<const uint64_t>> checksums;  // By buffer.
+  std::span<const format::TablePart> parts;            // In row order; none: one part.
 };
 
 inline GlobalRange RangeOf(const format::BufferRange& buffer) {
@@ -63,5 +64,10 @@ arrow::Status CheckBuffers(std::span<const format::BufferRange> buffers,
 
 /// \brief Check that there are no checksums, or as many as buffers.
 arrow::Status CheckChecksums(const ArrayTree& tree);
+
+/// \brief Check that there are no parts, or such as have `num_rows` rows together and
+/// were built in segments that exist.
+arrow::Status CheckParts(std::span<const format::TablePart> parts, int64_t num_rows,
+                         const SegmentSizeFn& segment_size);
 
 }  // namespace sheaf::codec

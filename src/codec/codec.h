@@ -9,6 +9,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <arrow/result.h>
@@ -29,9 +30,9 @@ using LocateFn = std::function<arrow::Result<GlobalAddress>(const uint8_t* addre
 
 /// \brief Gives the `Buffer` over `size_bytes` bytes at `address`, of exactly that size;
 /// the codec keeps nothing else. Called once per distinct buffer of a table. For buffers
-/// without bytes, `address` is the start of the segment that the table's first other
-/// buffer lies in (of segment 0 when there is none); the result must still have a
-/// non-null, 64-aligned address.
+/// without bytes, `address` is the start of the segment of their part, or for a table
+/// without parts of the one that its first other buffer lies in (of segment 0 when there
+/// is none); the result must still have a non-null, 64-aligned address.
 using BufferFn = std::function<arrow::Result<std::shared_ptr<arrow::Buffer>>(
     GlobalAddress address, int64_t size_bytes)>;
 
@@ -57,6 +58,29 @@ ColumnChunks ChunksOf(const arrow::Table& table);
 arrow::Status Check(const arrow::Schema& schema, const ColumnChunks& columns,
                     int64_t num_rows);
 
+/// \brief Rows that came with one put of a table of many parts.
+struct Part {
+  int64_t num_rows = 0;
+  uint64_t put = 0;   ///< Equal for all parts of that put.
+  SegmentId segment;  ///< Where they were built.
+  bool operator==(const Part&) const = default;
+};
+
+/// \brief Which rows and columns of a table are meant.
+struct Selection {
+  Selection() = default;  ///< All of it.
+  // Implicit: a projection is the usual selection.
+  Selection(std::vector<int> some) : columns(std::move(some)) {}                 // NOLINT
+  Selection(std::optional<std::vector<int>> some) : columns(std::move(some)) {}  // NOLINT
+  Selection(std::optional<std::vector<int>> some, int64_t offset, int64_t length)
+      : columns(std::move(some)), row_offset(offset), num_rows(length) {}
+
+  /// Indices, in the order given, also more than once; all when nothing is given.
+  std::optional<std::vector<int>> columns;
+  int64_t row_offset = 0;  ///< These rows lie inside of the table.
+  int64_t num_rows = -1;   ///< -1: to its end.
+};
+
 /// \brief Describe `table`, all of whose non-empty buffers `locate` must know.
 /// Keeps types, offsets, null counts (-1 stays unknown), absent validity bitmaps, chunk
 /// layout per column, schema and field metadata in their order; a buffer that several
@@ -64,10 +88,12 @@ arrow::Status Check(const arrow::Schema& schema, const ColumnChunks& columns,
 /// `ArrayData::statistics` are not carried. With `checksum` its results are stored too.
 /// NotImplemented names the column whose type is not known; Invalid the one whose nesting
 /// exceeds `kNestingMax` or whose arrays are malformed (too short for their length, say);
-/// CapacityError if the descriptor would exceed `kDescriptorSizeMax`.
-arrow::Result<std::shared_ptr<arrow::Buffer>> Encode(
-    const arrow::Table& table, const LocateFn& locate,
-    const ChecksumFn& checksum = nullptr);
+/// CapacityError if the descriptor would exceed `kDescriptorSizeMax`. `parts` have the
+/// table's rows together; none: it is one part.
+arrow::Result<std::shared_ptr<arrow::Buffer>> Encode(const arrow::Table& table,
+                                                     const LocateFn& locate,
+                                                     const ChecksumFn& checksum = nullptr,
+                                                     const std::vector<Part>& parts = {});
 
 /// \brief The same array, where arrays without elements that have no offsets, as Arrow
 /// allows, get one, which is zero and lies in private memory: kernels read the first one.
@@ -110,9 +136,11 @@ class Descriptor {
   const std::shared_ptr<arrow::Schema>& schema() const;
   const std::shared_ptr<arrow::Buffer>& bytes() const;
 
-  /// \brief Distinct bytes that `columns` (indices in range; all when empty) refer to:
-  /// sorted, merged, non-empty.
-  std::vector<GlobalRange> Ranges(std::span<const int> columns = {}) const;
+  std::vector<Part> parts() const;  ///< In row order; none: the table is one part.
+
+  /// \brief Distinct bytes that the chunks of `selection` (columns and rows in range)
+  /// refer to: sorted, merged, non-empty.
+  std::vector<GlobalRange> Ranges(const Selection& selection = {}) const;
 
   /// \brief Sum over `Ranges()`: bytes of data that the table refers to, each counted
   /// once.
@@ -120,21 +148,19 @@ class Descriptor {
 
   bool has_checksums() const;  ///< They were stored, if of no buffer.
 
-  /// \brief Call `visit` once with each distinct non-empty buffer that `columns` (indices
-  /// in range; all when nothing is given) refer to. Its first error ends this, with the
-  /// first column, chunk, field and buffer of an array that refer to the bytes put before
-  /// its message.
-  arrow::Status VisitBuffers(
-      const VisitBufferFn& visit,
-      const std::optional<std::vector<int>>& columns = std::nullopt) const;
+  /// \brief Call `visit` once with each distinct non-empty buffer that the chunks of
+  /// `selection` (columns and rows in range) refer to. Its first error ends this, with
+  /// the first column, chunk, field and buffer of an array that refer to the bytes put
+  /// before its message.
+  arrow::Status VisitBuffers(const VisitBufferFn& visit,
+                             const Selection& selection = {}) const;
 
-  /// \brief Rebuild the table, or the projection to `columns` (indices, in the order
-  /// given, also more than once; all when nothing is given) with buffers from
-  /// `make_buffer`; a buffer that several arrays share is made once, as is a column.
-  /// Fails only if `make_buffer` does or if an index is out of range.
+  /// \brief Rebuild the selected rows and columns of the table with buffers from
+  /// `make_buffer`; a buffer that several arrays share is made once, as is a column, and
+  /// none of a chunk without such rows. Fails only if `make_buffer` does, or if columns
+  /// or rows are out of range.
   arrow::Result<std::shared_ptr<arrow::Table>> ToTable(
-      const BufferFn& make_buffer,
-      const std::optional<std::vector<int>>& columns = std::nullopt) const;
+      const BufferFn& make_buffer, const Selection& selection = {}) const;
 
  private:
   class Impl;

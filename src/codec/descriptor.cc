@@ -6,6 +6,7 @@
 #include <optional>
 #include <span>
 #include <string_view>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -77,7 +78,7 @@ arrow::Result<const format::TableDescriptor*> Verify(const arrow::Buffer& bytes)
   }
   const auto* table = format::GetTableDescriptor(bytes.data());
   if (!ItemsAreAligned(table->arrays()) || !ItemsAreAligned(table->buffers()) ||
-      !ItemsAreAligned(table->checksums())) {
+      !ItemsAreAligned(table->checksums()) || !ItemsAreAligned(table->parts())) {
     return Status::Invalid("vectors of the descriptor are not aligned");
   }
   return table;
@@ -93,10 +94,12 @@ ArrayTree TreeOf(const format::TableDescriptor& table) {
                     StructsOf(*table.arrays()),
                     {table.buffer_refs()->data(), table.buffer_refs()->size()},
                     StructsOf(*table.buffers()),
+                    {},
                     {}};
   if (const auto* checksums = table.checksums()) {
     tree.checksums = std::span(checksums->data(), checksums->size());
   }
+  if (const auto* parts = table.parts()) tree.parts = StructsOf(*parts);
   return tree;
 }
 
@@ -116,6 +119,62 @@ std::vector<GlobalRange> Merge(std::vector<GlobalRange> ranges) {
   return merged;
 }
 
+/// Rows [begin, end) of a table.
+struct Rows {
+  int64_t begin = 0;
+  int64_t end = 0;
+  bool are_all = true;
+};
+
+/// The chunks of one column, one after the other: where in the tree they are, and which
+/// rows they have.
+class ChunkWalk {
+ public:
+  ChunkWalk(const ArrayTree& tree, TreePosition start) : tree_(tree), position_(start) {}
+
+  TreePosition position() const { return position_; }
+  int64_t row() const { return row_; }
+  int64_t length() const { return tree_.arrays[position_.array].length(); }
+  /// It has some of the rows. Those of a whole table are all, empty ones too.
+  bool IsIn(const Rows& rows) const {
+    return rows.are_all || (row_ < rows.end && row_ + length() > rows.begin);
+  }
+  void Next() {
+    row_ += length();
+    for (uint64_t left = 1; left > 0; --left) {
+      const format::ArrayNode& node = tree_.arrays[position_.array++];
+      position_.buffer_ref += node.buffer_count();
+      left += node.child_count();
+    }
+  }
+
+ private:
+  const ArrayTree& tree_;
+  TreePosition position_;
+  int64_t row_ = 0;
+};
+
+/// Which segment each row was built in, for rows that are asked for in rising order.
+class PartWalk {
+ public:
+  PartWalk(std::span<const format::TablePart> parts, SegmentId otherwise)
+      : parts_(parts), otherwise_(otherwise) {}
+
+  SegmentId SegmentOf(int64_t row) {
+    if (parts_.empty()) return otherwise_;
+    while (next_ + 1 < parts_.size() && row >= end_ + parts_[next_].num_rows()) {
+      end_ += parts_[next_++].num_rows();
+    }
+    return SegmentId{parts_[next_].segment()};
+  }
+
+ private:
+  std::span<const format::TablePart> parts_;
+  SegmentId otherwise_;
+  size_t next_ = 0;
+  int64_t end_ = 0;  // Rows of all parts before.
+};
+
 /// Rebuilds arrays from a tree that `CheckArrays` passed, whence the depth of the
 /// recursion.
 class ArrayRebuilder {
@@ -125,15 +184,23 @@ class ArrayRebuilder {
 
   arrow::Result<std::shared_ptr<arrow::ChunkedArray>> Column(
       const std::shared_ptr<arrow::DataType>& type, uint32_t chunk_count,
-      TreePosition start) {
-    position_ = start;
+      TreePosition start, const Rows& rows) {
     arrow::ArrayVector chunks;
-    chunks.reserve(chunk_count);
-    for (uint32_t i = 0; i < chunk_count; ++i) {
+    if (rows.are_all) chunks.reserve(chunk_count);
+    ChunkWalk walk(tree_, start);
+    PartWalk parts(tree_.parts, home_);
+    int64_t first_row = rows.begin;
+    for (uint32_t i = 0; i < chunk_count; ++i, walk.Next()) {
+      if (!walk.IsIn(rows)) continue;
+      if (chunks.empty()) first_row = walk.row();
+      segment_ = parts.SegmentOf(walk.row());
+      position_ = walk.position();
       ARROW_ASSIGN_OR_RAISE(auto data, Next(type));
       chunks.push_back(arrow::MakeArray(data));
     }
-    return std::make_shared<arrow::ChunkedArray>(std::move(chunks), type);
+    auto column = std::make_shared<arrow::ChunkedArray>(std::move(chunks), type);
+    if (rows.are_all || column->num_chunks() == 0) return column;
+    return column->Slice(rows.begin - first_row, rows.end - rows.begin);
   }
 
  private:
@@ -165,12 +232,14 @@ class ArrayRebuilder {
 
   arrow::Result<std::shared_ptr<arrow::Buffer>> MakeBuffer(uint32_t ref) {
     if (ref == 0) return nullptr;
-    std::shared_ptr<arrow::Buffer>& buffer = made_[ref - 1];
-    if (buffer != nullptr) return buffer;
     const GlobalRange range = RangeOf(tree_.buffers[ref - 1]);
     const auto size = static_cast<int64_t>(range.size_bytes);
+    // Empty ones are one entry, and yet lie where their part does.
+    std::shared_ptr<arrow::Buffer>& buffer =
+        size == 0 ? empty_[segment_.value] : made_[ref - 1];
+    if (buffer != nullptr) return buffer;
     ARROW_ASSIGN_OR_RAISE(
-        buffer, make_buffer_(size == 0 ? GlobalAddress{home_, 0} : range.begin, size));
+        buffer, make_buffer_(size == 0 ? GlobalAddress{segment_, 0} : range.begin, size));
     SHEAF_CHECK(buffer != nullptr && buffer->size() == size && buffer->data() != nullptr);
     return buffer;
   }
@@ -179,6 +248,8 @@ class ArrayRebuilder {
   const SegmentId home_;
   const BufferFn& make_buffer_;
   std::vector<std::shared_ptr<arrow::Buffer>> made_;
+  std::unordered_map<uint32_t, std::shared_ptr<arrow::Buffer>> empty_;  // By segment.
+  SegmentId segment_;  // Of the chunk that is being built.
   TreePosition position_;
 };
 
@@ -200,6 +271,7 @@ class Descriptor::Impl {
     impl->num_rows = table->num_rows();
     ARROW_RETURN_NOT_OK(CheckBuffers(impl->tree.buffers, segment_size));
     ARROW_RETURN_NOT_OK(CheckChecksums(impl->tree));
+    ARROW_RETURN_NOT_OK(CheckParts(impl->tree.parts, impl->num_rows, segment_size));
     ARROW_ASSIGN_OR_RAISE(
         impl->schema,
         DecodeSchema(*table, static_cast<size_t>(bytes->size()), extensions));
@@ -217,10 +289,44 @@ class Descriptor::Impl {
     return SegmentId{};
   }
 
-  std::span<const uint32_t> BufferRefsOf(int column) const {
-    const auto i = static_cast<size_t>(column);
-    return tree.buffer_refs.subspan(starts[i].buffer_ref,
-                                    starts[i + 1].buffer_ref - starts[i].buffer_ref);
+  int num_columns() const { return schema->num_fields(); }
+
+  /// Nothing if they are not in range.
+  std::optional<Rows> RowsOf(const Selection& selection) const {
+    const int64_t begin = selection.row_offset;
+    if (begin < 0 || begin > num_rows) return std::nullopt;
+    const int64_t length = selection.num_rows < 0 ? num_rows - begin : selection.num_rows;
+    if (length > num_rows - begin) return std::nullopt;
+    return Rows{begin, begin + length, length == num_rows};
+  }
+
+  std::vector<int> ColumnsOf(const Selection& selection) const {
+    if (selection.columns) return *selection.columns;
+    std::vector<int> all(static_cast<size_t>(num_columns()));
+    std::iota(all.begin(), all.end(), 0);
+    return all;
+  }
+
+  /// By buffer: whether a chunk of the selection refers to it.
+  std::vector<bool> UsedBuffers(const Selection& selection) const {
+    const auto rows = RowsOf(selection);
+    SHEAF_CHECK(rows.has_value());
+    std::vector<bool> used(tree.buffers.size(), false);
+    for (const int column : ColumnsOf(selection)) {
+      SHEAF_CHECK(column >= 0 && column < num_columns());
+      const auto i = static_cast<size_t>(column);
+      ChunkWalk walk(tree, starts[i]);
+      for (uint32_t chunk = 0; chunk < tree.chunk_counts[i]; ++chunk) {
+        const bool is_in = walk.IsIn(*rows);
+        const size_t begin = walk.position().buffer_ref;
+        walk.Next();
+        if (!is_in) continue;
+        for (size_t k = begin; k < walk.position().buffer_ref; ++k) {
+          if (tree.buffer_refs[k] != 0) used[tree.buffer_refs[k] - 1] = true;
+        }
+      }
+    }
+    return used;
   }
 
   std::shared_ptr<arrow::Buffer> bytes;
@@ -254,20 +360,17 @@ const std::shared_ptr<arrow::Schema>& Descriptor::schema() const { return impl_-
 
 const std::shared_ptr<arrow::Buffer>& Descriptor::bytes() const { return impl_->bytes; }
 
-std::vector<GlobalRange> Descriptor::Ranges(std::span<const int> columns) const {
-  std::vector<bool> used(impl_->tree.buffers.size(), false);
-  const auto use_column = [&](int column) {
-    for (const uint32_t ref : impl_->BufferRefsOf(column)) {
-      if (ref != 0) used[ref - 1] = true;
-    }
-  };
-  if (columns.empty()) {
-    for (int column = 0; column < num_columns(); ++column) use_column(column);
+std::vector<Part> Descriptor::parts() const {
+  std::vector<Part> parts;
+  parts.reserve(impl_->tree.parts.size());
+  for (const format::TablePart& part : impl_->tree.parts) {
+    parts.push_back({part.num_rows(), part.put(), SegmentId{part.segment()}});
   }
-  for (const int column : columns) {
-    SHEAF_CHECK(column >= 0 && column < num_columns());
-    use_column(column);
-  }
+  return parts;
+}
+
+std::vector<GlobalRange> Descriptor::Ranges(const Selection& selection) const {
+  const std::vector<bool> used = impl_->UsedBuffers(selection);
   std::vector<GlobalRange> ranges;
   for (size_t i = 0; i < used.size(); ++i) {
     const GlobalRange range = RangeOf(impl_->tree.buffers[i]);
@@ -287,23 +390,23 @@ int64_t Descriptor::data_bytes() const {
 bool Descriptor::has_checksums() const { return impl_->tree.checksums.has_value(); }
 
 Status Descriptor::VisitBuffers(const VisitBufferFn& visit,
-                                const std::optional<std::vector<int>>& columns) const {
+                                const Selection& selection) const {
   const ArrayTree& tree = impl_->tree;
-  std::vector<bool> wanted(static_cast<size_t>(num_columns()), !columns);
-  for (const int column : columns.value_or(std::vector<int>{})) {
+  std::vector<bool> wanted_columns(static_cast<size_t>(num_columns()), false);
+  for (const int column : impl_->ColumnsOf(selection)) {
     SHEAF_CHECK(column >= 0 && column < num_columns());
-    wanted[static_cast<size_t>(column)] = true;
+    wanted_columns[static_cast<size_t>(column)] = true;
   }
-  std::vector<bool> visited(tree.buffers.size(), false);
+  std::vector<bool> wanted = impl_->UsedBuffers(selection);
   // The walk that has checked the tree knows where in the table it is.
   return CheckArrays(*impl_->schema, impl_->num_rows, tree, ChunkNulls::kKnown,
                      [&](size_t buffer, int column) {
                        const GlobalRange range = RangeOf(tree.buffers[buffer]);
-                       if (!wanted[static_cast<size_t>(column)] || visited[buffer] ||
-                           range.size_bytes == 0) {
+                       if (!wanted_columns[static_cast<size_t>(column)] ||
+                           !wanted[buffer] || range.size_bytes == 0) {
                          return Status::OK();
                        }
-                       visited[buffer] = true;
+                       wanted[buffer] = false;
                        std::optional<uint64_t> checksum;
                        if (tree.checksums) checksum = (*tree.checksums)[buffer];
                        return visit(range, checksum);
@@ -312,19 +415,17 @@ Status Descriptor::VisitBuffers(const VisitBufferFn& visit,
 }
 
 arrow::Result<std::shared_ptr<arrow::Table>> Descriptor::ToTable(
-    const BufferFn& make_buffer, const std::optional<std::vector<int>>& columns) const {
-  std::vector<int> indices;
-  if (columns) {
-    indices = *columns;
-  } else {
-    indices.resize(static_cast<size_t>(num_columns()));
-    std::iota(indices.begin(), indices.end(), 0);
+    const BufferFn& make_buffer, const Selection& selection) const {
+  const auto rows = impl_->RowsOf(selection);
+  if (!rows) {
+    return Status::Invalid("no ", selection.num_rows, " rows from ", selection.row_offset,
+                           " on: the table has ", num_rows());
   }
   ArrayRebuilder builder(impl_->tree, impl_->home(), make_buffer);
   arrow::ChunkedArrayVector built(static_cast<size_t>(num_columns()));
   arrow::FieldVector fields;
   arrow::ChunkedArrayVector arrays;
-  for (const int index : indices) {
+  for (const int index : impl_->ColumnsOf(selection)) {
     if (index < 0 || index >= num_columns()) {
       return Status::Invalid("no column ", index, ": the table has ", num_columns());
     }
@@ -333,13 +434,15 @@ arrow::Result<std::shared_ptr<arrow::Table>> Descriptor::ToTable(
     if (built[i] == nullptr) {
       ARROW_ASSIGN_OR_RAISE(
           built[i], builder.Column(fields.back()->type(), impl_->tree.chunk_counts[i],
-                                   impl_->starts[i]));
+                                   impl_->starts[i], *rows));
     }
     arrays.push_back(built[i]);
   }
-  auto schema = columns ? arrow::schema(std::move(fields), impl_->schema->metadata())
-                        : impl_->schema;
-  return arrow::Table::Make(std::move(schema), std::move(arrays), num_rows());
+  auto schema = selection.columns
+                    ? arrow::schema(std::move(fields), impl_->schema->metadata())
+                    : impl_->schema;
+  return arrow::Table::Make(std::move(schema), std::move(arrays),
+                            rows->end - rows->begin);
 }
 
 }  // namespace sheaf::codec

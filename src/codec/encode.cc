@@ -2,6 +2,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <unordered_map>
 #include <utility>
@@ -79,7 +80,7 @@ class ArrayFlattener {
   }
 
   ArrayTree tree() const {
-    ArrayTree tree = {chunk_counts_, arrays_, buffer_refs_, buffers_, {}};
+    ArrayTree tree = {chunk_counts_, arrays_, buffer_refs_, buffers_, {}, {}};
     if (checksum_ != nullptr) tree.checksums = checksums_;
     return tree;
   }
@@ -202,9 +203,11 @@ void Build(const arrow::Table& table, const ArrayTree& tree,
   if (tree.checksums) {
     checksums = builder->CreateVector(tree.checksums->data(), tree.checksums->size());
   }
+  flatbuffers::Offset<flatbuffers::Vector<const format::TablePart*>> parts;
+  if (!tree.parts.empty()) parts = AddStructs(tree.parts, builder);
   builder->Finish(format::CreateTableDescriptor(*builder, table.num_rows(), fields,
                                                 metadata, chunk_counts, arrays,
-                                                buffer_refs, buffers, checksums),
+                                                buffer_refs, buffers, checksums, parts),
                   format::TableDescriptorIdentifier());
 }
 
@@ -230,7 +233,8 @@ Status Check(const arrow::Schema& schema, const ColumnChunks& columns, int64_t n
 
 arrow::Result<std::shared_ptr<arrow::Buffer>> Encode(const arrow::Table& table,
                                                      const LocateFn& locate,
-                                                     const ChecksumFn& checksum) {
+                                                     const ChecksumFn& checksum,
+                                                     const std::vector<Part>& parts) {
   const arrow::Schema& schema = *table.schema();
   if (!schema.is_native_endian()) {
     return Status::NotImplemented("tables of another byte order");
@@ -243,8 +247,16 @@ arrow::Result<std::shared_ptr<arrow::Buffer>> Encode(const arrow::Table& table,
 
   ArrayFlattener flattener(locate, checksum);
   ARROW_RETURN_NOT_OK(flattener.AddColumns(schema, ChunksOf(table)));
-  const ArrayTree tree = flattener.tree();
+  ArrayTree tree = flattener.tree();
   ARROW_RETURN_NOT_OK(CheckArrays(schema, table.num_rows(), tree, ChunkNulls::kKnown));
+  std::vector<format::TablePart> stored_parts;
+  stored_parts.reserve(parts.size());
+  for (const Part& part : parts) {
+    stored_parts.emplace_back(part.num_rows, part.put, part.segment.value, 0);
+  }
+  tree.parts = stored_parts;
+  const auto any_segment = [](SegmentId) { return std::optional<uint64_t>(0); };
+  ARROW_RETURN_NOT_OK(CheckParts(tree.parts, table.num_rows(), any_segment));
 
   Build(table, tree, fields, metadata, &builder);
   if (builder.GetSize() > static_cast<size_t>(kDescriptorSizeMax)) {

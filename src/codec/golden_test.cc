@@ -43,6 +43,8 @@ using ArrayDataPtr = std::shared_ptr<arrow::ArrayData>;
 const std::string kPlain = std::string(SHEAF_TEST_DATA_DIR) + "/descriptor_v1.bin";
 const std::string kSummed =
     std::string(SHEAF_TEST_DATA_DIR) + "/descriptor_checksums_v1.bin";
+const std::string kParted = std::string(SHEAF_TEST_DATA_DIR) + "/descriptor_parts_v1.bin";
+const std::vector<Part> kParts = {{2, 0x0102030405060708, {5}}, {0, 9, {6}}, {1, 9, {5}}};
 
 /// A table with a bit of everything. Its buffers are zero: a descriptor has none of their
 /// bytes.
@@ -125,12 +127,13 @@ std::string ReadGolden(const std::string& path) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
-void ExpectGoldenBytes(const std::string& path, const ChecksumFn& checksum) {
+void ExpectGoldenBytes(const std::string& path, const ChecksumFn& checksum,
+                       const std::vector<Part>& parts = {}) {
   GoldenTable golden;
   const LocateFn locate = [&](const uint8_t*, int64_t size) {
     return golden.Locate(size);
   };
-  ASSERT_OK_AND_ASSIGN(const auto bytes, Encode(golden.table(), locate, checksum));
+  ASSERT_OK_AND_ASSIGN(const auto bytes, Encode(golden.table(), locate, checksum, parts));
   if (std::getenv("SHEAF_WRITE_GOLDEN") != nullptr) {  // NOLINT(concurrency-mt-unsafe)
     std::ofstream(path, std::ios::binary) << bytes->ToString();
   }
@@ -150,6 +153,18 @@ TEST(GoldenDescriptor, BytesWithChecksumsAreThoseOfVersion1) {
   ExpectGoldenBytes(kSummed, [](const GlobalRange& range) -> arrow::Result<uint64_t> {
     return SumOfZeros(range.size_bytes);
   });
+}
+
+TEST(GoldenDescriptor, BytesWithPartsAreThoseOfVersion1) {
+  ExpectGoldenBytes(kParted, nullptr, kParts);
+}
+
+TEST(GoldenDescriptor, Version1WithPartsIsStillRead) {
+  const TestExtensionRegistration known;
+  ASSERT_OK_AND_ASSIGN(const auto descriptor,
+                       Descriptor::Make(arrow::Buffer::FromString(ReadGolden(kParted)),
+                                        [](SegmentId) { return uint64_t{1} << 20; }));
+  EXPECT_EQ(descriptor->parts(), kParts);
 }
 
 TEST(GoldenDescriptor, Version1IsStillRead) {

@@ -12,6 +12,16 @@
 
 namespace sheaf::daemon {
 
+namespace {
+
+// To hold `range` as well, which lies behind what it holds.
+void Extend(alloc::Range* extent, const alloc::Range& range) {
+  if (extent->size_bytes == 0) *extent = range;
+  extent->size_bytes = range.end() - extent->offset;
+}
+
+}  // namespace
+
 // One sweep: of all pieces that begin at or before the cursor, the one that reaches
 // furthest.
 Coverage Cover(const std::vector<alloc::Range>& needed, std::vector<Piece> pieces) {
@@ -33,8 +43,9 @@ Coverage Cover(const std::vector<alloc::Range>& needed, std::vector<Piece> piece
         coverage.uncovered_offset = cursor;
         return coverage;
       }
-      coverage.owners.insert(furthest);
-      cursor = std::min(reach, range.end());
+      const uint64_t end = std::min(reach, range.end());
+      Extend(&coverage.owners[furthest], {cursor, end - cursor});
+      cursor = end;
     }
   }
   return coverage;

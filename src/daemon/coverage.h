@@ -3,7 +3,7 @@
 #pragma once
 
 #include <cstdint>
-#include <set>
+#include <map>
 #include <vector>
 
 #include <arrow/result.h>
@@ -19,10 +19,13 @@ struct Piece {
   ObjectId owner;
 };
 
+/// \brief Objects, each with the range that holds all of what it is needed for.
+using Owners = std::map<ObjectId, alloc::Range>;
+
 /// \brief What `Cover` found: the owners that are needed, or the first byte that nobody
 /// covers.
 struct Coverage {
-  std::set<ObjectId> owners;
+  Owners owners;
   bool complete = true;
   uint64_t uncovered_offset = 0;  ///< If not complete.
 };

@@ -31,7 +31,7 @@ TEST(Coverage, SeveralPiecesCoverOneRangeTogether) {
   const Coverage coverage = Cover(
       {{50, 200}}, {{{100, 200}, Owner(2)}, {{0, 100}, Owner(1)}, {{0, 60}, Owner(3)}});
   EXPECT_TRUE(coverage.complete);
-  EXPECT_EQ(coverage.owners, (std::set<ObjectId>{Owner(1), Owner(2)}));
+  EXPECT_EQ(coverage.owners, (Owners{{Owner(1), {50, 50}}, {Owner(2), {100, 150}}}));
 }
 
 TEST(Coverage, OverlappingPiecesOfFewOwners) {
@@ -39,7 +39,7 @@ TEST(Coverage, OverlappingPiecesOfFewOwners) {
       Cover({{0, 1000}},
             {{{0, 500}, Owner(1)}, {{100, 300}, Owner(2)}, {{400, 600}, Owner(3)}});
   EXPECT_TRUE(coverage.complete);
-  EXPECT_EQ(coverage.owners, (std::set<ObjectId>{Owner(1), Owner(3)}));
+  EXPECT_EQ(coverage.owners, (Owners{{Owner(1), {0, 500}}, {Owner(3), {500, 500}}}));
 }
 
 // Against a bitmap.
@@ -76,7 +76,11 @@ TEST(Coverage, AgreesWithAPlainModel) {
     for (const alloc::Range& range : needed) {
       for (uint64_t b = range.offset; b < range.end(); ++b) {
         bool named = false;
-        for (const ObjectId& owner : owners[b]) named |= coverage.owners.contains(owner);
+        for (const ObjectId& owner : owners[b]) {
+          const auto found = coverage.owners.find(owner);
+          named |= found != coverage.owners.end() && found->second.offset <= b &&
+                   b < found->second.end();
+        }
         ASSERT_TRUE(named) << "round " << round << " byte " << b;
       }
     }

@@ -17,6 +17,7 @@
 #include <arrow/type_fwd.h>
 
 #include "codec/codec.h"
+#include "daemon/coverage.h"
 #include "daemon/foreign_leases.h"
 #include "daemon/home_life.h"
 #include "daemon/node_lines.h"
@@ -147,8 +148,8 @@ class Home {
   arrow::Status CheckOwnRanges(uint64_t session,
                                const std::vector<alloc::Range>& granules,
                                ParentSet* parents);
-  arrow::Result<std::set<ObjectId>> CoverForeign(const std::vector<GlobalRange>& ranges,
-                                                 ParentSet* parents);
+  arrow::Result<Owners> CoverForeign(const std::vector<GlobalRange>& ranges,
+                                     ParentSet* parents);
   arrow::Status MarkRetired(const ObjectId& object);
   arrow::Status Free(const ObjectId& object);
 

@@ -5,7 +5,6 @@
 #include <map>
 #include <memory>
 #include <optional>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -75,8 +74,7 @@ arrow::Result<ObjectId> Home::Seal(uint64_t session, const SealInput& input) {
   ParentSet parents(segment(), &directory_, &foreign_);
   for (const ObjectId& parent : input.parents) ARROW_RETURN_NOT_OK(parents.Add(parent));
   ARROW_RETURN_NOT_OK(CheckOwnRanges(session, granules, &parents));
-  ARROW_ASSIGN_OR_RAISE(const std::set<ObjectId> references,
-                        CoverForeign(ranges, &parents));
+  ARROW_ASSIGN_OR_RAISE(const Owners references, CoverForeign(ranges, &parents));
 
   const Holder holder = HolderOf(session);
   ARROW_RETURN_NOT_OK(quotas_.CheckRanges(holder, granules));
@@ -93,7 +91,11 @@ arrow::Result<ObjectId> Home::Seal(uint64_t session, const SealInput& input) {
   record.data_bytes = descriptor->data_bytes();
   record.has_checksums = descriptor->has_checksums();
   record.own_ranges = InSegment(segment(), granules);
-  record.references.assign(references.begin(), references.end());
+  for (const auto& [reference, extent] : references) {
+    record.references.push_back(reference);
+    record.reference_extents.push_back(
+        {{reference.segment, extent.offset}, extent.size_bytes});
+  }
   record.descriptor = descriptor->bytes();
 
   ARROW_RETURN_NOT_OK(space_.ranges().AddReference(granules));
@@ -109,7 +111,7 @@ arrow::Result<ObjectId> Home::Seal(uint64_t session, const SealInput& input) {
     return object;
   }
   quotas_.Add(holder, granules);
-  parents.KeepLeases(references);
+  parents.KeepLeases(record.references);
   return object;
 }
 
@@ -140,17 +142,17 @@ arrow::Status Home::CheckOwnRanges(uint64_t session,
 
 // Which objects of other homes the ranges in other segments lie in: they stay leased
 // (O4).
-arrow::Result<std::set<ObjectId>> Home::CoverForeign(
-    const std::vector<GlobalRange>& ranges, ParentSet* parents) {
+arrow::Result<Owners> Home::CoverForeign(const std::vector<GlobalRange>& ranges,
+                                         ParentSet* parents) {
   std::map<SegmentId, std::vector<alloc::Range>> needed;
   for (const GlobalRange& range : ranges) {
     if (range.begin.segment == segment()) continue;
     needed[range.begin.segment].push_back({range.begin.offset, range.size_bytes});
   }
-  std::set<ObjectId> references;
+  Owners references;
   for (const auto& [foreign, foreign_ranges] : needed) {
-    ARROW_ASSIGN_OR_RAISE(const auto owners, parents->Cover(foreign, foreign_ranges));
-    references.insert(owners.begin(), owners.end());
+    ARROW_ASSIGN_OR_RAISE(auto owners, parents->Cover(foreign, foreign_ranges));
+    references.merge(owners);
   }
   return references;
 }

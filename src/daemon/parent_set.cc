@@ -41,8 +41,8 @@ arrow::Result<std::shared_ptr<const directory::Record>> ParentSet::FindOwn(
   return directory_->GetRecord(id);
 }
 
-arrow::Result<std::set<ObjectId>> ParentSet::Cover(
-    SegmentId segment, const std::vector<alloc::Range>& needed) {
+arrow::Result<Owners> ParentSet::Cover(SegmentId segment,
+                                       const std::vector<alloc::Range>& needed) {
   Coverage coverage = daemon::Cover(needed, PiecesIn(segment));
   if (!coverage.complete) {
     ARROW_RETURN_NOT_OK(AddReferencesIn(segment));
@@ -79,7 +79,7 @@ arrow::Status ParentSet::AddReferencesIn(SegmentId segment) {
   return arrow::Status::OK();
 }
 
-void ParentSet::KeepLeases(const std::set<ObjectId>& objects) {
+void ParentSet::KeepLeases(const std::vector<ObjectId>& objects) {
   for (const ObjectId& object : objects) leased_.erase(object);
 }
 

@@ -36,11 +36,10 @@ class ParentSet {
   /// \brief The members that cover `needed` (sorted, disjoint, in `segment`); if they do
   /// not, the objects that they refer to are added too. Stale names the first byte that
   /// nobody covers.
-  arrow::Result<std::set<ObjectId>> Cover(SegmentId segment,
-                                          const std::vector<alloc::Range>& needed);
+  arrow::Result<Owners> Cover(SegmentId segment, const std::vector<alloc::Range>& needed);
 
   /// \brief The caller now holds the leases on `objects` and releases them itself.
-  void KeepLeases(const std::set<ObjectId>& objects);
+  void KeepLeases(const std::vector<ObjectId>& objects);
 
  private:
   std::vector<Piece> PiecesIn(SegmentId segment) const;

@@ -48,6 +48,8 @@ struct Record {
       own_ranges;  ///< In the home segment, granule-aligned, sorted, disjoint.
   std::vector<ObjectId>
       references;  ///< Objects of other homes it refers to, flattened (O4).
+  /// By reference: bytes of its segment outside of this are not in it. Empty: not known.
+  std::vector<GlobalRange> reference_extents;
   std::shared_ptr<arrow::Buffer> descriptor;  ///< For codec::Descriptor::Make.
 };
 

@@ -68,8 +68,13 @@ arrow::Status CheckRanges(const std::vector<GlobalRange>& ranges) {
   return arrow::Status::OK();
 }
 
-arrow::Status CheckReferences(const std::vector<ObjectId>& references) {
-  for (const ObjectId& id : references) {
+arrow::Status CheckReferences(const Record& record) {
+  if (!record.reference_extents.empty() &&
+      record.reference_extents.size() != record.references.size()) {
+    return arrow::Status::Invalid("record has ", record.reference_extents.size(),
+                                  " extents of ", record.references.size(), " objects");
+  }
+  for (const ObjectId& id : record.references) {
     if (id.segment.value >= format::kNodesMax || id.slot >= format::kSlotsMax ||
         (id.generation & format::kGenerationLowMask) == 0) {
       return arrow::Status::Invalid("record refers to impossible object ",
@@ -84,7 +89,7 @@ arrow::Status CheckRecord(const Record& record) {
   if (!record.name.empty()) ARROW_RETURN_NOT_OK(ValidateName(record.name));
   ARROW_RETURN_NOT_OK(CheckCounts(record));
   ARROW_RETURN_NOT_OK(CheckRanges(record.own_ranges));
-  return CheckReferences(record.references);
+  return CheckReferences(record);
 }
 
 flatbuffers::Offset<format::StoredRecord> Build(const Record& record,
@@ -99,6 +104,11 @@ flatbuffers::Offset<format::StoredRecord> Build(const Record& record,
   for (const ObjectId& id : record.references) {
     references.emplace_back(id.generation, id.segment.value, id.slot);
   }
+  std::vector<format::StoredRange> extents;
+  extents.reserve(record.reference_extents.size());
+  for (const GlobalRange& extent : record.reference_extents) {
+    extents.emplace_back(extent.begin.offset, extent.size_bytes);
+  }
   const uint8_t* descriptor = record.descriptor ? record.descriptor->data() : nullptr;
   const size_t descriptor_size =
       record.descriptor ? CheckedCast<size_t>(record.descriptor->size()) : 0;
@@ -106,6 +116,8 @@ flatbuffers::Offset<format::StoredRecord> Build(const Record& record,
   const auto stored_descriptor = builder->CreateVector(descriptor, descriptor_size);
   const auto stored_ranges = builder->CreateVectorOfStructs(ranges);
   const auto stored_references = builder->CreateVectorOfStructs(references);
+  flatbuffers::Offset<flatbuffers::Vector<const format::StoredRange*>> stored_extents;
+  if (!extents.empty()) stored_extents = builder->CreateVectorOfStructs(extents);
   const auto name = builder->CreateString(record.name);
   const uint32_t home =
       record.own_ranges.empty() ? 0 : record.own_ranges.front().begin.segment.value;
@@ -113,7 +125,12 @@ flatbuffers::Offset<format::StoredRecord> Build(const Record& record,
       *builder, name, record.creator_session, record.created_unix_ns, record.num_rows,
       record.num_columns, record.num_chunks, record.data_bytes, home, stored_ranges,
       stored_references, stored_descriptor, record.creator_request, record.has_checksums,
-      record.creator_user);
+      record.creator_user, stored_extents);
+}
+
+template <typename T>
+size_t SizeOf(const flatbuffers::Vector<T>* vector) {
+  return vector == nullptr ? 0 : vector->size();
 }
 
 /// The fields of a verified buffer; `bytes` stays alive as the descriptor's parent.
@@ -141,6 +158,15 @@ Record Import(const format::StoredRecord& stored,
     record.references.reserve(references->size());
     for (const format::StoredReference* id : *references) {
       record.references.push_back({{id->segment()}, id->slot(), id->generation()});
+    }
+  }
+  if (const auto* extents = stored.reference_extents()) {
+    record.reference_extents.reserve(extents->size());
+    for (const format::StoredRange* extent : *extents) {
+      const SegmentId segment =
+          record.references[record.reference_extents.size()].segment;
+      record.reference_extents.push_back(
+          {{segment, extent->offset()}, extent->size_bytes()});
     }
   }
   record.descriptor =
@@ -185,13 +211,18 @@ arrow::Result<Record> DecodeRecord(std::shared_ptr<arrow::Buffer> bytes) {
   if (stored->descriptor() == nullptr) {
     return arrow::Status::Invalid("record without a descriptor");
   }
-  if ((stored->own_ranges() != nullptr && stored->own_ranges()->size() > kRangesMax) ||
-      (stored->references() != nullptr &&
-       stored->references()->size() > kReferencesMax)) {
+  if (SizeOf(stored->own_ranges()) > kRangesMax ||
+      SizeOf(stored->references()) > kReferencesMax) {
     return arrow::Status::Invalid("record lists too many ranges or objects");
   }
+  const size_t num_extents = SizeOf(stored->reference_extents());
+  if (num_extents != 0 && num_extents != SizeOf(stored->references())) {
+    return arrow::Status::Invalid("record has ", num_extents, " extents of ",
+                                  SizeOf(stored->references()), " objects");
+  }
   if (!format::IsAligned(stored->own_ranges()) ||
-      !format::IsAligned(stored->references())) {
+      !format::IsAligned(stored->references()) ||
+      !format::IsAligned(stored->reference_extents())) {
     return arrow::Status::Invalid("record with misaligned structs");
   }
   Record record = Import(*stored, bytes);

@@ -29,6 +29,7 @@ void ExpectEqual(const Record& a, const Record& b) {
   EXPECT_EQ(a.has_checksums, b.has_checksums);
   EXPECT_EQ(a.own_ranges, b.own_ranges);
   EXPECT_EQ(a.references, b.references);
+  EXPECT_EQ(a.reference_extents, b.reference_extents);
   EXPECT_TRUE(a.descriptor->Equals(*b.descriptor));
 }
 
@@ -93,6 +94,9 @@ TEST(Record, RefusesWhatBreaksALimit) {
     EXPECT_RAISES(Invalid, EncodeRecord(record));
   }
   EXPECT_RAISES(Invalid, EncodeRecord(MakeRecord(std::string(256, 'n'))));
+  record = MakeRecord("n");
+  record.reference_extents.pop_back();  // of two references
+  EXPECT_RAISES(Invalid, EncodeRecord(record));
 }
 
 TEST(Record, AnyFlippedBitsGiveAnErrorOrARecordWithinTheLimits) {

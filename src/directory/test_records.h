@@ -25,6 +25,7 @@ inline Record MakeRecord(const std::string& name, uint32_t segment = 0,
   record.data_bytes = 4096;
   record.own_ranges = {{{{segment}, 256}, 512}, {{{segment}, 4096}, 256}};
   record.references = {{{segment + 1}, 5, 77}, {{segment + 2}, 0, 78}};
+  record.reference_extents = {{{{segment + 1}, 512}, 1024}, {{{segment + 2}, 0}, 256}};
   record.descriptor = arrow::Buffer::FromString(std::string(descriptor_size, fill));
   return record;
 }
