@@ -20,6 +20,10 @@
 
 namespace sheaf {
 
+namespace client {
+class Session;
+}
+
 struct ConnectOptions {
   std::string cluster;  ///< Name; empty: $SHEAF_CLUSTER, else "default".
   /// Through which node of this host; else $SHEAF_NODE, else 0.
@@ -110,8 +114,8 @@ class Store {
   /// itself (docs/damaged-memory.md).
   arrow::Result<std::shared_ptr<arrow::Table>> Get(const std::string& name,
                                                    const GetOptions& options = {});
-  /// \brief Unbind the name and reclaim the memory when the last lease ends. KeyError if
-  /// absent.
+  /// \brief Unbind the name and reclaim the memory when the last lease ends; parts that
+  /// were put under it (sheaf/parts.h) are aborted. KeyError if there is neither.
   arrow::Status Remove(const std::string& name);
   /// \brief All named tables of the cluster, by name: a snapshot of each, not of all at
   /// one time. No table is opened. IOError if the memory of a node cannot be read.
@@ -169,6 +173,7 @@ class Store {
   explicit Store(std::shared_ptr<Impl> impl);
   std::shared_ptr<Impl> impl_;
   friend class TableWriter;
+  friend std::shared_ptr<client::Session> SessionOf(const Store& store);
 };
 
 /// \brief Appends batches to a table that nobody sees until `Seal`. One thread at a time.

@@ -72,6 +72,21 @@ inline constexpr auto kClientFaultPoints = std::to_array<FaultPointInfo>({
     {"client.return.before-settle", "An extent is unused, not settled (L10)."},
     {"client.return.after-settle", "An extent is settled, and writable still."},
     {"client.goodbye.before-unlock", "All extents are returned; the lock is held."},
+    // Tables in parts and barriers (client/staging.h): several requests one after the
+    // other.
+    {"client.part.before-bytes", "A part may be put; nothing of it is in the region."},
+    {"client.part.after-bytes", "A part's bytes are an object that is in no list."},
+    {"client.staging.before-store", "A list of parts is changed; it is not put."},
+    {"client.staging.after-store", "The changed list is put; its object is not kept."},
+    {"client.part.after-keep", "A part is in the list, and outlives its session."},
+    {"client.part.before-table", "All parts are opened; the table is not put."},
+    {"client.part.after-table", "The table is there; so are list and parts."},
+    {"client.staging.before-drop", "A list is over; an object of it is not dropped."},
+    {"client.staging.before-erase", "The objects of a list are dropped; it is there."},
+    {"client.staging.after-erase", "A list is gone: a put is over, or a barrier open."},
+    {"client.barrier.after-object", "An arrival is an object that is in no list."},
+    {"client.barrier.after-arrival", "Arrived; others are missing."},
+    {"client.barrier.before-withdraw", "Time is over; the arrival is in the list."},
 });
 
 }  // namespace sheaf

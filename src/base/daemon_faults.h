@@ -137,6 +137,8 @@ inline constexpr auto kDaemonFaultPoints = std::to_array<FaultPointInfo>({
     {"daemon.foreign-lease.after-clear", "The home's cell is cleared."},
     {"daemon.slots.before-mark", "New slots have memory; the mark is below them."},
     {"daemon.slots.after-mark", "The mark of used slots is raised."},
+    {"daemon.seal.before-doubt", "Removed objects are leased; no home is asked (O4)."},
+    {"daemon.seal.after-doubt", "Their homes have answered; nothing is sealed (O4)."},
     {"daemon.seal.before-record", "A seal request is good; no record is written (L11)."},
     {"daemon.seal.after-record", "The record is settled; no slot leads to it."},
     {"daemon.seal.after-slot", "The slot is Sealed and settled."},

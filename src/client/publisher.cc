@@ -195,7 +195,8 @@ arrow::Result<std::shared_ptr<arrow::Table>> Publisher::AssembleTable() const {
 
 arrow::Result<PutReceipt> Publisher::Finish(const PublishOptions& options) {
   auto receipt = Seal(options);
-  if (!IsStaleGeneration(receipt.status()) || !relocator_.shares_foreign()) {
+  if (!IsStaleGeneration(receipt.status()) || !relocator_.shares_foreign() ||
+      !options.may_copy_foreign) {
     return receipt;
   }
   // An object of another home may have been removed since its bytes were opened here, and
@@ -223,7 +224,8 @@ arrow::Status Publisher::CopyForeign() {
 }
 
 arrow::Result<std::shared_ptr<const codec::Descriptor>> Publisher::Describe(
-    const arrow::Table& table, const codec::ChecksumFn& checksum) const {
+    const arrow::Table& table, const codec::ChecksumFn& checksum,
+    const std::vector<codec::Part>& parts) const {
   const region::Region& region = session_->region();
   const auto locate = [&](const uint8_t* address,
                           int64_t size) -> arrow::Result<GlobalAddress> {
@@ -231,7 +233,7 @@ arrow::Result<std::shared_ptr<const codec::Descriptor>> Publisher::Describe(
     if (!found) return arrow::Status::Invalid("a buffer is outside the region");
     return *found;
   };
-  ARROW_ASSIGN_OR_RAISE(auto bytes, codec::Encode(table, locate, checksum));
+  ARROW_ASSIGN_OR_RAISE(auto bytes, codec::Encode(table, locate, checksum, parts));
   // Our own descriptor goes through the check that every reader will apply.
   return codec::Descriptor::Make(std::move(bytes), SegmentSizes(region));
 }
@@ -239,7 +241,7 @@ arrow::Result<std::shared_ptr<const codec::Descriptor>> Publisher::Describe(
 arrow::Result<PutReceipt> Publisher::Seal(const PublishOptions& options) {
   ARROW_ASSIGN_OR_RAISE(auto table, AssembleTable());
   const region::Region& region = session_->region();
-  ARROW_ASSIGN_OR_RAISE(auto descriptor, Describe(*table, nullptr));
+  ARROW_ASSIGN_OR_RAISE(auto descriptor, Describe(*table, nullptr, options.parts));
   const auto ranges = descriptor->Ranges();
 
   PutReceipt receipt;
@@ -248,9 +250,13 @@ arrow::Result<PutReceipt> Publisher::Seal(const PublishOptions& options) {
   PassFaultPoint("client.seal.after-settle");
   if (options.put.checksum) {
     // Of what memory holds now, which is what others will read.
-    ARROW_ASSIGN_OR_RAISE(descriptor, Describe(*table, [&](const GlobalRange& range) {
-                            return ChecksumInMemory(region, range);
-                          }));
+    const auto checksum_of = [&](const GlobalRange& range) -> arrow::Result<uint64_t> {
+      const auto known = options.known_checksum ? options.known_checksum(range)
+                                                : std::optional<uint64_t>();
+      if (known) return *known;
+      return ChecksumInMemory(region, range);
+    };
+    ARROW_ASSIGN_OR_RAISE(descriptor, Describe(*table, checksum_of, options.parts));
   }
   auto sealed =
       RequestSeal(*session_, *descriptor->bytes(), options, relocator_.parents());

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -15,6 +17,7 @@
 #include "client/session.h"
 #include "codec/codec.h"
 #include "sheaf/store.h"
+#include "sheaf/types.h"
 
 namespace sheaf::client {
 
@@ -23,6 +26,12 @@ struct PublishOptions {
   std::string name;  ///< Empty: unnamed.
   PutOptions put;
   bool keep = false;
+  std::vector<codec::Part> parts = {};  ///< Of the table; none: it is one part.
+  /// With `put.checksum`: what the checksum of these bytes is, if that is known.
+  std::function<std::optional<uint64_t>(const GlobalRange&)> known_checksum = nullptr;
+  /// Bytes of other homes that cannot be shared (any more) are copied; else the put fails
+  /// with reason stale generation.
+  bool may_copy_foreign = true;
 };
 
 /// \brief Builds one object: batches or whole tables in, a receipt out. One thread.
@@ -46,7 +55,8 @@ class Publisher {
   arrow::Status AddChunks(codec::ColumnChunks chunks, int64_t num_rows);
   arrow::Result<std::shared_ptr<arrow::Table>> AssembleTable() const;
   arrow::Result<std::shared_ptr<const codec::Descriptor>> Describe(
-      const arrow::Table& table, const codec::ChecksumFn& checksum) const;
+      const arrow::Table& table, const codec::ChecksumFn& checksum,
+      const std::vector<codec::Part>& parts) const;
   arrow::Result<PutReceipt> Seal(const PublishOptions& options);
   arrow::Status CopyForeign();
 

@@ -75,6 +75,26 @@ bool Overlaps(const std::vector<GlobalRange>& ranges, const GlobalRange& extent)
 
 }  // namespace
 
+arrow::Result<std::vector<int>> ColumnIndices(const arrow::Schema& schema,
+                                              const std::vector<std::string>& names) {
+  std::vector<int> indices;
+  for (const std::string& name : names) {
+    const auto found = schema.GetAllFieldIndices(name);
+    if (found.empty()) {
+      std::string known;
+      for (const auto& field : schema.fields())
+        known += (known.empty() ? "" : ", ") + field->name();
+      return arrow::Status::KeyError("no column is named '", name,
+                                     "'; there are: ", known);
+    }
+    if (found.size() > 1) {
+      return arrow::Status::Invalid(found.size(), " columns are named '", name, "'");
+    }
+    indices.push_back(found[0]);
+  }
+  return indices;
+}
+
 codec::SegmentSizeFn SegmentSizes(const region::Region& region) {
   return [&region](SegmentId id) -> std::optional<uint64_t> {
     const region::Segment* segment = region.segment(id);
@@ -112,7 +132,6 @@ arrow::Result<std::shared_ptr<const TableLease>> OpenObject::LeaseData(
   const std::shared_ptr<Session> session = lease_->session().shared_from_this();
   std::vector<std::shared_ptr<ObjectLease>> leases;
   for (size_t i = 0; i < record_.references.size(); ++i) {
-    if (Planted("no-reference-lease")) break;
     if (!record_.reference_extents.empty() &&
         !Overlaps(ranges, record_.reference_extents[i])) {
       continue;
@@ -219,9 +238,9 @@ arrow::Status OpenObject::RequireChecksums() const {
 }
 
 arrow::Result<std::shared_ptr<arrow::Table>> OpenObject::ToTable(
-    const codec::Selection& selection) const {
+    const codec::Selection& selection, DataUse use) const {
   ARROW_ASSIGN_OR_RAISE(const auto lease, LeaseData(selection));
-  ARROW_RETURN_NOT_OK(InvalidateData(selection));
+  if (use == DataUse::kRead) ARROW_RETURN_NOT_OK(InvalidateData(selection));
   const region::Region& region = lease_->session().region();
   const auto make_buffer =
       [&](GlobalAddress address,

@@ -20,6 +20,12 @@
 
 namespace sheaf::client {
 
+/// \brief What is done with the data of a table that is opened.
+enum class DataUse : uint8_t {
+  kRead,
+  kShare,  ///< Another table is made of it; no byte is looked at, or need be right here.
+};
+
 /// \brief A leased object with its checked descriptor; no data byte has been touched yet.
 class OpenObject {
  public:
@@ -40,7 +46,7 @@ class OpenObject {
   /// IOError with reason damaged if bytes that it shares are gone (F8), or if memory
   /// fails; with reason node lost, naming the node, if memory is not there.
   arrow::Result<std::shared_ptr<arrow::Table>> ToTable(
-      const codec::Selection& selection) const;
+      const codec::Selection& selection, DataUse use = DataUse::kRead) const;
 
   /// \brief client::CheckData of what is selected, leased meanwhile.
   arrow::Status CheckData(const codec::Selection& selection = {}) const;
@@ -71,6 +77,11 @@ arrow::Result<std::optional<directory::Found>> FindName(Session& session,
 /// name. Follows a name that is being replaced.
 arrow::Result<OpenObject> OpenName(const std::shared_ptr<Session>& session,
                                    const std::string& name);
+
+/// \brief Positions of the columns of these names. KeyError if there is none, Invalid if
+/// there are several.
+arrow::Result<std::vector<int>> ColumnIndices(const arrow::Schema& schema,
+                                              const std::vector<std::string>& names);
 
 /// \brief Sizes of the data parts, for codec::Descriptor::Make. Of a node whose memory
 /// this process has not mapped it is what the cluster file says.

@@ -18,8 +18,11 @@
 
 #include "client/node_info.h"
 #include "client/publisher.h"
+#include "client/put.h"
 #include "client/reader.h"
 #include "client/session.h"
+#include "client/staging.h"
+#include "client/store_session.h"
 #include "codec/codec.h"
 #include "directory/catalog.h"
 #include "directory/directory.h"
@@ -47,26 +50,6 @@ constexpr std::chrono::microseconds kWaitFirst{100};
 constexpr std::chrono::microseconds kWaitLongest{10'000};
 // For ever, as far as a clock of nanoseconds in 64 bits goes.
 constexpr std::chrono::hours kTimeoutMax{24 * 365 * 100};
-
-arrow::Result<std::vector<int>> ColumnIndices(const arrow::Schema& schema,
-                                              const std::vector<std::string>& names) {
-  std::vector<int> indices;
-  for (const std::string& name : names) {
-    const auto found = schema.GetAllFieldIndices(name);
-    if (found.empty()) {
-      std::string known;
-      for (const auto& field : schema.fields())
-        known += (known.empty() ? "" : ", ") + field->name();
-      return arrow::Status::KeyError("no column is named '", name,
-                                     "'; there are: ", known);
-    }
-    if (found.size() > 1) {
-      return arrow::Status::Invalid(found.size(), " columns are named '", name, "'");
-    }
-    indices.push_back(found[0]);
-  }
-  return indices;
-}
 
 // Of a handle whose bytes anyone may have made, for a table of `rows` rows.
 arrow::Status CheckRows(const Handle& handle, int64_t rows) {
@@ -113,17 +96,6 @@ TableInfo MakeInfo(uint64_t cluster_id, const directory::Found& found,
   return info;
 }
 
-arrow::Status Retire(Session& session, const ObjectId& object, const std::string& name) {
-  return session.daemon()
-      .Call(format::Body::RetireRequest,
-            [&](flatbuffers::FlatBufferBuilder* builder) {
-              const auto key = format::ToKey(object);
-              const auto text = name.empty() ? 0 : builder->CreateString(name);
-              return format::CreateRetireRequest(*builder, &key, text).Union();
-            })
-      .status();
-}
-
 }  // namespace
 
 class Store::Impl {
@@ -131,43 +103,10 @@ class Store::Impl {
   explicit Impl(std::shared_ptr<Session> connected) : session(std::move(connected)) {}
   ~Impl() { Session::Linger(std::move(session)); }
 
-  /// Publishes what `fill` puts into a publisher. When that fails all of it is given
-  /// back, before the error says what is free.
-  arrow::Result<PutReceipt> Put(const std::shared_ptr<arrow::Schema>& schema,
-                                const PublishOptions& options,
-                                const std::function<arrow::Status(Publisher*)>& fill) {
-    auto publisher = std::make_unique<Publisher>(session, schema);
-    const arrow::Status filled = fill(publisher.get());
-    auto receipt = filled.ok() ? publisher->Finish(options) : filled;
-    const int64_t needed_bytes = publisher->bytes_needed();
-    publisher.reset();
-    session->DidPut(receipt.status());
-    if (receipt.ok()) return receipt;
-    return Explain(receipt.status(), options.name, needed_bytes);
-  }
-
-  arrow::Result<PutReceipt> Put(const arrow::Table& table,
-                                const PublishOptions& options) {
-    return Put(table.schema(), options,
-               [&](Publisher* publisher) { return publisher->SetTable(table); });
-  }
-
-  /// `status` of what was to go into a table. If that takes `needed_bytes` (not 0), which
-  /// are not there, it says what to do.
-  arrow::Status Explain(const arrow::Status& status, const std::string& name,
-                        int64_t needed_bytes) const {
-    if (needed_bytes == 0 || IsOverQuota(status)) return status;
-    const region::Region& region = session->region();
-    const NodeInfo home = client::LoadNodeInfo(region, region.node().value);
-    return client::DoesNotFit(name.empty() ? "a table" : "table '" + name + "'",
-                              "at least " + std::to_string(needed_bytes) + " bytes",
-                              home);
-  }
-
   /// What can be refused before any byte is copied.
   arrow::Status CheckPut(const std::string& name, const PutOptions& options) {
     ARROW_RETURN_NOT_OK(session->CheckProcess());
-    ARROW_RETURN_NOT_OK(directory::ValidateName(name));
+    ARROW_RETURN_NOT_OK(client::CheckTableName(name));
     if (options.replace) return arrow::Status::OK();
     ARROW_ASSIGN_OR_RAISE(auto found, FindName(*session, name));
     if (!found) return arrow::Status::OK();
@@ -178,20 +117,10 @@ class Store::Impl {
 
   arrow::Result<directory::Found> Find(const std::string& name) {
     ARROW_RETURN_NOT_OK(session->CheckProcess());
-    ARROW_RETURN_NOT_OK(directory::ValidateName(name));
+    ARROW_RETURN_NOT_OK(client::CheckTableName(name));
     ARROW_ASSIGN_OR_RAISE(auto found, FindName(*session, name));
     if (!found) return arrow::Status::KeyError("no table is named '", name, "'");
     return *found;
-  }
-
-  arrow::Status SetKept(const Handle& handle, bool keep) {
-    return session->daemon()
-        .Call(format::Body::KeepRequest,
-              [&](flatbuffers::FlatBufferBuilder* builder) {
-                const auto key = format::ToKey(handle.object);
-                return format::CreateKeepRequest(*builder, &key, keep).Union();
-              })
-        .status();
   }
 
   arrow::Status CheckHandle(const Handle& handle) const {
@@ -216,26 +145,27 @@ arrow::Result<std::shared_ptr<Store>> Store::Connect(const ConnectOptions& optio
 arrow::Result<PutReceipt> Store::Put(const std::string& name, const arrow::Table& table,
                                      const PutOptions& options) {
   ARROW_RETURN_NOT_OK(impl_->CheckPut(name, options));
-  return impl_->Put(table, {name, options, /*keep=*/false});
+  return client::Put(impl_->session, table, {name, options, /*keep=*/false});
 }
 
 arrow::Result<PutReceipt> Store::Put(const std::string& name,
                                      arrow::RecordBatchReader* reader,
                                      const PutOptions& options) {
   ARROW_RETURN_NOT_OK(impl_->CheckPut(name, options));
-  return impl_->Put(reader->schema(), {name, options, /*keep=*/false},
-                    [&](Publisher* publisher) -> arrow::Status {
-                      for (;;) {
-                        ARROW_ASSIGN_OR_RAISE(auto batch, reader->Next());
-                        if (batch == nullptr) return arrow::Status::OK();
-                        ARROW_RETURN_NOT_OK(publisher->Append(*batch));
-                      }
-                    });
+  return client::Put(impl_->session, reader->schema(), {name, options, /*keep=*/false},
+                     [&](Publisher* publisher) -> arrow::Status {
+                       for (;;) {
+                         ARROW_ASSIGN_OR_RAISE(auto batch, reader->Next());
+                         if (batch == nullptr) return arrow::Status::OK();
+                         ARROW_RETURN_NOT_OK(publisher->Append(*batch));
+                       }
+                     });
 }
 
 arrow::Result<std::shared_ptr<arrow::Table>> Store::Get(const std::string& name,
                                                         const GetOptions& options) {
   ARROW_RETURN_NOT_OK(impl_->session->CheckProcess());
+  ARROW_RETURN_NOT_OK(client::CheckTableName(name));
   ARROW_ASSIGN_OR_RAISE(auto open, OpenName(impl_->session, name));
   if (options.version && *options.version != open.version()) {
     return MakeStatus(arrow::StatusCode::Invalid, ErrorReason::kVersionMismatch,
@@ -244,8 +174,8 @@ arrow::Result<std::shared_ptr<arrow::Table>> Store::Get(const std::string& name,
   }
   std::optional<std::vector<int>> columns;
   if (options.columns) {
-    ARROW_ASSIGN_OR_RAISE(columns,
-                          ColumnIndices(*open.descriptor().schema(), *options.columns));
+    ARROW_ASSIGN_OR_RAISE(
+        columns, client::ColumnIndices(*open.descriptor().schema(), *options.columns));
   }
   ARROW_ASSIGN_OR_RAISE(auto table, open.ToTable(columns));
   if (options.validate == Validation::kFull) {
@@ -255,12 +185,17 @@ arrow::Result<std::shared_ptr<arrow::Table>> Store::Get(const std::string& name,
 }
 
 arrow::Status Store::Remove(const std::string& name) {
-  for (;;) {
-    ARROW_ASSIGN_OR_RAISE(auto found, impl_->Find(name));
-    const arrow::Status removed = Retire(*impl_->session, found.object, name);
+  arrow::Status removed;
+  do {
+    const auto found = impl_->Find(name);
+    removed = found.ok() ? client::Retire(*impl_->session, found->object, name)
+                         : found.status();
     // Replaced between look-up and removal: remove what is there now.
-    if (!IsStaleGeneration(removed)) return removed;
-  }
+  } while (IsStaleGeneration(removed));
+  if (!removed.ok() && !removed.IsKeyError()) return removed;
+  ARROW_ASSIGN_OR_RAISE(const bool aborted,
+                        client::AbortStaged(impl_->session, client::PartsName(name)));
+  return aborted ? arrow::Status::OK() : removed;
 }
 
 arrow::Result<std::vector<TableInfo>> Store::List() {
@@ -272,6 +207,7 @@ arrow::Result<std::vector<TableInfo>> Store::List() {
   std::vector<TableInfo> infos;
   infos.reserve(listed.size());
   for (const auto& [found, record] : listed) {
+    if (client::IsReserved(record.name)) continue;
     TableInfo& info = infos.emplace_back(MakeInfo(cluster_id(), found, record));
     const ObjectId& object = found.object;
     const auto counted = leases.find(
@@ -335,7 +271,8 @@ arrow::Status Store::Wait(const std::string& name, std::chrono::milliseconds tim
 arrow::Result<PutReceipt> Store::Share(const arrow::Table& table,
                                        const ShareOptions& options) {
   ARROW_RETURN_NOT_OK(impl_->session->CheckProcess());
-  return impl_->Put(table, {"", {.checksum = options.checksum}, options.keep});
+  return client::Put(impl_->session, table,
+                     {"", {.checksum = options.checksum}, options.keep});
 }
 
 arrow::Result<std::shared_ptr<arrow::Table>> Store::Open(const Handle& handle,
@@ -366,13 +303,12 @@ arrow::Result<std::shared_ptr<arrow::Table>> Store::Open(const Handle& handle,
 
 arrow::Status Store::Drop(const Handle& handle) {
   ARROW_RETURN_NOT_OK(impl_->CheckHandle(handle));
-  const arrow::Status dropped = Retire(*impl_->session, handle.object, "");
-  return IsStaleGeneration(dropped) ? arrow::Status::OK() : dropped;
+  return client::Drop(*impl_->session, handle.object);
 }
 
 arrow::Status Store::Keep(const Handle& handle) {
   ARROW_RETURN_NOT_OK(impl_->CheckHandle(handle));
-  return impl_->SetKept(handle, true);
+  return client::Keep(*impl_->session, handle.object);
 }
 
 arrow::MemoryPool* Store::memory_pool() { return &impl_->session->pool(); }
@@ -399,6 +335,10 @@ arrow::Status Store::ForgetNode(uint32_t node) {
               return format::CreateForgetNodeRequest(*builder, node).Union();
             })
       .status();
+}
+
+std::shared_ptr<client::Session> SessionOf(const Store& store) {
+  return store.impl_->session;
 }
 
 uint32_t Store::node() const { return impl_->session->region().node().value; }
@@ -437,8 +377,8 @@ arrow::Status TableWriter::Append(const arrow::RecordBatch& batch) {
   arrow::Status appended = impl_->publisher->Append(batch);
   if (appended.ok()) return appended;
   impl_->store->session->DidPut(appended);
-  return impl_->store->Explain(appended, impl_->options.name,
-                               impl_->publisher->bytes_needed());
+  return client::ExplainPut(*impl_->store->session, appended, impl_->options.name,
+                            impl_->publisher->bytes_needed());
 }
 
 arrow::Result<PutReceipt> TableWriter::Seal() {
@@ -450,7 +390,8 @@ arrow::Result<PutReceipt> TableWriter::Seal() {
   impl_->publisher.reset();
   impl_->store->session->DidPut(receipt.status());
   if (receipt.ok()) return receipt;
-  return impl_->store->Explain(receipt.status(), impl_->options.name, needed_bytes);
+  return client::ExplainPut(*impl_->store->session, receipt.status(), impl_->options.name,
+                            needed_bytes);
 }
 
 }  // namespace sheaf

@@ -47,16 +47,16 @@ arrow::Result<std::shared_ptr<const directory::Record>> ForeignLeases::Acquire(
     return StaleObject(object, "does not exist");
   }
   auto found = leases_.find(object);
-  const bool is_new = found == leases_.end();
-  if (is_new) {
+  if (found == leases_.end()) {
     Lease lease;
+    lease.number = ++last_number_;
     PassFaultPoint("daemon.foreign-lease.before-cell");
     ARROW_ASSIGN_OR_RAISE(lease.cell, cells_.Write(object));
     PassFaultPoint("daemon.foreign-lease.after-cell");
     found = leases_.emplace(object, std::move(lease)).first;
   }
-  if (const arrow::Status status = Check(object, is_new, &found->second); !status.ok()) {
-    if (is_new) {
+  if (const arrow::Status status = Check(object, &found->second); !status.ok()) {
+    if (found->second.references == 0 && !doubtful_.contains(object)) {
       cells_.Clear(found->second.cell);
       leases_.erase(found);
     }
@@ -67,7 +67,7 @@ arrow::Result<std::shared_ptr<const directory::Record>> ForeignLeases::Acquire(
 }
 
 // The second read of the slot, after the cell was written: only what it says counts (O2).
-arrow::Status ForeignLeases::Check(const ObjectId& object, bool is_new, Lease* lease) {
+arrow::Status ForeignLeases::Check(const ObjectId& object, Lease* lease) {
   const region::Segment& segment = *region_->segment(object.segment);
   if (!region::IsHonoured(segment, region_->own_segment())) {  // F7
     return StaleObject(object, "is of a home that does not honour this node now");
@@ -76,15 +76,50 @@ arrow::Status ForeignLeases::Check(const ObjectId& object, bool is_new, Lease* l
                         directory::ReadSlot(segment, object.slot));
   // A cell that was there before the object was Retired keeps it. A new one may come too
   // late: a scan that is under way can miss it and then, elsewhere, the publisher's cell.
-  const bool kept =
-      !is_new && slot.state == static_cast<uint8_t>(format::LineState::kRetired);
-  if (slot.generation != object.generation || !(directory::IsReadable(slot) || kept)) {
+  const bool is_retired = slot.generation == object.generation &&
+                          slot.state == static_cast<uint8_t>(format::LineState::kRetired);
+  if (is_retired && !lease->is_sure) {
+    doubtful_.insert(object);
+    return StaleObject(object, "was removed, and may be freed");
+  }
+  if (slot.generation != object.generation ||
+      !(directory::IsReadable(slot) || is_retired)) {
     return StaleObject(object, "is gone or not published");
   }
+  lease->is_sure = true;
   if (lease->record != nullptr) return arrow::Status::OK();
   ARROW_ASSIGN_OR_RAISE(directory::Record record, directory::ReadRecord(segment, slot));
   lease->record = std::make_shared<const directory::Record>(std::move(record));
   return arrow::Status::OK();
+}
+
+std::vector<ForeignLeases::Doubtful> ForeignLeases::TakeDoubtful() {
+  std::vector<Doubtful> doubtful;
+  for (const ObjectId& object : doubtful_) {
+    const auto found = leases_.find(object);
+    if (found == leases_.end()) continue;
+    cells_.Settle(found->second.cell);
+    doubtful.push_back({object, found->second.number});
+  }
+  doubtful_.clear();
+  return doubtful;
+}
+
+void ForeignLeases::Trust(const Doubtful& doubtful) {
+  const auto found = leases_.find(doubtful.object);
+  // The answer tells nothing of a cell that was written after the question.
+  if (found == leases_.end() || found->second.number != doubtful.number) return;
+  found->second.is_sure = true;
+}
+
+void ForeignLeases::Abandon(const Doubtful& doubtful) {
+  const auto found = leases_.find(doubtful.object);
+  if (found == leases_.end() || found->second.number != doubtful.number ||
+      found->second.references > 0) {
+    return;
+  }
+  cells_.Clear(found->second.cell);
+  leases_.erase(found);
 }
 
 // Nothing is checked: the former life did, and its cell is still there. It does not move:
@@ -93,6 +128,8 @@ arrow::Status ForeignLeases::Adopt(const ObjectId& object) {
   auto found = leases_.find(object);
   if (found == leases_.end()) {
     Lease lease;
+    lease.number = ++last_number_;
+    lease.is_sure = true;
     PassFaultPoint("daemon.adopt.before-cell");
     const auto former = former_.find(
         format::PackLeaseCell(object.segment.value, object.slot, object.generation));

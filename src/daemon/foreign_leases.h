@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <set>
 #include <vector>
 
 #include <arrow/result.h>
@@ -29,7 +30,23 @@ class ForeignLeases {
 
   /// \brief Lease `object` (O1, O2) and read its record: copied and verified. Stale if it
   /// is not readable now, unless it was leased here while it was; nothing is held then.
+  /// One that is Retired waits: see TakeDoubtful.
   arrow::Result<std::shared_ptr<const directory::Record>> Acquire(const ObjectId& object);
+
+  /// A cell that its object's home may have missed.
+  struct Doubtful {
+    ObjectId object;
+    uint64_t number = 0;  ///< Of the cell; none has it again.
+  };
+  /// \brief The Retired objects that `Acquire` refused since the last call. Their cells
+  /// are in memory, settled, but a scan that is under way may have passed them. Whatever
+  /// the home answers to a message that is sent now, no scan that began before that can
+  /// free an object afterwards: `Trust` it then, and `Acquire` it again (O4).
+  std::vector<Doubtful> TakeDoubtful();
+  /// \brief The home has answered since.
+  void Trust(const Doubtful& doubtful);
+  /// \brief Does not wait any more: its cell is cleared if nothing has acquired it.
+  void Abandon(const Doubtful& doubtful);
 
   /// \brief Restart: what an adopted object of ours refers to stays leased by the cell
   /// that a former life wrote (R2, O5). Only fails for want of cells, if there is none.
@@ -45,14 +62,19 @@ class ForeignLeases {
  private:
   struct Lease {
     lease::Cell cell;
+    uint64_t number = 0;
     uint32_t references = 0;
+    /// No scan can miss it: the object was readable, or its home has answered, since.
+    bool is_sure = false;
     std::shared_ptr<const directory::Record> record;
   };
-  arrow::Status Check(const ObjectId& object, bool is_new, Lease* lease);
+  arrow::Status Check(const ObjectId& object, Lease* lease);
 
   const region::Region* region_;
   lease::CellTable cells_;
   std::map<ObjectId, Lease> leases_;
+  std::set<ObjectId> doubtful_;  ///< Not told yet.
+  uint64_t last_number_ = 0;
   std::multimap<uint64_t, lease::Cell> former_;  ///< By packed lease.
 };
 

@@ -130,6 +130,7 @@ class Home {
   SegmentId segment() const { return region_->own_segment().id(); }
   const Space& space() const { return space_; }
   size_t num_foreign_leases() const { return foreign_.num_leased(); }
+  ForeignLeases& foreign_leases() { return foreign_; }
 
  private:
   Home(region::Region* region, const Scheduler* clock, const HomeLife& life);

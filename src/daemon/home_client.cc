@@ -1,8 +1,10 @@
 #include "daemon/home_client.h"
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -103,6 +105,28 @@ void HomeClient::SetKept(const ObjectId& object, bool kept, const Done& done) {
        format::FinishRequest(&builder, transport_->NextRequestId(),
                              format::Body::KeepRequest, body.Union()),
        done);
+}
+
+// Any request would do.
+void HomeClient::AwaitAnswers(const std::set<SegmentId>& homes, const Done& done) {
+  struct Round {
+    size_t unanswered;
+    arrow::Status status;
+  };
+  if (homes.empty()) return done(arrow::Status::OK());
+  const auto round = std::make_shared<Round>(Round{homes.size(), {}});
+  for (const SegmentId home : homes) {
+    flatbuffers::FlatBufferBuilder builder;
+    const auto body = format::CreateFlushPagesRequest(builder).Union();
+    transport_->Request(
+        {home.value},
+        format::FinishRequest(&builder, transport_->NextRequestId(),
+                              format::Body::FlushPagesRequest, body),
+        [round, done](const arrow::Result<const format::Message*>& reply) {
+          round->status &= reply.status();
+          if (--round->unanswered == 0) done(round->status);
+        });
+  }
 }
 
 bool HomeClient::Handle(const format::Message& message, const ReplyFn& reply) {

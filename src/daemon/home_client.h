@@ -5,6 +5,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -44,6 +45,10 @@ class HomeClient {
   void Hold(const ObjectId& object);
   /// \brief Does nothing for what is not held.
   void Release(const ObjectId& object);
+
+  /// \brief `done` once each of these homes, not our own, has answered a message that is
+  /// sent now; with the first error if one cannot be reached.
+  void AwaitAnswers(const std::set<SegmentId>& homes, const Done& done);
 
   /// \brief Answer a peer's message about an object of this home. False if it is
   /// something else.

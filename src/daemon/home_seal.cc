@@ -13,6 +13,7 @@
 
 #include "alloc/range.h"
 #include "alloc/range_map.h"
+#include "base/plant.h"
 #include "codec/codec.h"
 #include "daemon/coverage.h"
 #include "daemon/home.h"
@@ -72,7 +73,9 @@ arrow::Result<ObjectId> Home::Seal(uint64_t session, const SealInput& input) {
   const std::vector<alloc::Range> granules = RoundToGranules(ranges, segment());
 
   ParentSet parents(segment(), &directory_, &foreign_);
-  for (const ObjectId& parent : input.parents) ARROW_RETURN_NOT_OK(parents.Add(parent));
+  arrow::Status added;  // all, also after one that has to wait
+  for (const ObjectId& parent : input.parents) added &= parents.Add(parent);
+  ARROW_RETURN_NOT_OK(added);
   ARROW_RETURN_NOT_OK(CheckOwnRanges(session, granules, &parents));
   ARROW_ASSIGN_OR_RAISE(const Owners references, CoverForeign(ranges, &parents));
 
@@ -92,6 +95,7 @@ arrow::Result<ObjectId> Home::Seal(uint64_t session, const SealInput& input) {
   record.has_checksums = descriptor->has_checksums();
   record.own_ranges = InSegment(segment(), granules);
   for (const auto& [reference, extent] : references) {
+    if (Planted("no-parents")) break;
     record.references.push_back(reference);
     record.reference_extents.push_back(
         {{reference.segment, extent.offset}, extent.size_bytes});
@@ -150,10 +154,13 @@ arrow::Result<Owners> Home::CoverForeign(const std::vector<GlobalRange>& ranges,
     needed[range.begin.segment].push_back({range.begin.offset, range.size_bytes});
   }
   Owners references;
+  arrow::Status status;
   for (const auto& [foreign, foreign_ranges] : needed) {
-    ARROW_ASSIGN_OR_RAISE(auto owners, parents->Cover(foreign, foreign_ranges));
-    references.merge(owners);
+    auto owners = parents->Cover(foreign, foreign_ranges);
+    status &= owners.status();
+    if (owners.ok()) references.merge(*owners);
   }
+  ARROW_RETURN_NOT_OK(status);
   return references;
 }
 

@@ -75,8 +75,10 @@ arrow::Status ParentSet::AddReferencesIn(SegmentId segment) {
       if (reference.segment == segment) references.insert(reference);
     }
   }
-  for (const ObjectId& reference : references) ARROW_RETURN_NOT_OK(Add(reference));
-  return arrow::Status::OK();
+  // All of them, also after one that has to wait (ForeignLeases::TakeDoubtful).
+  arrow::Status status;
+  for (const ObjectId& reference : references) status &= Add(reference);
+  return status;
 }
 
 void ParentSet::KeepLeases(const std::vector<ObjectId>& objects) {

@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -108,17 +109,56 @@ void Publisher::Publish(const Request& request, Done done) {
   if (named) {
     if (const arrow::Status may = CheckName(request); !may.ok()) return done(may);
   }
+  Seal(request, kDoubtRoundsMax,
+       [this, request, done](const arrow::Result<ObjectId>& object) {
+         if (!object.ok()) return done(object.status());
+         Go(request, *object, done);
+       });
+}
+
+// At once, as a rule. Shared objects of other homes that were removed meanwhile are there
+// as long as their publisher reads them: their homes answer when they surely know that we
+// do, too (O4).
+void Publisher::Seal(const Request& request, int rounds_left, const Sealed& done) {
   const auto object = home_->Seal(request.session, request.input);
-  if (!object.ok()) return done(object.status());
-  if (!named) {
-    home_->NotePut(request.session, request.input.request, {*object, 0});
-    return done(Published{*object, 0});
+  const auto doubtful = home_->foreign_leases().TakeDoubtful();
+  const auto abandon = [this, doubtful] {
+    for (const auto& each : doubtful) home_->foreign_leases().Abandon(each);
+  };
+  if (object.ok() || doubtful.empty() || rounds_left == 0) {
+    abandon();
+    return done(object);
+  }
+  std::set<SegmentId> homes;
+  for (const auto& each : doubtful) homes.insert(each.object.segment);
+  PassFaultPoint("daemon.seal.before-doubt");
+  homes_->AwaitAnswers(
+      homes, [this, request, rounds_left, done, doubtful, abandon, refused = object,
+              alive = std::weak_ptr<bool>(alive_)](const arrow::Status& answered) {
+        if (alive.expired()) return;
+        PassFaultPoint("daemon.seal.after-doubt");
+        if (!answered.ok()) {
+          abandon();
+          return done(refused);
+        }
+        for (const auto& each : doubtful) home_->foreign_leases().Trust(each);
+        Seal(request, rounds_left - 1, [abandon, done](const auto& sealed) {
+          abandon();
+          done(sealed);
+        });
+      });
+}
+
+void Publisher::Go(const Request& request, const ObjectId& object, Done done) {
+  if (request.input.name.empty()) {
+    home_->NotePut(request.session, request.input.request, {object, 0});
+    return done(Published{object, 0});
   }
   auto attempt = std::make_shared<Attempt>();
   attempt->request = request;
   attempt->request.input.descriptor.reset();
   attempt->done = std::move(done);
-  attempt->object = *object;
+  attempt->object = object;
   attempt->deadline = scheduler_->Now() + Patience();
   PassFaultPoint("daemon.publish.before-bind");
   Bind(attempt);

@@ -22,6 +22,9 @@ namespace sheaf::daemon {
 
 /// Leaders that may follow one another while one table is published.
 constexpr int kBindsMax = 8;
+/// How often a seal asks the homes of removed objects whether it may go on sharing them:
+/// each time for all that it knows of.
+constexpr int kDoubtRoundsMax = 4;
 /// How long a publish waits for a node whose epoch line cannot be read (C5: it is
 /// blocked), beside the time that a change of leader takes.
 constexpr std::chrono::seconds kEpochReadDeadline{5};
@@ -65,7 +68,10 @@ class Publisher {
  private:
   struct Attempt;
   using AttemptPtr = std::shared_ptr<Attempt>;
+  using Sealed = std::function<void(const arrow::Result<ObjectId>&)>;
   arrow::Status CheckName(const Request& request) const;
+  void Seal(const Request& request, int rounds_left, const Sealed& done);
+  void Go(const Request& request, const ObjectId& object, Done done);
   bool PublishedBefore(const Request& request, const Done& done);
   void CommitAgain(const ObjectId& object, const std::string& name,
                    const format::Slot& slot, Done done);

@@ -1,0 +1,80 @@
+#include "client/put.h"
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
+#include <arrow/table.h>
+#include <arrow/type.h>
+
+#include "client/node_info.h"
+#include "client/publisher.h"
+#include "client/session.h"
+#include "format/message.h"
+#include "region/region.h"
+#include "sheaf/info.h"
+#include "sheaf/status.h"
+#include "sheaf/store.h"
+#include "sheaf/types.h"
+
+namespace sheaf::client {
+
+arrow::Result<PutReceipt> Put(const std::shared_ptr<Session>& session,
+                              const std::shared_ptr<arrow::Schema>& schema,
+                              const PublishOptions& options,
+                              const std::function<arrow::Status(Publisher*)>& fill) {
+  auto publisher = std::make_unique<Publisher>(session, schema);
+  const arrow::Status filled = fill(publisher.get());
+  auto receipt = filled.ok() ? publisher->Finish(options) : filled;
+  const int64_t needed_bytes = publisher->bytes_needed();
+  publisher.reset();
+  session->DidPut(receipt.status());
+  if (receipt.ok()) return receipt;
+  return ExplainPut(*session, receipt.status(), options.name, needed_bytes);
+}
+
+arrow::Result<PutReceipt> Put(const std::shared_ptr<Session>& session,
+                              const arrow::Table& table, const PublishOptions& options) {
+  return Put(session, table.schema(), options,
+             [&](Publisher* publisher) { return publisher->SetTable(table); });
+}
+
+arrow::Status ExplainPut(const Session& session, const arrow::Status& status,
+                         const std::string& name, int64_t needed_bytes) {
+  if (needed_bytes == 0 || IsOverQuota(status)) return status;
+  const region::Region& region = session.region();
+  const NodeInfo home = LoadNodeInfo(region, region.node().value);
+  return DoesNotFit(name.empty() ? "a table" : "table '" + name + "'",
+                    "at least " + std::to_string(needed_bytes) + " bytes", home);
+}
+
+arrow::Status Retire(Session& session, const ObjectId& object, const std::string& name) {
+  return session.daemon()
+      .Call(format::Body::RetireRequest,
+            [&](flatbuffers::FlatBufferBuilder* builder) {
+              const auto key = format::ToKey(object);
+              const auto text = name.empty() ? 0 : builder->CreateString(name);
+              return format::CreateRetireRequest(*builder, &key, text).Union();
+            })
+      .status();
+}
+
+arrow::Status Drop(Session& session, const ObjectId& object) {
+  const arrow::Status dropped = Retire(session, object, "");
+  return IsStaleGeneration(dropped) ? arrow::Status::OK() : dropped;
+}
+
+arrow::Status Keep(Session& session, const ObjectId& object) {
+  return session.daemon()
+      .Call(format::Body::KeepRequest,
+            [&](flatbuffers::FlatBufferBuilder* builder) {
+              const auto key = format::ToKey(object);
+              return format::CreateKeepRequest(*builder, &key, /*keep=*/true).Union();
+            })
+      .status();
+}
+
+}  // namespace sheaf::client

@@ -1,0 +1,48 @@
+// One put from its arrays to its receipt, and what ends an object: shared by all that
+// publish.
+
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
+#include <arrow/type_fwd.h>
+
+#include "client/publisher.h"
+#include "client/session.h"
+#include "sheaf/store.h"
+#include "sheaf/types.h"
+
+namespace sheaf::client {
+
+/// \brief Publish what `fill` puts into a publisher. When that fails all of it is given
+/// back, before the error says what is free.
+arrow::Result<PutReceipt> Put(const std::shared_ptr<Session>& session,
+                              const std::shared_ptr<arrow::Schema>& schema,
+                              const PublishOptions& options,
+                              const std::function<arrow::Status(Publisher*)>& fill);
+
+arrow::Result<PutReceipt> Put(const std::shared_ptr<Session>& session,
+                              const arrow::Table& table, const PublishOptions& options);
+
+/// \brief `status` of what was to go into a table. If that takes `needed_bytes` (not 0),
+/// which are not there, it says what to do.
+arrow::Status ExplainPut(const Session& session, const arrow::Status& status,
+                         const std::string& name, int64_t needed_bytes);
+
+/// \brief Remove exactly this object; its name, or "" if it has none. Reason stale
+/// generation if it is gone.
+arrow::Status Retire(Session& session, const ObjectId& object, const std::string& name);
+
+/// \brief End an unnamed object. OK if it is gone already.
+arrow::Status Drop(Session& session, const ObjectId& object);
+
+/// \brief Let an unnamed object outlive its session. Reason stale generation if it is
+/// gone.
+arrow::Status Keep(Session& session, const ObjectId& object);
+
+}  // namespace sheaf::client

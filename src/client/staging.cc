@@ -1,0 +1,258 @@
+#include "client/staging.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <vector>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
+#include <arrow/table.h>
+#include <arrow/type.h>
+#include <arrow/util/key_value_metadata.h>
+
+#include "base/fault_point.h"
+#include "client/put.h"
+#include "client/reader.h"
+#include "client/session.h"
+#include "directory/directory.h"
+#include "format/layout.h"
+#include "platform/process.h"
+#include "region/region.h"
+#include "sheaf/status.h"
+#include "sheaf/types.h"
+
+namespace sheaf::client {
+namespace {
+
+constexpr std::string_view kMetadataKey = "sheaf.staging";
+constexpr uint32_t kMagic = 0x31544853;  // "SHT1", the last character is the version
+constexpr uint32_t kAppendFlag = 1;
+
+/// How a list is stored, little-endian: head, then its entries.
+struct StoredHead {
+  uint32_t magic;
+  uint32_t flags;
+  uint64_t id;
+  int64_t deadline_unix_ns;
+  uint32_t of;
+  uint32_t num_entries;
+};
+struct StoredEntry {
+  int64_t num_rows;
+  uint64_t generation;
+  uint32_t segment;
+  uint32_t slot;
+  uint32_t index;
+  uint32_t reserved;  // Zero.
+};
+static_assert(sizeof(StoredHead) == 32 &&
+              std::has_unique_object_representations_v<StoredHead>);
+static_assert(sizeof(StoredEntry) == 32 &&
+              std::has_unique_object_representations_v<StoredEntry>);
+
+arrow::Status CheckEntry(const StoredEntry& entry, const Staging& staging) {
+  const bool fits = entry.segment < format::kNodesMax && entry.slot < format::kSlotsMax &&
+                    (entry.generation & format::kGenerationLowMask) != 0;
+  const bool rises =
+      staging.entries.empty() || entry.index > staging.entries.back().index;
+  if (fits && rises && entry.index < staging.of && entry.num_rows >= 0 &&
+      entry.reserved == 0) {
+    return arrow::Status::OK();
+  }
+  return arrow::Status::Invalid("a staging list names impossible part ", entry.index,
+                                " of ", staging.of);
+}
+
+}  // namespace
+
+const StagedEntry* Staging::Find(uint32_t index) const {
+  const auto found = std::ranges::lower_bound(entries, index, {}, &StagedEntry::index);
+  return found == entries.end() || found->index != index ? nullptr : &*found;
+}
+
+void Staging::Add(const StagedEntry& entry) {
+  entries.insert(std::ranges::lower_bound(entries, entry.index, {}, &StagedEntry::index),
+                 entry);
+}
+
+std::vector<uint32_t> Staging::Missing() const {
+  std::vector<uint32_t> missing;
+  for (uint32_t i = 0; i < of; ++i) {
+    if (Find(i) == nullptr) missing.push_back(i);
+  }
+  return missing;
+}
+
+std::string EncodeStaging(const Staging& staging) {
+  const StoredHead head{kMagic,     staging.append ? kAppendFlag : 0,
+                        staging.id, staging.deadline_unix_ns,
+                        staging.of, static_cast<uint32_t>(staging.entries.size())};
+  std::string bytes(reinterpret_cast<const char*>(&head), sizeof(head));
+  for (const StagedEntry& entry : staging.entries) {
+    const StoredEntry stored{entry.num_rows,
+                             entry.object.generation,
+                             entry.object.segment.value,
+                             entry.object.slot,
+                             entry.index,
+                             0};
+    bytes.append(reinterpret_cast<const char*>(&stored), sizeof(stored));
+  }
+  return bytes;
+}
+
+arrow::Result<Staging> DecodeStaging(std::string_view bytes) {
+  StoredHead head;
+  if (bytes.size() < sizeof(head)) {
+    return arrow::Status::Invalid("a staging list of ", bytes.size(), " bytes");
+  }
+  std::memcpy(&head, bytes.data(), sizeof(head));
+  if (head.magic != kMagic || (head.flags & ~kAppendFlag) != 0 || head.id == 0 ||
+      head.of == 0 || head.of > kStagedMax || head.num_entries > head.of ||
+      bytes.size() != sizeof(head) + head.num_entries * sizeof(StoredEntry)) {
+    return arrow::Status::Invalid("bytes are not a staging list, or of another version");
+  }
+  Staging staging{
+      head.id, head.of, (head.flags & kAppendFlag) != 0, head.deadline_unix_ns, {}};
+  staging.entries.reserve(head.num_entries);
+  for (uint32_t i = 0; i < head.num_entries; ++i) {
+    StoredEntry entry;
+    std::memcpy(&entry, bytes.data() + sizeof(head) + i * sizeof(entry), sizeof(entry));
+    ARROW_RETURN_NOT_OK(CheckEntry(entry, staging));
+    staging.entries.push_back(
+        {entry.index, entry.num_rows, {{entry.segment}, entry.slot, entry.generation}});
+  }
+  return staging;
+}
+
+bool IsReserved(std::string_view name) { return name.starts_with(kReservedPrefix); }
+
+std::string PartsName(const std::string& table_name) {
+  return std::string(kReservedPrefix) + "parts/" + table_name;
+}
+
+std::string BarrierName(const std::string& barrier_name) {
+  return std::string(kReservedPrefix) + "barrier/" + barrier_name;
+}
+
+arrow::Status CheckTableName(const std::string& name) {
+  ARROW_RETURN_NOT_OK(directory::ValidateName(name));
+  if (!IsReserved(name)) return arrow::Status::OK();
+  return arrow::Status::Invalid("names that begin with '", kReservedPrefix,
+                                "' are Sheaf's own");
+}
+
+arrow::Result<std::optional<FoundStaging>> LoadStaging(
+    const std::shared_ptr<Session>& session, const std::string& name) {
+  auto open = OpenName(session, name);
+  if (open.status().IsKeyError()) return std::nullopt;
+  ARROW_RETURN_NOT_OK(open.status());
+  const auto& metadata = open->descriptor().schema()->metadata();
+  const auto value = metadata == nullptr
+                         ? arrow::Result<std::string>(arrow::Status::KeyError(""))
+                         : metadata->Get(std::string(kMetadataKey));
+  if (!value.ok()) return arrow::Status::Invalid("'", name, "' is not a staging list");
+  ARROW_ASSIGN_OR_RAISE(auto staging, DecodeStaging(*value));
+  return FoundStaging{std::move(staging), open->object(), open->version()};
+}
+
+arrow::Result<bool> StoreStaging(const std::shared_ptr<Session>& session,
+                                 const std::string& name, const Staging& staging,
+                                 const std::optional<FoundStaging>& found) {
+  const auto schema = arrow::schema(
+      arrow::FieldVector{},
+      arrow::key_value_metadata({std::string(kMetadataKey)}, {EncodeStaging(staging)}));
+  PublishOptions options{.name = name, .put = {}};
+  if (found) options.put = {.replace = true, .expected_version = found->version};
+  PassFaultPoint("client.staging.before-store");
+  const auto stored =
+      Put(session, *arrow::Table::Make(schema, arrow::ArrayVector{}, 0), options);
+  PassFaultPoint("client.staging.after-store");
+  if (stored.ok()) return true;
+  if (stored.status().IsAlreadyExists() || IsVersionMismatch(stored.status())) {
+    return false;
+  }
+  return stored.status();
+}
+
+arrow::Result<bool> EraseStaging(Session& session, const std::string& name,
+                                 const ObjectId& object) {
+  PassFaultPoint("client.staging.before-erase");
+  const arrow::Status erased = Retire(session, object, name);
+  PassFaultPoint("client.staging.after-erase");
+  if (erased.ok()) return true;
+  if (IsStaleGeneration(erased) || erased.IsKeyError()) return false;
+  return erased;
+}
+
+bool IsThere(Session& session, const ObjectId& object) {
+  const region::Segment* segment = session.region().segment(object.segment);
+  if (segment == nullptr || object.slot >= segment->header().slots_max) return true;
+  const auto slot = directory::ReadSlot(*segment, object.slot);
+  if (!slot.ok()) return !IsStaleGeneration(slot.status());
+  return slot->generation == object.generation && directory::IsReadable(*slot);
+}
+
+namespace {
+
+// True if it was there and is gone.
+arrow::Result<bool> Remove(Session& session, const std::string& name,
+                           const FoundStaging& found) {
+  for (const StagedEntry& entry : found.staging.entries) {
+    PassFaultPoint("client.staging.before-drop");
+    ARROW_RETURN_NOT_OK(Drop(session, entry.object));
+  }
+  return EraseStaging(session, name, found.object);
+}
+
+}  // namespace
+
+arrow::Result<bool> AbortStaged(const std::shared_ptr<Session>& session,
+                                const std::string& name) {
+  if (name.size() > directory::kNameBytesMax) return false;
+  bool was_there = false;
+  Backoff backoff;
+  for (;;) {
+    ARROW_ASSIGN_OR_RAISE(const auto found, LoadStaging(session, name));
+    if (!found) return was_there;
+    was_there = true;
+    ARROW_ASSIGN_OR_RAISE(const bool removed, Remove(*session, name, *found));
+    if (removed) return true;
+    backoff.Pause();  // A part came meanwhile.
+  }
+}
+
+arrow::Status CleanStaged(const std::shared_ptr<Session>& session,
+                          const std::string& name, uint64_t id) {
+  Backoff backoff;
+  for (;;) {
+    ARROW_ASSIGN_OR_RAISE(const auto found, LoadStaging(session, name));
+    if (!found || found->staging.id != id) return arrow::Status::OK();
+    ARROW_ASSIGN_OR_RAISE(const bool removed, Remove(*session, name, *found));
+    if (removed) return arrow::Status::OK();
+    backoff.Pause();
+  }
+}
+
+void Backoff::Pause() {
+  constexpr int64_t kLongestUs = 5000;
+  // Not all at the same time again.
+  platform::SleepFor(std::chrono::microseconds(
+      next_us_ / 2 +
+      static_cast<int64_t>(platform::RandomBits() % static_cast<uint64_t>(next_us_))));
+  next_us_ = std::min(2 * next_us_, kLongestUs);
+}
+
+int64_t UnixTimeNs() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+}  // namespace sheaf::client

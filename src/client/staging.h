@@ -1,0 +1,108 @@
+// What several processes put together before it becomes one thing: the parts of a table,
+// the arrivals at a barrier. Kept as a list under a reserved name, changed by compare and
+// swap.
+
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
+
+#include "client/session.h"
+#include "sheaf/types.h"
+
+namespace sheaf::client {
+
+/// Parts of a put, or participants of a barrier, at most.
+constexpr uint32_t kStagedMax = 1U << 16;
+
+/// \brief An unnamed object that waits for the others.
+struct StagedEntry {
+  uint32_t index = 0;  ///< Below `Staging::of`.
+  int64_t num_rows = 0;
+  ObjectId object;
+  bool operator==(const StagedEntry&) const = default;
+};
+
+/// \brief The list. It and the objects that it names are all that there is of a put whose
+/// parts are not all there: who removes the objects, then the list, leaves nothing.
+struct Staging {
+  uint64_t id = 0;  ///< Drawn by whoever began it; never 0.
+  uint32_t of = 0;  ///< Entries that make it complete: 1 to kStagedMax.
+  bool append = false;
+  int64_t deadline_unix_ns = 0;      ///< 0: none.
+  std::vector<StagedEntry> entries;  ///< By index, each once.
+
+  const StagedEntry* Find(uint32_t index) const;
+  /// \brief Of an index that is not there yet.
+  void Add(const StagedEntry& entry);
+  /// \brief Indices without an entry, in their order.
+  std::vector<uint32_t> Missing() const;
+  bool operator==(const Staging&) const = default;
+};
+
+std::string EncodeStaging(const Staging& staging);
+/// \brief Invalid if the bytes are not what EncodeStaging makes.
+arrow::Result<Staging> DecodeStaging(std::string_view bytes);
+
+/// Names that begin so are Sheaf's own: no user's call takes them.
+constexpr std::string_view kReservedPrefix = "~sheaf/";
+bool IsReserved(std::string_view name);
+std::string PartsName(const std::string& table_name);
+std::string BarrierName(const std::string& barrier_name);
+/// \brief directory::ValidateName, and Invalid for a reserved name.
+arrow::Status CheckTableName(const std::string& name);
+
+/// \brief A list as it was found.
+struct FoundStaging {
+  Staging staging;
+  ObjectId object;
+  uint32_t version = 0;
+};
+
+/// \brief The list of that (reserved) name; nothing if there is none.
+arrow::Result<std::optional<FoundStaging>> LoadStaging(
+    const std::shared_ptr<Session>& session, const std::string& name);
+
+/// \brief Put the next version of a list, or its first if `found` is nothing. False if
+/// somebody else changed it since.
+arrow::Result<bool> StoreStaging(const std::shared_ptr<Session>& session,
+                                 const std::string& name, const Staging& staging,
+                                 const std::optional<FoundStaging>& found);
+
+/// \brief Remove exactly this version of the list. False if it is gone or changed.
+arrow::Result<bool> EraseStaging(Session& session, const std::string& name,
+                                 const ObjectId& object);
+
+/// \brief True if the slot of `object` says that it can be opened, or cannot be read.
+bool IsThere(Session& session, const ObjectId& object);
+
+/// \brief Remove the objects of the list of that name and the list: of what is complete,
+/// or is not to be. Done again after a death in the middle of it, it finishes. False if
+/// there is no list (any more).
+arrow::Result<bool> AbortStaged(const std::shared_ptr<Session>& session,
+                                const std::string& name);
+
+/// \brief The same, if the list is still the one of `id`.
+arrow::Status CleanStaged(const std::shared_ptr<Session>& session,
+                          const std::string& name, uint64_t id);
+
+/// \brief Pauses between tries at what others change too: longer from one to the next.
+class Backoff {
+ public:
+  void Pause();
+
+ private:
+  int64_t next_us_ = 50;
+};
+
+/// Nanoseconds since 1970.
+int64_t UnixTimeNs();
+
+}  // namespace sheaf::client
