@@ -52,7 +52,9 @@ struct PutArguments {
   std::string name;
   std::string file;
   bool replace = false;
-  bool checksum = false;  ///< Store checksums of the data, for Verify.
+  bool checksum = false;       ///< Store checksums of the data, for Verify.
+  std::optional<uint32_t> on;  ///< In whose memory; else that of the session's node.
+  bool spill = false;          ///< What does not fit there goes to other nodes.
 };
 arrow::Status Put(const Global& global, const PutArguments& arguments);
 

@@ -264,6 +264,12 @@ void AddPutAndGet(CLI::App* app, Global* global, TableArguments* arguments,
   put->add_flag("--checksum", arguments->put.checksum,
                 "Store checksums of the data, which `sheaf verify` compares with it\n"
                 "later; reads the data once more");
+  put->add_option("--on", arguments->put.on,
+                  "Put it in the memory of this node, which is then its home")
+      ->type_name("NODE");
+  put->add_flag("--spill", arguments->put.spill,
+                "Where that node's memory is full, use that of other nodes; the output\n"
+                "says how much lies where");
   put->footer("Example:\n  sheaf put flights flights.parquet --replace");
   put->callback([=] { *command = [=] { return Put(*global, arguments->put); }; });
   CLI::App* get = app->add_subcommand("get", "Write a table to a file");

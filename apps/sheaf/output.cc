@@ -111,6 +111,10 @@ std::string HumanSeconds(double seconds) {
 }
 
 Json ToJson(const PutReceipt& receipt) {
+  Json bytes_on = Json::object();
+  for (const auto& [node, bytes] : receipt.bytes_on) {
+    bytes_on[std::to_string(node)] = bytes;
+  }
   return {{"name", receipt.name},
           {"version", receipt.version},
           {"generation", receipt.handle.object.generation},
@@ -119,6 +123,7 @@ Json ToJson(const PutReceipt& receipt) {
           {"bytes_shared", receipt.bytes_shared},
           {"bytes_copied", receipt.bytes_copied},
           {"bytes_flushed", receipt.bytes_flushed},
+          {"bytes_on", bytes_on},
           {"seconds", std::chrono::duration<double>(receipt.duration).count()}};
 }
 

@@ -33,7 +33,7 @@
 namespace sheaf::cli {
 namespace {
 
-void PrintReceipt(const PutReceipt& receipt) {
+void PrintReceipt(const PutReceipt& receipt, uint32_t own_node) {
   const double seconds = std::chrono::duration<double>(receipt.duration).count();
   PrintText(fmt::format(
       "{}: version {}, {} rows, {} in {} ({} shared, {} copied, {} flushed)\n",
@@ -42,6 +42,16 @@ void PrintReceipt(const PutReceipt& receipt) {
       HumanBytes(static_cast<uint64_t>(receipt.bytes_shared)),
       HumanBytes(static_cast<uint64_t>(receipt.bytes_copied)),
       HumanBytes(static_cast<uint64_t>(receipt.bytes_flushed))));
+  const bool is_at_home =
+      receipt.bytes_on.empty() ||
+      (receipt.bytes_on.size() == 1 && receipt.bytes_on.begin()->first == own_node);
+  if (is_at_home) return;
+  std::string places;
+  for (const auto& [node, bytes] : receipt.bytes_on) {
+    places += fmt::format("{}{} on node {}", places.empty() ? "" : ", ",
+                          HumanBytes(static_cast<uint64_t>(bytes)), node);
+  }
+  PrintText(fmt::format("{}: {}\n", receipt.name, places));
 }
 
 // What a command says that dies while it reads a table.
@@ -54,14 +64,20 @@ std::string Unreadable(const std::string& name) {
 }
 
 arrow::Result<PutReceipt> PutFile(Store& store, const PutArguments& arguments) {
-  const auto pool = DecodePool::Make(store.memory_pool());
+  const uint32_t node = arguments.on.value_or(store.node());
+  ARROW_ASSIGN_OR_RAISE(arrow::MemoryPool* const memory,
+                        store.memory_pool(node, arguments.spill));
+  const auto pool = DecodePool::Make(memory);
   auto receipt = [&]() -> arrow::Result<PutReceipt> {
     ProgressBar bar("put " + arguments.name);
     ARROW_ASSIGN_OR_RAISE(
         auto reader,
         OpenTableFile(arguments.file, pool, [&](double share) { bar.Update(share); }));
     return store.Put(arguments.name, reader.get(),
-                     {.replace = arguments.replace, .checksum = arguments.checksum});
+                     {.replace = arguments.replace,
+                      .checksum = arguments.checksum,
+                      .on = node,
+                      .spill = arguments.spill});
   }();
   if (receipt.status().IsAlreadyExists()) {
     return receipt.status().WithMessage(receipt.status().message(),
@@ -72,7 +88,7 @@ arrow::Result<PutReceipt> PutFile(Store& store, const PutArguments& arguments) {
   if (receipt.ok() || space.ok()) return receipt;
   // All that was decoded is freed once the decoder's workers have let go of it.
   arrow::internal::GetCpuThreadPool()->WaitForIdle();
-  store.memory_pool()->ReleaseUnused();
+  memory->ReleaseUnused();
   const std::string what = "table '" + arguments.name + "' from '" + arguments.file + "'";
   // Neither is mended by more memory.
   if (IsOverQuota(space) || !space.IsOutOfMemory()) {
@@ -82,7 +98,7 @@ arrow::Result<PutReceipt> PutFile(Store& store, const PutArguments& arguments) {
   const std::string needed =
       "about " + std::to_string(bytes) + " bytes (" + HumanBytes(bytes) + ")";
   ARROW_ASSIGN_OR_RAISE(const auto nodes, store.Nodes());
-  return client::DoesNotFit(what, needed, nodes[store.node()]);
+  return client::DoesNotFit(what, needed, nodes[node]);
 }
 
 }  // namespace
@@ -98,7 +114,7 @@ arrow::Status Put(const Global& global, const PutArguments& arguments) {
   if (global.json) {
     PrintJson(ToJson(receipt));
   } else {
-    PrintReceipt(receipt);
+    PrintReceipt(receipt, store->node());
   }
   return arrow::Status::OK();
 }

@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -38,6 +39,12 @@ struct PutOptions {
   std::optional<uint32_t> expected_version = std::nullopt;
   /// Store checksums of the data, for `Verify` and `Validation::kFull`: reads it once.
   bool checksum = false;
+  /// The node whose memory the table is to lie in, and who is its home; else the store's
+  /// own.
+  std::optional<uint32_t> on = std::nullopt;
+  /// Where that node's memory is full, use that of others: of those with most free bytes
+  /// first. The receipt says how much lies where. Not of a user who is over a quota.
+  bool spill = false;
 };
 
 /// \brief What a put did. Nothing is ever copied silently.
@@ -50,6 +57,8 @@ struct PutReceipt {
   int64_t bytes_shared = 0;   ///< Of these: were in the region already.
   int64_t bytes_copied = 0;   ///< Of these: copied into the region by this call.
   int64_t bytes_flushed = 0;  ///< Written back from caches (0 on coherent memory).
+  std::map<uint32_t, int64_t>
+      bytes_on;  ///< `bytes`, by the node in whose memory they lie.
   std::chrono::nanoseconds duration{0};
 };
 
@@ -71,6 +80,8 @@ struct GetOptions {
 struct ShareOptions {
   bool keep = false;      ///< Outlives this session; ends with `Drop`.
   bool checksum = false;  ///< As for `PutOptions`.
+  std::optional<uint32_t> on = std::nullopt;  ///< As for `PutOptions`.
+  bool spill = false;                         ///< As for `PutOptions`.
 };
 
 class TableWriter;
@@ -152,6 +163,14 @@ class Store {
   /// \brief Builds in shared memory: what is allocated here needs no copy to be put.
   /// Thread-safe; valid as long as any buffer from it or this store lives.
   arrow::MemoryPool* memory_pool();
+  /// \brief The same in the memory of `node`, which is asked for coarse extents only:
+  /// what is built here is put there (`PutOptions::on`) without a copy, and, from there,
+  /// opened by all. Its allocations fail with OutOfMemory, naming the node, when that is
+  /// full; with reason node lost while it is down or does not honour this store's node.
+  /// Invalid if the cluster has no such node; reason node lost if it never was up. With
+  /// `spill`, what does not fit there goes to nodes that have room
+  /// (`PutOptions::spill`).
+  arrow::Result<arrow::MemoryPool*> memory_pool(uint32_t node, bool spill = false);
 
   /// \brief All configured nodes, by number; one whose memory is not there is "down".
   /// IOError or Invalid, naming it, if a node's memory is there and cannot be used.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -23,8 +24,10 @@
 #include "base/plant.h"
 #include "client/daemon_channel.h"
 #include "client/data_check.h"
+#include "client/home_pools.h"
 #include "client/lease_table.h"
 #include "client/reader.h"
+#include "client/seal_call.h"
 #include "client/session.h"
 #include "codec/codec.h"
 #include "format/layout.h"
@@ -39,13 +42,18 @@
 namespace sheaf::client {
 namespace {
 
-// Ranges in the own segment, rounded out to granules, merged: what sealing takes out of
-// the pool.
-std::vector<alloc::Range> OwnGranules(const std::vector<GlobalRange>& ranges,
-                                      SegmentId own) {
+using RangesBySegment = std::map<SegmentId, std::vector<GlobalRange>>;
+
+RangesBySegment BySegment(const std::vector<GlobalRange>& ranges) {
+  RangesBySegment split;
+  for (const GlobalRange& range : ranges) split[range.begin.segment].push_back(range);
+  return split;
+}
+
+// Rounded out to granules, merged: what sealing takes out of a pool.
+std::vector<alloc::Range> Granules(const std::vector<GlobalRange>& of_one_segment) {
   std::vector<alloc::Range> granules;
-  for (const GlobalRange& range : ranges) {
-    if (range.begin.segment != own) continue;
+  for (const GlobalRange& range : of_one_segment) {
     const uint64_t begin = RoundDown(range.begin.offset, format::kGranuleBytes);
     const uint64_t end = RoundUp(range.end_offset(), format::kGranuleBytes);
     if (!granules.empty() && begin <= granules.back().end()) {
@@ -59,28 +67,28 @@ std::vector<alloc::Range> OwnGranules(const std::vector<GlobalRange>& ranges,
 }
 
 // P3: everything that this session wrote is in memory before anyone is told. Returns
-// bytes flushed.
-int64_t SettleData(Session& session, const std::vector<GlobalRange>& ranges) {
+// bytes flushed. What no pool of this session has is sealed, and was never written by it.
+int64_t SettleData(Session& session, SegmentId segment,
+                   const std::vector<GlobalRange>& ranges) {
   const region::Region& region = session.region();
-  platform::CacheControl& cache = *region.own_segment().data().cache();
+  platform::CacheControl& cache = *region.segment(segment)->data().cache();
   if (cache.coherent()) {
     cache.Fence();
     return 0;
   }
+  const bool is_own = segment == region.own_segment().id();
   const bool settle_each =
       region.config().settle_class == platform::SettleClass::kOrdered;
   int64_t flushed = 0;
   const uint8_t* last = nullptr;
   uint64_t last_size = 0;
   for (const GlobalRange& range : ranges) {
-    // Bytes of other homes are their objects': sealed, and never written by this node.
-    if (range.begin.segment != region.own_segment().id()) continue;
     const uint8_t* data = region.Resolve(range);
-    if (session.pool().FindOpen(data, range.size_bytes) == std::nullopt &&
+    if (!session.pools().IsOpen(data, range.size_bytes) &&
         session.leases().FindCovering(range) != nullptr) {
       continue;  // Sealed before: in memory already.
     }
-    if (Planted("no-flush-data")) continue;
+    if (Planted("no-flush-data") || (!is_own && Planted("no-flush-remote"))) continue;
     // Whole granules are sealed: what of them nobody refers to may be dirty as well, and
     // is nobody's to flush from then on (L10).
     const uint64_t skew = range.begin.offset % format::kGranuleBytes;
@@ -104,42 +112,16 @@ int64_t SettleData(Session& session, const std::vector<GlobalRange>& ranges) {
   return flushed;
 }
 
-struct Sealed {
-  ObjectId object;
-  uint32_t version = 0;
-};
-
-arrow::Result<Sealed> RequestSeal(
-    Session& session, const arrow::Buffer& descriptor, const PublishOptions& options,
-    const std::vector<std::shared_ptr<ObjectLease>>& parents) {
-  std::vector<format::ObjectKey> keys;
-  keys.reserve(parents.size());
-  for (const auto& parent : parents) keys.push_back(format::ToKey(parent->object()));
-  ARROW_ASSIGN_OR_RAISE(
-      Reply reply, session.daemon().Call(format::Body::SealRequest, [&](auto* builder) {
-        const auto bytes = builder->CreateVector(descriptor.data(),
-                                                 static_cast<size_t>(descriptor.size()));
-        const auto name = options.name.empty() ? 0 : builder->CreateString(options.name);
-        const auto parent_keys = builder->CreateVectorOfStructs(keys);
-        return format::CreateSealRequest(*builder, bytes, name, options.put.replace,
-                                         options.put.expected_version.value_or(0),
-                                         options.keep, parent_keys)
-            .Union();
-      }));
-  ARROW_ASSIGN_OR_RAISE(const auto* body,
-                        format::BodyAs<format::SealReply>(reply.message()));
-  if (body->object() == nullptr)
-    return arrow::Status::Invalid("seal reply without an object");
-  return Sealed{format::FromKey(*body->object()), body->version()};
-}
-
 }  // namespace
 
 Publisher::Publisher(std::shared_ptr<Session> session,
-                     std::shared_ptr<arrow::Schema> schema)
+                     std::shared_ptr<arrow::Schema> schema, PublishOptions options,
+                     arrow::MemoryPool* pool)
     : session_(std::move(session)),
       schema_(std::move(schema)),
-      relocator_(session_),
+      options_(std::move(options)),
+      home_{options_.put.on.value_or(session_->region().node().value)},
+      relocator_(session_, home_, pool),
       columns_(static_cast<size_t>(schema_->num_fields())),
       start_(platform::BootTime()) {}
 
@@ -193,16 +175,16 @@ arrow::Result<std::shared_ptr<arrow::Table>> Publisher::AssembleTable() const {
   return arrow::Table::Make(schema_, std::move(columns), num_rows_);
 }
 
-arrow::Result<PutReceipt> Publisher::Finish(const PublishOptions& options) {
-  auto receipt = Seal(options);
+arrow::Result<PutReceipt> Publisher::Finish() {
+  auto receipt = Seal();
   if (!IsStaleGeneration(receipt.status()) || !relocator_.shares_foreign() ||
-      !options.may_copy_foreign) {
+      !options_.may_copy_foreign) {
     return receipt;
   }
   // An object of another home may have been removed since its bytes were opened here, and
   // then cannot be shared any more (O4). They can be read, so they are copied.
   ARROW_RETURN_NOT_OK(CopyForeign());
-  return Seal(options);
+  return Seal();
 }
 
 arrow::Status Publisher::CopyForeign() {
@@ -224,8 +206,7 @@ arrow::Status Publisher::CopyForeign() {
 }
 
 arrow::Result<std::shared_ptr<const codec::Descriptor>> Publisher::Describe(
-    const arrow::Table& table, const codec::ChecksumFn& checksum,
-    const std::vector<codec::Part>& parts) const {
+    const arrow::Table& table, const codec::ChecksumFn& checksum) const {
   const region::Region& region = session_->region();
   const auto locate = [&](const uint8_t* address,
                           int64_t size) -> arrow::Result<GlobalAddress> {
@@ -233,39 +214,60 @@ arrow::Result<std::shared_ptr<const codec::Descriptor>> Publisher::Describe(
     if (!found) return arrow::Status::Invalid("a buffer is outside the region");
     return *found;
   };
-  ARROW_ASSIGN_OR_RAISE(auto bytes, codec::Encode(table, locate, checksum, parts));
+  ARROW_ASSIGN_OR_RAISE(auto bytes,
+                        codec::Encode(table, locate, checksum, options_.parts));
   // Our own descriptor goes through the check that every reader will apply.
   return codec::Descriptor::Make(std::move(bytes), SegmentSizes(region));
 }
 
-arrow::Result<PutReceipt> Publisher::Seal(const PublishOptions& options) {
+arrow::Result<PutReceipt> Publisher::Seal() {
   ARROW_ASSIGN_OR_RAISE(auto table, AssembleTable());
   const region::Region& region = session_->region();
-  ARROW_ASSIGN_OR_RAISE(auto descriptor, Describe(*table, nullptr, options.parts));
-  const auto ranges = descriptor->Ranges();
+  ARROW_ASSIGN_OR_RAISE(auto descriptor, Describe(*table, nullptr));
+  const RangesBySegment ranges = BySegment(descriptor->Ranges());
 
   PutReceipt receipt;
   PassFaultPoint("client.seal.before-flush");
-  receipt.bytes_flushed = SettleData(*session_, ranges);
+  for (const auto& [segment, of_segment] : ranges) {
+    receipt.bytes_flushed += SettleData(*session_, segment, of_segment);
+  }
   PassFaultPoint("client.seal.after-settle");
-  if (options.put.checksum) {
+  if (options_.put.checksum) {
     // Of what memory holds now, which is what others will read.
     const auto checksum_of = [&](const GlobalRange& range) -> arrow::Result<uint64_t> {
-      const auto known = options.known_checksum ? options.known_checksum(range)
-                                                : std::optional<uint64_t>();
+      const auto known = options_.known_checksum ? options_.known_checksum(range)
+                                                 : std::optional<uint64_t>();
       if (known) return *known;
       return ChecksumInMemory(region, range);
     };
-    ARROW_ASSIGN_OR_RAISE(descriptor, Describe(*table, checksum_of, options.parts));
+    ARROW_ASSIGN_OR_RAISE(descriptor, Describe(*table, checksum_of));
   }
-  auto sealed =
-      RequestSeal(*session_, *descriptor->bytes(), options, relocator_.parents());
+  std::vector<ObjectId> parents;
+  for (const auto& parent : relocator_.parents()) parents.push_back(parent->object());
+  Holders holders(session_.get());
+  for (const auto& [segment, of_segment] : ranges) {
+    if (segment == home_) continue;
+    ARROW_RETURN_NOT_OK(holders.Make(segment, of_segment, parents));
+  }
+  for (const ObjectId& holder : holders.objects()) parents.push_back(holder);
+  auto sealed = RequestSeal(*session_, {.home = home_,
+                                        .descriptor = descriptor->bytes(),
+                                        .name = options_.name,
+                                        .replace = options_.put.replace,
+                                        .expected_version = options_.put.expected_version,
+                                        .keep = options_.keep,
+                                        .parents = std::move(parents)});
   // Also after an error: the object may have been visible for a while, and read, before
   // it failed. Its bytes are not written again.
-  session_->pool().MarkSealed(OwnGranules(ranges, region.own_segment().id()));
+  for (const auto& [segment, of_segment] : ranges) {
+    session_->pools().MarkSealed(segment, Granules(of_segment));
+    for (const GlobalRange& range : of_segment) {
+      receipt.bytes_on[segment.value] += CheckedCast<int64_t>(range.size_bytes);
+    }
+  }
   ARROW_RETURN_NOT_OK(sealed.status());
 
-  receipt.name = options.name;
+  receipt.name = options_.name;
   receipt.handle = Handle{region.config().cluster_id, sealed->object};
   receipt.version = sealed->version;
   receipt.num_rows = num_rows_;

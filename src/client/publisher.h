@@ -38,30 +38,35 @@ struct PublishOptions {
 /// Dropped before `Finish` it leaves nothing in the region.
 class Publisher {
  public:
-  Publisher(std::shared_ptr<Session> session, std::shared_ptr<arrow::Schema> schema);
+  /// `pool` is where copies go: of the object's home to be, as the options say.
+  Publisher(std::shared_ptr<Session> session, std::shared_ptr<arrow::Schema> schema,
+            PublishOptions options, arrow::MemoryPool* pool);
 
   /// \brief Invalid if the batch has another schema or malformed arrays.
   arrow::Status Append(const arrow::RecordBatch& batch);
   /// \brief Keeps the chunk layout of each column. Only as the one thing that is
   /// published.
   arrow::Status SetTable(const arrow::Table& table);
-  arrow::Result<PutReceipt> Finish(const PublishOptions& options);
+  arrow::Result<PutReceipt> Finish();
 
   /// After OutOfMemory of `Append` or `SetTable`: what is to be copied into the region,
   /// at least, with all appended before. Else 0.
   int64_t bytes_needed() const { return relocator_.bytes_needed(); }
+  /// Of the object to be.
+  SegmentId home() const { return home_; }
 
  private:
   arrow::Status AddChunks(codec::ColumnChunks chunks, int64_t num_rows);
   arrow::Result<std::shared_ptr<arrow::Table>> AssembleTable() const;
   arrow::Result<std::shared_ptr<const codec::Descriptor>> Describe(
-      const arrow::Table& table, const codec::ChecksumFn& checksum,
-      const std::vector<codec::Part>& parts) const;
-  arrow::Result<PutReceipt> Seal(const PublishOptions& options);
+      const arrow::Table& table, const codec::ChecksumFn& checksum) const;
+  arrow::Result<PutReceipt> Seal();
   arrow::Status CopyForeign();
 
   std::shared_ptr<Session> session_;
   std::shared_ptr<arrow::Schema> schema_;
+  PublishOptions options_;
+  SegmentId home_;
   Relocator relocator_;
   std::vector<std::vector<std::shared_ptr<arrow::Array>>> columns_;  ///< [column][chunk]
   int64_t num_rows_ = 0;

@@ -3,13 +3,16 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 
 #include <arrow/result.h>
 #include <arrow/status.h>
 #include <arrow/table.h>
 #include <arrow/type.h>
 
+#include "client/home_pools.h"
 #include "client/node_info.h"
 #include "client/publisher.h"
 #include "client/session.h"
@@ -26,14 +29,15 @@ arrow::Result<PutReceipt> Put(const std::shared_ptr<Session>& session,
                               const std::shared_ptr<arrow::Schema>& schema,
                               const PublishOptions& options,
                               const std::function<arrow::Status(Publisher*)>& fill) {
-  auto publisher = std::make_unique<Publisher>(session, schema);
+  ARROW_ASSIGN_OR_RAISE(auto publisher, MakePublisher(session, schema, options));
   const arrow::Status filled = fill(publisher.get());
-  auto receipt = filled.ok() ? publisher->Finish(options) : filled;
+  auto receipt = filled.ok() ? publisher->Finish() : filled;
   const int64_t needed_bytes = publisher->bytes_needed();
+  const SegmentId home = publisher->home();
   publisher.reset();
   session->DidPut(receipt.status());
   if (receipt.ok()) return receipt;
-  return ExplainPut(*session, receipt.status(), options.name, needed_bytes);
+  return ExplainPut(*session, receipt.status(), options.name, needed_bytes, home);
 }
 
 arrow::Result<PutReceipt> Put(const std::shared_ptr<Session>& session,
@@ -43,12 +47,28 @@ arrow::Result<PutReceipt> Put(const std::shared_ptr<Session>& session,
 }
 
 arrow::Status ExplainPut(const Session& session, const arrow::Status& status,
-                         const std::string& name, int64_t needed_bytes) {
+                         const std::string& name, int64_t needed_bytes, SegmentId home) {
   if (needed_bytes == 0 || IsOverQuota(status)) return status;
-  const region::Region& region = session.region();
-  const NodeInfo home = LoadNodeInfo(region, region.node().value);
   return DoesNotFit(name.empty() ? "a table" : "table '" + name + "'",
-                    "at least " + std::to_string(needed_bytes) + " bytes", home);
+                    "at least " + std::to_string(needed_bytes) + " bytes",
+                    LoadNodeInfo(session.region(), home.value));
+}
+
+arrow::Result<arrow::MemoryPool*> PoolOf(Session& session,
+                                         const std::optional<uint32_t>& node,
+                                         bool spill) {
+  const NodeId home{node.value_or(session.region().node().value)};
+  ARROW_ASSIGN_OR_RAISE(HomePool * of_home, session.pools().Of(home));
+  if (spill) return &of_home->spill_pool();
+  return &of_home->pool();
+}
+
+arrow::Result<std::unique_ptr<Publisher>> MakePublisher(
+    const std::shared_ptr<Session>& session, std::shared_ptr<arrow::Schema> schema,
+    const PublishOptions& options) {
+  ARROW_ASSIGN_OR_RAISE(arrow::MemoryPool * pool,
+                        PoolOf(*session, options.put.on, options.put.spill));
+  return std::make_unique<Publisher>(session, std::move(schema), options, pool);
 }
 
 arrow::Status Retire(Session& session, const ObjectId& object, const std::string& name) {

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include <arrow/result.h>
@@ -29,10 +30,20 @@ arrow::Result<PutReceipt> Put(const std::shared_ptr<Session>& session,
 arrow::Result<PutReceipt> Put(const std::shared_ptr<Session>& session,
                               const arrow::Table& table, const PublishOptions& options);
 
-/// \brief `status` of what was to go into a table. If that takes `needed_bytes` (not 0),
-/// which are not there, it says what to do.
+/// \brief `status` of what was to go into a table at `home`. If that takes `needed_bytes`
+/// (not 0), which are not there, it says what to do.
 arrow::Status ExplainPut(const Session& session, const arrow::Status& status,
-                         const std::string& name, int64_t needed_bytes);
+                         const std::string& name, int64_t needed_bytes, SegmentId home);
+
+/// \brief What allocates in the memory of `node` (the own one if absent), and of others
+/// when that is full, with `spill`.
+arrow::Result<arrow::MemoryPool*> PoolOf(Session& session,
+                                         const std::optional<uint32_t>& node, bool spill);
+
+/// \brief Of a table that is to lie in the memory of a node.
+arrow::Result<std::unique_ptr<Publisher>> MakePublisher(
+    const std::shared_ptr<Session>& session, std::shared_ptr<arrow::Schema> schema,
+    const PublishOptions& options);
 
 /// \brief Remove exactly this object; its name, or "" if it has none. Reason stale
 /// generation if it is gone.

@@ -24,6 +24,7 @@
 
 #include "base/fault_point.h"
 #include "base/math.h"
+#include "client/home_pools.h"
 #include "client/session.h"
 #include "client/source_check.h"
 #include "codec/codec.h"
@@ -191,13 +192,13 @@ bool Relocator::Pass::InRegion(const Buffer& buffer) {
   const auto size = CheckedCast<uint64_t>(buffer.size());
   const auto address = session_.region().Locate(buffer.data(), size);
   if (!address) return false;
-  if (session_.pool().FindOpen(buffer.data(), size)) return true;
+  if (session_.pools().IsOpen(buffer.data(), size)) return true;
   auto parent = session_.leases().FindCovering({*address, size});
-  if (parent == nullptr) return session_.pool().Owns(buffer.data(), size);
+  if (parent == nullptr) return session_.pools().Owns(buffer.data(), size);
   // Bytes of the own home as well, where an object of another one refers to them: to
   // share them our home needs a lease there.
-  const SegmentId own = session_.region().own_segment().id();
-  const bool foreign = address->segment != own || parent->object().segment != own;
+  const SegmentId home = relocator_.home_;
+  const bool foreign = address->segment != home || parent->object().segment != home;
   if (foreign && relocator_.copies_foreign_) return false;
   relocator_.shares_foreign_ = relocator_.shares_foreign_ || foreign;
   if (relocator_.known_parents_.insert(parent.get()).second) {
@@ -243,7 +244,7 @@ arrow::Result<std::shared_ptr<ArrayData>> Relocator::Pass::Cut(
   if (!compacted_size) return trimmed;
   const arrow::Status readable = CheckReferenced(*trimmed);
   if (!readable.ok()) return NameField(readable, field_name);
-  auto copy = arrow::Concatenate({arrow::MakeArray(trimmed)}, &session_.pool());
+  auto copy = arrow::Concatenate({arrow::MakeArray(trimmed)}, relocator_.pool_);
   if (copy.status().IsOutOfMemory()) relocator_.bytes_missing_ += *compacted_size;
   if (copy.status().IsOutOfMemory()) return copy.status();
   if (!copy.ok()) return trimmed;  // A type that cannot be concatenated is copied whole.
@@ -279,7 +280,7 @@ arrow::Status Relocator::Pass::AllocateBlocks() {
       block_bytes += intervals_[end++].Footprint();
     }
     auto allocated =
-        arrow::AllocateBuffer(CheckedCast<int64_t>(block_bytes), &session_.pool());
+        arrow::AllocateBuffer(CheckedCast<int64_t>(block_bytes), relocator_.pool_);
     if (allocated.status().IsOutOfMemory() && end > first + 1) {
       block_bytes_max = block_bytes / 2;  // Smaller free ranges may do.
       continue;

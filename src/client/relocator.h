@@ -17,6 +17,7 @@
 
 #include "client/lease_table.h"
 #include "client/session.h"
+#include "sheaf/types.h"
 
 namespace sheaf::client {
 
@@ -26,7 +27,9 @@ namespace sheaf::client {
 /// are not kept alive. One thread; keeps the session.
 class Relocator {
  public:
-  explicit Relocator(std::shared_ptr<Session> session) : session_(std::move(session)) {}
+  /// `home` is to be the object's; copies go to `pool`, one of the session's.
+  Relocator(std::shared_ptr<Session> session, SegmentId home, arrow::MemoryPool* pool)
+      : session_(std::move(session)), home_(home), pool_(pool) {}
 
   /// \brief The same arrays (their `field_names` are for messages) with every non-empty
   /// buffer in the region. Slices are cut to what they refer to, first without reading
@@ -82,6 +85,8 @@ class Relocator {
                 std::shared_ptr<arrow::Buffer> copy);
 
   std::shared_ptr<Session> session_;
+  SegmentId home_;
+  arrow::MemoryPool* pool_;
   std::unordered_map<const arrow::Buffer*, Source> sources_;
   size_t sources_until_sweep_ = kSourcesUntilSweepMin;
   std::vector<std::shared_ptr<ObjectLease>> parents_;

@@ -15,9 +15,9 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 
-#include "alloc/extent_source.h"
 #include "base/fault_point.h"
 #include "client/daemon_channel.h"
+#include "client/home_pools.h"
 #include "client/lease_cells.h"
 #include "client/node_info.h"
 #include "client/node_notes.h"
@@ -40,9 +40,8 @@
 namespace sheaf::client {
 namespace {
 
-// A session keeps at most this part of the segment free for its own reuse, and nothing
-// once less than that part of the segment is free for all.
-constexpr uint64_t kRetainedDivisor = 16;
+// A session keeps nothing free for its own reuse once less than this part of the segment
+// is free for all.
 constexpr uint64_t kLowMemoryDivisor = 8;
 
 constexpr int kLockNamesMax = 16;
@@ -75,7 +74,7 @@ void SweepLingering() {
   Lingering& lingering = LingeringSessions();
   std::lock_guard lock(lingering.mutex);
   std::erase_if(lingering.sessions, [&](std::shared_ptr<Session>& session) {
-    if (!session->pool().is_empty()) return false;
+    if (!session->pools().is_empty()) return false;
     done.push_back(std::move(session));
     return true;
   });
@@ -169,11 +168,8 @@ arrow::Status Session::Attach(NodeId node, uint32_t user_id, bool relocate) {
   ARROW_RETURN_NOT_OK(MakeCells());
   daemon_->GoOn({[this](const DaemonChannel::CallFn& call) { return Continue(call); },
                  [this] { return !IsOwnNodeDown(); }});
-  alloc::RegionMemoryPool::Options pool_options;
-  pool_options.retained_bytes_max = std::min(
-      pool_options.retained_bytes_max, config_.segment_size_bytes / kRetainedDivisor);
-  pool_ = std::make_unique<alloc::RegionMemoryPool>(
-      static_cast<alloc::ExtentSource*>(this), pool_options);
+  pools_ = std::make_unique<HomePools>(daemon_.get(), region_.get(),
+                                       [this] { return CheckProcess(); });
   return arrow::Status::OK();
 }
 
@@ -254,7 +250,8 @@ arrow::Result<Reply> Session::SendHello(const DaemonChannel::CallFn& call,
   ARROW_ASSIGN_OR_RAISE(platform::UniqueFd pidfd, platform::OpenPidFd(process_id_));
   const int fds[] = {pidfd.get()};
   ARROW_ASSIGN_OR_RAISE(std::string program, platform::ExecutablePath());
-  const std::vector<format::GrantKey> grants = GrantKeys();
+  const std::vector<format::GrantKey> grants =
+      pools_ != nullptr ? pools_->own().GrantKeys() : std::vector<format::GrantKey>();
   const std::vector<format::LeaseCell> leases = cells_of_daemon_ != nullptr
                                                     ? cells_of_daemon_->Known()
                                                     : std::vector<format::LeaseCell>();
@@ -317,22 +314,15 @@ bool Session::IsOwnNodeDown() const {
   return line.ok() && line->state == static_cast<uint32_t>(format::NodeState::kDown);
 }
 
-std::vector<format::GrantKey> Session::GrantKeys() const {
-  std::vector<format::GrantKey> keys;
-  keys.reserve(grants_.size());
-  for (const auto& [grant, generation] : grants_) keys.emplace_back(grant, 0, generation);
-  return keys;
-}
-
 Session::~Session() {
   // A forked child that inherited this object must not touch what the parent owns.
   if (!owner_.IsThisOne()) {
     // Buffers that the child inherited still name it.
-    [[maybe_unused]] const alloc::RegionMemoryPool* const left_alone = pool_.release();
+    [[maybe_unused]] const HomePools* const left_alone = pools_.release();
     return;
   }
   if (daemon_ != nullptr) daemon_->GiveUp();  // nobody waits for the next one now
-  pool_.reset();                              // returns its extents
+  pools_.reset();                             // returns their extents
   PassFaultPoint("client.goodbye.before-unlock");
   lock_of_daemon_ = platform::UniqueFd();
   lock_.reset();  // who holds it now is a forked child, for whom the session stays (D1)
@@ -349,8 +339,8 @@ Session::~Session() {
 void Session::Linger(std::shared_ptr<Session> session) {
   if (!session->owner_.IsThisOne()) return;
   SweepLingering();
-  session->pool().StopRetaining();
-  if (session->pool().is_empty()) return;
+  session->pools().StopRetaining();
+  if (session->pools().is_empty()) return;
   Lingering& lingering = LingeringSessions();
   std::lock_guard lock(lingering.mutex);
   lingering.sessions.push_back(std::move(session));
@@ -359,7 +349,7 @@ void Session::Linger(std::shared_ptr<Session> session) {
 void Session::DidPut(const arrow::Status& status) {
   const NodeInfo home = LoadNodeInfo(*region_, region_->node().value);
   const bool home_has_plenty = home.free_bytes >= home.size_bytes / kLowMemoryDivisor;
-  if (status.IsOutOfMemory() || !home_has_plenty) pool_->ReturnUnused(false);
+  if (status.IsOutOfMemory() || !home_has_plenty) pools_->ReturnUnused();
 }
 
 arrow::Status Session::CheckProcess() const {
@@ -393,76 +383,6 @@ arrow::Result<uint32_t> Session::RequestLeasePage() {
     return arrow::Status::Invalid("lease page ", body->page());
   }
   return body->page();
-}
-
-arrow::Result<alloc::Extent> Session::Acquire(uint64_t size_bytes, uint64_t wish_bytes) {
-  ARROW_RETURN_NOT_OK(CheckProcess());
-  ARROW_ASSIGN_OR_RAISE(
-      Reply reply,
-      daemon_->Call(
-          format::Body::GrantRequest,
-          [&](flatbuffers::FlatBufferBuilder* builder) {
-            return format::CreateGrantRequest(*builder, size_bytes, wish_bytes).Union();
-          },
-          {},
-          [this](const format::Message& message) {
-            if (const auto* grant = message.body_as<format::GrantReply>()) {
-              grants_.emplace(grant->grant(), grant->generation());
-            }
-          }));
-  ARROW_ASSIGN_OR_RAISE(const auto* grant,
-                        format::BodyAs<format::GrantReply>(reply.message()));
-  auto extent = MakeWritable(*grant, size_bytes);
-  if (!extent.ok()) {
-    const auto returned = SendReturn({grant->grant(), 0, grant->generation()});
-    if (!returned.ok()) returned.Warn("a grant could not be returned");
-  }
-  return extent;
-}
-
-arrow::Result<alloc::Extent> Session::MakeWritable(const format::GrantReply& grant,
-                                                   uint64_t size_bytes) {
-  region::Part& data = region_->own_segment().data();
-  if (grant.size_bytes() < size_bytes || grant.size_bytes() > data.size_bytes() ||
-      grant.offset() > data.size_bytes() - grant.size_bytes()) {
-    return arrow::Status::Invalid("grant of ", grant.offset(), "+", grant.size_bytes(),
-                                  " bytes for a request of ", size_bytes);
-  }
-  alloc::Extent extent{grant.grant(), grant.generation(), grant.offset(),
-                       grant.size_bytes(), data.data() + grant.offset()};
-  ARROW_RETURN_NOT_OK(
-      data.SetWritable(extent.offset, extent.size_bytes, /*writable=*/true));
-  PassFaultPoint("client.grant.after-writable");
-  data.cache()->Invalidate(extent.data, extent.size_bytes);  // P2
-  PassFaultPoint("client.grant.after-invalidate");
-  return extent;
-}
-
-arrow::Status Session::Return(const alloc::Extent& extent) {
-  ARROW_RETURN_NOT_OK(CheckProcess());
-  region::Part& data = region_->own_segment().data();
-  PassFaultPoint("client.return.before-settle");
-  data.cache()->Settle(extent.data, extent.size_bytes);  // L10: before it can be free
-  PassFaultPoint("client.return.after-settle");
-  ARROW_RETURN_NOT_OK(
-      data.SetWritable(extent.offset, extent.size_bytes, /*writable=*/false));
-  return SendReturn({extent.grant, 0, extent.generation});
-}
-
-// If no daemon hears of it, the next greeting says it all: this session knows of the
-// grant no more.
-arrow::Status Session::SendReturn(const format::GrantKey& key) {
-  const arrow::Status sent =
-      daemon_
-          ->Call(
-              format::Body::ReturnRequest,
-              [&](flatbuffers::FlatBufferBuilder* builder) {
-                const auto grants = builder->CreateVectorOfStructs(&key, 1);
-                return format::CreateReturnRequest(*builder, grants).Union();
-              },
-              {}, {}, [&] { grants_.erase({key.grant(), key.generation()}); })
-          .status();
-  return IsDisconnected(sent) ? arrow::Status::OK() : sent;
 }
 
 }  // namespace sheaf::client

@@ -6,15 +6,14 @@
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <set>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include <arrow/result.h>
 
 #include "alloc/region_memory_pool.h"
 #include "client/daemon_channel.h"
+#include "client/home_pools.h"
 #include "client/lease_cells.h"
 #include "client/lease_table.h"
 #include "client/node_notes.h"
@@ -32,11 +31,10 @@ namespace sheaf::client {
 /// lives. Held by the store and by each lease; a store that is dropped while pool buffers
 /// live hands it to `Linger`. Thread-safe. Its destructor says goodbye to the daemon,
 /// which takes back all else.
-class Session : public std::enable_shared_from_this<Session>,
-                private alloc::ExtentSource {
+class Session : public std::enable_shared_from_this<Session> {
  public:
   static arrow::Result<std::shared_ptr<Session>> Connect(const ConnectOptions& options);
-  ~Session() override;
+  ~Session();
 
   /// \brief Keep `session` alive until its pool is empty; called when its store is
   /// dropped. Memory goes back to the home as it becomes free, the rest of the session
@@ -48,7 +46,8 @@ class Session : public std::enable_shared_from_this<Session>,
 
   DaemonChannel& daemon() { return *daemon_; }
   const region::Region& region() const { return *region_; }
-  alloc::RegionMemoryPool& pool() { return *pool_; }
+  alloc::RegionMemoryPool& pool() { return pools_->own().pool(); }
+  HomePools& pools() { return *pools_; }
   LeaseCells& cells() { return *cells_; }
   NodeNotes& notes() { return *notes_; }
   LeaseTable& leases() { return leases_; }
@@ -76,14 +75,8 @@ class Session : public std::enable_shared_from_this<Session>,
   arrow::Result<platform::UniqueFd> RequestPart(SegmentId segment, region::PartKind kind);
   arrow::Result<Reply> SendHello(const DaemonChannel::CallFn& call,
                                  const std::string& lock_name);
-  std::vector<format::GrantKey> GrantKeys() const;
   bool IsOwnNodeDown() const;
   arrow::Result<uint32_t> RequestLeasePage();
-  arrow::Result<alloc::Extent> Acquire(uint64_t size_bytes, uint64_t wish_bytes) override;
-  arrow::Status Return(const alloc::Extent& extent) override;
-  arrow::Result<alloc::Extent> MakeWritable(const format::GrantReply& grant,
-                                            uint64_t size_bytes);
-  arrow::Status SendReturn(const format::GrantKey& key);
 
   // In order of construction: what is below uses what is above.
   platform::OwnerProcess owner_;
@@ -92,10 +85,6 @@ class Session : public std::enable_shared_from_this<Session>,
   format::Access access_ = format::Access::Owner;
   uint64_t id_ = 0;
   std::vector<uint32_t> lease_pages_;
-  /// Grants that the daemon told us of and that are still used: number, generation.
-  /// Changed and read only while the channel handles a reply, greets or is about to send,
-  /// one at a time.
-  std::set<std::pair<uint32_t, uint64_t>> grants_;
   std::shared_ptr<region::Region> region_;
   std::unique_ptr<DaemonChannel> daemon_;
   /// Tell the daemon that a forked child may live (D1): one of the two.
@@ -105,7 +94,7 @@ class Session : public std::enable_shared_from_this<Session>,
   std::unique_ptr<LeaseCells> cells_;
   DaemonCells* cells_of_daemon_ = nullptr;  ///< The same, if the daemon writes them.
   LeaseTable leases_;
-  std::unique_ptr<alloc::RegionMemoryPool> pool_;
+  std::unique_ptr<HomePools> pools_;
 };
 
 }  // namespace sheaf::client

@@ -271,8 +271,9 @@ arrow::Status Store::Wait(const std::string& name, std::chrono::milliseconds tim
 arrow::Result<PutReceipt> Store::Share(const arrow::Table& table,
                                        const ShareOptions& options) {
   ARROW_RETURN_NOT_OK(impl_->session->CheckProcess());
-  return client::Put(impl_->session, table,
-                     {"", {.checksum = options.checksum}, options.keep});
+  const PutOptions put{
+      .checksum = options.checksum, .on = options.on, .spill = options.spill};
+  return client::Put(impl_->session, table, {"", put, options.keep});
 }
 
 arrow::Result<std::shared_ptr<arrow::Table>> Store::Open(const Handle& handle,
@@ -313,6 +314,10 @@ arrow::Status Store::Keep(const Handle& handle) {
 
 arrow::MemoryPool* Store::memory_pool() { return &impl_->session->pool(); }
 
+arrow::Result<arrow::MemoryPool*> Store::memory_pool(uint32_t node, bool spill) {
+  return client::PoolOf(*impl_->session, node, spill);
+}
+
 arrow::Result<std::vector<NodeInfo>> Store::Nodes() {
   ARROW_RETURN_NOT_OK(impl_->session->CheckProcess());
   ARROW_RETURN_NOT_OK(impl_->session->AttachMissing());
@@ -348,11 +353,11 @@ uint64_t Store::cluster_id() const {
 
 class TableWriter::Impl {
  public:
-  Impl(std::shared_ptr<Store::Impl> connected, std::shared_ptr<arrow::Schema> schema,
-       PublishOptions publish)
+  Impl(std::shared_ptr<Store::Impl> connected, PublishOptions publish,
+       std::unique_ptr<Publisher> made)
       : store(std::move(connected)),
         options(std::move(publish)),
-        publisher(std::make_unique<Publisher>(store->session, std::move(schema))) {}
+        publisher(std::move(made)) {}
 
   std::shared_ptr<Store::Impl> store;
   PublishOptions options;
@@ -366,8 +371,11 @@ arrow::Result<std::unique_ptr<TableWriter>> Store::NewWriter(
     const std::string& name, std::shared_ptr<arrow::Schema> schema,
     const PutOptions& options) {
   ARROW_RETURN_NOT_OK(impl_->CheckPut(name, options));
-  return std::unique_ptr<TableWriter>(new TableWriter(std::make_unique<TableWriter::Impl>(
-      impl_, std::move(schema), PublishOptions{name, options, /*keep=*/false})));
+  const PublishOptions publish{name, options, /*keep=*/false};
+  ARROW_ASSIGN_OR_RAISE(
+      auto publisher, client::MakePublisher(impl_->session, std::move(schema), publish));
+  return std::unique_ptr<TableWriter>(new TableWriter(
+      std::make_unique<TableWriter::Impl>(impl_, publish, std::move(publisher))));
 }
 
 arrow::Status TableWriter::Append(const arrow::RecordBatch& batch) {
@@ -378,20 +386,21 @@ arrow::Status TableWriter::Append(const arrow::RecordBatch& batch) {
   if (appended.ok()) return appended;
   impl_->store->session->DidPut(appended);
   return client::ExplainPut(*impl_->store->session, appended, impl_->options.name,
-                            impl_->publisher->bytes_needed());
+                            impl_->publisher->bytes_needed(), impl_->publisher->home());
 }
 
 arrow::Result<PutReceipt> TableWriter::Seal() {
   if (impl_->publisher == nullptr)
     return arrow::Status::Invalid("this writer was sealed");
   ARROW_RETURN_NOT_OK(impl_->store->session->CheckProcess());
-  auto receipt = impl_->publisher->Finish(impl_->options);
+  auto receipt = impl_->publisher->Finish();
   const int64_t needed_bytes = impl_->publisher->bytes_needed();
+  const SegmentId home = impl_->publisher->home();
   impl_->publisher.reset();
   impl_->store->session->DidPut(receipt.status());
   if (receipt.ok()) return receipt;
   return client::ExplainPut(*impl_->store->session, receipt.status(), impl_->options.name,
-                            needed_bytes);
+                            needed_bytes, home);
 }
 
 }  // namespace sheaf

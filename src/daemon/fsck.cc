@@ -15,6 +15,7 @@
 
 #include "alloc/range.h"
 #include "daemon/grant_table.h"
+#include "daemon/guest_table.h"
 #include "daemon/home_life.h"
 #include "daemon/space.h"
 #include "directory/directory.h"
@@ -35,13 +36,16 @@ using format::LineState;
 struct Structures {
   explicit Structures(region::Region* attached)
       : region(attached),
-        space(&attached->own_segment(), GrantOwner{attached->node(), 0, 0}),
-        directory(&attached->own_segment()),
-        pages(&attached->own_segment()) {}
+        pages(&attached->own_segment()),
+        guests(pages, attached->node(), [this] { return ++last_guest; }),
+        space(&attached->own_segment(), GrantOwner{attached->node(), 0, 0}, &guests),
+        directory(&attached->own_segment()) {}
   region::Region* region;
+  uint64_t last_guest = uint64_t{1} << 62;  // Above all numbers of sessions.
+  lease::PageTable pages;
+  GuestTable guests;
   Space space;
   directory::HomeDirectory directory;
-  lease::PageTable pages;
 };
 
 // A reference keeps bytes of another home readable; without them rows are lost.
@@ -111,6 +115,7 @@ void Summarise(const Structures& of, SegmentReport* report) {
   const std::vector<uint64_t> with_grants = of.space.Sessions();
   sessions.insert(sessions.end(), with_grants.begin(), with_grants.end());
   std::erase_if(sessions, IsHomeSession);
+  std::erase_if(sessions, [&](uint64_t session) { return of.guests.Has(session); });
   std::ranges::sort(sessions);
   const auto repeated = std::ranges::unique(sessions);
   sessions.erase(repeated.begin(), repeated.end());
@@ -147,6 +152,21 @@ arrow::Status CheckNoSessionLives(const region::ClusterConfig& config, NodeId no
   return arrow::Status::OK();
 }
 
+// Only the daemon of its own node can tell that one of another node has ended.
+arrow::Status CheckNoGuest(const Structures& of) {
+  for (const uint64_t session : of.space.Sessions()) {
+    const auto guest = of.guests.NameOf(session);
+    if (!guest) continue;
+    return arrow::Status::Invalid(
+        "nothing was repaired: sessions of node ", guest->node.value,
+        " may still write memory of node ", of.region->node().value,
+        ": end them while the daemons of both nodes run, or declare that node off with: "
+        "sheaf node forget ",
+        guest->node.value);
+  }
+  return arrow::Status::OK();
+}
+
 arrow::Status CheckNoLeases(const region::Region& region) {
   ARROW_ASSIGN_OR_RAISE(const auto leased,
                         lease::ScanLeases(region, region.own_segment().id()));
@@ -162,6 +182,7 @@ arrow::Status RepairSegment(const region::ClusterConfig& config, NodeId node) {
   ARROW_ASSIGN_OR_RAISE(const auto region,
                         region::Region::Attach(config, {node, region::Role::kDaemon}));
   Structures structures(region.get());
+  ARROW_RETURN_NOT_OK(CheckNoGuest(structures));
   for (const uint64_t session : structures.pages.Sessions()) {
     // No process has it any more; what the home leases of others (O4) its next life
     // needs.

@@ -86,7 +86,10 @@ void GrantTable::AdoptLine(uint32_t grant, const format::LineWords& words) {
   }
   if (!was_cut_short && line.state == static_cast<uint8_t>(LineState::kOwned)) {
     entry.owned = true;
-    entry.owner = {{line.owner_node}, line.owner_incarnation, line.owner_session};
+    entry.owner = {{line.owner_node},
+                   line.owner_incarnation,
+                   line.owner_session,
+                   line.owner_request};
     entry.extent = {line.extent_offset, line.extent_size_bytes};
     ++num_owned_;
   } else if (!IsUsedUp(entry)) {
@@ -166,6 +169,7 @@ void GrantTable::Store(uint32_t grant, const Entry& entry) {
   line.owner_node = entry.owner.node.value;
   line.owner_incarnation = entry.owner.incarnation;
   line.owner_session = entry.owner.session;
+  line.owner_request = entry.owner.request;
   line.generation = entry.generation;
   line.extent_offset = entry.extent.offset;
   line.extent_size_bytes = entry.extent.size_bytes;

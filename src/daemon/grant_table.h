@@ -29,6 +29,7 @@ struct GrantOwner {
   NodeId node;
   uint64_t incarnation = 0;
   uint64_t session = 0;
+  uint64_t request = 0;  ///< Of another node's session: by which it asked. Else 0.
   auto operator<=>(const GrantOwner&) const = default;
 };
 

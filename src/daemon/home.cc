@@ -82,9 +82,10 @@ Home::Home(region::Region* region, const Scheduler* clock, const HomeLife& life)
       life_(life),
       last_session_(HomeSession(life)),
       quotas_(region->config(), region->own_segment().data().size_bytes()),
-      space_(&region->own_segment(), OwnerOf(*region, life.incarnation)),
-      directory_(&region->own_segment()),
       pages_(&region->own_segment()),
+      guests_(pages_, region->node(), [this] { return NewId(); }),
+      space_(&region->own_segment(), OwnerOf(*region, life.incarnation), &guests_),
+      directory_(&region->own_segment()),
       foreign_(region, &pages_, HomeSession(life), HomePages(pages_)) {}
 
 arrow::Status Home::Adopt() {
@@ -147,6 +148,7 @@ void Home::AdoptSessions() {
     if ((slot->flags & (format::kSlotNamed | format::kSlotKept)) != 0) continue;
     sessions_.insert((*record)->creator_session);
   }
+  std::erase_if(sessions_, [this](uint64_t session) { return guests_.Has(session); });
 }
 
 void Home::AdoptQuotas() {
@@ -212,17 +214,21 @@ void Home::SetIncarnation(uint64_t incarnation) {
 }
 
 arrow::Status Home::CheckSession(uint64_t session) const {
-  if (sessions_.contains(session)) return arrow::Status::OK();
+  if (HasSession(session)) return arrow::Status::OK();
   return arrow::Status::Invalid("no session ", session);
 }
 
-arrow::Result<Home::NewSession> Home::OpenSession(std::optional<uint32_t> user_id) {
-  // A damaged incarnation line forgets how many lives there were. Who had the number of a
-  // session that put something would be told that it was its own put (P4).
+// A damaged incarnation line forgets how many lives there were. Who had the number of a
+// session that put something would be told that it was its own put (P4).
+uint64_t Home::NewId() {
   do {
     ++last_session_;
-  } while (sessions_.contains(last_session_) || former_creators_.contains(last_session_));
-  NewSession session{last_session_, {}};
+  } while (HasSession(last_session_) || former_creators_.contains(last_session_));
+  return last_session_;
+}
+
+arrow::Result<Home::NewSession> Home::OpenSession(std::optional<uint32_t> user_id) {
+  NewSession session{NewId(), {}};
   for (int i = 0; i < kFirstLeasePages; ++i) {
     const auto page = pages_.Activate(session.id);
     if (!page.ok()) {
@@ -254,6 +260,7 @@ arrow::Status Home::EndSession(uint64_t session) {
   for (const ObjectId& object : directory_.UnnamedOf(session)) {
     status &= MarkRetired(object);
   }
+  guests_.Remove(session);  // Last: its grants' lines are written under its name.
   PassFaultPoint("daemon.session-end.after-objects");
   return status;
 }
@@ -265,6 +272,32 @@ arrow::Result<uint32_t> Home::AddLeasePage(uint64_t session) {
 
 arrow::Result<Granted> Home::Grant(uint64_t session, uint64_t size_bytes,
                                    uint64_t wish_bytes) {
+  return GrantWithin(session, size_bytes, wish_bytes, [&](uint64_t wish) {
+    return space_.Grant(session, size_bytes, wish);
+  });
+}
+
+arrow::Result<Granted> Home::Grant(uint64_t guest, const GuestGrant& what) {
+  ARROW_RETURN_NOT_OK(CheckSession(guest));
+  for (const GrantId& id : space_.GrantsOf(guest)) {
+    ARROW_ASSIGN_OR_RAISE(const GrantOwner owner, space_.OwnerOf(id));
+    if (owner.request == what.request) {
+      ARROW_ASSIGN_OR_RAISE(const alloc::Range extent, space_.ExtentOf(id));
+      return Granted{id, extent};
+    }
+    if (owner.request > what.request || what.known.contains(id)) continue;
+    ARROW_RETURN_NOT_OK(TakeBack(guest, id, /*is_dead=*/false));
+  }
+  const GuestName name = *guests_.NameOf(guest);
+  const GrantOwner owner{name.node, what.incarnation, name.session, what.request};
+  return GrantWithin(guest, what.size_bytes, what.wish_bytes, [&](uint64_t wish) {
+    return space_.GrantGuest(owner, guest, what.size_bytes, wish);
+  });
+}
+
+template <typename TryFn>
+arrow::Result<Granted> Home::GrantWithin(uint64_t session, uint64_t size_bytes,
+                                         uint64_t wish_bytes, const TryFn& try_grant) {
   ARROW_RETURN_NOT_OK(CheckSession(session));
   if (!problems_.empty()) {
     return arrow::Status::IOError(
@@ -273,14 +306,14 @@ arrow::Result<Granted> Home::Grant(uint64_t session, uint64_t size_bytes,
   }
   const Holder holder = HolderOf(session);
   ARROW_RETURN_NOT_OK(quotas_.CheckGrant(holder, size_bytes));
-  ARROW_ASSIGN_OR_RAISE(const Granted granted,
-                        space_.Grant(session, size_bytes, wish_bytes));
+  ARROW_ASSIGN_OR_RAISE(const Granted granted, try_grant(wish_bytes));
   const arrow::Status within = quotas_.CheckRanges(holder, {granted.extent});
   quotas_.Add(holder, {granted.extent});
   if (within.ok()) return granted;
   ARROW_RETURN_NOT_OK(TakeBack(session, granted.id, /*is_dead=*/false));
   // What is wished for is no right. An extent may be larger than what was asked for, too.
-  return wish_bytes > size_bytes ? Grant(session, size_bytes) : within;
+  if (wish_bytes <= size_bytes) return within;
+  return GrantWithin(session, size_bytes, 0, try_grant);
 }
 
 arrow::Status Home::TakeBack(uint64_t session, const GrantId& id, bool is_dead) {
@@ -399,7 +432,7 @@ Statistics Home::statistics() const {
   statistics.free_bytes = ranges.free_bytes();
   statistics.used_bytes = ranges.size_bytes() - ranges.free_bytes();
   statistics.largest_free_bytes = ranges.largest_free_bytes();
-  statistics.sessions = static_cast<uint32_t>(sessions_.size());
+  statistics.sessions = static_cast<uint32_t>(sessions_.size() + guests_.size());
   statistics.objects = directory_.num_objects();
   return statistics;
 }

@@ -19,6 +19,7 @@
 #include "codec/codec.h"
 #include "daemon/coverage.h"
 #include "daemon/foreign_leases.h"
+#include "daemon/guest_table.h"
 #include "daemon/home_life.h"
 #include "daemon/node_lines.h"
 #include "daemon/parent_set.h"
@@ -72,12 +73,40 @@ class Home {
   /// \brief Say whose an adopted session is; until then it is of the segment's user.
   void AdoptUser(uint64_t session, uint32_t user_id);
   const std::set<uint64_t>& sessions() const { return sessions_; }
-  bool HasSession(uint64_t session) const { return sessions_.contains(session); }
+  /// \brief A guest session too.
+  bool HasSession(uint64_t session) const {
+    return sessions_.contains(session) || guests_.Has(session);
+  }
+  uint64_t last_session() const { return last_session_; }  ///< None has a higher number.
   std::vector<uint32_t> LeasePagesOf(uint64_t session) const;
   /// \brief Everything that `session` held comes back: open ranges (settled, D3), lease
   /// pages (D2), unnamed objects that are not kept.
   arrow::Status EndSession(uint64_t session);
   arrow::Result<uint32_t> AddLeasePage(uint64_t session);
+
+  // Guest sessions (docs/protocol.md P1, F3): of sessions of other nodes that have memory
+  // here. All that is said of sessions holds for them; their nodes say when they end.
+  const GuestTable& guests() const { return guests_; }
+  /// \brief The guest session of that name, a new one if there is none.
+  arrow::Result<uint64_t> OpenGuest(const GuestName& name, uint32_t user_id);
+  struct GuestGrant {
+    uint64_t incarnation = 0;  ///< Of the guest's node.
+    uint64_t request = 0;      ///< Of the session: rises.
+    std::set<GrantId> known;   ///< What it had been told of when it asked.
+    uint64_t size_bytes = 0;
+    uint64_t wish_bytes = 0;
+  };
+  /// \brief As Grant, once for each request, however often it comes and over restarts of
+  /// either daemon. What an earlier one was granted and the session knows nothing of,
+  /// since its reply was lost, comes back.
+  arrow::Result<Granted> Grant(uint64_t guest, const GuestGrant& what);
+  struct GuestExtent {
+    GrantId id;
+    alloc::Range extent;
+  };
+  std::vector<GuestExtent> ExtentsOf(uint64_t guest) const;
+  /// \brief The last request of a put that was noted (P4); 0 none.
+  uint64_t LastPutRequestOf(uint64_t session) const;
 
   // Grants.
   /// \brief Reason quota if the session or its user may hold no more.
@@ -126,6 +155,7 @@ class Home {
 
   Statistics statistics() const;
   uint64_t incarnation() const { return life_.incarnation; }
+  uint64_t format_epoch() const { return region_->own_segment().header().format_epoch; }
   void SetIncarnation(uint64_t incarnation);  ///< Of new grants, from now on (F6).
   SegmentId segment() const { return region_->own_segment().id(); }
   const Space& space() const { return space_; }
@@ -144,6 +174,10 @@ class Home {
   arrow::Status TakeBack(uint64_t session, const GrantId& id, bool is_dead);
   void AdoptPuts();
   arrow::Status CheckSession(uint64_t session) const;
+  uint64_t NewId();
+  template <typename TryFn>
+  arrow::Result<Granted> GrantWithin(uint64_t session, uint64_t size_bytes,
+                                     uint64_t wish_bytes, const TryFn& try_grant);
   arrow::Result<std::shared_ptr<const codec::Descriptor>> Verify(
       const SealInput& input) const;
   arrow::Status CheckOwnRanges(uint64_t session,
@@ -162,9 +196,10 @@ class Home {
   std::set<uint64_t> former_creators_;  ///< Adopted records name them: above this life.
   std::map<uint64_t, uint32_t> other_users_;  ///< By session: of other users'.
   Quotas quotas_;
+  lease::PageTable pages_;
+  GuestTable guests_;
   Space space_;
   directory::HomeDirectory directory_;
-  lease::PageTable pages_;
   ForeignLeases foreign_;
   std::map<ObjectId, std::chrono::nanoseconds> retired_;  ///< End of GRACE.
   std::vector<std::string> problems_;

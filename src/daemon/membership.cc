@@ -249,6 +249,7 @@ arrow::Status Membership::CertifyOff(NodeId node, uint64_t incarnation) {
   PassFaultPoint("daemon.certify.after-word");
   Log(LogLevel::kWarning, "node ", node.value, " counts as off, incarnation ",
       incarnation, " and before");
+  if (on_off_) on_off_(node);
   return arrow::Status::OK();
 }
 

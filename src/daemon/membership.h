@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <arrow/result.h>
@@ -46,6 +47,8 @@ class Membership {
   /// \brief True if `node` is not there for this home: withdrawn, off, or down. Not
   /// before it was found silent for long.
   bool IsGone(NodeId node) const;
+  /// \brief What else to do once a node is certified off, and this is in memory (F8).
+  void OnOff(std::function<void(NodeId)> action) { on_off_ = std::move(action); }
 
   using DoneFn = std::function<void(const arrow::Status&)>;
   /// \brief F8: an operator says that `node` is powered off, or cut from the memory, for
@@ -83,6 +86,7 @@ class Membership {
   Scheduler* clock_;
   uint64_t incarnation_;
   RejoinFn rejoin_;
+  std::function<void(NodeId)> on_off_;
   std::vector<Peer> peers_;  ///< By node.
   std::string last_problem_ = "OK";
 };

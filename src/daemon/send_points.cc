@@ -44,6 +44,14 @@ constexpr auto kSendPoints = std::to_array<SendPoints>({
      {"daemon.forget-request.before-send", "daemon.forget-request.after-send"}},
     {Body::FlushPagesRequest,
      {"daemon.flush-pages-request.before-send", "daemon.flush-pages-request.after-send"}},
+    {Body::GuestRequest,
+     {"daemon.guest-request.before-send", "daemon.guest-request.after-send"}},
+    {Body::GuestReply,
+     {"daemon.guest-reply.before-send", "daemon.guest-reply.after-send"}},
+    {Body::GuestsRequest,
+     {"daemon.guests-request.before-send", "daemon.guests-request.after-send"}},
+    {Body::GuestsReply,
+     {"daemon.guests-reply.before-send", "daemon.guests-reply.after-send"}},
 });
 
 }  // namespace

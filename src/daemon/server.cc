@@ -23,6 +23,7 @@
 #include "daemon/catalog_client.h"
 #include "daemon/doorbell.h"
 #include "daemon/event_loop.h"
+#include "daemon/guest_server.h"
 #include "daemon/home.h"
 #include "daemon/home_client.h"
 #include "daemon/home_life.h"
@@ -34,6 +35,7 @@
 #include "daemon/publisher.h"
 #include "daemon/reclaimer.h"
 #include "daemon/ring_transport.h"
+#include "daemon/remote_homes.h"
 #include "daemon/session_server.h"
 #include "daemon/session_service.h"
 #include "daemon/transport.h"
@@ -116,6 +118,8 @@ class Server::Impl {
   std::unique_ptr<MembershipClient> members_;
   std::unique_ptr<Publisher> publisher_;
   std::unique_ptr<SessionService> service_;
+  std::unique_ptr<GuestServer> guests_;
+  std::unique_ptr<RemoteHomes> remotes_;
   std::unique_ptr<SessionServer> sessions_;
   uint64_t backing_page_bytes_ = 0;
 };
@@ -141,7 +145,9 @@ arrow::Status Server::Impl::Start() {
   StartTimers();
   PublishStatistics();
   PassFaultPoint("daemon.start.before-listen");
-  return sessions_->Listen();
+  ARROW_RETURN_NOT_OK(sessions_->Listen());
+  remotes_->Start();
+  return arrow::Status::OK();
 }
 
 arrow::Status Server::Impl::Lock() {
@@ -247,6 +253,12 @@ arrow::Status Server::Impl::StartServices() {
                                                 arbiter_.get());
   service_ = std::make_unique<SessionService>(home_.get(), homes_.get(), members_.get(),
                                               publisher_.get(), reclaimer_.get());
+  guests_ = std::make_unique<GuestServer>(region_.get(), home_.get(), membership_.get(),
+                                          service_.get(), reclaimer_.get());
+  membership_->OnOff([this](NodeId node) { guests_->EndAll(node); });
+  guests_->Adopt();
+  remotes_ =
+      std::make_unique<RemoteHomes>(region_.get(), home_.get(), transport_.get(), &loop_);
   transport_->Serve(
       [this](NodeId from, const format::Message& message, const ReplyFn& reply) {
         OnNodeMessage(from, message, reply);
@@ -254,7 +266,7 @@ arrow::Status Server::Impl::StartServices() {
   sessions_ = std::make_unique<SessionServer>(
       config(), options_.node,
       SessionServer::Parts{&loop_, region_.get(), home_.get(), service_.get(),
-                           reclaimer_.get(), sockets_},
+                           reclaimer_.get(), sockets_, remotes_.get()},
       [this] { Stop(); });
   if (leadership_->leader() != nullptr) RetireLosers(*leadership_->leader());
   PassFaultPoint("daemon.start.before-recover");
@@ -283,8 +295,8 @@ arrow::Status Server::Impl::StartTransport(const HomeLife& life) {
   return arrow::Status::OK();
 }
 
-// F6: no other home ever granted memory to this node, so its sessions may go on, whose
-// cells counted all the time; unless it was off.
+// F6: its sessions go on, whose cells counted all the time, and whose extents at other
+// homes stay theirs until this daemon says of each that it is settled; unless it was off.
 uint64_t Server::Impl::Rejoin(bool was_off) {
   if (was_off && !sessions_->EndAll()) return 0;
   home_->FlushLeasePages();
@@ -327,6 +339,7 @@ void Server::Impl::StartTimers() {
     membership_->Update();
     leadership_->Update();
   });
+  Every(kCensusPeriod, [this] { remotes_->Refresh(); });
   Every(kSweepPeriod, [this] { home_->FlushLeasePages(); });
   Every(kSuspectsPeriod, [this] { members_->TellSuspects(); });
 }
@@ -362,7 +375,7 @@ void Server::Impl::OnNodeMessage(NodeId from, const format::Message& message,
                        " and not yet back: try again")));
   }
   if (catalog_->Handle(from, message, reply) || homes_->Handle(message, reply) ||
-      members_->Handle(message, reply)) {
+      members_->Handle(message, reply) || guests_->Handle(from, message, reply)) {
     return;
   }
   if (message.body_type() == format::Body::FlushPagesRequest) {

@@ -183,6 +183,10 @@ arrow::Status SessionServer::OnRequest(uint64_t id, const Connection::Ptr& conne
     connection->CloseAfterSending();
     return arrow::Status::OK();
   }
+  if (message.body_type() == format::Body::HomeRequest) {
+    AskOtherHome(id, message);
+    return arrow::Status::OK();
+  }
   ReplyCache& replies = found->second->replies;
   switch (replies.Begin(request_id)) {
     case ReplyCache::Seen::kAnswered:
@@ -199,6 +203,19 @@ arrow::Status SessionServer::OnRequest(uint64_t id, const Connection::Ptr& conne
   };
   if (leases_.Handle(id, message, answer)) return arrow::Status::OK();
   return parts_.service->Handle(id, message, answer);
+}
+
+// Whoever asks twice is answered twice: the other home does it once. A session knows the
+// reply that it waits for.
+void SessionServer::AskOtherHome(uint64_t id, const format::Message& message) {
+  parts_.remotes->Handle(
+      id, sessions_.at(id)->owner.user_id, message,
+      [this, id, alive = std::weak_ptr<bool>(alive_)](std::vector<uint8_t> reply) {
+        if (alive.expired()) return;
+        const auto found = sessions_.find(id);
+        if (found == sessions_.end() || found->second->connection == nullptr) return;
+        found->second->connection->Send(std::move(reply));
+      });
 }
 
 // Opened anew each time, for no more than the session may do with it.
@@ -315,6 +332,7 @@ arrow::Status SessionServer::End(uint64_t id, const char* why) {
   Log(LogLevel::kDebug, "session ", id, " of process ", session->process_id, " ", why);
   const arrow::Status status = parts_.home->EndSession(id);
   leases_.Forget(id);
+  parts_.remotes->OnSessionEnded();
   parts_.reclaimer->Kick();
   LogIfError("cannot remove a session lock", locks_.Remove(id));
   return status;

@@ -20,6 +20,7 @@
 #include "daemon/home.h"
 #include "daemon/reader_leases.h"
 #include "daemon/reclaimer.h"
+#include "daemon/remote_homes.h"
 #include "daemon/reply_cache.h"
 #include "daemon/session_locks.h"
 #include "daemon/session_service.h"
@@ -46,6 +47,7 @@ class SessionServer {
     SessionService* service;
     Reclaimer* reclaimer;
     UnixTransport* transport;  ///< Of other daemons of this host; null: none.
+    RemoteHomes* remotes;
   };
   SessionServer(const region::ClusterConfig& config, NodeId node, const Parts& parts,
                 std::function<void()> on_shutdown);
@@ -106,6 +108,7 @@ class SessionServer {
   void OnPeerFrame(NodeId node, const Connection::Ptr& connection,
                    const platform::Frame& frame);
   void OnProcessEnded(uint64_t id);
+  void AskOtherHome(uint64_t id, const format::Message& message);
   void Answer(uint64_t id, uint64_t request_id, std::vector<uint8_t> reply);
   void OnSessionClosed(uint64_t id, const arrow::Status& reason);
   void EndWhenUnlocked(uint64_t id);

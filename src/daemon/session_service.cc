@@ -106,9 +106,15 @@ arrow::Status SessionService::Handle(uint64_t session, const format::Message& me
                                      const ReplyFn& reply) {
   const uint64_t id = message.request_id();
   switch (message.body_type()) {
-    case Body::GrantRequest:
-      Grant(session, id, *message.body_as<format::GrantRequest>(), reply);
+    case Body::GrantRequest: {
+      const auto& body = *message.body_as<format::GrantRequest>();
+      const auto grant = [this, session, size = body.size_bytes(),
+                          wish = body.wish_bytes()] {
+        return home_->Grant(session, size, wish);
+      };
+      Grant(id, home_->incarnation(), grant, reply);
       break;
+    }
     case Body::ReturnRequest:
       reply(format::MakeOutcomeReply(id, Return(session, message)));
       break;
@@ -137,15 +143,29 @@ arrow::Status SessionService::Handle(uint64_t session, const format::Message& me
   return arrow::Status::OK();
 }
 
-void SessionService::Grant(uint64_t session, uint64_t id,
-                           const format::GrantRequest& request, const ReplyFn& reply) {
-  const auto answer = [this, id, reply](const arrow::Result<Granted>& granted) {
-    reply(granted.ok() ? MakeGrantReply(id, *granted, home_->incarnation())
+arrow::Status SessionService::HandleGuest(uint64_t guest, uint64_t incarnation,
+                                          const format::Message& message,
+                                          const ReplyFn& reply) {
+  const auto* body = message.body_as<format::GrantRequest>();
+  if (body == nullptr) return Handle(guest, message, reply);
+  Home::GuestGrant what{
+      incarnation, message.request_id(), {}, body->size_bytes(), body->wish_bytes()};
+  if (body->known() != nullptr) {
+    for (const format::GrantKey* key : *body->known()) {
+      what.known.insert({key->grant(), key->generation()});
+    }
+  }
+  Grant(
+      message.request_id(), incarnation,
+      [this, guest, what] { return home_->Grant(guest, what); }, reply);
+  return arrow::Status::OK();
+}
+
+void SessionService::Grant(uint64_t id, uint64_t incarnation, const TryGrant& grant,
+                           const ReplyFn& reply) {
+  const auto answer = [id, incarnation, reply](const arrow::Result<Granted>& granted) {
+    reply(granted.ok() ? MakeGrantReply(id, *granted, incarnation)
                        : format::MakeOutcomeReply(id, granted.status()));
-  };
-  const auto grant = [this, session, size = request.size_bytes(),
-                      wish = request.wish_bytes()] {
-    return home_->Grant(session, size, wish);
   };
   const auto granted = grant();
   if (!granted.status().IsOutOfMemory() || home_->num_retired() == 0) {

@@ -27,8 +27,14 @@ class SessionService {
   arrow::Status Handle(uint64_t session, const format::Message& message,
                        const ReplyFn& reply);
 
+  /// \brief The same for a guest session, whose node is `incarnation`, of what those may
+  /// ask for. The message may have come before, and have been answered.
+  arrow::Status HandleGuest(uint64_t guest, uint64_t incarnation,
+                            const format::Message& message, const ReplyFn& reply);
+
  private:
-  void Grant(uint64_t session, uint64_t id, const format::GrantRequest& request,
+  using TryGrant = std::function<arrow::Result<Granted>()>;
+  void Grant(uint64_t id, uint64_t incarnation, const TryGrant& grant,
              const ReplyFn& reply);
   arrow::Status Return(uint64_t session, const format::Message& message);
   void AddLeasePage(uint64_t session, uint64_t id, const ReplyFn& reply);

@@ -11,13 +11,14 @@
 #include "alloc/range.h"
 #include "base/fault_point.h"
 #include "daemon/grant_table.h"
+#include "daemon/guest_table.h"
 #include "format/layout.h"
 #include "platform/cache.h"
 #include "region/region.h"
 
 namespace sheaf::daemon {
 
-Space::Space(region::Segment* own_segment, const GrantOwner& node)
+Space::Space(region::Segment* own_segment, const GrantOwner& node, GuestTable* guests)
     : segment_(own_segment),
       node_(node),
       ranges_(own_segment->data().size_bytes()),
@@ -27,7 +28,9 @@ Space::Space(region::Segment* own_segment, const GrantOwner& node)
     const GrantTable::Entry entry = grants_.Get(grant);
     const arrow::Status status = ranges_.Adopt(entry.extent, grant);
     if (!status.ok()) problems_.push_back(status.message());
-    of_session_[entry.owner.session].insert(grant);
+    const uint64_t session =
+        guests != nullptr ? guests->AdoptOwner(entry.owner) : entry.owner.session;
+    of_session_[session].insert(grant);
   }
 }
 
@@ -44,11 +47,18 @@ std::vector<std::string> Space::problems() const {
 
 arrow::Result<Granted> Space::Grant(uint64_t session, uint64_t size_bytes,
                                     uint64_t wish_bytes) {
+  GrantOwner owner = node_;
+  owner.session = session;
+  return GrantGuest(owner, session, size_bytes, wish_bytes);
+}
+
+arrow::Result<Granted> Space::GrantGuest(const GrantOwner& owner, uint64_t session,
+                                         uint64_t size_bytes, uint64_t wish_bytes) {
   if (size_bytes == 0) return arrow::Status::Invalid("grant of 0 bytes");
   ARROW_ASSIGN_OR_RAISE(const uint32_t grant, grants_.NextFree());
   ARROW_ASSIGN_OR_RAISE(const alloc::Range extent,
                         ranges_.Grant(size_bytes, grant, wish_bytes));
-  auto id = Record(grant, session, extent);
+  auto id = Record(grant, owner, extent);
   if (!id.ok()) {
     ranges_.Return(grant);
     return id.status();
@@ -58,12 +68,10 @@ arrow::Result<Granted> Space::Grant(uint64_t session, uint64_t size_bytes,
   return Granted{*id, extent};
 }
 
-arrow::Result<GrantId> Space::Record(uint32_t grant, uint64_t session,
+arrow::Result<GrantId> Space::Record(uint32_t grant, const GrantOwner& owner,
                                      const alloc::Range& extent) {
   ARROW_RETURN_NOT_OK(warm_.Warm(extent));
   PassFaultPoint("daemon.grant.before-line");
-  GrantOwner owner = node_;
-  owner.session = session;
   return grants_.Own(grant, owner, extent);
 }
 
@@ -110,6 +118,11 @@ arrow::Status Space::Return(uint64_t session, const GrantId& id) {
 arrow::Result<alloc::Range> Space::ExtentOf(const GrantId& id) const {
   ARROW_ASSIGN_OR_RAISE(const GrantTable::Entry entry, grants_.Find(id));
   return entry.extent;
+}
+
+arrow::Result<GrantOwner> Space::OwnerOf(const GrantId& id) const {
+  ARROW_ASSIGN_OR_RAISE(const GrantTable::Entry entry, grants_.Find(id));
+  return entry.owner;
 }
 
 arrow::Status Space::ReturnOfDead(uint64_t session, const GrantId& id) {

@@ -13,6 +13,7 @@
 
 #include "alloc/range_map.h"
 #include "daemon/grant_table.h"
+#include "daemon/guest_table.h"
 #include "daemon/warm_memory.h"
 #include "region/region.h"
 #include "sheaf/types.h"
@@ -29,8 +30,11 @@ struct Granted {
 class Space {
  public:
   /// \brief Adopt the grants that the lines in memory record (R3). `node` with session 0
-  /// is whom new grants are given to: the own node's current incarnation.
-  Space(region::Segment* own_segment, const GrantOwner& node);
+  /// is whom new grants are given to: the own node's current incarnation. `guests`, which
+  /// outlives this object, says which sessions stand for those of other nodes; without it
+  /// there are none.
+  Space(region::Segment* own_segment, const GrantOwner& node,
+        GuestTable* guests = nullptr);
 
   void SetOwner(const GrantOwner& node) { node_ = node; }  ///< Of new grants.
 
@@ -48,6 +52,12 @@ class Space {
   /// there; nothing is granted then.
   arrow::Result<Granted> Grant(uint64_t session, uint64_t size_bytes,
                                uint64_t wish_bytes = 0);
+  /// \brief The same for a guest session: the line says whose it is there (L10), who is
+  /// `incarnation` of its node, and by which request it was asked for.
+  arrow::Result<Granted> GrantGuest(const GrantOwner& owner, uint64_t session,
+                                    uint64_t size_bytes, uint64_t wish_bytes);
+  /// \brief Who holds a grant, as its line says.
+  arrow::Result<GrantOwner> OwnerOf(const GrantId& id) const;
 
   /// \brief Take back a grant whose writer has settled its open ranges. Stale, and
   /// nothing changes, if `session` does not hold it.
@@ -75,7 +85,7 @@ class Space {
   const WarmMemory& warm() const { return warm_; }
 
  private:
-  arrow::Result<GrantId> Record(uint32_t grant, uint64_t session,
+  arrow::Result<GrantId> Record(uint32_t grant, const GrantOwner& owner,
                                 const alloc::Range& extent);
   void SettleOpenRanges(uint32_t grant);
 

@@ -137,7 +137,7 @@ struct Grant {
   uint64_t generation;
   uint64_t extent_offset;
   uint64_t extent_size_bytes;
-  uint64_t reserved1;
+  uint64_t owner_request;  ///< Of a guest session: by which it was asked for. Else 0.
   uint64_t checksum;
 };
 static_assert(sizeof(Grant) == kLineBytes);

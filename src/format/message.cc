@@ -55,6 +55,13 @@ bool IsCode(arrow::StatusCode code) {
 // Every struct of a message, wherever its body has one.
 bool AreStructsAligned(const Message& message) {
   switch (message.body_type()) {
+    case Body::GrantRequest:
+      return IsAligned(message.body_as_GrantRequest()->known());
+    case Body::GuestsRequest:
+      return IsAligned(message.body_as_GuestsRequest()->settled()) &&
+             IsAligned(message.body_as_GuestsRequest()->sessions());
+    case Body::GuestsReply:
+      return IsAligned(message.body_as_GuestsReply()->unsettled());
     case Body::ReturnRequest:
       return IsAligned(message.body_as_ReturnRequest()->grants());
     case Body::Hello:
@@ -101,6 +108,12 @@ void MarkRepeated(std::vector<uint8_t>* request) {
   auto* message = flatbuffers::GetMutableRoot<flatbuffers::Table>(request->data());
   const bool is_marked = message->SetField<uint8_t>(Message::VT_IS_REPEATED, 1, 0);
   SHEAF_CHECK(is_marked);
+}
+
+void SetRequestId(std::vector<uint8_t>* request, uint64_t request_id) {
+  auto* message = flatbuffers::GetMutableRoot<flatbuffers::Table>(request->data());
+  const bool is_set = message->SetField<uint64_t>(Message::VT_REQUEST_ID, request_id, 0);
+  SHEAF_CHECK(is_set);
 }
 
 std::vector<uint8_t> FinishReply(flatbuffers::FlatBufferBuilder* builder,

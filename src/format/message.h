@@ -35,6 +35,9 @@ std::vector<uint8_t> FinishRequest(flatbuffers::FlatBufferBuilder* builder,
 /// \brief Say in a finished request that it may have been sent before.
 void MarkRepeated(std::vector<uint8_t>* request);
 
+/// \brief Give a finished request another number.
+void SetRequestId(std::vector<uint8_t>* request, uint64_t request_id);
+
 /// \brief Finish the reply to `request_id`.
 std::vector<uint8_t> FinishReply(flatbuffers::FlatBufferBuilder* builder,
                                  uint64_t request_id, Body type,

@@ -22,4 +22,10 @@ bool IsAligned(const flatbuffers::Vector<const Struct*>* structs) {
          IsAligned(reinterpret_cast<const Struct*>(structs->Data()));
 }
 
+/// \brief The same of numbers, which nobody else checks.
+inline bool IsAligned(const flatbuffers::Vector<uint64_t>* numbers) {
+  return numbers == nullptr || numbers->size() == 0 ||
+         reinterpret_cast<uintptr_t>(numbers->Data()) % alignof(uint64_t) == 0;
+}
+
 }  // namespace sheaf::format

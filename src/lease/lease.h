@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
@@ -28,13 +29,15 @@ struct Cell {
 };
 
 /// Words of a page: 0 is the high-water mark of its cells (exclusive), 1 the session,
-/// then its last put; cells follow the header line.
+/// then its last put, and whose guest it is; cells follow the header line.
 constexpr uint32_t kPageMarkWord = 0;
 constexpr uint32_t kPageSessionWord = 1;
 constexpr uint32_t kPagePutRequestWord = 2;
 constexpr uint32_t kPagePutSlotWord = 3;
 constexpr uint32_t kPagePutGenerationWord = 4;
 constexpr uint32_t kPagePutVersionWord = 5;
+constexpr uint32_t kPageGuestSessionWord = 6;  ///< Of a guest session: at its own node.
+constexpr uint32_t kPageGuestNodeWord = 7;     ///< 0: of a session of this node.
 constexpr uint32_t kPageHeaderWords = format::kLineBytes / sizeof(uint64_t);
 
 /// \brief The cells of one session. Single writer process; thread-safe inside it.
@@ -89,6 +92,15 @@ struct LastPut {
   uint32_t version_sequence = 0;  ///< 0 when unnamed.
 };
 
+/// \brief Whom a guest session stands for: a session of another node, whose segment was
+/// formatted at that epoch.
+struct GuestName {
+  NodeId node;
+  uint64_t format_epoch = 0;
+  uint64_t session = 0;
+  auto operator<=>(const GuestName&) const = default;
+};
+
 /// \brief Daemon side: hand pages of the own segment to sessions (L5). One per daemon,
 /// single-threaded. Writes `IncarnationLine::lease_pages_used`.
 class PageTable {
@@ -98,8 +110,12 @@ class PageTable {
   explicit PageTable(region::Segment* own_segment);
   /// \brief Activate a cleared page for `session` (1 to 2^63 - 1): allocated, zeroed,
   /// flushed; then its word. CapacityError if all `lease_pages_max` are in use,
-  /// OutOfMemory if the page's memory is not there.
-  arrow::Result<uint32_t> Activate(uint64_t session);
+  /// OutOfMemory if the page's memory is not there. That of a guest has its name,
+  /// settled.
+  arrow::Result<uint32_t> Activate(uint64_t session,
+                                   const std::optional<GuestName>& guest = std::nullopt);
+  /// \brief Whose guest `session` is, as its page says. Input, as all in that part.
+  std::optional<GuestName> GuestOf(uint64_t session) const;
   /// \brief Clear all cells of `session`, flush, fence, and deactivate its pages (D2).
   void Release(uint64_t session);
   /// \brief O6: flush all active pages (the sweep).
@@ -111,7 +127,7 @@ class PageTable {
 
   /// \brief Note the last put of `session`, unless a later request is noted; nothing if
   /// it has no page. In ordinary memory of the node: for its next daemon, not for other
-  /// nodes.
+  /// nodes; that of a guest, who outlives a reboot, is flushed.
   void NotePut(uint64_t session, const LastPut& put);
   /// \brief Note nothing any more, if `request` is the last.
   void ForgetPut(uint64_t session, uint64_t request);
@@ -121,6 +137,7 @@ class PageTable {
  private:
   uint64_t* Word(uint32_t page) const;
   void ClearCells(uint32_t page, uint64_t session);
+  void StoreGuest(uint32_t page, const GuestName& guest);
 
   region::Segment* segment_;
   std::vector<uint64_t> sessions_;  ///< [lease_pages_max], 0 = free

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include <arrow/result.h>
@@ -23,6 +24,11 @@ constexpr uint32_t kPageWords = format::kLeasePageBytes / sizeof(uint64_t);
 /// there, which count for as long as it stays so.
 constexpr uint64_t kUnknownSession = format::kLeasePageActive;
 
+// Beyond it are a node's number and a mark that there is one.
+constexpr uint64_t kGuestEpochMask = 0xFFFFFFFF;
+constexpr uint32_t kGuestNodeShift = 32;
+constexpr uint64_t kGuestMark = uint64_t{1} << 63;
+
 }  // namespace
 
 PageTable::PageTable(region::Segment* own_segment)
@@ -43,7 +49,8 @@ uint64_t* PageTable::Word(uint32_t page) const {
   return segment_->ControlLine(segment_->layout().page_table) + page;
 }
 
-arrow::Result<uint32_t> PageTable::Activate(uint64_t session) {
+arrow::Result<uint32_t> PageTable::Activate(uint64_t session,
+                                            const std::optional<GuestName>& guest) {
   SHEAF_CHECK(session != 0 && (session & format::kLeasePageActive) == 0);
   const auto free = std::ranges::find(sessions_, uint64_t{0});
   if (free == sessions_.end()) {
@@ -56,6 +63,7 @@ arrow::Result<uint32_t> PageTable::Activate(uint64_t session) {
                                                   format::kLeasePageBytes));
   PassFaultPoint("daemon.lease-page.before-cells");
   ClearCells(page, session);
+  if (guest) StoreGuest(page, *guest);
   segment_->leases().cache()->Settle(segment_->LeasePage(page), format::kLeasePageBytes);
   PassFaultPoint("daemon.lease-page.after-cells");
   region::UpdateIncarnation(segment_, [page](format::IncarnationLine* line) {
@@ -74,6 +82,30 @@ void PageTable::ClearCells(uint32_t page, uint64_t session) {
   for (uint32_t i = 0; i < kPageWords; ++i) {
     platform::SharedWord(words + i).StoreRelease(i == kPageSessionWord ? session : 0);
   }
+}
+
+void PageTable::StoreGuest(uint32_t page, const GuestName& guest) {
+  SHEAF_CHECK((guest.format_epoch & ~kGuestEpochMask) == 0);
+  uint64_t* words = segment_->LeasePage(page);
+  platform::SharedWord(words + kPageGuestSessionWord).StoreRelease(guest.session);
+  platform::SharedWord(words + kPageGuestNodeWord)
+      .StoreRelease(kGuestMark | uint64_t{guest.node.value} << kGuestNodeShift |
+                    guest.format_epoch);
+}
+
+std::optional<GuestName> PageTable::GuestOf(uint64_t session) const {
+  const auto page = std::ranges::find(sessions_, session);
+  if (page == sessions_.end()) return std::nullopt;
+  uint64_t* words = segment_->LeasePage(static_cast<uint32_t>(page - sessions_.begin()));
+  const uint64_t word = platform::SharedWord(words + kPageGuestNodeWord).LoadAcquire();
+  if ((word & kGuestMark) == 0) return std::nullopt;
+  const uint64_t node = (word & ~kGuestMark) >> kGuestNodeShift;
+  if (node >= segment_->header().nodes_max || node == segment_->id().value) {
+    return std::nullopt;
+  }
+  return GuestName{{static_cast<uint32_t>(node)},
+                   word & kGuestEpochMask,
+                   platform::SharedWord(words + kPageGuestSessionWord).LoadAcquire()};
 }
 
 void PageTable::Release(uint64_t session) {
@@ -125,6 +157,9 @@ void PageTable::NotePut(uint64_t session, const LastPut& put) {
   platform::SharedWord(words + kPagePutGenerationWord).StoreRelease(put.generation);
   platform::SharedWord(words + kPagePutVersionWord).StoreRelease(put.version_sequence);
   platform::SharedWord(words + kPagePutRequestWord).StoreRelease(put.request);
+  if (!GuestOf(session)) return;
+  segment_->leases().cache()->Flush(words, format::kLineBytes);
+  segment_->leases().cache()->Fence();
 }
 
 void PageTable::ForgetPut(uint64_t session, uint64_t request) {

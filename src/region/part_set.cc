@@ -47,7 +47,8 @@ PartAccess AccessOf(const ClusterConfig& config, const AttachOptions& options,
       access.copy_on_write = own && options.role == Role::kInspector;
       break;
     case PartKind::kData:
-      access.open_writable = own && !reads_only && options.role != Role::kInspector;
+      // Of other nodes too: a session may be granted their memory.
+      access.open_writable = !reads_only && options.role != Role::kInspector;
       access.huge_pages = GivesHugePages(config);
       if (!options.relocate) access.wanted_address = config.segment_base_address(segment);
       break;

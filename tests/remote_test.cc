@@ -1,0 +1,163 @@
+// Tables in the memory of other nodes: built there, put there, given back.
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <arrow/builder.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "sheaf/status.h"
+#include "sheaf/store.h"
+#include "testing/arrow_test.h"
+#include "testing/peer.h"
+#include "tests/remote_nodes.h"
+#include "tests/two_nodes.h"
+
+namespace sheaf::testing {
+namespace {
+
+using Remote = RemoteNodes;
+using ::testing::HasSubstr;
+
+constexpr int64_t kRows = 200'000;
+constexpr int64_t kBytes = kRows * 8;
+using BytesOn = std::map<uint32_t, int64_t>;
+
+TEST(Peer, Serves) {
+  if (!IsPeer()) GTEST_SKIP() << "started by other tests";
+  ServePeer(AnswerAsBuilder);
+}
+
+TEST_P(Remote, WhatIsBuiltInAnotherNodesMemoryIsPutThereWithoutACopy) {
+  const auto expected = MakeTable(kRows, 7);
+  {
+    const auto writer = Connect(0);
+    ASSERT_OK_AND_ASSIGN(arrow::MemoryPool* const pool, writer->memory_pool(1));
+    const auto table = MakeTable(kRows, 7, pool);
+    ASSERT_OK_AND_ASSIGN(const auto receipt, writer->Put("t", *table, {.on = 1}));
+    EXPECT_EQ(receipt.bytes_copied, 0);
+    EXPECT_EQ(receipt.bytes_shared, kBytes);
+    EXPECT_EQ(receipt.bytes_on, (BytesOn{{1, kBytes}}));
+    EXPECT_EQ(receipt.handle.object.segment.value, 1);
+    ExpectEverywhere("t", *expected);
+    // A later version, and one without a name.
+    ASSERT_OK_AND_ASSIGN(const auto again,
+                         writer->Put("t", *table, {.replace = true, .on = 1}));
+    EXPECT_EQ(again.version, 2);
+    EXPECT_EQ(again.bytes_copied, 0);
+    ASSERT_OK_AND_ASSIGN(const auto unnamed, writer->Share(*table, {.on = 1}));
+    ASSERT_OK(Connect(2)->Open(unnamed.handle));
+    EXPECT_EQ(Free(0), free_at_start_[0]);
+  }
+  ExpectEverywhere("t", *expected);
+  EXPECT_EQ(Connect(0)->Stat("t").ValueOrDie().home_node, 1);
+  ASSERT_OK(Connect(2)->Remove("t"));
+  ExpectAllBack();
+}
+
+TEST_P(Remote, PrivateBytesAreCopiedToTheNodeThatIsNamed) {
+  const auto table = MakeTable(kRows, 9);
+  {
+    const auto writer = Connect(0);
+    ASSERT_OK_AND_ASSIGN(const auto receipt, writer->Put("t", *table, {.on = 2}));
+    EXPECT_EQ(receipt.bytes_copied, kBytes);
+    EXPECT_EQ(receipt.bytes_on, (BytesOn{{2, kBytes}}));
+    ASSERT_OK_AND_ASSIGN(const auto rows,
+                         writer->NewWriter("u", table->schema(), {.on = 1}));
+    ASSERT_OK_AND_ASSIGN(const auto batch, table->CombineChunksToBatch());
+    ASSERT_OK(rows->Append(*batch));
+    ASSERT_OK_AND_ASSIGN(const auto sealed, rows->Seal());
+    EXPECT_EQ(sealed.bytes_on, (BytesOn{{1, kBytes}}));
+  }
+  ExpectEverywhere("t", *table);
+  ExpectEverywhere("u", *table);
+  for (const char* name : {"t", "u"}) ASSERT_OK(Connect(1)->Remove(name));
+  ExpectAllBack();
+}
+
+/// O4 with a holder: bytes that are open at one home, and a table at another.
+TEST_P(Remote, ATableRefersToBytesThatLieAtOtherHomes) {
+  const auto expected = MakeTable(kRows, 5);
+  {
+    const auto writer = Connect(0);
+    ASSERT_OK_AND_ASSIGN(arrow::MemoryPool* const pool, writer->memory_pool(1));
+    const auto there = MakeTable(kRows, 5, pool);
+    const auto here = MakeTable(kRows, 6, writer->memory_pool());
+    ASSERT_OK_AND_ASSIGN(const auto at_two, writer->Put("two", *there, {.on = 2}));
+    EXPECT_EQ(at_two.bytes_copied, 0);
+    EXPECT_EQ(at_two.bytes_on, (BytesOn{{1, kBytes}}));
+    EXPECT_EQ(at_two.handle.object.segment.value, 2);
+    ASSERT_OK_AND_ASSIGN(const auto own, writer->Put("own", *there));  // sealed before
+    EXPECT_EQ(own.bytes_copied, 0);
+    ASSERT_OK_AND_ASSIGN(const auto at_one, writer->Put("one", *here, {.on = 1}));
+    EXPECT_EQ(at_one.bytes_copied, 0);
+    EXPECT_EQ(at_one.bytes_on, (BytesOn{{0, kBytes}}));
+    // What another session opens and puts: where the bytes or the table lie they are
+    // shared; a third home cannot lease what the first holds for the table's home alone.
+    const auto reader = Connect(2);
+    ASSERT_OK_AND_ASSIGN(const auto opened, reader->Get("two"));
+    for (const uint32_t node : {1U, 2U}) {
+      ASSERT_OK_AND_ASSIGN(const auto shared,
+                           reader->Share(*opened->Slice(100, 1000), {.on = node}));
+      EXPECT_EQ(shared.bytes_copied, 0) << node;
+    }
+    ASSERT_OK_AND_ASSIGN(const auto slice,
+                         reader->Put("slice", *opened->Slice(100, 1000), {.on = 0}));
+    EXPECT_LT(slice.bytes_copied, 10'000);
+  }
+  ExpectEverywhere("two", *expected);
+  ExpectEverywhere("own", *expected);
+  ExpectEverywhere("one", *MakeTable(kRows, 6));
+  for (const char* name : {"two", "own"}) ASSERT_OK(Connect(1)->Remove(name));
+  ExpectEverywhere("slice", *expected->Slice(100, 1000));
+  for (const char* name : {"slice", "one"}) ASSERT_OK(Connect(1)->Remove(name));
+  ExpectAllBack();
+}
+
+TEST_P(Remote, WhatADeadWriterHeldElsewhereComesBack) {
+  const auto peer = StartBuilder(0);
+  for (const uint32_t node : {1U, 2U}) {
+    const std::string on = std::to_string(node);
+    Ask(*peer, "build " + on + " 200000 3");
+    Ask(*peer, "put " + on + " t" + on);
+    Ask(*peer, "share " + on);
+    Ask(*peer, "build " + on + " 400000 4");
+  }
+  peer->Kill();
+  ExpectEverywhere("t1", *MakeTable(kRows, 3));
+  ExpectEverywhere("t2", *MakeTable(kRows, 3));
+  for (const char* name : {"t1", "t2"}) ASSERT_OK(Connect(1)->Remove(name));
+  ExpectAllBack();
+}
+
+TEST_P(Remote, MemoryThatIsFullOrNotThereHasANodeAndARemedy) {
+  const auto writer = Connect(0);
+  EXPECT_TRUE(writer->memory_pool(3).status().IsInvalid());
+  const auto table = MakeTable(10, 1);
+  EXPECT_TRUE(writer->Put("t", *table, {.on = 77}).status().IsInvalid());
+  ASSERT_OK_AND_ASSIGN(arrow::MemoryPool* const pool, writer->memory_pool(1));
+  const auto tall = arrow::AllocateBuffer(int64_t{80} << 20, pool);
+  EXPECT_TRUE(tall.status().IsOutOfMemory()) << tall.status();
+  EXPECT_THAT(tall.status().message(), HasSubstr("node 1"));
+  const auto big = MakeTable(10'000'000, 1);
+  const auto put = writer->Put("t", *big, {.on = 1});
+  EXPECT_TRUE(put.status().IsOutOfMemory()) << put.status();
+  EXPECT_THAT(put.status().message(), HasSubstr("node 1 has"));
+  if (*GetParam() != '\0') return;  // The rest waits for long.
+  ASSERT_OK(cluster_->KillDaemon(2));
+  const auto lost = writer->Put("t", *table, {.on = 2});
+  EXPECT_TRUE(IsNodeLost(lost.status())) << lost.status();
+  EXPECT_THAT(lost.status().message(), HasSubstr("sheaf up"));
+  ASSERT_OK(writer->Put("t", *table, {.on = 1}));
+  ASSERT_OK(cluster_->StartMissing());
+  ASSERT_OK(writer->Put("t", *table, {.replace = true, .on = 2}));
+}
+
+INSTANTIATE_TEST_SUITE_P(Backends, Remote, EveryRemoteBackend(), RemoteBackendName);
+
+}  // namespace
+}  // namespace sheaf::testing
