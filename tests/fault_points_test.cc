@@ -19,7 +19,7 @@
 #include "daemon/log.h"
 #include "daemon/test_client.h"
 #include "daemon/test_server.h"
-#include "format/message_generated.h"
+#include "format/message.h"
 #include "region/cluster_config.h"
 #include "region/region.h"
 #include "region/test_cluster.h"
@@ -81,10 +81,19 @@ void FaultPointsTest::Live() {
     return format::CreateLeasePageRequest(builder).Union();
   }));
   ASSERT_OK(client.RequestGrant(1));  // It goes with the session.
+  // So does one at another home, once what may be dirty of it is settled.
+  ASSERT_OK(client.Call(format::Body::HomeRequest, [](auto& builder) {
+    flatbuffers::FlatBufferBuilder inner;
+    const auto grant = format::CreateGrantRequest(inner, 1).Union();
+    const auto message =
+        format::FinishRequest(&inner, 1, format::Body::GrantRequest, grant);
+    return format::CreateHomeRequestDirect(builder, 1, &message).Union();
+  }));
   ASSERT_OK(client.Goodbye());
   ASSERT_OK_AND_ASSIGN(const auto node0, Store::Connect({config_.name, 0}));
   ASSERT_OK_AND_ASSIGN(const auto node1, Store::Connect({config_.name, 1}));
   UseBothHomes(node0, node1);
+  ASSERT_TRUE(Eventually([&] { return node0->Nodes().ValueOrDie()[1].sessions == 1; }));
   // For the next life: an object of node 1 that refers to one of node 0.
   const PutOptions replacing{.replace = true, .expected_version = {}};
   ASSERT_OK(node0->Put("left", *SeededTable(4, 10), replacing));

@@ -7,6 +7,8 @@
 #include <vector>
 
 #include <arrow/builder.h>
+#include <arrow/table.h>
+#include <arrow/type.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -155,6 +157,39 @@ TEST_P(Remote, MemoryThatIsFullOrNotThereHasANodeAndARemedy) {
   ASSERT_OK(writer->Put("t", *table, {.on = 1}));
   ASSERT_OK(cluster_->StartMissing());
   ASSERT_OK(writer->Put("t", *table, {.replace = true, .on = 2}));
+}
+
+/// Memory of the own node for as long as there is any, then that of others.
+TEST_P(Remote, WhatDoesNotFitSpillsToNodesThatHaveRoomAndTheReceiptSaysSo) {
+  constexpr int64_t kColumnRows = 2'500'000;  // 20 MB
+  std::vector<std::shared_ptr<arrow::ChunkedArray>> columns;
+  arrow::FieldVector fields;
+  for (int i = 0; i < 5; ++i) {
+    columns.push_back(MakeTable(kColumnRows, i)->column(0));
+    fields.push_back(arrow::field(std::to_string(i), arrow::int64()));
+  }
+  const auto table = arrow::Table::Make(arrow::schema(fields), columns);
+  {
+    const auto writer = Connect(0);
+    EXPECT_TRUE(writer->Put("t", *table).status().IsOutOfMemory());
+    ASSERT_OK_AND_ASSIGN(const auto receipt, writer->Put("t", *table, {.spill = true}));
+    EXPECT_EQ(receipt.handle.object.segment.value, 0);
+    EXPECT_GE(receipt.bytes_on.size(), 2U);
+    EXPECT_GT(receipt.bytes_on.at(0), 0);
+    int64_t sum = 0;
+    for (const auto& [node, bytes] : receipt.bytes_on) sum += bytes;
+    EXPECT_EQ(sum, receipt.bytes);
+    EXPECT_EQ(receipt.bytes_copied, receipt.bytes);
+    // Built where there is room.
+    ASSERT_OK_AND_ASSIGN(arrow::MemoryPool* const pool, writer->memory_pool(0, true));
+    const auto built = MakeTable(kColumnRows, 9, pool);
+    ASSERT_OK_AND_ASSIGN(const auto put, writer->Put("u", *built, {.spill = true}));
+    EXPECT_EQ(put.bytes_copied, 0);
+  }
+  ExpectEverywhere("t", *table);
+  ExpectEverywhere("u", *MakeTable(kColumnRows, 9));
+  for (const char* name : {"t", "u"}) ASSERT_OK(Connect(2)->Remove(name));
+  ExpectAllBack();
 }
 
 INSTANTIATE_TEST_SUITE_P(Backends, Remote, EveryRemoteBackend(), RemoteBackendName);

@@ -16,6 +16,7 @@
 
 #include "sheaf/sheaf.h"
 #include "tests/seeded_table.h"
+#include "tests/victim_memory.h"
 
 namespace sheaf::testing {
 
@@ -37,8 +38,9 @@ inline arrow::Result<Handle> HandleOf(const TableInfo& info) {
 
 /// \brief All steps of a session: it leases more than its first pages hold and tables of
 /// both homes, puts (copied, built in place, unnamed, replacing), keeps and drops, keeps
-/// slices of what is removed, meets an object that is gone, asks for what is refused, and
-/// closes. Invalid if anything is not as it should be.
+/// slices of what is removed, meets an object that is gone, asks for what is refused,
+/// builds in the other node's memory, and closes. Invalid if anything is not as it
+/// should.
 class VictimSession {
  public:
   static arrow::Status Run(const std::string& cluster, uint32_t node) {
@@ -70,6 +72,7 @@ class VictimSession {
   explicit VictimSession(std::shared_ptr<Store> store) : store_(std::move(store)) {}
 
   arrow::Status Steps() {
+    ARROW_ASSIGN_OR_RAISE(built_, UseOtherMemory(store_.get()));
     ARROW_RETURN_NOT_OK(OpenOthers());
     ARROW_RETURN_NOT_OK(PutOthers());
     ARROW_RETURN_NOT_OK(store_->Put(kNamed, *SeededTable(1, 500)).status());
@@ -89,10 +92,11 @@ class VictimSession {
 
   arrow::Status Close() {
     ARROW_RETURN_NOT_OK(CheckSlices());
+    built_.reset();
     slices_.clear();
     many_.clear();
     store_.reset();
-    return arrow::Status::OK();
+    return {};
   }
 
   arrow::Status KeepSlice(const std::string& name) {
@@ -190,6 +194,7 @@ class VictimSession {
   static constexpr int64_t kSliceOffset = 37;
   static constexpr int64_t kSliceRows = 50;
   std::shared_ptr<Store> store_;
+  std::shared_ptr<arrow::Table> built_;
   std::vector<std::shared_ptr<arrow::Table>> slices_;
   std::vector<std::shared_ptr<arrow::Table>> many_;
 };

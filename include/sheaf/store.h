@@ -5,7 +5,6 @@
 
 #include <chrono>
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -17,6 +16,7 @@
 
 #include "sheaf/handle.h"
 #include "sheaf/info.h"  // IWYU pragma: export
+#include "sheaf/put.h"   // IWYU pragma: export
 #include "sheaf/types.h"
 
 namespace sheaf {
@@ -32,36 +32,6 @@ struct ConnectOptions {
   bool relocate = false;  ///< Do not map at the cluster's base address (tests).
 };
 
-struct PutOptions {
-  /// If the name exists make a new version; readers keep the old one.
-  bool replace = false;
-  /// Replace only this version (compare and swap).
-  std::optional<uint32_t> expected_version = std::nullopt;
-  /// Store checksums of the data, for `Verify` and `Validation::kFull`: reads it once.
-  bool checksum = false;
-  /// The node whose memory the table is to lie in, and who is its home; else the store's
-  /// own.
-  std::optional<uint32_t> on = std::nullopt;
-  /// Where that node's memory is full, use that of others: of those with most free bytes
-  /// first. The receipt says how much lies where. Not of a user who is over a quota.
-  bool spill = false;
-};
-
-/// \brief What a put did. Nothing is ever copied silently.
-struct PutReceipt {
-  std::string name;
-  Handle handle;         ///< Of the new object.
-  uint32_t version = 0;  ///< Rises with each put of this name; 0 when unnamed.
-  int64_t num_rows = 0;
-  int64_t bytes = 0;          ///< Distinct data bytes that the table refers to.
-  int64_t bytes_shared = 0;   ///< Of these: were in the region already.
-  int64_t bytes_copied = 0;   ///< Of these: copied into the region by this call.
-  int64_t bytes_flushed = 0;  ///< Written back from caches (0 on coherent memory).
-  std::map<uint32_t, int64_t>
-      bytes_on;  ///< `bytes`, by the node in whose memory they lie.
-  std::chrono::nanoseconds duration{0};
-};
-
 /// \brief How far `Get` and `Open` look at the data before they return it.
 enum class Validation : uint8_t {
   kNone,  ///< Descriptor only: no data byte is read. Enough where writers are trusted.
@@ -75,13 +45,6 @@ struct GetOptions {
   std::optional<std::vector<std::string>> columns;
   std::optional<uint32_t> version;  ///< Must be the current one, else "version mismatch".
   Validation validate = Validation::kNone;
-};
-
-struct ShareOptions {
-  bool keep = false;      ///< Outlives this session; ends with `Drop`.
-  bool checksum = false;  ///< As for `PutOptions`.
-  std::optional<uint32_t> on = std::nullopt;  ///< As for `PutOptions`.
-  bool spill = false;                         ///< As for `PutOptions`.
 };
 
 class TableWriter;

@@ -1,6 +1,5 @@
 #include "daemon/guest_server.h"
 
-#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <set>
@@ -11,7 +10,6 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 
-#include "base/plant.h"
 #include "daemon/grant_table.h"
 #include "daemon/guest_table.h"
 #include "daemon/home.h"
@@ -19,6 +17,7 @@
 #include "daemon/membership.h"
 #include "daemon/reclaimer.h"
 #include "daemon/session_service.h"
+#include "daemon/space.h"
 #include "daemon/transport.h"
 #include "format/message.h"
 #include "region/admit_line.h"
@@ -189,7 +188,7 @@ std::vector<uint8_t> GuestServer::OnCensus(NodeId from, const format::Message& m
   for (const uint64_t id : home_->guests().Of(from)) {
     if (!census.IsOver(*home_->guests().NameOf(id))) continue;
     bool is_settled = true;
-    for (const Home::GuestExtent& held : home_->ExtentsOf(id)) {
+    for (const Granted& held : home_->ExtentsOf(id)) {
       if (settled.contains(held.id)) continue;
       is_settled = false;
       unsettled.emplace_back(held.id.grant, 0, held.id.generation, held.extent.offset,

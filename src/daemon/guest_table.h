@@ -2,10 +2,12 @@
 
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "daemon/grant_table.h"
@@ -15,6 +17,15 @@
 namespace sheaf::daemon {
 
 using lease::GuestName;
+
+/// \brief What a guest asks for.
+struct GuestGrant {
+  uint64_t incarnation = 0;  ///< Of the guest's node.
+  uint64_t request = 0;      ///< Of the session: rises.
+  std::set<GrantId> known;   ///< What it had been told of when it asked.
+  uint64_t size_bytes = 0;
+  uint64_t wish_bytes = 0;
+};
 
 /// \brief A session that has memory at the home of another node is there a *guest
 /// session*: one of that home's sessions, with a number of that home's. Which it is, the

@@ -84,27 +84,15 @@ class Home {
   arrow::Status EndSession(uint64_t session);
   arrow::Result<uint32_t> AddLeasePage(uint64_t session);
 
-  // Guest sessions (docs/protocol.md P1, F3): of sessions of other nodes that have memory
-  // here. All that is said of sessions holds for them; their nodes say when they end.
+  // Guest sessions: all that is said of sessions holds for them; their nodes end them.
   const GuestTable& guests() const { return guests_; }
   /// \brief The guest session of that name, a new one if there is none.
   arrow::Result<uint64_t> OpenGuest(const GuestName& name, uint32_t user_id);
-  struct GuestGrant {
-    uint64_t incarnation = 0;  ///< Of the guest's node.
-    uint64_t request = 0;      ///< Of the session: rises.
-    std::set<GrantId> known;   ///< What it had been told of when it asked.
-    uint64_t size_bytes = 0;
-    uint64_t wish_bytes = 0;
-  };
   /// \brief As Grant, once for each request, however often it comes and over restarts of
   /// either daemon. What an earlier one was granted and the session knows nothing of,
   /// since its reply was lost, comes back.
   arrow::Result<Granted> Grant(uint64_t guest, const GuestGrant& what);
-  struct GuestExtent {
-    GrantId id;
-    alloc::Range extent;
-  };
-  std::vector<GuestExtent> ExtentsOf(uint64_t guest) const;
+  std::vector<Granted> ExtentsOf(uint64_t guest) const;
   /// \brief The last request of a put that was noted (P4); 0 none.
   uint64_t LastPutRequestOf(uint64_t session) const;
 

@@ -36,8 +36,8 @@ arrow::Result<uint64_t> Home::OpenGuest(const GuestName& name, uint32_t user_id)
   return id;
 }
 
-std::vector<Home::GuestExtent> Home::ExtentsOf(uint64_t guest) const {
-  std::vector<GuestExtent> extents;
+std::vector<Granted> Home::ExtentsOf(uint64_t guest) const {
+  std::vector<Granted> extents;
   for (const GrantId& id : space_.GrantsOf(guest)) {
     const auto extent = space_.ExtentOf(id);
     if (extent.ok()) extents.push_back({id, *extent});

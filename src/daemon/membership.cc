@@ -11,6 +11,7 @@
 #include <arrow/status.h>
 
 #include "base/fault_point.h"
+#include "base/plant.h"
 #include "daemon/log.h"
 #include "daemon/scheduler.h"
 #include "format/layout.h"
@@ -157,6 +158,7 @@ void Membership::Withdraw(NodeId node, uint64_t incarnation, const char* why) {
         ": ", why);
   }
   peers_[node.value].admitted = 0;
+  if (Planted("no-quarantine") && on_off_) on_off_(node);
 }
 
 // By a home that had admitted this incarnation: another one has not seen us yet.

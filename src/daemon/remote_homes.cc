@@ -127,6 +127,7 @@ void RemoteHomes::Handle(uint64_t session, uint32_t user_id,
   if (!request.ok()) return reply(format::MakeOutcomeReply(id, request.status()));
   const NodeId node{message.body_as<format::HomeRequest>()->node()};
   remotes_[node].may_have_guests = true;
+  remotes_[node].was_used = true;
   transport_->Request(
       node, *std::move(request),
       [this, session, node, id, reply, alive = std::weak_ptr<bool>(alive_)](
@@ -148,6 +149,7 @@ void RemoteHomes::Tell(NodeId node) {
   if (remote.is_asked || !remote.is_due) return;
   remote.is_asked = true;
   remote.is_due = false;
+  remote.was_used = false;
   const std::vector<uint64_t> sessions(home_->sessions().begin(),
                                        home_->sessions().end());
   flatbuffers::FlatBufferBuilder builder;
@@ -189,7 +191,7 @@ void RemoteHomes::OnTold(NodeId node,
 arrow::Status RemoteHomes::Settle(NodeId node, const format::GuestsReply& reply) {
   Remote& remote = remotes_[node];
   remote.settled.clear();
-  remote.may_have_guests = reply.guests() != 0;
+  remote.may_have_guests = reply.guests() != 0 || remote.was_used;
   if (reply.unsettled() == nullptr || reply.unsettled()->size() == 0) {
     return arrow::Status::OK();
   }

@@ -53,6 +53,7 @@ class RemoteHomes {
   /// What is known of one home.
   struct Remote {
     bool may_have_guests = false;
+    bool was_used = false;  ///< Since it was told last.
     bool is_due = false;    ///< It must be told.
     bool is_asked = false;  ///< An answer is awaited, or a retry.
     std::vector<format::GrantKey> settled;

@@ -148,7 +148,7 @@ arrow::Status SessionService::HandleGuest(uint64_t guest, uint64_t incarnation,
                                           const ReplyFn& reply) {
   const auto* body = message.body_as<format::GrantRequest>();
   if (body == nullptr) return Handle(guest, message, reply);
-  Home::GuestGrant what{
+  GuestGrant what{
       incarnation, message.request_id(), {}, body->size_bytes(), body->wish_bytes()};
   if (body->known() != nullptr) {
     for (const format::GrantKey* key : *body->known()) {
