@@ -8,12 +8,14 @@
 #include <fstream>
 #include <iterator>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include <arrow/table.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "arbiter/entries.h"
 #include "arbiter/etcd_client.h"
 #include "platform/test_folder.h"
 #include "sheaf/status.h"
@@ -79,10 +81,9 @@ class WithEtcd : public ::testing::Test {
     })) << store_->Nodes().ValueOrDie()[node].state;
   }
   /// How many daemons are registered.
-  size_t Registered() {
-    const std::string prefix =
-        "/sheaf/" + cluster_->name() + "-" + std::to_string(store_->cluster_id());
-    return client_->List(prefix + "/node/").ValueOrDie().size();
+  size_t Registered() { return client_->List(Prefix() + "/node/").ValueOrDie().size(); }
+  std::string Prefix() const {
+    return "/sheaf/" + cluster_->name() + "-" + std::to_string(store_->cluster_id());
   }
   bool AllAreRegistered() {
     return Eventually([&] { return Registered() == kNodes; });
@@ -126,6 +127,34 @@ TEST_F(Etcd, AHomeThatWasAwayLearnsThatANodeIsOff) {
   const ArmedDaemon home(cluster_->name(), 1, "", cluster_->folder() + "/log");
   EXPECT_TRUE(Eventually([&] { return Free(1) == free_at_start; }));
   AwaitState(2, "off");
+}
+
+/// The node that etcd knows as the leader is the one that leads in memory.
+TEST_F(Etcd, TheLeaderOfTheCatalogIsKnown) {
+  const auto leader_in_etcd = [&]() -> std::optional<uint32_t> {
+    const auto entry = client_->Get(arbiter::LeaderKey(Prefix())).ValueOrDie();
+    if (!entry) return std::nullopt;
+    return arbiter::ParseDaemon(entry->value).ValueOrDie().node.value;
+  };
+  const auto leader_in_memory = [&]() -> std::optional<uint32_t> {
+    for (const NodeInfo& node : store_->Nodes().ValueOrDie()) {
+      if (node.is_leader) return node.id;
+    }
+    return std::nullopt;
+  };
+  const auto agree = [&](uint32_t not_node) {
+    return Eventually([&] {
+      const auto leader = leader_in_memory();
+      return leader && *leader != not_node && leader_in_etcd() == leader;
+    });
+  };
+  ASSERT_TRUE(agree(kNodes));
+  ASSERT_OK_AND_ASSIGN(store_, cluster_->Connect(2));
+  const uint32_t first = *leader_in_memory();
+  ASSERT_NE(first, 2);
+  ASSERT_OK(cluster_->KillDaemon(first));
+  EXPECT_TRUE(agree(first));
+  ASSERT_OK(store_->Put("t", *MakeTable(1000, 7)));
 }
 
 /// What an operator would have to say, the fence command says.

@@ -65,6 +65,7 @@ void Leadership::Start() {
   callbacks_.believe(view);
   const bool is_first = view.epoch == 0 && self == NodeId{0};
   if (!is_first && (view.epoch == 0 || view.node != self)) return;
+  if (!callbacks_.may_claim()) return;  // not yet: see Update
   arrow::Status status = BeginClaim("it starts");
   while (status.ok() && claiming_ != nullptr) {
     const arrow::Result<bool> leads = claiming_->GoOn(kSlotsPerSlice);
@@ -85,10 +86,11 @@ void Leadership::Update() {
   const nanoseconds now = parts_.scheduler->Now();
   if (why.empty()) {
     claim_at_.reset();
+    callbacks_.another_leads();
   } else if (!claim_at_) {
     const bool is_first = view.epoch == 0;
     claim_at_ = now + BackOff() + (is_first ? kFirstClaimPatience : nanoseconds(0));
-  } else if (now >= *claim_at_) {
+  } else if (now >= *claim_at_ && callbacks_.may_claim()) {
     claim_at_.reset();
     const arrow::Status status = BeginClaim(why);
     if (!status.ok()) return EndClaim(status);

@@ -43,6 +43,9 @@ class Leadership {
     std::function<void(const directory::LeaderView&)> believe;
     /// A claim is through: this node leads.
     std::function<void(const directory::CatalogLeader&)> claimed;
+    /// An arbiter is for this node as the next leader. It keeps that until another leads.
+    std::function<bool()> may_claim = [] { return true; };
+    std::function<void()> another_leads = [] {};
   };
   Leadership(const Parts& parts, Callbacks callbacks);
 

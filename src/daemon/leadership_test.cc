@@ -77,6 +77,19 @@ TEST_F(LeadershipTest, ALeaderThatIsSilentIsFollowedByTheLowestThatIsUp) {
   EXPECT_EQ(cluster_[2].leadership.leader(), nullptr);
 }
 
+/// An arbiter decides between those that would claim.
+TEST_F(LeadershipTest, WhoMayNotClaimDoesNot) {
+  cluster_[1].may_claim = false;
+  EXPECT_TRUE(cluster_[1].has_given_way);
+  cluster_[0].clock.Pause();
+  ASSERT_TRUE(cluster_.PassUntil([&] { return View().node == NodeId{2}; }));
+  cluster_[2].clock.Pause();
+  cluster_.Pass(seconds(60));
+  EXPECT_EQ(View().node, NodeId{2});
+  cluster_[1].may_claim = true;
+  ASSERT_TRUE(cluster_.PassUntil([&] { return View().node == NodeId{1}; }));
+}
+
 /// Section 8: leadership by suspicion is only liveness.
 TEST_F(LeadershipTest, ALeaderThatGoesOnStepsDownAndDoesNoHarm) {
   cluster_[0].clock.Pause();

@@ -34,8 +34,8 @@
 #include "daemon/node_lines.h"
 #include "daemon/publisher.h"
 #include "daemon/reclaimer.h"
-#include "daemon/ring_transport.h"
 #include "daemon/remote_homes.h"
+#include "daemon/ring_transport.h"
 #include "daemon/session_server.h"
 #include "daemon/session_service.h"
 #include "daemon/transport.h"
@@ -314,7 +314,12 @@ std::unique_ptr<Leadership> Server::Impl::MakeLeadership() {
       Leadership::Callbacks{
           .beat = [this] { Beat(); },
           .believe = [this](const auto& leader) { catalog_->Believe(leader); },
-          .claimed = [this](const auto& leader) { RetireLosers(leader); }});
+          .claimed = [this](const auto& leader) { RetireLosers(leader); },
+          .may_claim = [this] { return arbiter_ == nullptr || arbiter_->MayLead(); },
+          .another_leads =
+              [this] {
+                if (arbiter_ != nullptr) arbiter_->LetOthersLead();
+              }});
 }
 
 // What a crash in the middle of a replace left bound beside its successor (C9).

@@ -30,9 +30,8 @@
 namespace sheaf::daemon {
 
 class TestCatalog;
-
-/// Of a message; tests look more often.
-constexpr std::chrono::milliseconds kLatency{20};
+constexpr std::chrono::milliseconds kLatency{
+    20};  ///< Of a message; tests look more often.
 
 /// \brief The clock of one node, which stands still for what it put off while it is
 /// paused.
@@ -77,7 +76,8 @@ struct CatalogNode : Transport {
             region, [this] { return leadership.leader(); }, this),
         leadership({region, home, &membership, &clock},
                    {[] {}, [this](const auto& leader) { catalog.Believe(leader); },
-                    [](const auto&) {}}),
+                    [](const auto&) {}, [this] { return may_claim; },
+                    [this] { has_given_way = true; }}),
         reclaimer(region, home, this, &clock),
         homes(region, home, &catalog, &reclaimer, this, &clock),
         publisher(region, home, &catalog, &homes, &clock) {
@@ -97,7 +97,6 @@ struct CatalogNode : Transport {
 
   void Request(NodeId node, std::vector<uint8_t> message, ReplyCallback done) override;
   void Serve(Handler) override {}
-
   using Result = std::optional<arrow::Result<Publisher::Published>>;
   /// \brief `*result` holds the outcome once there is one; it outlives the node.
   void Put(const std::string& name, bool replace, Result* result) {
@@ -122,9 +121,10 @@ struct CatalogNode : Transport {
   Reclaimer reclaimer;
   HomeClient homes;
   Publisher publisher;
-  uint64_t session = 0;
-  uint64_t last_request = 0;
+  uint64_t session = 0, last_request = 0;
   Granted grant;
+  bool may_claim = true;  ///< For an arbiter.
+  bool has_given_way = false;
 };
 
 /// \brief All of them. Node 0 leads at first.
