@@ -41,12 +41,15 @@ struct NodeConfig {
   uint32_t id = 0;
   uint64_t segment_size_bytes = 0;  ///< Data of this node, at most that of all; 0: that.
   std::string host;                 ///< Name of the host that it is on; empty: any.
-  std::string address = {};  ///< "host:port" where daemons of other hosts ring; empty: none.
-  std::string path = {};            ///< Device that holds its segment (device_window.h).
-  uint64_t offset_bytes = 0;        ///< Where in it the segment begins.
+  std::string address =
+      {};                 ///< "host:port" where daemons of other hosts ring; empty: none.
+  std::string path = {};  ///< Device that holds its segment (device_window.h).
+  uint64_t offset_bytes = 0;  ///< Where in it the segment begins.
   bool operator==(const NodeConfig&) const = default;
 };
 
+/// User space of x86-64 and of AArch64 and POWER with their usual page tables.
+constexpr uint64_t kAddressEnd = uint64_t{1} << 47;
 /// Homes look at each other's heartbeats this often, at most.
 constexpr int kMembershipPeriodMs = 50;
 
@@ -117,15 +120,13 @@ struct ClusterConfig {
   /// What the file says of that node; null: it is as all.
   const NodeConfig* FindNode(uint32_t id) const;
 
-  /// Data of the segment.
-  uint64_t size_bytes_of(SegmentId segment) const;
-  /// Of all segments.
-  uint64_t total_size_bytes() const;
+  uint64_t size_bytes_of(SegmentId segment) const;  ///< Data of the segment.
+  uint64_t total_size_bytes() const;                ///< Of all segments.
   /// \brief Over all that two nodes must agree on beside the fields of the segment
   /// header: whoever reads another file finds that it does.
   uint64_t AgreementHash() const;
-  /// Where segment `k` is mapped when that range is free: segments lie side by side, each
-  /// with room for the largest.
+  /// Where it is mapped when that range is free: side by side, each with room for the
+  /// largest.
   uint64_t segment_base_address(SegmentId segment) const;
   std::string segment_folder(SegmentId segment) const;
   std::string segment_lock_path(SegmentId segment) const;

@@ -331,7 +331,7 @@ TEST(Size, NonsenseIsRefused) {
 /// Two nodes with 8 MiB windows.
 std::string OnDevice(const std::string& more, const std::string& second) {
   return "backend = 'devdax'\nsegment_size = '4MiB'\nslots_max = 256\n"
-         "records_size = '64KiB'\nlease_pages_max = 8\n" +
+         "records_size = '64KiB'\nlease_pages_max = 8\nnodes_max = 4\n" +
          more + "[[node]]\nid = 0\npath = '/dev/dax0.0'\n[[node]]\nid = 1\n" + second;
 }
 constexpr const char* kDeclared = "coherence = 'software'\nsettle_class = 'posted'\n";

@@ -128,6 +128,11 @@ DeviceKind KindOf(Backend backend) {
 
 }  // namespace
 
+bool ClusterConfig::UsesDevices() const {
+  return std::ranges::any_of(node_tables,
+                             [](const NodeConfig& node) { return !node.path.empty(); });
+}
+
 Window WindowOf(const ClusterConfig& config, SegmentId segment) {
   const NodeConfig* node = config.FindNode(segment.value);
   if (node == nullptr) return {};
@@ -162,6 +167,12 @@ arrow::Status CheckWindows(const ClusterConfig& config) {
                                   " makes its memory itself: there is no path to say");
   }
   if (!config.UsesDevices() && !wants_devices) return arrow::Status::OK();
+  if (!config.socket_group().empty()) {
+    return arrow::Status::Invalid(
+        config.group.empty() ? "group_write" : "group",
+        ": whoever may open a device reads and writes all of it: a cluster on devices is "
+        "for its own user");
+  }
   std::vector<Placed> all;
   for (uint32_t k = 0; k < config.nodes; ++k) {
     ARROW_RETURN_NOT_OK(CheckWindow(config, {k}));

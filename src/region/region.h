@@ -194,8 +194,7 @@ bool HasSegments(const ClusterConfig& config);
 /// the folder if PrepareMemoryFolder made it and nothing else is in it: what Sheaf did
 /// not make stays, and so do segments of other hosts' nodes and what they need.
 /// AlreadyExists, and nothing is removed, if a daemon lives there, naming it and how to
-/// end it. Invalid if a segment is not ours: it stays, the others go. OK if
-/// there is no folder.
+/// end it. Invalid if a segment is not ours: it stays, the others go. OK without folder.
 arrow::Status RemoveMemoryFolder(const ClusterConfig& config);
 
 }  // namespace sheaf::region
