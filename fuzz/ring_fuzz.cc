@@ -30,7 +30,6 @@
 #include "region/region.h"
 #include "ring/link.h"
 #include "ring/ring.h"
-#include "sheaf/types.h"
 #include "testing/fake_segments.h"
 
 namespace {

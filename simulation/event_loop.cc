@@ -130,6 +130,7 @@ void EventLoop::AtTurnEnd(std::function<void()> action) {
 }
 
 void EventLoop::SpinFor(std::chrono::nanoseconds /*duration*/) {}
+// NOLINTNEXTLINE(performance-unnecessary-value-param): as the one over Asio has it
 void EventLoop::OnSpin(std::function<bool(bool)> /*look*/) {}
 
 void EventLoop::Stop() { impl_->stopped = true; }

@@ -108,6 +108,21 @@ def rows(times):
             times.ratio(f"Pool{case}/region/{size}", f"Pool{case}/default/{size}"),
             wanted,
         )
+    ring, rings = "MessageThroughRing/Spinning", "RequestThroughRings"
+    for above, below, text, wanted in (
+        ("MessageOverSockets/Tcp", ring, "TCP / ring, spinning", "at least 20"),
+        ("MessageOverSockets/TcpSpinning", ring, "TCP, spinning / ring, spinning", ""),
+        ("MessageOverSockets/Unix", ring, "UNIX socket / ring, spinning", ""),
+        ("MessageOverSockets/Tcp", f"{rings}/Spinning", "TCP / daemons over rings, spinning", ""),
+        ("RequestOverConnection", f"{rings}/Spinning", "daemons, sockets / rings, spinning", ""),
+        ("RequestOverConnection", f"{rings}/Blocking", "daemons, sockets / rings, blocking", ""),
+    ):
+        for size in (64, 16 * KIB):
+            yield (
+                f"round trip of {size} B: {text}",
+                times.ratio(f"{above}/{size}", f"{below}/{size}"),
+                wanted if size == 64 else "",
+            )
 
 
 def machine():

@@ -15,6 +15,7 @@
 #include <asio/steady_timer.hpp>
 
 #include "platform/process.h"
+#include "platform/relax.h"
 
 namespace sheaf::daemon {
 
@@ -74,6 +75,7 @@ class EventLoop::Impl {
       if (context.poll_one() > 0) return true;
       for (int i = 0; i < kLooksPerPoll; ++i) {
         if (look(/*is_last=*/false)) return true;
+        platform::Relax();
       }
     } while (std::chrono::steady_clock::now() < spin_until);
     is_spinning = false;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -104,14 +105,13 @@ void RingTransport::Send(NodeId node) {
   if (peer.link == nullptr && !Open(node)) return;
   if (peer.session == 0) return;
   bool has_written = false;
-  const auto post = [&](std::vector<uint8_t> message) {
+  const auto post = [&](const std::vector<uint8_t>& message) {
     PassSendPoint(message, SendStep::kBefore);
-    const std::vector<uint8_t> copy = message;
-    peer.link->Queue(std::move(message));
+    peer.link->Queue(message);
     has_written |= peer.link->SendQueued();
-    PassSendPoint(copy, SendStep::kAfter);
+    PassSendPoint(message, SendStep::kAfter);
   };
-  for (auto& reply : std::exchange(peer.replies, {})) post(std::move(reply));
+  for (const auto& reply : std::exchange(peer.replies, {})) post(reply);
   peer.replies_bytes = 0;
   requests_.SendUnsent(node, post);
   if (!requests_.IsEmpty(node)) StayAwakeFor(&peer);

@@ -15,7 +15,6 @@
 
 #include "base/check.h"
 #include "base/fault_point.h"
-#include "base/math.h"
 #include "format/checksum.h"
 #include "format/layout.h"
 #include "format/message.h"
@@ -24,6 +23,7 @@
 #include "platform/shared_word.h"
 #include "region/control_line.h"
 #include "region/region.h"
+#include "sheaf/types.h"
 
 namespace sheaf::ring {
 namespace {
