@@ -38,6 +38,8 @@ constexpr seconds kPatience{300};
 /// A leader that stands still so long is found silent, and another one leads: clients go
 /// on while it does not know.
 constexpr milliseconds kDeposeTime{900};
+/// Until its request waits at the daemon; more than most take.
+constexpr int kStepsOfAPut = 400;
 /// Steps that one client may have before it.
 constexpr size_t kPostedMax = 2;
 /// Sessions of dead processes, withdrawn nodes, retired objects: all is over by then.
@@ -127,9 +129,7 @@ class Runner {
                                              milliseconds(5 * step.b)};
         break;
       case StepKind::kDepose:
-        cluster_.daemon(step.actor)->doom = {
-            Fate::kPause, 1, kDeposeTime + milliseconds(5 * step.b)};
-        return Pass(kDeposeTime);
+        return Depose(step);
       case StepKind::kPowerOff:
         cluster_.daemon(step.actor)->doom = {Fate::kPowerOff, step.a,
                                              milliseconds(step.b)};
@@ -148,6 +148,28 @@ class Runner {
       default:
         return Pass(milliseconds(step.b));
     }
+  }
+
+  /// A daemon stands still until another node leads the catalog, if it led it. When it
+  /// goes on, a table waits to be put there under a name that another node has just put.
+  void Depose(const Step& step) {
+    cluster_.daemon(step.actor)->doom = {Fate::kPause, 1, kPatience};
+    Pass(kDeposeTime);
+    const auto replace_on = [&](uint32_t node) -> Client& {
+      Client& client = ClientAt(node);
+      Step put = step;
+      put.kind = StepKind::kReplace;
+      put.actor = node;
+      client.Post(put);
+      return client;
+    };
+    const uint32_t other = (step.actor + 1) % cluster_.schedule().nodes;
+    replace_on(other);
+    TurnUntil([&] { return clients_[other] == nullptr || clients_[other]->is_idle(); });
+    replace_on(step.actor);
+    for (int i = 0; i < kStepsOfAPut; ++i) kernel_.RunOne();
+    Heal(cluster_.daemon(step.actor));
+    cluster_.NoteDisturbance();
   }
 
   /// A doom comes true.

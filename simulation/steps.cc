@@ -39,7 +39,7 @@ constexpr auto kKinds = std::to_array<KindInfo>({
     {StepKind::kCutClient, "cut-client", 3},
     {StepKind::kKillDaemon, "kill-daemon", 5},
     {StepKind::kPauseDaemon, "pause-daemon", 4},
-    {StepKind::kDepose, "depose", 3},
+    {StepKind::kDepose, "depose", 1},
     {StepKind::kStopDaemon, "stop-daemon", 1},
     {StepKind::kCutDaemon, "cut-daemon", 2},
     {StepKind::kPowerOff, "power-off", 3},

@@ -123,6 +123,11 @@ def rows(times):
                 times.ratio(f"{above}/{size}", f"{below}/{size}"),
                 wanted if size == 64 else "",
             )
+    yield (
+        "find a name among 1,000,000 / among 10, software coherence",
+        times.ratio(f"FindName/{10**6}", "FindName/10"),
+        "at most 2",
+    )
 
 
 def machine():

@@ -107,7 +107,7 @@ class CatalogLeader {
   /// then. Errors as Claim; the claim is over then, for this epoch.
   arrow::Result<bool> GoOn(uint32_t slots);
   /// \brief `progress` is called now and then in calls that take long.
-  void OnProgress(std::function<void()> progress);
+  void OnProgress(const std::function<void()>& progress);
 
   /// \brief A higher epoch was claimed: the own index header is inactive, settled.
   /// Nothing may be called afterwards.

@@ -364,8 +364,8 @@ arrow::Result<bool> CatalogLeader::GoOn(uint32_t slots) {
   return impl_->GoOnClaiming(slots);
 }
 
-void CatalogLeader::OnProgress(std::function<void()> progress) {
-  impl_->OnProgress(std::move(progress));
+void CatalogLeader::OnProgress(const std::function<void()>& progress) {
+  impl_->OnProgress(progress);
 }
 
 void CatalogLeader::StepDown() { impl_->StepDown(); }

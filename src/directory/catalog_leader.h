@@ -36,7 +36,10 @@ class CatalogLeader::Impl {
   // claim.cc
   arrow::Status BeginClaim();
   arrow::Result<bool> GoOnClaiming(uint32_t slots);
-  void OnProgress(std::function<void()> progress) { progress_ = std::move(progress); }
+  void OnProgress(const std::function<void()>& progress) {
+    progress_ = progress;
+    index_.OnProgress(progress);
+  }
   void StepDown() { index_.Deactivate(); }
   size_t num_names() const { return names_.size(); }
 

@@ -2,6 +2,7 @@
 // C1, C2).
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <string>
@@ -30,6 +31,8 @@ using format::LineState;
 /// Reads of an object whose slot changes while its record is read: states only go
 /// forward, three times at most, until the slot holds another object.
 constexpr int kObjectReads = 16;
+/// Some milliseconds' work.
+constexpr size_t kNamesBetweenProgress = 65536;
 
 bool MayHoldName(const format::Slot& slot) {
   if ((slot.flags & format::kSlotNamed) == 0) return false;
@@ -97,7 +100,11 @@ arrow::Status CatalogLeader::Impl::FinishClaim() {
                           std::to_string(view.epoch));
   }
   PassFaultPoint("daemon.claim.after-confirm");
-  for (auto& [name, state] : names_) ChooseTarget(&state);
+  size_t num_chosen = 0;
+  for (auto& [name, state] : names_) {
+    ChooseTarget(&state);
+    if (++num_chosen % kNamesBetweenProgress == 0) progress_();
+  }
   return Rebuild();
 }
 

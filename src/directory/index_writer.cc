@@ -22,6 +22,8 @@ namespace sheaf::directory {
 namespace {
 
 constexpr uint64_t kCapacityMin = 64;
+/// Some tens of milliseconds' work.
+constexpr uint64_t kLinesBetweenProgress = uint64_t{1} << 18;
 
 }  // namespace
 
@@ -95,6 +97,7 @@ arrow::Status IndexWriter::Begin(uint64_t names) {
   const format::LineWords words = format::SealLine(empty);
   for (uint64_t i = 0; i < capacity; ++i) {
     platform::StoreLine(LineAt(next_, i), words, region::kBusyLine);
+    if (i % kLinesBetweenProgress == kLinesBetweenProgress - 1) progress_();
   }
   return arrow::Status::OK();
 }
@@ -124,7 +127,11 @@ void IndexWriter::Abandon() { Free(&next_); }
 void IndexWriter::Publish() {
   SHEAF_CHECK(next_.capacity_entries != 0);
   region::Segment* segment = home_->own_segment();
-  segment->control().cache()->Settle(LineAt(next_, 0), next_.size_bytes());
+  for (uint64_t i = 0; i < next_.capacity_entries; i += kLinesBetweenProgress) {
+    const uint64_t lines = std::min(kLinesBetweenProgress, next_.capacity_entries - i);
+    segment->control().cache()->Settle(LineAt(next_, i), lines * format::kLineBytes);
+    progress_();
+  }
   format::IndexHeaderLine header{};
   header.epoch = epoch_;
   header.table_offset = next_.offset;

@@ -4,7 +4,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include <arrow/result.h>
@@ -30,6 +32,9 @@ class IndexWriter {
   /// Takes over the table that `home`'s header line names, to free it in its turn.
   IndexWriter(HomeDirectory* home, uint32_t epoch);
   ~IndexWriter();
+
+  /// \brief `progress` is called now and then while a large table is made.
+  void OnProgress(std::function<void()> progress) { progress_ = std::move(progress); }
 
   /// \brief Own header line := inactive, settled (C1).
   void Deactivate();
@@ -69,6 +74,7 @@ class IndexWriter {
   Table current_;
   Table previous_;
   Table next_;
+  std::function<void()> progress_ = [] {};
 };
 
 }  // namespace sheaf::directory
