@@ -155,8 +155,8 @@ class DaemonFault {
 
   arrow::Status RunSession(ArmedDaemon* armed) {
     Watch watch(this, armed);
-    // How a dead session's things come back, only a dead one shows.
-    // What it held at the other home, one that dies late: it built there.
+    // How a dead session's things come back, only a dead one shows; elsewhere, a late
+    // one.
     const bool dies_late = cell_.point.starts_with("daemon.guests.");
     const bool dies = dies_late || cell_.point.starts_with("daemon.session-end.");
     const char* death = dies_late ? "client.forget.before-request=kill"
@@ -165,7 +165,7 @@ class DaemonFault {
                                         survivors_.log(), cell_.kind);
     const int end = victim.Await();
     const bool has_ended = !dies || Eventually([&] {
-      return HasNoVictim() && (is_reached_ || HasNoGuest());
+      return HasNoVictim() && (is_reached_ || survivors_.HasNoGuest(1 - cell_.node));
     });
     watch.End();
     ARROW_RETURN_NOT_OK(restarted_);
@@ -186,12 +186,6 @@ class DaemonFault {
     const std::filesystem::path folder =
         survivors_.config().session_lock_folder({cell_.node});
     return std::distance(std::filesystem::directory_iterator(folder), {}) == 1;
-  }
-
-  // True if nobody is left at the other node but the session that looks.
-  bool HasNoGuest() const {
-    const auto nodes = survivors_.store(cell_.node).Nodes();
-    return nodes.ok() && (*nodes)[1 - cell_.node].sessions == 1;
   }
 
   bool is_killed() const { return cell_.action == "kill"; }

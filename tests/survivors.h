@@ -72,6 +72,12 @@ class Survivors {
   /// The session that only looks.
   Store& store(uint32_t node) const { return *stores_[node]; }
 
+  /// True if nobody has a session at `node` but the one that looks.
+  bool HasNoGuest(uint32_t node) const {
+    const auto nodes = stores_[0]->Nodes();
+    return nodes.ok() && (*nodes)[node].sessions == 1;
+  }
+
   /// OK if every table, from each node that looks, holds in memory what it should.
   arrow::Status CheckTables() const {
     for (uint32_t k = 0; k < kNodes; ++k) {

@@ -6,6 +6,7 @@
 #include "sheaf/handle.h"   // IWYU pragma: export
 #include "sheaf/info.h"     // IWYU pragma: export
 #include "sheaf/parts.h"    // IWYU pragma: export
+#include "sheaf/put.h"      // IWYU pragma: export
 #include "sheaf/status.h"   // IWYU pragma: export
 #include "sheaf/store.h"    // IWYU pragma: export
 #include "sheaf/types.h"    // IWYU pragma: export

@@ -32,6 +32,9 @@ namespace {
 
 // A session keeps at most this part of a segment free for its own reuse.
 constexpr uint64_t kRetainedDivisor = 16;
+/// An extent of another node takes two round trips: what is built there grows by doubling
+/// up to this part of its segment.
+constexpr uint64_t kRemoteGrowthDivisor = 8;
 /// Of the request inside another one: its daemon gives it the number of that.
 constexpr uint64_t kInnerRequestId = 1;
 
@@ -67,6 +70,10 @@ HomePool::HomePool(DaemonChannel* daemon, const region::Region* region, SegmentI
   alloc::RegionMemoryPool::Options options;
   options.retained_bytes_max =
       std::min(options.retained_bytes_max, data().size_bytes() / kRetainedDivisor);
+  if (!is_own()) {
+    options.growth_bytes_max =
+        std::max(options.growth_bytes_max, data().size_bytes() / kRemoteGrowthDivisor);
+  }
   pool_ = std::make_unique<alloc::RegionMemoryPool>(
       static_cast<alloc::ExtentSource*>(this), options);
 }
