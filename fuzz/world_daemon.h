@@ -67,7 +67,7 @@ struct WorldDaemon {
             region, [this] { return leader.get(); }, &transport),
         reclaimer(region, home.get(), &transport, &clock),
         homes(region, home.get(), &catalog, &reclaimer, &transport, &clock),
-        members(region, &membership, &reclaimer, &transport),
+        members(region, &membership, &reclaimer, &transport, /*arbiter=*/nullptr),
         publisher(region, home.get(), &catalog, &homes, &clock),
         service(home.get(), &homes, &members, &publisher, &reclaimer),
         leases(region, home.get()) {}
