@@ -116,7 +116,6 @@ class DaemonFault {
     armed->Continue();
   }
 
-  // What a node thinks of another.
   std::string StateOf(uint32_t of_node, uint32_t node) const {
     const auto nodes = survivors_.store(of_node).Nodes();
     return nodes.ok() ? (*nodes)[node].state : nodes.status().ToString();
@@ -155,8 +154,7 @@ class DaemonFault {
 
   arrow::Status RunSession(ArmedDaemon* armed) {
     Watch watch(this, armed);
-    // How a dead session's things come back, only a dead one shows; elsewhere, a late
-    // one.
+    // How a dead session's things come back, only a dead one shows.
     const bool dies_late = cell_.point.starts_with("daemon.guests.");
     const bool dies = dies_late || cell_.point.starts_with("daemon.session-end.");
     const char* death = dies_late ? "client.forget.before-request=kill"
@@ -183,9 +181,9 @@ class DaemonFault {
 
   // True if no session is left on its node but the one that looks: each has a lock.
   bool HasNoVictim() const {
-    const std::filesystem::path folder =
-        survivors_.config().session_lock_folder({cell_.node});
-    return std::distance(std::filesystem::directory_iterator(folder), {}) == 1;
+    const std::filesystem::directory_iterator locks(
+        survivors_.config().session_lock_folder({cell_.node}));
+    return std::distance(locks, {}) == 1;
   }
 
   bool is_killed() const { return cell_.action == "kill"; }
