@@ -187,12 +187,15 @@ arrow::Status LockWindow(const ClusterConfig& config, SegmentId id,
   ARROW_ASSIGN_OR_RAISE(const platform::Device device, FindDevice(config, id));
   const Window window = WindowOf(config, id);
   auto held = platform::LockRange(device, window.offset, window.size_bytes);
-  if (held.ok()) lock->Keep(*std::move(held));
-  if (!held.status().IsAlreadyExists()) return held.status();
-  return held.status().WithMessage(SegmentText(config, id),
-                                   ": a daemon of another cluster of this host runs on "
-                                   "it: ",
-                                   held.status().message());
+  if (held.status().IsAlreadyExists()) {
+    return held.status().WithMessage(SegmentText(config, id),
+                                     ": a daemon of another cluster of this host runs "
+                                     "on it: ",
+                                     held.status().message());
+  }
+  ARROW_RETURN_NOT_OK(held.status());
+  lock->Keep(*std::move(held));
+  return arrow::Status::OK();
 }
 
 /// Over what is there, whose epoch was `old_epoch`.

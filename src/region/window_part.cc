@@ -16,6 +16,7 @@
 #include "platform/file.h"
 #include "region/device_window.h"
 #include "region/file_part.h"
+#include "region/region.h"
 
 namespace sheaf::region {
 namespace {
