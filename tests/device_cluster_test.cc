@@ -12,6 +12,7 @@
 #include <gtest/gtest.h>
 
 #include "platform/file.h"
+#include "region/cluster_config.h"
 #include "sheaf/store.h"
 #include "testing/arrow_test.h"
 #include "tests/command_line.h"
@@ -121,6 +122,7 @@ TEST_F(DeviceCluster, AnotherClusterOnTheSameBytesIsRefused) {
   WriteText("other.toml", text);
   EXPECT_THAT(Run(Command(0, "other.toml")).out,
               HasSubstr("a daemon of another cluster of this host runs on it"));
+  EXPECT_FALSE(fs::exists(region::DefaultMemoryFolder("x" + cluster_)));
   ASSERT_EQ(Sheaf("down --keep").code, 0);
   EXPECT_THAT(Run(Command(0, "other.toml")).out, HasSubstr("cluster id"));
   EXPECT_TRUE(IsFormatted(0));

@@ -296,7 +296,8 @@ arrow::Result<platform::FileLock> LockSegment(const ClusterConfig& incomplete,
                                   "end it with: SHEAF_RUNTIME_DIR=" + root +
                                       " sheaf --cluster " + config.name + " down --keep");
   if (lock.ok() && config.UsesDevices()) {
-    ARROW_RETURN_NOT_OK(LockWindow(config, id, &*lock));
+    const arrow::Status whole = LockWindow(config, id, &*lock);
+    if (!whole.ok()) return whole & lock->Remove();
   }
   if (!lock.status().IsAlreadyExists()) return lock;
   return lock.status().WithMessage(SegmentText(config, id),
