@@ -18,6 +18,7 @@
 #include <arrow/table.h>  // IWYU pragma: keep
 #include <arrow/type.h>
 
+#include "client/staging.h"
 #include "codec/codec.h"
 #include "directory/directory.h"
 #include "directory/test_records.h"
@@ -89,6 +90,18 @@ void WriteRecords(const std::filesystem::path& corpus) {
   write("empty_descriptor", record);
 }
 
+void WriteStagings(const std::filesystem::path& corpus) {
+  const SeedFolder seeds(corpus, "staging");
+  client::Staging staging{7, 4, false, 0, {}};
+  seeds.Write("begun", client::EncodeStaging(staging));
+  staging.Add({2, 30, {{1}, 5, 77}});
+  staging.Add({0, 10, {{0}, 6, 78}});
+  seeds.Write("two_of_four", client::EncodeStaging(staging));
+  staging.append = true;
+  staging.deadline_unix_ns = 1'700'000'000'000'000'000;
+  seeds.Write("append_until", client::EncodeStaging(staging));
+}
+
 void WriteHandles(const std::filesystem::path& corpus) {
   const SeedFolder seeds(corpus, "handle");
   const Handle whole{.cluster_id = 0x5EAF, .object = {{1}, 5, (uint64_t{7} << 32) + 1}};
@@ -148,6 +161,7 @@ void WriteValueSeeds(const std::filesystem::path& corpus) {
   WriteDescriptors(corpus);
   WriteRecords(corpus);
   WriteHandles(corpus);
+  WriteStagings(corpus);
   WriteConfigs(corpus);
 }
 

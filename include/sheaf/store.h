@@ -1,5 +1,4 @@
-// The store: put tables into the cluster's shared memory and open them anywhere, by name
-// or by handle.
+// The store: tables in the cluster's shared memory, opened anywhere by name or handle.
 
 #pragma once
 
@@ -24,7 +23,6 @@ namespace sheaf {
 namespace client {
 class Session;
 }
-
 struct ConnectOptions {
   std::string cluster;  ///< Name; empty: $SHEAF_CLUSTER, else "default".
   /// Through which node of this host; else $SHEAF_NODE, else 0.
@@ -88,8 +86,8 @@ class Store {
   /// itself (docs/damaged-memory.md).
   arrow::Result<std::shared_ptr<arrow::Table>> Get(const std::string& name,
                                                    const GetOptions& options = {});
-  /// \brief Unbind the name and reclaim the memory when the last lease ends; parts that
-  /// were put under it (sheaf/parts.h) are aborted. KeyError if there is neither.
+  /// \brief Unbind the name, abort parts that wait under it (sheaf/parts.h), reclaim the
+  /// memory when the last lease ends. KeyError if there is neither.
   arrow::Status Remove(const std::string& name);
   /// \brief All named tables of the cluster, by name: a snapshot of each, not of all at
   /// one time. No table is opened. IOError if the memory of a node cannot be read.

@@ -49,13 +49,8 @@ class Arrival {
         n_(n) {}
 
   arrow::Status Run(std::chrono::nanoseconds timeout) {
-    const auto empty = arrow::Table::Make(arrow::schema({}), arrow::ArrayVector{}, 0);
-    // Not kept: it ends with this process.
-    ARROW_ASSIGN_OR_RAISE(const auto shared, client::Put(session_, *empty, {}));
-    object_ = shared.handle.object;
-    PassFaultPoint("client.barrier.after-object");
     arrow::Status status = ArriveAndWait(platform::BootTime() + timeout);
-    ARROW_UNUSED(client::Drop(*session_, object_));
+    if (object_) ARROW_UNUSED(client::Drop(*session_, *object_));
     return status;
   }
 
@@ -97,9 +92,10 @@ class Arrival {
         if (opened) return true;
         continue;
       }
+      ARROW_RETURN_NOT_OK(MakeObject());
       uint32_t index = 0;
       while (staging.Find(index) != nullptr) ++index;
-      staging.Add({index, 0, object_});
+      staging.Add({index, 0, *object_});
       ARROW_ASSIGN_OR_RAISE(const bool stored,
                             client::StoreStaging(session_, list_, staging, found));
       if (!stored) continue;
@@ -107,6 +103,16 @@ class Arrival {
       PassFaultPoint("client.barrier.after-arrival");
       return false;
     }
+  }
+
+  /// Not kept: it ends with this process.
+  arrow::Status MakeObject() {
+    if (object_) return arrow::Status::OK();
+    const auto empty = arrow::Table::Make(arrow::schema({}), arrow::ArrayVector{}, 0);
+    ARROW_ASSIGN_OR_RAISE(const auto shared, client::Put(session_, *empty, {}));
+    object_ = shared.handle.object;
+    PassFaultPoint("client.barrier.after-object");
+    return arrow::Status::OK();
   }
 
   arrow::Result<bool> Open(const std::optional<FoundStaging>& found) {
@@ -147,7 +153,7 @@ class Arrival {
   const std::string& name_;
   const std::string list_;
   const uint32_t n_;
-  ObjectId object_;
+  std::optional<ObjectId> object_;  ///< Of this arrival, if others are missing.
   uint64_t id_ = 0;
 };
 
