@@ -58,6 +58,22 @@ struct PutArguments {
 };
 arrow::Status Put(const Global& global, const PutArguments& arguments);
 
+struct PartArguments {
+  std::optional<uint32_t> part;  ///< Nothing: the file is a whole table.
+  uint32_t of = 1;
+  bool append = false;
+  double wait_seconds = 0;
+  std::optional<double> deadline_seconds;
+};
+/// The file becomes one part of the table.
+arrow::Status PutPart(const Global& global, const PutArguments& arguments,
+                      const PartArguments& part);
+/// Of the table `name`; of all puts that miss parts, if that is empty.
+arrow::Status Parts(const Global& global, const std::string& name);
+arrow::Status Abort(const Global& global, const std::string& name);
+arrow::Status Barrier(const Global& global, const std::string& name, uint32_t n,
+                      double timeout_seconds);
+
 /// Writes `file`, in the format its suffix says; it appears whole or not at all.
 arrow::Status Get(const Global& global, const std::string& name, const std::string& file);
 arrow::Status Head(const Global& global, const std::string& name, int64_t num_rows);

@@ -233,6 +233,8 @@ void AddClusterCommands(CLI::App* app, Global* global, ClusterOptions* up,
 
 struct TableArguments {
   PutArguments put;
+  PartArguments part;
+  uint32_t participants = 0;
   std::string name;
   std::string file;
   int64_t num_rows = 10;
@@ -249,6 +251,56 @@ void AddName(CLI::App* command, std::string* name) {
   command->add_option("NAME", *name, "The table: 1 to 255 bytes of UTF-8")
       ->type_name("")
       ->required();
+}
+
+void AddPartOptions(CLI::App* put, PartArguments* part) {
+  CLI::Option* of = put->add_option("--of", part->of, "How many parts make the table");
+  of->type_name("N");
+  CLI::Option* number = put->add_option("--part", part->part,
+                                        "The file is part I (from 0) of the table, in "
+                                        "the memory of this --node: it can be\n"
+                                        "opened once all parts are there");
+  number->type_name("I")->needs(of);
+  of->needs(number);
+  put->add_flag("--append", part->append, "Parts are further rows of the table that is");
+  put->add_option("--wait", part->wait_seconds, "For the other parts (0)")
+      ->type_name("SECONDS")
+      ->check(NumberBetween("the wait in seconds", 0, kTimeoutSecondsMax));
+  put->add_option("--deadline", part->deadline_seconds,
+                  "From now: parts of a table that is not whole by then are removed")
+      ->type_name("SECONDS")
+      ->check(NumberBetween("the deadline in seconds", 0, kTimeoutSecondsMax));
+}
+
+void AddPartCommands(CLI::App* app, Global* global, TableArguments* arguments,
+                     Command* command) {
+  CLI::App* parts = app->add_subcommand(
+      "parts", "List the parts of a table; without a name, puts that miss parts");
+  parts->add_option("NAME", arguments->name, "The table")->type_name("");
+  parts->callback(
+      [=] { *command = [=] { return WithAdvice(Parts(*global, arguments->name)); }; });
+  CLI::App* abort = app->add_subcommand("abort",
+                                        "Remove the parts of a table that is "
+                                        "not whole");
+  AddName(abort, &arguments->name);
+  abort->callback([=] { *command = [=] { return Abort(*global, arguments->name); }; });
+  CLI::App* barrier =
+      app->add_subcommand("barrier", "Wait until N callers, on any nodes, are here");
+  barrier->add_option("NAME", arguments->name, "The barrier")->type_name("")->required();
+  barrier->add_option("N", arguments->participants, "How many")
+      ->type_name("")
+      ->required();
+  barrier
+      ->add_option("--timeout", arguments->timeout_seconds,
+                   "How long, then the exit code is 1 (60)")
+      ->type_name("SECONDS")
+      ->check(NumberBetween("the timeout in seconds", 0, kTimeoutSecondsMax));
+  barrier->callback([=] {
+    *command = [=] {
+      return Barrier(*global, arguments->name, arguments->participants,
+                     arguments->timeout_seconds);
+    };
+  });
 }
 
 void AddPutAndGet(CLI::App* app, Global* global, TableArguments* arguments,
@@ -270,8 +322,17 @@ void AddPutAndGet(CLI::App* app, Global* global, TableArguments* arguments,
   put->add_flag("--spill", arguments->put.spill,
                 "Where that node's memory is full, use that of other nodes; the output\n"
                 "says how much lies where");
-  put->footer("Example:\n  sheaf put flights flights.parquet --replace");
-  put->callback([=] { *command = [=] { return Put(*global, arguments->put); }; });
+  AddPartOptions(put, &arguments->part);
+  put->footer(
+      "Examples:\n  sheaf put flights flights.parquet --replace\n"
+      "  sheaf put lineitem part3.parquet --part 3 --of 8");
+  put->callback([=] {
+    *command = [=] {
+      const PartArguments& part = arguments->part;
+      return part.part || part.append ? PutPart(*global, arguments->put, part)
+                                      : Put(*global, arguments->put);
+    };
+  });
   CLI::App* get = app->add_subcommand("get", "Write a table to a file");
   AddName(get, &arguments->name);
   get->add_option(
@@ -436,6 +497,7 @@ int Run(int argc, char** argv) {
   AddClusterCommands(&app, &global, &up, &command);
   AddPutAndGet(&app, &global, &arguments, &command);
   AddTableCommands(&app, &global, &arguments, &command);
+  AddPartCommands(&app, &global, &arguments, &command);
   AddFaults(&app, &global, &command);
   AddFooter(&app);
   int code = 0;

@@ -1,0 +1,156 @@
+// Commands of tables in parts, and of barriers.
+
+#include <chrono>
+#include <cmath>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include <arrow/io/file.h>
+#include <arrow/result.h>
+#include <arrow/status.h>
+#include <arrow/table.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "apps/sheaf/commands.h"
+#include "apps/sheaf/connect.h"
+#include "apps/sheaf/decode_pool.h"
+#include "apps/sheaf/output.h"
+#include "apps/sheaf/progress.h"
+#include "apps/sheaf/table_files.h"
+#include "sheaf/parts.h"
+#include "sheaf/store.h"
+
+namespace sheaf::cli {
+namespace {
+
+std::chrono::milliseconds Milliseconds(double seconds) {
+  return std::chrono::milliseconds(static_cast<int64_t>(std::ceil(seconds * 1e3)));
+}
+
+void Print(const PartReceipt& receipt, const std::string& name,
+           const PartArguments& part) {
+  PrintText(
+      fmt::format("{}: part {} of {}: {} rows, {} ({} shared, {} copied, {} flushed)\n",
+                  name, part.part.value_or(0), part.of, HumanCount(receipt.part.num_rows),
+                  HumanBytes(static_cast<uint64_t>(receipt.part.bytes)),
+                  HumanBytes(static_cast<uint64_t>(receipt.part.bytes_shared)),
+                  HumanBytes(static_cast<uint64_t>(receipt.part.bytes_copied)),
+                  HumanBytes(static_cast<uint64_t>(receipt.part.bytes_flushed))));
+  if (receipt.version == 0) {
+    PrintText(fmt::format("missing: part {}\n", fmt::join(receipt.missing, ", ")));
+  } else {
+    PrintText(fmt::format("{}: version {} is whole\n", name, receipt.version));
+  }
+}
+
+Json ToJson(const PartReceipt& receipt, const std::string& name,
+            const PartArguments& part) {
+  Json json{{"name", name},
+            {"part", part.part.value_or(0)},
+            {"of", part.of},
+            {"version", receipt.version},
+            {"missing", receipt.missing},
+            {"put", cli::ToJson(receipt.part)}};
+  if (receipt.table) json["table"] = cli::ToJson(*receipt.table);
+  return json;
+}
+
+arrow::Status ListStaged(const Global& global, const std::shared_ptr<Store>& store) {
+  ARROW_ASSIGN_OR_RAISE(const auto all, ListStagedParts(store));
+  Json array = Json::array();
+  TextTable text({{"NAME"}, {"PARTS", Align::kRight}, {"OF", Align::kRight}, {"FOR"}});
+  for (const StagedParts& staged : all) {
+    Json json{{"name", staged.name},
+              {"of", staged.of},
+              {"append", staged.append},
+              {"present", staged.present}};
+    if (staged.deadline_unix_ms) json["deadline_unix_ms"] = *staged.deadline_unix_ms;
+    array.push_back(std::move(json));
+    text.AddRow({staged.name, std::to_string(staged.present.size()),
+                 std::to_string(staged.of), staged.append ? "append" : "a new table"});
+  }
+  if (global.json) {
+    PrintJson(array);
+  } else {
+    PrintText(text.ToString());
+  }
+  return arrow::Status::OK();
+}
+
+}  // namespace
+
+arrow::Status PutPart(const Global& global, const PutArguments& arguments,
+                      const PartArguments& part) {
+  ARROW_RETURN_NOT_OK(CheckSuffix(arguments.file));
+  ARROW_RETURN_NOT_OK(arrow::io::ReadableFile::Open(arguments.file).status());
+  ARROW_ASSIGN_OR_RAISE(auto store, ConnectOrStart(global));
+  std::shared_ptr<arrow::Table> table;
+  {
+    ProgressBar bar("put " + arguments.name);
+    ARROW_ASSIGN_OR_RAISE(
+        auto reader, OpenTableFile(arguments.file, DecodePool::Make(store->memory_pool()),
+                                   [&](double share) { bar.Update(share); }));
+    ARROW_ASSIGN_OR_RAISE(table, reader->ToTable());
+  }
+  PartOptions options;
+  options.append = part.append;
+  options.wait = Milliseconds(part.wait_seconds);
+  options.checksum = arguments.checksum;
+  if (part.deadline_seconds) options.deadline = Milliseconds(*part.deadline_seconds);
+  ARROW_ASSIGN_OR_RAISE(const PartReceipt receipt,
+                        sheaf::PutPart(store, arguments.name, *table,
+                                       part.part.value_or(0), part.of, options));
+  if (global.json) {
+    PrintJson(ToJson(receipt, arguments.name, part));
+  } else {
+    Print(receipt, arguments.name, part);
+  }
+  return arrow::Status::OK();
+}
+
+arrow::Status Parts(const Global& global, const std::string& name) {
+  ARROW_ASSIGN_OR_RAISE(auto store, ConnectOrRestart(global));
+  if (name.empty()) return ListStaged(global, store);
+  ARROW_ASSIGN_OR_RAISE(const auto parts, ListParts(store, name));
+  Json array = Json::array();
+  TextTable text({{"PART", Align::kRight},
+                  {"NODE", Align::kRight},
+                  {"FIRST ROW", Align::kRight},
+                  {"ROWS", Align::kRight},
+                  {"SIZE", Align::kRight}});
+  for (const PartInfo& part : parts) {
+    array.push_back({{"part", part.index},
+                     {"node", part.node},
+                     {"row_offset", part.row_offset},
+                     {"rows", part.num_rows},
+                     {"bytes", part.bytes}});
+    text.AddRow({std::to_string(part.index), std::to_string(part.node),
+                 HumanCount(part.row_offset), HumanCount(part.num_rows),
+                 HumanBytes(static_cast<uint64_t>(part.bytes))});
+  }
+  if (global.json) {
+    PrintJson(array);
+  } else {
+    PrintText(text.ToString());
+  }
+  return arrow::Status::OK();
+}
+
+arrow::Status Abort(const Global& global, const std::string& name) {
+  ARROW_ASSIGN_OR_RAISE(auto store, ConnectOrRestart(global));
+  ARROW_RETURN_NOT_OK(AbortParts(store, name));
+  if (global.json) PrintJson({{"name", name}, {"aborted", true}});
+  return arrow::Status::OK();
+}
+
+arrow::Status Barrier(const Global& global, const std::string& name, uint32_t n,
+                      double timeout_seconds) {
+  ARROW_ASSIGN_OR_RAISE(auto store, ConnectOrStart(global));
+  ARROW_RETURN_NOT_OK(sheaf::Barrier(store, name, n, Milliseconds(timeout_seconds)));
+  if (global.json) PrintJson({{"name", name}, {"opened", true}});
+  return arrow::Status::OK();
+}
+
+}  // namespace sheaf::cli
