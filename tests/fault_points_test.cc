@@ -112,6 +112,10 @@ void FaultPointsTest::UseBothHomes(const std::shared_ptr<Store>& node0,
   ASSERT_OK_AND_ASSIGN(const PutReceipt shared, node0->Share(*SeededTable(3, 10)));
   ASSERT_OK(node1->Keep(shared.handle));
   ASSERT_OK(node1->Drop(shared.handle));
+  // Removed, and shared all the same while it is read.
+  ASSERT_OK_AND_ASSIGN(const PutReceipt late, node1->Put("late", *opened));
+  EXPECT_EQ(late.bytes_copied, 0);
+  ASSERT_OK(node1->Remove("late"));
   const auto objects_of_node0 = [&] { return node0->Nodes().ValueOrDie()[0].objects; };
   // What is still leased is looked for again and again, by then with the others' help.
   ASSERT_TRUE(Eventually([&] { return objects_of_node0() == 1; }));

@@ -31,6 +31,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/client_faults.h"
+#include "base/fault_info.h"
 #include "base/plant.h"
 #include "client/session.h"
 #include "client/staging.h"
@@ -42,48 +44,15 @@
 #include "testing/eventually.h"
 #include "testing/peer.h"
 #include "testing/test_cluster.h"
+#include "tests/four_nodes.h"
 
 namespace sheaf::testing {
 namespace {
 
-using std::chrono::milliseconds;
 using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-
-using TablePtr = std::shared_ptr<arrow::Table>;
-
-constexpr uint32_t kNodes = 4;
-constexpr int64_t kPartRows = 6'000;
-constexpr milliseconds kLong{60'000};
-
-// Rows as TPC-H's lineitem has, made of their numbers.
-TablePtr Lineitem(int64_t first, int64_t rows) {
-  arrow::Int64Builder keys;
-  arrow::Int64Builder quantities;
-  arrow::Int64Builder prices;
-  arrow::Date32Builder dates;
-  arrow::StringBuilder flags;
-  for (int64_t row = first; row < first + rows; ++row) {
-    const auto mixed =
-        static_cast<int64_t>((static_cast<uint64_t>(row) + 1) * 0x9E3779B97F4A7C15 >> 33);
-    EXPECT_OK(keys.Append(row / 4));
-    EXPECT_OK(quantities.Append(1 + mixed % 50));
-    EXPECT_OK(mixed % 97 == 0 ? prices.AppendNull() : prices.Append(mixed % 10'000'000));
-    EXPECT_OK(dates.Append(static_cast<int32_t>(8036 + mixed % 2526)));
-    EXPECT_OK(flags.Append(std::string(1, "ANR"[mixed % 3]) + (mixed % 2 ? "F" : "O")));
-  }
-  const auto schema = arrow::schema({arrow::field("l_orderkey", arrow::int64()),
-                                     arrow::field("l_quantity", arrow::int64()),
-                                     arrow::field("l_extendedprice", arrow::int64()),
-                                     arrow::field("l_shipdate", arrow::date32()),
-                                     arrow::field("l_flags", arrow::utf8())});
-  return arrow::Table::Make(schema,
-                            {keys.Finish().ValueOrDie(), quantities.Finish().ValueOrDie(),
-                             prices.Finish().ValueOrDie(), dates.Finish().ValueOrDie(),
-                             flags.Finish().ValueOrDie()});
-}
 
 // TPC-H 1, in short: sums by flag of what was shipped until a day.
 arrow::Result<TablePtr> PricingSummary(const TablePtr& table) {
@@ -102,115 +71,13 @@ arrow::Result<TablePtr> PricingSummary(const TablePtr& table) {
        {"order_by", ac::OrderByNodeOptions(cp::Ordering({cp::SortKey("l_flags")}))}}));
 }
 
-// A process on some node that puts parts: "connect CLUSTER NODE", "part NAME I OF".
-std::string AnswerAsWriter(const std::string& request) {
-  static auto* store = new std::shared_ptr<Store>();
-  std::istringstream words(request);
-  std::string verb;
-  std::string name;
-  words >> verb >> name;
-  if (verb == "connect") {
-    uint32_t node = 0;
-    words >> node;
-    auto connected = Store::Connect({name, node});
-    if (connected.ok()) *store = *connected;
-    return connected.status().ToString();
-  }
-  if (verb == "arrive") {
-    uint32_t n = 0;
-    words >> n;
-    return Barrier(*store, name, n, kLong).ToString();
-  }
-  uint32_t part = 0;
-  uint32_t of = 0;
-  words >> part >> of;
-  const auto put =
-      PutPart(*store, name, *Lineitem(part * kPartRows, kPartRows), part, of);
-  return put.ok() ? "OK" : put.status().ToString();
-}
-
 TEST(Peer, Serves) {
   if (!IsPeer()) GTEST_SKIP() << "started by other tests";
   ServePeer(AnswerAsWriter);
 }
 
-struct BackendCase {
-  const char* name;
-  const char* config;
-};
-
-class PartsTest : public ::testing::TestWithParam<BackendCase> {
- protected:
-  void SetUp() override {
-    TestClusterOptions options;
-    options.nodes = kNodes;
-    options.config_toml = std::string(
-                              "segment_size = \"64MiB\"\nslots_max = 4096\n"
-                              "records_size = \"16MiB\"\n") +
-                          GetParam().config;
-    options.daemon_path = SHEAFD_BINARY;
-    ASSERT_OK_AND_ASSIGN(cluster_, TestCluster::Start(options));
-    for (uint32_t node = 0; node < kNodes; ++node) {
-      ASSERT_OK_AND_ASSIGN(auto store, cluster_->Connect(node, /*relocate=*/node != 0));
-      stores_.push_back(std::move(store));
-    }
-    free_at_start_ = FreeBytes();
-  }
-  void TearDown() override { SetPlants(""); }
-
-  std::vector<uint64_t> FreeBytes() {
-    std::vector<uint64_t> free;
-    for (const NodeInfo& node : stores_[0]->Nodes().ValueOrDie()) {
-      free.push_back(node.free_bytes);
-    }
-    return free;
-  }
-  // Once no store of this process keeps memory for later.
-  void ExpectNothingLeft() {
-    stores_.clear();
-    EXPECT_TRUE(Eventually([&] {
-      stores_ = {cluster_->Connect(0).ValueOrDie()};
-      bool all = FreeBytes() == free_at_start_;
-      for (const NodeInfo& node : stores_[0]->Nodes().ValueOrDie()) {
-        all = all && node.objects == 0;
-      }
-      if (!all) stores_.clear();
-      return all;
-    }));
-  }
-
-  TablePtr Part(uint32_t i) { return Lineitem(i * kPartRows, kPartRows); }
-
-  // Part i at node i modulo their number.
-  void PutAll(const std::string& name, uint32_t of) {
-    for (uint32_t i = 0; i < of; ++i) {
-      ASSERT_OK_AND_ASSIGN(const auto receipt,
-                           PutPart(stores_[i % kNodes], name, *Part(i), i, of));
-      ASSERT_EQ(receipt.version != 0, i + 1 == of);
-    }
-  }
-
-  size_t LeasesOf(const Store& store) {
-    size_t leases = 0;
-    for (const auto& [cell, count] :
-         lease::CountLeases(SessionOf(store)->region()).ValueOrDie()) {
-      leases += count;
-    }
-    return leases;
-  }
-
-  std::unique_ptr<TestCluster> cluster_;
-  std::vector<std::shared_ptr<Store>> stores_;
-  std::vector<uint64_t> free_at_start_;
-};
-
-INSTANTIATE_TEST_SUITE_P(
-    , PartsTest,
-    ::testing::Values(BackendCase{"Shm", ""},
-                      BackendCase{"SimStale", "backend = \"sim\"\n"},
-                      BackendCase{"SimChaos",
-                                  "backend = \"sim\"\n[sim]\nchaos = true\n"}),
-    [](const auto& backend) { return backend.param.name; });
+using PartsTest = FourNodes;
+INSTANTIATE_TEST_SUITE_P(, PartsTest, FourNodesBackends(), BackendCaseName);
 
 TEST_P(PartsTest, AQueryOverFourNodesGivesTheAnswerOfOneTable) {
   constexpr uint32_t kParts = 8;
@@ -461,6 +328,24 @@ TEST_P(PartsTest, OnlyWhatIsAskedForIsLeased) {
   }
 }
 
+// A home that forgets to lease what a table refers to is noticed.
+TEST(PartsPlant, ATableWhosePartsNobodyLeasesIsLost) {
+  TestClusterOptions options;
+  options.config_toml = "segment_size = \"64MiB\"\n";
+  options.daemon_plants = "no-parents";
+  options.daemon_path = SHEAFD_BINARY;
+  ASSERT_OK_AND_ASSIGN(const auto cluster, TestCluster::Start(options));
+  ASSERT_OK_AND_ASSIGN(const auto zero, cluster->Connect(0));
+  ASSERT_OK_AND_ASSIGN(const auto one, cluster->Connect(1, /*relocate=*/true));
+  ASSERT_OK(PutPart(zero, "t", *Lineitem(0, kPartRows), 0, 2));
+  ASSERT_OK(PutPart(one, "t", *Lineitem(kPartRows, kPartRows), 1, 2));
+  EXPECT_TRUE(Eventually([&] {  // node 0 gives the first part's bytes to others
+    EXPECT_OK(zero->Put("filler", *Lineitem(1'000'000, kPartRows), {true, {}, false}));
+    const auto table = one->Get("t").ValueOrDie();
+    return !table->Equals(*Lineitem(0, 2 * kPartRows));
+  }));
+}
+
 // The table's home leases the parts: their bytes stay, and are not used again.
 TEST_P(PartsTest, PartsStayAsLongAsTheTable) {
   const auto survives = [&] {
@@ -502,51 +387,6 @@ TEST_P(PartsTest, ANodeWhoseMemoryIsGoneIsNamed) {
     EXPECT_TRUE(IsNodeLost(GetPart(store, "t", 2).status()));
   }
   std::filesystem::rename(memory + ".gone", memory);
-}
-
-TEST_P(PartsTest, ABarrierOpensForAllAtOnceAndAgain) {
-  for (int round = 0; round < 5; ++round) {
-    std::atomic<uint32_t> arrived = 0;
-    std::vector<std::thread> threads;
-    for (uint32_t i = 0; i < kNodes; ++i) {
-      threads.emplace_back([&, i] {
-        ++arrived;
-        EXPECT_OK(Barrier(stores_[i], "start", kNodes, kLong));
-        EXPECT_EQ(arrived, kNodes);
-      });
-    }
-    for (std::thread& thread : threads) thread.join();
-  }
-  ASSERT_OK_AND_ASSIGN(const auto listed, stores_[0]->List());
-  EXPECT_THAT(listed, IsEmpty());
-  ExpectNothingLeft();
-}
-
-TEST_P(PartsTest, WhoTimesOutOrDiesHasNotArrived) {
-  const arrow::Status alone = Barrier(stores_[0], "b", 2, milliseconds(1));
-  EXPECT_TRUE(IsTimeout(alone)) << alone.ToString();
-  ASSERT_OK_AND_ASSIGN(auto dead, Peer::Start({}));
-  ASSERT_OK_AND_ASSIGN(const std::string connected,
-                       dead->Ask(fmt::format("connect {} 1", cluster_->name())));
-  ASSERT_EQ(connected, "OK");
-  std::thread asks([&] { EXPECT_FALSE(dead->Ask("arrive b 2").ok()); });
-  const auto arrivals = [&] {
-    const auto session = SessionOf(*stores_[2]);
-    const auto list = client::LoadStaging(session, client::BarrierName("b")).ValueOrDie();
-    if (!list) return int64_t{0};
-    return std::ranges::count_if(list->staging.entries, [&](const auto& entry) {
-      return client::IsThere(*session, entry.object);
-    });
-  };
-  EXPECT_TRUE(Eventually([&] { return arrivals() == 1; }));
-  EXPECT_RAISES(Invalid, Barrier(stores_[2], "b", 3, milliseconds(0)));
-  ::kill(dead->process_id(), SIGKILL);
-  asks.join();
-  EXPECT_TRUE(Eventually([&] { return arrivals() == 0; }));
-  EXPECT_TRUE(IsTimeout(Barrier(stores_[3], "b", 2, milliseconds(1))));
-  EXPECT_OK(Barrier(stores_[3], "b", 1, milliseconds(0)));
-  dead.reset();
-  ExpectNothingLeft();
 }
 
 }  // namespace

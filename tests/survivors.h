@@ -28,6 +28,7 @@
 #include "tests/holdings.h"
 #include "tests/seeded_table.h"
 #include "tests/table_check.h"
+#include "tests/victim_parts.h"
 #include "tests/victim_session.h"
 
 namespace sheaf::testing {
@@ -170,6 +171,12 @@ class Survivors {
   }
 
   arrow::Status RemoveRemains() const {
+    ARROW_ASSIGN_OR_RAISE(const auto staged, ListStagedParts(stores_[0]));
+    for (const StagedParts& parts : staged) {
+      ARROW_RETURN_NOT_OK(AbortParts(stores_[0], parts.name));
+    }
+    // Whoever comes next takes the arrivals of the dead away.
+    ARROW_RETURN_NOT_OK(Barrier(stores_[0], kVictimBarrier, 1, {}));
     ARROW_ASSIGN_OR_RAISE(const auto infos, stores_[0]->List());
     for (const TableInfo& info : infos) {
       if (!info.name.starts_with(kVictimNames)) continue;

@@ -17,6 +17,7 @@
 #include "sheaf/sheaf.h"
 #include "tests/seeded_table.h"
 #include "tests/victim_memory.h"
+#include "tests/victim_parts.h"
 
 namespace sheaf::testing {
 
@@ -46,6 +47,8 @@ class VictimSession {
     ARROW_ASSIGN_OR_RAISE(auto store, Connect(cluster, node));
     VictimSession session(std::move(store));
     ARROW_RETURN_NOT_OK(session.UseOtherHome(cluster));
+    ARROW_ASSIGN_OR_RAISE(const auto other, Connect(cluster, node == 0 ? 1 : 0));
+    ARROW_RETURN_NOT_OK(PutVictimParts(session.store_, other));
     return session.Steps();
   }
 

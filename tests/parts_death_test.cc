@@ -1,0 +1,125 @@
+// Deaths in the middle of a table in parts, and barriers (sheaf/parts.h).
+
+#include <signal.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <arrow/table.h>
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/client_faults.h"
+#include "base/fault_info.h"
+#include "client/session.h"
+#include "client/staging.h"
+#include "client/store_session.h"
+#include "sheaf/sheaf.h"
+#include "testing/arrow_test.h"
+#include "testing/eventually.h"
+#include "testing/peer.h"
+#include "tests/four_nodes.h"
+
+namespace sheaf::testing {
+namespace {
+
+using ::testing::IsEmpty;
+
+TEST(Peer, Serves) {
+  if (!IsPeer()) GTEST_SKIP() << "started by other tests";
+  ServePeer(AnswerAsWriter);
+}
+
+using PartsDeathTest = FourNodes;
+INSTANTIATE_TEST_SUITE_P(, PartsDeathTest, FourNodesBackends(), BackendCaseName);
+
+// At each pass of each step: the table is there as a whole or not at all, and one call
+// ends what the dead began.
+TEST_P(PartsDeathTest, ADeathAtAnyStepLeavesNothing) {
+  int deaths = 0;
+  for (const FaultPointInfo& point : kClientFaultPoints) {
+    const std::string name(point.name);
+    if (!name.starts_with("client.part.") && !name.starts_with("client.staging.") &&
+        !name.starts_with("client.barrier.")) {
+      continue;
+    }
+    for (int pass = 1;; ++pass) {
+      const std::string fault = fmt::format("SHEAF_FAULT={}=kill@{}", name, pass);
+      ASSERT_OK_AND_ASSIGN(auto dying, Peer::Start({fault}));
+      ASSERT_OK(dying->Ask(fmt::format("connect {} 0", cluster_->name())));
+      const bool lived = dying->Ask("all " + cluster_->name()).ok();
+      dying.reset();
+      deaths += !lived;
+      const auto table = stores_[2]->Get("t");
+      if (table.ok()) {
+        EXPECT_THAT((*table)->num_rows(), ::testing::AnyOf(2 * kPartRows, 3 * kPartRows))
+            << fault;
+        EXPECT_TRUE((*table)->Equals(*Lineitem(0, (*table)->num_rows()))) << fault;
+      }
+      for (const char* removed : {"t", "u"}) {
+        const arrow::Status status = stores_[3]->Remove(removed);
+        EXPECT_TRUE(status.ok() || status.IsKeyError()) << status.ToString();
+      }
+      // Once the end of its session is seen.
+      EXPECT_TRUE(
+          Eventually([&] { return Barrier(stores_[3], "b", 1, milliseconds(0)).ok(); }));
+      if (lived) break;
+    }
+  }
+  EXPECT_GT(deaths, 20);
+  ExpectNothingLeft();
+}
+
+TEST_P(PartsDeathTest, ABarrierOpensForAllAtOnceAndAgain) {
+  for (int round = 0; round < 5; ++round) {
+    std::atomic<uint32_t> arrived = 0;
+    std::vector<std::thread> threads;
+    for (uint32_t i = 0; i < kNodes; ++i) {
+      threads.emplace_back([&, i] {
+        ++arrived;
+        EXPECT_OK(Barrier(stores_[i], "start", kNodes, kLong));
+        EXPECT_EQ(arrived, kNodes);
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+  }
+  ASSERT_OK_AND_ASSIGN(const auto listed, stores_[0]->List());
+  EXPECT_THAT(listed, IsEmpty());
+  ExpectNothingLeft();
+}
+
+TEST_P(PartsDeathTest, WhoTimesOutOrDiesHasNotArrived) {
+  const arrow::Status alone = Barrier(stores_[0], "b", 2, milliseconds(1));
+  EXPECT_TRUE(IsTimeout(alone)) << alone.ToString();
+  ASSERT_OK_AND_ASSIGN(auto dead, Peer::Start({}));
+  ASSERT_OK_AND_ASSIGN(const std::string connected,
+                       dead->Ask(fmt::format("connect {} 1", cluster_->name())));
+  ASSERT_EQ(connected, "OK");
+  std::thread asks([&] { EXPECT_FALSE(dead->Ask("arrive b 2").ok()); });
+  const auto arrivals = [&] {
+    const auto session = SessionOf(*stores_[2]);
+    const auto list = client::LoadStaging(session, client::BarrierName("b")).ValueOrDie();
+    if (!list) return int64_t{0};
+    return std::ranges::count_if(list->staging.entries, [&](const auto& entry) {
+      return client::IsThere(*session, entry.object);
+    });
+  };
+  EXPECT_TRUE(Eventually([&] { return arrivals() == 1; }));
+  EXPECT_RAISES(Invalid, Barrier(stores_[2], "b", 3, milliseconds(0)));
+  ::kill(dead->process_id(), SIGKILL);
+  asks.join();
+  EXPECT_TRUE(Eventually([&] { return arrivals() == 0; }));
+  EXPECT_TRUE(IsTimeout(Barrier(stores_[3], "b", 2, milliseconds(1))));
+  EXPECT_OK(Barrier(stores_[3], "b", 1, milliseconds(0)));
+  dead.reset();
+  ExpectNothingLeft();
+}
+
+}  // namespace
+}  // namespace sheaf::testing

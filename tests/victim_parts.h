@@ -1,0 +1,41 @@
+// What the victim of a kill matrix does with tables in parts.
+
+#pragma once
+
+#include <memory>
+
+#include <arrow/status.h>
+#include <arrow/table.h>
+
+#include "sheaf/sheaf.h"
+#include "tests/seeded_table.h"
+
+namespace sheaf::testing {
+
+constexpr const char* kVictimBarrier = "victim";
+
+/// \brief A table of parts of both homes, which grows at each; parts that nobody
+/// completes; a barrier at which nobody else arrives. Invalid if anything is not as it
+/// should be.
+inline arrow::Status PutVictimParts(const std::shared_ptr<Store>& store,
+                                    const std::shared_ptr<Store>& other) {
+  constexpr const char* kParted = "victim/parted";
+  constexpr const char* kStaged = "victim/staged";
+  const auto part = SeededTable(9, 200);
+  ARROW_RETURN_NOT_OK(PutPart(store, kParted, *part, 0, 2).status());
+  ARROW_RETURN_NOT_OK(PutPart(other, kParted, *part, 1, 2).status());
+  ARROW_RETURN_NOT_OK(AppendPart(store, kParted, *part).status());
+  ARROW_RETURN_NOT_OK(AppendPart(other, kParted, *part).status());
+  ARROW_ASSIGN_OR_RAISE(const auto whole, store->Get(kParted));
+  if (whole->num_rows() != 4 * part->num_rows()) {
+    return arrow::Status::Invalid("parts got lost");
+  }
+  ARROW_RETURN_NOT_OK(PutPart(store, kStaged, *part, 0, 2).status());
+  ARROW_RETURN_NOT_OK(AbortParts(other, kStaged));
+  ARROW_RETURN_NOT_OK(PutPart(other, kStaged, *part, 1, 2).status());
+  const arrow::Status alone = Barrier(store, kVictimBarrier, 2, {});
+  if (!IsTimeout(alone)) return arrow::Status::Invalid("alone: ", alone.ToString());
+  return store->Remove(kParted);
+}
+
+}  // namespace sheaf::testing
