@@ -3,12 +3,18 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <ostream>
 #include <set>
 #include <string>
 #include <vector>
 
+#include <arrow/result.h>
 #include <fmt/format.h>
+
+#include "lease/lease.h"
+#include "region/region.h"
+#include "sheaf/store.h"
 
 namespace sheaf::testing {
 
@@ -52,5 +58,23 @@ struct Holdings {
     return text;
   }
 };
+
+/// \brief What all sessions hold now.
+inline arrow::Result<Holdings> LookAtHoldings(Store* store,
+                                              const region::Region& region) {
+  Holdings now;
+  ARROW_ASSIGN_OR_RAISE(const auto nodes, store->Nodes());
+  for (const NodeInfo& node : nodes) {
+    now.nodes.push_back({node.free_bytes, node.used_bytes, node.largest_free_bytes,
+                         node.sessions, node.objects});
+  }
+  ARROW_ASSIGN_OR_RAISE(const auto leases, lease::CountLeases(region));
+  for (const auto& [cell, count] : leases) now.leases += count;
+  for (const auto& entry :
+       std::filesystem::recursive_directory_iterator(region.config().runtime_folder)) {
+    now.files.insert(entry.path().string());
+  }
+  return now;
+}
 
 }  // namespace sheaf::testing

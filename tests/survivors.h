@@ -155,19 +155,7 @@ class Survivors {
   }
 
   arrow::Result<Holdings> Look() const {
-    Holdings now;
-    ARROW_ASSIGN_OR_RAISE(const auto nodes, stores_[0]->Nodes());
-    for (const NodeInfo& node : nodes) {
-      now.nodes.push_back({node.free_bytes, node.used_bytes, node.largest_free_bytes,
-                           node.sessions, node.objects});
-    }
-    ARROW_ASSIGN_OR_RAISE(const auto leases, lease::CountLeases(*regions_[0]));
-    for (const auto& [cell, count] : leases) now.leases += count;
-    for (const auto& entry :
-         std::filesystem::recursive_directory_iterator(config().runtime_folder)) {
-      now.files.insert(entry.path().string());
-    }
-    return now;
+    return LookAtHoldings(stores_[0].get(), *regions_[0]);
   }
 
   arrow::Status RemoveRemains() const {

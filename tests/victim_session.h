@@ -37,17 +37,16 @@ inline arrow::Result<Handle> HandleOf(const TableInfo& info) {
   return info.handle.Select(all);
 }
 
-/// \brief All steps of a session: it leases more than its first pages hold and tables of
-/// both homes, puts (copied, built in place, unnamed, replacing), keeps and drops, keeps
-/// slices of what is removed, meets an object that is gone, asks for what is refused,
-/// builds at the other node, and closes. Invalid if anything is not as it should be.
+/// \brief All steps of a session: it leases, puts, keeps, drops and builds whatever can
+/// be, at both nodes, meets what is gone or refused, and closes. Invalid if anything is
+/// not as it should be.
 class VictimSession {
  public:
   static arrow::Status Run(const std::string& cluster, uint32_t node) {
     ARROW_ASSIGN_OR_RAISE(auto store, Connect(cluster, node));
     VictimSession session(std::move(store));
     ARROW_RETURN_NOT_OK(session.UseOtherHome(cluster));
-    ARROW_ASSIGN_OR_RAISE(const auto other, Connect(cluster, node == 0 ? 1 : 0));
+    ARROW_ASSIGN_OR_RAISE(const auto other, Connect(cluster, OtherThan(node)));
     ARROW_RETURN_NOT_OK(PutVictimParts(session.store_, other));
     return session.Steps();
   }
@@ -70,6 +69,8 @@ class VictimSession {
     while (IsDisconnected(store.status())) store = Store::Connect({cluster, node});
     return store;
   }
+
+  static uint32_t OtherThan(uint32_t node) { return node == 0 ? 1 : 0; }
 
   explicit VictimSession(std::shared_ptr<Store> store) : store_(std::move(store)) {}
 
@@ -137,8 +138,7 @@ class VictimSession {
 
   // What a second session makes on the other node, this one keeps, replaces and ends.
   arrow::Status UseOtherHome(const std::string& cluster) const {
-    ARROW_ASSIGN_OR_RAISE(const auto other,
-                          Connect(cluster, store_->node() == 0 ? 1 : 0));
+    ARROW_ASSIGN_OR_RAISE(const auto other, Connect(cluster, OtherThan(store_->node())));
     ARROW_RETURN_NOT_OK(other->Put(kReplaced, *SeededTable(6, 100)).status());
     ARROW_ASSIGN_OR_RAISE(const PutReceipt shared, other->Share(*SeededTable(7, 100)));
     ARROW_RETURN_NOT_OK(store_->Keep(shared.handle));
@@ -192,12 +192,10 @@ class VictimSession {
   static constexpr const char* kReplaced = "victim/replaced";
   static constexpr const char* kOtherNames = "victim/of";
   static constexpr const char* kLeft = "victim/left";
-  static constexpr int64_t kSliceOffset = 37;
-  static constexpr int64_t kSliceRows = 50;
+  static constexpr int64_t kSliceOffset = 37, kSliceRows = 50;
   std::shared_ptr<Store> store_;
   std::shared_ptr<arrow::Table> built_;
-  std::vector<std::shared_ptr<arrow::Table>> slices_;
-  std::vector<std::shared_ptr<arrow::Table>> many_;
+  std::vector<std::shared_ptr<arrow::Table>> slices_, many_;
 };
 
 }  // namespace sheaf::testing

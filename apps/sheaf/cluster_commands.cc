@@ -189,10 +189,9 @@ arrow::Status Nodes(const Global& global) {
             : "";
     table.AddRow({std::to_string(node.id), node.state, node.is_leader ? "leads" : "",
                   std::to_string(LifeOf(node)), heartbeat, node.backend, node.coherence,
-                  HumanBytes(node.page_bytes),
-                  HumanBytes(node.size_bytes), HumanBytes(node.used_bytes),
-                  HumanBytes(node.free_bytes), std::to_string(node.objects),
-                  std::to_string(node.sessions)});
+                  HumanBytes(node.page_bytes), HumanBytes(node.size_bytes),
+                  HumanBytes(node.used_bytes), HumanBytes(node.free_bytes),
+                  std::to_string(node.objects), std::to_string(node.sessions)});
   }
   PrintText(table.ToString());
   return arrow::Status::OK();

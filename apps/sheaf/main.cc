@@ -15,6 +15,7 @@
 #include <arrow/status.h>
 #include <fmt/format.h>
 
+#include "apps/sheaf/cluster_options.h"
 #include "apps/sheaf/commands.h"
 #include "apps/sheaf/output.h"
 #include "region/cluster_config.h"
@@ -27,13 +28,6 @@ namespace {
 constexpr int kExitUsage = 2;
 
 constexpr double kTimeoutSecondsMax = 365 * 86400;
-
-using Command = std::function<arrow::Status()>;
-
-// In help there is a name for what is expected; what is allowed stands in the text.
-CLI::Validator Unnamed(const CLI::Validator& validator) {
-  return validator.description("");
-}
 
 // `what` names the argument in the message.
 CLI::Validator NumberBetween(const std::string& what, double least, double most) {
@@ -50,185 +44,10 @@ CLI::Validator NumberBetween(const std::string& what, double least, double most)
   return {check, ""};
 }
 
-// As the cluster file spells it, fractions included. What that does not know is left to
-// CLI11, which knows "4g" too.
-std::string SizeAsBytes(std::string& text) {
-  if (const auto size_bytes = region::ParseSize(text); size_bytes.ok()) {
-    text = std::to_string(*size_bytes);
-    return "";
-  }
-  std::string refusal =
-      fmt::format("must be a size such as 512MiB, 4.5GiB or bytes, got '{}'", text);
-  try {
-    std::string bytes = text;
-    if (text.starts_with('-') || !CLI::AsSizeValue(false)(bytes).empty()) return refusal;
-    text = bytes;
-    return "";
-  } catch (const CLI::ValidationError&) {  // what it cannot read
-    return refusal;
-  }
-}
-
 std::string CheckCluster(const std::string& name) {
   if (name.empty()) return "";
   const arrow::Status status = region::CheckClusterName(name);
   return status.ok() ? "" : status.message();
-}
-
-void AddSize(CLI::App* add, const char* name, std::optional<uint64_t>* size_bytes,
-             const char* help) {
-  CLI::Validator validator("");
-  validator.operation(SizeAsBytes);
-  add->add_option(name, *size_bytes, help)->type_name("SIZE")->transform(validator);
-}
-
-// What the options alone rule out. A configuration has limits of its own.
-void CheckUp(const ClusterOptions& up) {
-  if (up.size_bytes == 0) throw CLI::ValidationError("--size", "must be more than 0");
-  if (!up.config_file.empty()) return;
-  region::ClusterConfig config;
-  if (up.nodes) config.nodes = *up.nodes;
-  if (config.nodes > config.nodes_max) {
-    throw CLI::ValidationError(
-        "--nodes", fmt::format("{} is more than {}; for more set nodes_max in a "
-                               "configuration (--config)",
-                               config.nodes, config.nodes_max));
-  }
-  if (up.size_bytes && *up.size_bytes > config.segment_size_bytes_max()) {
-    throw CLI::ValidationError(
-        "--size",
-        fmt::format("{} is more than {}, the most a node can have with --nodes {}",
-                    HumanBytes(*up.size_bytes),
-                    HumanBytes(config.segment_size_bytes_max()), config.nodes));
-  }
-}
-
-void AddUpOptions(CLI::App* add, ClusterOptions* up) {
-  add->add_option(
-         "--nodes", up->nodes,
-         "Nodes, each with a daemon and memory of its own (1); at most nodes_max\n"
-         "of the configuration (64)")
-      ->type_name("N")
-      ->check(Unnamed(CLI::Range(1, 4096)));
-  AddSize(add, "--size", &up->size_bytes,
-          "Memory of each node, such as 512MiB or 4.5GiB, rounded up to 2 MiB (4GiB)");
-  add->add_option(
-         "--backend", up->backend,
-         "shm: shared memory of this host; file: files in --folder; sim: a simulator\n"
-         "of memory that is not coherent between nodes (shm)")
-      ->type_name("KIND")
-      ->check(Unnamed(CLI::IsMember({"shm", "file", "sim"})));
-  add->add_option(
-         "--coherence", up->coherence,
-         "coherent: hardware keeps nodes coherent; software: cache lines are flushed\n"
-         "and invalidated (coherent)")
-      ->type_name("KIND")
-      ->check(Unnamed(CLI::IsMember({"coherent", "software"})));
-  add->add_option("--folder", up->folder,
-                  "Where the memory's files go; backend file needs one")
-      ->type_name("FOLDER");
-  add->add_option("--group", up->group,
-                  "Group of this host that may read; its members set SHEAF_RUNTIME_DIR\n"
-                  "to the folder that is printed")
-      ->type_name("GROUP");
-  add->add_option("--group-write", up->group_write,
-                  "Group that may read and write: trusted not to be hostile")
-      ->type_name("GROUP");
-  AddSize(add, "--session-quota", &up->session_quota_bytes,
-          "What one session may hold of each node's memory (all)");
-  AddSize(add, "--user-quota", &up->user_quota_bytes,
-          "What one user may hold of each node's memory, tables included (all)");
-  add->add_flag(
-      "--prealloc", up->prealloc,
-      "Allocate all memory now, not when it is needed; fails if it does not fit");
-  add->add_option(
-         "--config", up->config_file,
-         "Configuration in TOML, with the keys of docs/configuration.md: all of\n"
-         "the above, and sizes of tables and slots, addresses, the simulator.\n"
-         "Options of this command win over it")
-      ->type_name("FILE")
-      ->check(Unnamed(CLI::ExistingFile));
-  add->footer(
-      "Examples:\n"
-      "  sheaf up --nodes 2 --size 1GiB\n"
-      "  sheaf --cluster big up --config big.toml\n"
-      "  sheaf up --backend file --folder /mnt/famfs --coherence software");
-}
-
-void AddFormat(CLI::App* app, Global* global, Command* command) {
-  CLI::App* format = app->add_subcommand("format",
-                                         "Make the segment of --node K in its device, "
-                                         "empty; its daemon, which does the same\n"
-                                         "where nothing is, must not run");
-  auto arguments = std::make_shared<FormatArguments>();
-  format->add_option("--config", arguments->config_file, "The cluster's file")
-      ->type_name("FILE")
-      ->required();
-  format->add_flag(
-      "--force", arguments->force,
-      "Whatever is there now: tables, or bytes of somebody else. It is lost");
-  format->callback([=] {
-    *command = [=] {
-      arguments->node = global->node.value_or(0);
-      return Format(*global, *arguments);
-    };
-  });
-}
-
-void AddClusterCommands(CLI::App* app, Global* global, ClusterOptions* up,
-                        Command* command) {
-  CLI::App* add = app->add_subcommand("up", "Start a cluster on this host");
-  AddUpOptions(add, up);
-  add->callback([=] {
-    CheckUp(*up);
-    *command = [=] {
-      up->name = global->cluster;
-      return Up(*global, *up);
-    };
-  });
-  CLI::App* down =
-      app->add_subcommand("down", "End the cluster; its memory and tables are gone");
-  auto keep = std::make_shared<bool>(false);
-  down->add_flag("--keep", *keep,
-                 "Leave memory and tables as they are for the next `sheaf up`");
-  down->callback([=] { *command = [=] { return Down(*global, *keep); }; });
-  CLI::App* nodes = app->add_subcommand("nodes", "List the nodes and what they hold");
-  nodes->callback([=] { *command = [=] { return Nodes(*global); }; });
-  CLI::App* fsck = app->add_subcommand(
-      "fsck",
-      "Check every structure in the memory of a cluster that is down (down --keep), or\n"
-      "of --node K; changes nothing without --repair");
-  auto repair = std::make_shared<bool>(false);
-  fsck->add_flag(
-      "--repair", *repair,
-      "Take what is damaged out of use: those tables are gone, all others and\n"
-      "all other memory can be used again");
-  fsck->callback([=] { *command = [=] { return Fsck(*global, *repair); }; });
-  CLI::App* doctor = app->add_subcommand(
-      "doctor",
-      "Say what this machine offers, and what is wrong with it, with the daemons or\n"
-      "with the memory of a cluster that is up; changes nothing, starts nothing");
-  auto asked = std::make_shared<DoctorArguments>();
-  doctor
-      ->add_option("--device", asked->device,
-                   "Also look at this device: /dev/daxX.Y, or resource2 of a PCI\n"
-                   "function in sysfs")
-      ->type_name("PATH");
-  doctor
-      ->add_option("--config", asked->config_file,
-                   "Also look at the devices that this cluster file names")
-      ->type_name("FILE");
-  doctor->callback([=] { *command = [=] { return Doctor(*global, *asked); }; });
-  AddFormat(app, global, command);
-  CLI::App* node = app->add_subcommand("node", "Say something about one node");
-  node->require_subcommand(1);
-  CLI::App* forget = node->add_subcommand(
-      "forget",
-      "Node K is powered off, or cut from the memory, for good: what it read keeps no\n"
-      "table any more. Say it of a node that lives and its readers see wrong bytes");
-  auto number = std::make_shared<uint32_t>(0);
-  forget->add_option("K", *number, "Number of the node")->required();
-  forget->callback([=] { *command = [=] { return ForgetNode(*global, *number); }; });
 }
 
 struct TableArguments {
