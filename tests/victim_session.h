@@ -21,8 +21,7 @@
 
 namespace sheaf::testing {
 
-/// The names that a victim puts; what stays of them the test removes.
-constexpr const char* kVictimNames = "victim/";
+constexpr const char* kVictimNames = "victim/";  ///< What it puts; the test removes it.
 /// Tables of one row that the victim leases all at once: more than two lease pages hold.
 constexpr const char* kManyNames = "many/";
 constexpr int kMany = 1020;
@@ -127,8 +126,8 @@ class VictimSession {
   // Tables of both homes: the bytes of one of them are another's.
   arrow::Status PutOthers() {
     for (const std::string of : {"0", "1"}) {
-      ARROW_ASSIGN_OR_RAISE(const auto table, store_->Get("base/" + of));
       const std::string name = kOtherNames + of;
+      ARROW_ASSIGN_OR_RAISE(const auto table, store_->Get("base/" + of));
       ARROW_ASSIGN_OR_RAISE(const PutReceipt receipt, store_->Put(name, *table));
       if (receipt.bytes_copied != 0) return arrow::Status::Invalid("bytes were copied");
       ARROW_RETURN_NOT_OK(store_->Remove(name));
