@@ -12,7 +12,6 @@
 
 #include "daemon/log.h"
 #include "directory/catalog.h"
-#include "directory/directory.h"
 #include "platform/process.h"
 #include "region/admit_line.h"
 #include "region/control_line.h"
