@@ -161,6 +161,8 @@ TEST_P(Remote, MemoryThatIsFullOrNotThereHasANodeAndARemedy) {
 
 /// Memory of the own node for as long as there is any, then that of others.
 TEST_P(Remote, WhatDoesNotFitSpillsToNodesThatHaveRoomAndTheReceiptSaysSo) {
+  const bool has_chaos = std::string(GetParam()).find("chaos") != std::string::npos;
+  if (has_chaos) GTEST_SKIP() << "100 MB take half a minute there";
   constexpr int64_t kColumnRows = 2'500'000;  // 20 MB
   std::vector<std::shared_ptr<arrow::ChunkedArray>> columns;
   arrow::FieldVector fields;
