@@ -194,7 +194,7 @@ constexpr Setting kSettings[] = {
     {"Shm", ""},
     {"ShmSoftware", "coherence = \"software\"\n"},
     {"File", kFile},
-    {"Window", kFile, uint64_t{96} << 20},
+    {"Window", kFile, uint64_t{128} << 20},
     {"SimStale", "backend = \"sim\"\n"},
     {"SimStale128", "backend = \"sim\"\n[sim]\nline_bytes = 128\n"},
     {"SimChaos", "backend = \"sim\"\n[sim]\nchaos = true\n"},

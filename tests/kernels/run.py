@@ -57,6 +57,7 @@ settle_class = "arrived"
 segment_size = "{DATA_MIB}MiB"
 slots_max = 4096
 lease_pages_max = 64
+nodes_max = 8
 records_size = "16MiB"
 heartbeat_ms = 50
 suspect_after_ms = {SUSPECT_MS}
