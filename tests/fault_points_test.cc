@@ -112,7 +112,8 @@ void FaultPointsTest::UseBothHomes(const std::shared_ptr<Store>& node0,
   ASSERT_OK_AND_ASSIGN(const PutReceipt shared, node0->Share(*SeededTable(3, 10)));
   ASSERT_OK(node1->Keep(shared.handle));
   ASSERT_OK(node1->Drop(shared.handle));
-  // Removed, and shared all the same while it is read.
+  // Removed, leased by no home any more, and shared all the same while it is read.
+  ASSERT_TRUE(Eventually([&] { return node1->Nodes().ValueOrDie()[1].objects == 1; }));
   ASSERT_OK_AND_ASSIGN(const PutReceipt late, node1->Put("late", *opened));
   EXPECT_EQ(late.bytes_copied, 0);
   ASSERT_OK(node1->Remove("late"));
