@@ -118,6 +118,7 @@ class ScaleCluster {
     for (uint64_t table = k; table < tables_; table += nodes_) {
       directory::Record record = directory::MakeRecord(NameOf(table), k);
       record.references.clear();
+      record.reference_extents.clear();
       const ObjectId id = home_->Seal(record, format::kSlotNamed).ValueOrDie();
       SHEAF_CHECK(home_->SetVersion(id, kEpochOfTables, 1).ok());
       SHEAF_CHECK(home_->Bind(id).ok());

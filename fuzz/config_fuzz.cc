@@ -37,7 +37,7 @@ void CheckConfig(const ClusterConfig& config) {
                                 config.segment_size_bytes, kAddressEnd));
   const auto layout = sheaf::region::LayoutOf(config);
   SHEAF_CHECK(layout.records > layout.slots);
-  SHEAF_CHECK(layout.size_bytes - layout.records == config.records_size_bytes);
+  SHEAF_CHECK(layout.rings - layout.records == config.records_size_bytes);
   const uint64_t total = config.total_size_bytes();
   SHEAF_CHECK(total >= sheaf::format::kExtentBytes);
   SHEAF_CHECK(total <= config.nodes * config.segment_size_bytes);

@@ -142,6 +142,11 @@ class RestartFuzz {
     for (const uint64_t session : std::set<uint64_t>(home->sessions())) {
       SHEAF_CHECK(home->EndSession(session).ok());
     }
+    for (uint32_t node = 0; node < sheaf::format::kNodesMax; ++node) {
+      for (const uint64_t guest : home->guests().Of({node})) {
+        SHEAF_CHECK(home->EndSession(guest).ok());
+      }
+    }
     SHEAF_CHECK(home->sessions().empty());
     for (const LineState state : {LineState::kSealed, LineState::kBound}) {
       for (const ObjectId& id : home->directory().ObjectsIn(state)) {

@@ -84,8 +84,8 @@ int64_t SettleData(Session& session, SegmentId segment,
   uint64_t last_size = 0;
   for (const GlobalRange& range : ranges) {
     const uint8_t* data = region.Resolve(range);
-    if (!session.pools().IsOpen(data, range.size_bytes) &&
-        session.leases().FindCovering(range) != nullptr) {
+    const bool is_sealed = !is_own || session.leases().FindCovering(range) != nullptr;
+    if (is_sealed && !session.pools().IsOpen(data, range.size_bytes)) {
       continue;  // Sealed before: in memory already.
     }
     if (Planted("no-flush-data") || (!is_own && Planted("no-flush-remote"))) continue;

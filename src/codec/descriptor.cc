@@ -189,18 +189,19 @@ class ArrayRebuilder {
     if (rows.are_all) chunks.reserve(chunk_count);
     ChunkWalk walk(tree_, start);
     PartWalk parts(tree_.parts, home_);
-    int64_t first_row = rows.begin;
     for (uint32_t i = 0; i < chunk_count; ++i, walk.Next()) {
       if (!walk.IsIn(rows)) continue;
-      if (chunks.empty()) first_row = walk.row();
       segment_ = parts.SegmentOf(walk.row());
       position_ = walk.position();
       ARROW_ASSIGN_OR_RAISE(auto data, Next(type));
-      chunks.push_back(arrow::MakeArray(data));
+      auto chunk = arrow::MakeArray(data);
+      // Nulls of a cut chunk are counted, which reads its bitmap: only where it must be.
+      const int64_t begin = std::max<int64_t>(rows.begin - walk.row(), 0);
+      const int64_t end = std::min(rows.end - walk.row(), chunk->length());
+      const bool is_cut = !rows.are_all && (begin > 0 || end < chunk->length());
+      chunks.push_back(is_cut ? chunk->Slice(begin, end - begin) : std::move(chunk));
     }
-    auto column = std::make_shared<arrow::ChunkedArray>(std::move(chunks), type);
-    if (rows.are_all || column->num_chunks() == 0) return column;
-    return column->Slice(rows.begin - first_row, rows.end - rows.begin);
+    return std::make_shared<arrow::ChunkedArray>(std::move(chunks), type);
   }
 
  private:

@@ -483,7 +483,7 @@ TEST_F(ServerTest, NodesAreAdmittedAndBeat) {
     for (uint32_t node = 0; node < 2; ++node) {
       const uint64_t* line =
           segment.ControlLine(segment.layout().admit + node * format::kLineBytes);
-      AwaitTrue([&] { return region::LoadControlLine(segment, line)[0] == 1; });
+      AwaitTrue([&] { return region::LoadControlLine(segment, line)[0] != 0; });
     }
     const uint64_t* beat = segment.NodeLine(format::NodeLine::kHeartbeat);
     const uint64_t before = region::LoadControlLine(segment, beat)[0];

@@ -289,7 +289,7 @@ TEST(Adopt, AnyFlippedBitsGiveErrorsOrObjectsWithinTheLimits) {
   }
   const auto& layout = segments[0]->layout();
   uint8_t* control = segments[0]->control().data();
-  const std::vector<uint8_t> good(control + layout.slots, control + layout.size_bytes);
+  const std::vector<uint8_t> good(control + layout.slots, control + layout.rings);
   for (int round = 0; round < 500; ++round) {
     std::memcpy(control + layout.slots, good.data(), good.size());
     for (int flips = 0; flips < 200; ++flips) {

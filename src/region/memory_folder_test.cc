@@ -91,6 +91,7 @@ TEST_P(MemoryFolderTest, DraftsOfTheClusterFileGo) {
 }
 
 TEST_P(MemoryFolderTest, NodesOfOtherHostsTakeNoMemoryHere) {
+  config_.messages = Messages::kRings;  // as where nodes name hosts
   const uint64_t all_bytes = FullBytes(config_);
   config_.node_tables.resize(1);
   config_.node_tables[0].id = 1;

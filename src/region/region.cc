@@ -64,7 +64,7 @@ arrow::Result<std::unique_ptr<Segment>> AttachSegment(const ClusterConfig& confi
                                                       SegmentId id) {
   std::error_code error;
   // Cheap: each put by name looks for those that are listed and were never up.
-  if (!options.source &&
+  if (!options.source && !config.UsesDevices() &&
       std::filesystem::symlink_status(PartPath(config, id, PartKind::kControl), error)
               .type() == std::filesystem::file_type::not_found) {
     return nullptr;

@@ -154,9 +154,13 @@ TEST_F(RegionTest, OwnDataBecomesWritableByRange) {
   EXPECT_RAISES(Invalid, data.SetWritable(2 * kMiB, 3 * kMiB, true));
   EXPECT_RAISES(Invalid, data.Allocate(4 * kMiB, 1));
   EXPECT_RAISES(Invalid, data.Allocate(~uint64_t{0}, 2));
-  Part& foreign = reader->segment(SegmentId{0})->data();
-  EXPECT_RAISES(IOError, foreign.SetWritable(0, 2 * kMiB, true));
-  EXPECT_RAISES(IOError, foreign.Allocate(0, 2 * kMiB));
+  // Who was granted memory of another node writes there; nothing else of it.
+  const region::Segment& foreign = *reader->segment(SegmentId{0});
+  ASSERT_OK(foreign.data().SetWritable(2 * kMiB, 2 * kMiB, true));
+  foreign.data().data()[2 * kMiB] = 43;
+  EXPECT_EQ(data.data()[2 * kMiB], 43);
+  EXPECT_RAISES(IOError, foreign.leases().SetWritable(0, 4096, true));
+  EXPECT_RAISES(IOError, foreign.control().SetWritable(0, 4096, true));
 }
 
 TEST_F(RegionTest, SegmentsAreMappedAtTheCommonBaseOrElsewhere) {
