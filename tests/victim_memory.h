@@ -19,7 +19,7 @@ namespace sheaf::testing {
 /// is not put.
 inline arrow::Result<std::shared_ptr<arrow::Table>> UseOtherMemory(Store* store) {
   constexpr const char* kName = "victim/elsewhere";
-  const uint32_t other = 1 - store->node();
+  const uint32_t other = store->node() == 0 ? 1 : 0;
   ARROW_ASSIGN_OR_RAISE(arrow::MemoryPool* const pool, store->memory_pool(other));
   for (const uint64_t seed : {6U, 7U}) {
     const auto table = SeededTable(seed, 400, pool);

@@ -45,9 +45,7 @@ class VictimSession {
     ARROW_ASSIGN_OR_RAISE(auto store, Connect(cluster, node));
     VictimSession session(std::move(store));
     ARROW_RETURN_NOT_OK(session.UseOtherHome(cluster));
-    ARROW_ASSIGN_OR_RAISE(const auto other, Connect(cluster, OtherThan(node)));
-    ARROW_RETURN_NOT_OK(PutVictimParts(session.store_, other));
-    return session.Steps();
+    return session.Steps(cluster);
   }
 
   /// \brief All steps of a session that may only read: it leases as much, of both homes,
@@ -73,8 +71,7 @@ class VictimSession {
 
   explicit VictimSession(std::shared_ptr<Store> store) : store_(std::move(store)) {}
 
-  arrow::Status Steps() {
-    ARROW_ASSIGN_OR_RAISE(built_, UseOtherMemory(store_.get()));
+  arrow::Status Steps(const std::string& cluster) {
     ARROW_RETURN_NOT_OK(OpenOthers());
     ARROW_RETURN_NOT_OK(PutOthers());
     ARROW_RETURN_NOT_OK(store_->Put(kNamed, *SeededTable(1, 500)).status());
@@ -85,6 +82,9 @@ class VictimSession {
             .status());
     ARROW_RETURN_NOT_OK(KeepSlice(kNamed));
     ARROW_RETURN_NOT_OK(store_->Remove(kNamed));
+    ARROW_ASSIGN_OR_RAISE(built_, UseOtherMemory(store_.get()));
+    ARROW_ASSIGN_OR_RAISE(const auto other, Connect(cluster, OtherThan(store_->node())));
+    ARROW_RETURN_NOT_OK(PutVictimParts(store_, other));
     ARROW_RETURN_NOT_OK(store_->Put(kLeft, *SeededTable(4, 900)).status());
     ARROW_RETURN_NOT_OK(store_->Share(*SeededTable(5, 300)).status());
     if (store_->ForgetNode(store_->node()).IsInvalid()) return Close();

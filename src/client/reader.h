@@ -48,6 +48,9 @@ class OpenObject {
   arrow::Result<std::shared_ptr<arrow::Table>> ToTable(
       const codec::Selection& selection, DataUse use = DataUse::kRead) const;
 
+  /// \brief OK if all that it refers to is there: the errors of ToTable but for its data.
+  arrow::Status CheckReferences() const { return LeaseData({}).status(); }
+
   /// \brief client::CheckData of what is selected, leased meanwhile.
   arrow::Status CheckData(const codec::Selection& selection = {}) const;
   /// \brief Invalid, saying how to have some, if the object has no checksums.

@@ -232,6 +232,8 @@ arrow::Result<TableInfo> Store::Stat(const std::string& name) {
     TableInfo info = MakeInfo(cluster_id(), found, open->record());
     info.leases = leases;
     info.schema = open->descriptor().schema();
+    const arrow::Status shared = open->CheckReferences();
+    if (IsDamaged(shared)) return shared;  // Memory that is away may come back.
     return info;
   }
 }

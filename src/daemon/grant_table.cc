@@ -70,7 +70,8 @@ void GrantTable::AdoptLine(uint32_t grant, const format::LineWords& words) {
       generation >= first && generation - first < format::kGenerationLowMask &&
       (was_cut_short ||
        (whole && (line.state == static_cast<uint8_t>(LineState::kFree) ||
-                  line.state == static_cast<uint8_t>(LineState::kOwned))));
+                  (line.state == static_cast<uint8_t>(LineState::kOwned) &&
+                   line.owner_node < segment_->header().nodes_max))));
   if (!is_plausible) {
     problems_.push_back("grant line " + std::to_string(segment_->id().value) + ":" +
                         std::to_string(grant) + " is damaged");
