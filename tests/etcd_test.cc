@@ -118,6 +118,7 @@ TEST_F(Etcd, AHomeThatWasAwayLearnsThatANodeIsOff) {
     ASSERT_EQ(peer->Ask("get t").ValueOrDie(), "OK");
     ASSERT_OK(writer->Remove("t"));
   }
+  ASSERT_OK(cluster_->SignalDaemon(2, SIGSTOP));  // else it clears the dead one's cells
   peer->Kill();
   ASSERT_OK(cluster_->KillDaemon(2));
   ASSERT_OK(cluster_->KillDaemon(1));

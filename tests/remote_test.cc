@@ -3,10 +3,15 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <numeric>
 #include <string>
 #include <vector>
 
+#include <arrow/array/data.h>
+#include <arrow/array/util.h>
+#include <arrow/buffer.h>
 #include <arrow/builder.h>
+#include <arrow/chunked_array.h>
 #include <arrow/table.h>
 #include <arrow/type.h>
 #include <gmock/gmock.h>
@@ -57,6 +62,52 @@ TEST_P(Remote, WhatIsBuiltInAnotherNodesMemoryIsPutThereWithoutACopy) {
   }
   ExpectEverywhere("t", *expected);
   EXPECT_EQ(Connect(0)->Stat("t").ValueOrDie().home_node, 1);
+  ASSERT_OK(Connect(2)->Remove("t"));
+  ExpectAllBack();
+}
+
+/// Bytes that touch are joined in the descriptor: some of them are sealed before, others
+/// end where an extent does. All that is new is flushed.
+TEST_P(Remote, NeighboursAreAllFlushed) {
+  constexpr int64_t kWholeRows = 1 << 17;  // 1 MiB: fills granules and extents
+  {
+    const auto writer = Connect(0);
+    ASSERT_OK_AND_ASSIGN(arrow::MemoryPool* const pool, writer->memory_pool(1));
+    const auto build = [&](int64_t first) {
+      std::shared_ptr<arrow::Buffer> bytes =
+          arrow::AllocateBuffer(kWholeRows * 8, pool).ValueOrDie();
+      auto* const ids = reinterpret_cast<int64_t*>(bytes->mutable_data());
+      std::iota(ids, ids + kWholeRows, first);
+      return std::make_shared<arrow::ChunkedArray>(arrow::MakeArray(
+          arrow::ArrayData::Make(arrow::int64(), kWholeRows, {nullptr, bytes}, 0)));
+    };
+    const auto end_of = [](const arrow::ChunkedArray& column) {
+      return column.chunk(0)->data()->buffers[1]->address() + kWholeRows * 8;
+    };
+    int neighbours = 0;
+    uintptr_t last_end = 0;
+    arrow::FieldVector fields;
+    std::vector<std::shared_ptr<arrow::ChunkedArray>> columns;
+    std::vector<std::shared_ptr<arrow::ChunkedArray>> expected;
+    for (int i = 0; i < 6; ++i) {
+      fields.push_back(arrow::field(std::to_string(i), arrow::int64()));
+      columns.push_back(build(i));
+      const uintptr_t end = end_of(*columns.back());
+      neighbours += end == last_end + kWholeRows * 8;
+      last_end = end;
+      expected.push_back(MakeTable(kWholeRows, i)->column(0));
+      const auto schema = arrow::schema(fields);
+      ASSERT_OK_AND_ASSIGN(const auto receipt,
+                           writer->Put("t", *arrow::Table::Make(schema, columns),
+                                       {.replace = true, .on = 1}));
+      EXPECT_EQ(receipt.bytes_copied, 0);
+      if (*GetParam() != 0) {
+        EXPECT_GE(receipt.bytes_flushed, kWholeRows * 8);
+      }
+      ExpectEverywhere("t", *arrow::Table::Make(schema, expected));
+    }
+    EXPECT_GT(neighbours, 0) << "the test wants neighbours";
+  }
   ASSERT_OK(Connect(2)->Remove("t"));
   ExpectAllBack();
 }

@@ -70,7 +70,6 @@ class Arbiter::Impl {
   int64_t lease_ = 0;  ///< 0: not registered.
   std::optional<arrow::Status> reported_;
   Fencing fencing_;
-  std::vector<Suspect> suspects_;
   const PostFn post_;
   const Events events_;
   /// What was posted and comes late finds that we are gone.
@@ -82,6 +81,7 @@ class Arbiter::Impl {
   bool wants_to_lead_ = false;                   // Guarded by mutex_.
   bool may_lead_ = false;                        // Guarded by mutex_.
   std::vector<std::function<void()>> requests_;  // Guarded by mutex_.
+  std::vector<Suspect> suspects_;                // Guarded by mutex_.
   std::thread thread_;
 };
 
@@ -157,7 +157,12 @@ arrow::Status Arbiter::Impl::TellOffs() {
 
 arrow::Status Arbiter::Impl::Fence() {
   if (options_.fence_command.empty()) return arrow::Status::OK();
-  ARROW_ASSIGN_OR_RAISE(const auto outcome, fencing_.Advance(suspects_));
+  std::vector<Suspect> suspects;
+  {
+    const std::lock_guard lock(mutex_);
+    suspects = suspects_;
+  }
+  ARROW_ASSIGN_OR_RAISE(const auto outcome, fencing_.Advance(suspects));
   if (outcome) {
     Post([this, outcome = *outcome] { events_.on_fenced(outcome.life, outcome.status); });
   }
@@ -201,12 +206,12 @@ void Arbiter::Impl::Report(const arrow::Status& status) {
 void Arbiter::Impl::Turn() {
   arrow::Status status = KeepRegistered();
   if (status.ok()) status = ElectLeader();
-  if (status.ok()) status = Fence();
-  if (status.ok()) status = TellOffs();
   if (!status.ok()) {
     const std::lock_guard lock(mutex_);
     may_lead_ = true;  // By the rules in memory.
   }
+  if (status.ok()) status = Fence();
+  if (status.ok()) status = TellOffs();
   Report(status);
 }
 
@@ -236,8 +241,10 @@ void Arbiter::Impl::CertifyOff(const OffCertificate& certificate, const DoneFn& 
   });
 }
 
+// Looked at in the next turn, which is soon enough.
 void Arbiter::Impl::SetSuspects(std::vector<Suspect> suspects) {
-  Ask([this, suspects = std::move(suspects)] { suspects_ = suspects; });
+  const std::lock_guard lock(mutex_);
+  suspects_ = std::move(suspects);
 }
 
 bool Arbiter::Impl::MayLead() {

@@ -163,7 +163,8 @@ arrow::Result<bool> EtcdClient::Impl::DoIf(const std::string& key, int64_t expec
                         {"success", json::array({change})}};
   ARROW_ASSIGN_OR_RAISE(const auto reply, Ask("/v3/kv/txn", request));
   if (!reply) return arrow::Status::IOError("etcd knows no such lease any more");
-  return reply->value("succeeded", false);
+  const auto succeeded = reply->find("succeeded");
+  return succeeded != reply->end() && *succeeded == true;
 }
 
 arrow::Result<std::unique_ptr<EtcdClient>> EtcdClient::Make(const EtcdOptions& options) {

@@ -76,6 +76,7 @@ arrow::Result<HttpReply> HttpClient::Impl::Post(const std::string& url,
                                                 const std::string& body,
                                                 std::chrono::milliseconds timeout) {
   HttpReply reply;
+  status_ = arrow::Status::OK();
   Set(CURLOPT_URL, url.c_str());
   Set(CURLOPT_POSTFIELDSIZE, static_cast<long>(body.size()));
   Set(CURLOPT_POSTFIELDS, body.c_str());

@@ -80,6 +80,11 @@ class HomePools {
   /// memory is not there.
   arrow::Result<HomePool*> Of(NodeId node);
 
+  /// \brief False if this session never had memory of that segment.
+  bool Has(SegmentId segment) const {
+    // pairs with the release in Make
+    return pools_[segment.value].load(std::memory_order_acquire) != nullptr;
+  }
   /// \brief As of RegionMemoryPool, of whichever pool the bytes are in.
   bool IsOpen(const void* address, uint64_t size_bytes) const;
   bool Owns(const void* address, uint64_t size_bytes) const;

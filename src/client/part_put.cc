@@ -360,6 +360,10 @@ arrow::Result<PartPut::Step> PartPut::Seal(const Staging& staging, PartReceipt* 
     ARROW_RETURN_NOT_OK(CheckSchema(*schema_, *base.descriptor().schema(), "the table"));
     publish.put = {.replace = true, .expected_version = base.version()};
     publish.parts = PartsOf(base);
+    // Another writer of the same last part was faster, and has not cleaned up.
+    const bool is_done = std::ranges::any_of(
+        publish.parts, [&](const auto& part) { return part.put == staging.id; });
+    if (is_done) return AfterRefusal(Status::AlreadyExists("it was appended"), staging);
     ARROW_RETURN_NOT_OK(assembly.Add(base));
   }
   for (const StagedEntry& entry : staging.entries) {

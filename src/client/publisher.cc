@@ -84,7 +84,9 @@ int64_t SettleData(Session& session, SegmentId segment,
   uint64_t last_size = 0;
   for (const GlobalRange& range : ranges) {
     const uint8_t* data = region.Resolve(range);
-    const bool is_sealed = !is_own || session.leases().FindCovering(range) != nullptr;
+    // A range may join several: some of it may be open, in some extent.
+    const bool is_sealed =
+        !session.pools().Has(segment) || session.leases().FindCovering(range) != nullptr;
     if (is_sealed && !session.pools().IsOpen(data, range.size_bytes)) {
       continue;  // Sealed before: in memory already.
     }

@@ -147,7 +147,9 @@ arrow::Status Leadership::BeginClaim(const std::string& why) {
                                        [region] { return region::SegmentsOf(*region); },
                                        &parts_.home->directory(), epoch));
   claiming_->OnProgress(callbacks_.beat);
-  return arrow::Status::OK();
+  // A node that came up meanwhile may have published before the epoch was there to be
+  // seen; one that comes up from now on sees it.
+  return AttachAllThatCount(region);
 }
 
 // One slice: what else this daemon does goes on in between.
@@ -164,6 +166,7 @@ void Leadership::EndClaim(const arrow::Status& status) {
   Log(LogLevel::kWarning, "does not lead the catalog: ", status.ToString());
   claiming_.reset();
   ++tries_;
+  callbacks_.another_leads();  // Who can may claim.
 }
 
 void Leadership::OnClaimed() {

@@ -132,12 +132,14 @@ void Publisher::Seal(const Request& request, int rounds_left, const Sealed& done
   std::set<SegmentId> homes;
   for (const auto& each : doubtful) homes.insert(each.object.segment);
   PassFaultPoint("daemon.seal.before-doubt");
+  const std::vector<GrantId> grants = home_->space().GrantsOf(request.session);
   homes_->AwaitAnswers(
-      homes, [this, request, rounds_left, done, doubtful, abandon, refused = object,
-              alive = std::weak_ptr<bool>(alive_)](const arrow::Status& answered) {
+      homes,
+      [this, request, rounds_left, done, doubtful, abandon, grants, refused = object,
+       alive = std::weak_ptr<bool>(alive_)](const arrow::Status& answered) {
         if (alive.expired()) return;
         PassFaultPoint("daemon.seal.after-doubt");
-        if (!answered.ok()) {
+        if (!answered.ok() || !HoldsStill(request.session, grants)) {
           abandon();
           return done(refused);
         }
@@ -147,6 +149,15 @@ void Publisher::Seal(const Request& request, int rounds_left, const Sealed& done
           done(sealed);
         });
       });
+}
+
+// A session that was told that its home does not answer may have returned what it asked
+// to seal, and hold the same place anew.
+bool Publisher::HoldsStill(uint64_t session, const std::vector<GrantId>& grants) const {
+  const std::vector<GrantId> held = home_->space().GrantsOf(session);
+  return std::ranges::all_of(grants, [&](const GrantId& id) {
+    return std::ranges::find(held, id) != held.end();
+  });
 }
 
 void Publisher::Go(const Request& request, const ObjectId& object, Done done) {

@@ -12,6 +12,7 @@
 #include <arrow/result.h>
 
 #include "daemon/catalog_client.h"
+#include "daemon/grant_table.h"
 #include "daemon/home.h"
 #include "daemon/home_client.h"
 #include "daemon/scheduler.h"
@@ -71,6 +72,7 @@ class Publisher {
   using Sealed = std::function<void(const arrow::Result<ObjectId>&)>;
   arrow::Status CheckName(const Request& request) const;
   void Seal(const Request& request, int rounds_left, const Sealed& done);
+  bool HoldsStill(uint64_t session, const std::vector<GrantId>& grants) const;
   void Go(const Request& request, const ObjectId& object, Done done);
   bool PublishedBefore(const Request& request, const Done& done);
   void CommitAgain(const ObjectId& object, const std::string& name,

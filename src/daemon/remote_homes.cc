@@ -190,9 +190,9 @@ void RemoteHomes::OnTold(NodeId node,
 // D3: any process of the node can do it for one that is dead.
 arrow::Status RemoteHomes::Settle(NodeId node, const format::GuestsReply& reply) {
   Remote& remote = remotes_[node];
-  remote.settled.clear();
   remote.may_have_guests = reply.guests() != 0 || remote.was_used;
   if (reply.unsettled() == nullptr || reply.unsettled()->size() == 0) {
+    remote.settled.clear();  // All is free. Before, what was settled once stays so.
     return arrow::Status::OK();
   }
   const region::Part& data = region_->segment({node.value})->data();

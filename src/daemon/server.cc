@@ -431,6 +431,7 @@ arrow::Status Server::Impl::Close() {
   PassFaultPoint("daemon.stop.before-down");
   if (lines_ != nullptr) lines_->SayDown();
   PassFaultPoint("daemon.stop.after-down");
+  arbiter_.reset();  // The next daemon registers once it has the locks.
   arrow::Status status;
   if (segment_lock_.has_value()) status &= segment_lock_->Remove();
   segment_lock_.reset();

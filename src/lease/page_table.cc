@@ -164,8 +164,12 @@ void PageTable::NotePut(uint64_t session, const LastPut& put) {
 
 void PageTable::ForgetPut(uint64_t session, uint64_t request) {
   for (const uint32_t page : PagesOf(session)) {
-    platform::SharedWord noted(segment_->LeasePage(page) + kPagePutRequestWord);
-    if (noted.LoadAcquire() == request) noted.StoreRelease(0);
+    uint64_t* const words = segment_->LeasePage(page);
+    platform::SharedWord noted(words + kPagePutRequestWord);
+    if (noted.LoadAcquire() != request) continue;
+    noted.StoreRelease(0);
+    // A guest outlives a boot of this node: the note must not.
+    if (GuestOf(session)) segment_->leases().cache()->Settle(words, format::kLineBytes);
   }
 }
 

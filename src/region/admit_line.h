@@ -59,9 +59,13 @@ inline void StoreWithdrawn(Segment* own, NodeId node, uint64_t incarnation) {
   StoreControlWord(own, AdmitWordOf(*own, node, AdmitWord::kIncarnation), 0);
 }
 
-/// \brief F8: `incarnation` is not below any that was withdrawn.
+/// \brief F8: `incarnation` is not below any that was withdrawn. Never lowers what is
+/// off.
 inline void StoreCertifiedOff(Segment* own, NodeId node, uint64_t incarnation) {
-  StoreControlWord(own, AdmitWordOf(*own, node, AdmitWord::kOff), incarnation);
+  uint64_t* const off = AdmitWordOf(*own, node, AdmitWord::kOff);
+  if (incarnation > platform::SharedWord(off).LoadAcquire()) {
+    StoreControlWord(own, off, incarnation);
+  }
 }
 
 /// \brief For display: flushed when somebody reads it, no sooner.
