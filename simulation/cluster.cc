@@ -102,7 +102,7 @@ void Cluster::RunDaemon(uint32_t node, Time start) {
       nodes_[node].server = server->get();
       NoteDisturbance();
       const arrow::Status ended = (*server)->Run();
-      nodes_[node].server = nullptr;
+      if (nodes_[node].server == server->get()) nodes_[node].server = nullptr;
       NoteDisturbance();
       if (!ended.ok()) Fail("a daemon ended with " + ended.ToString());
       return;
@@ -130,6 +130,7 @@ void Cluster::StopDaemon(uint32_t node, Time pause) {
   NoteDisturbance();
   Say("node " + std::to_string(node) + " is told to end");
   stopped.server->Stop();
+  stopped.server = nullptr;  // Told once: another start would be one too many.
   stopped.process->wake = Kernel::Get().Now();
   // It has its turn first: what it holds is locked until then.
   StartDaemon(node, std::max<Time>(pause, milliseconds(1)));
