@@ -93,7 +93,7 @@ class Store {
   /// one time. No table is opened. IOError if the memory of a node cannot be read.
   arrow::Result<std::vector<TableInfo>> List();
   /// \brief As `List`, of one table. KeyError if there is no such name; Invalid for a bad
-  /// one.
+  /// one; IOError with reason damaged if bytes that it shares with others are gone.
   arrow::Result<TableInfo> Stat(const std::string& name);
   /// \brief Compare all data of a table, as memory holds it now, with the checksums that
   /// were stored when it was put. IOError with reason damaged names column, chunk, field
