@@ -7,6 +7,10 @@ set(SHEAF_ARROW_ALL Arrow::arrow Arrow::compute Arrow::acero Arrow::dataset Arro
                     Arrow::flight)
 list(TRANSFORM SHEAF_ROOMS PREPEND sheaf_ OUTPUT_VARIABLE SHEAF_ALL_ROOMS)
 
+# Tests are most of what is compiled, and little of what takes time when it runs: presets ask
+# for less optimisation here than for what they test.
+set(SHEAF_TEST_OPTIONS "" CACHE STRING "Compiler options for the sources of tests alone")
+
 add_library(sheaf_test_main OBJECT "${PROJECT_SOURCE_DIR}/cmake/test_main.cc")
 target_link_libraries(sheaf_test_main PUBLIC sheaf_build Arrow::compute GTest::gmock)
 
@@ -38,6 +42,7 @@ add_custom_target(inprocess_tests)
 function(sheaf_add_test name label sources)
   sheaf_add_executable(${name} ${sources})
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/test")
+  target_compile_options(${name} PRIVATE ${SHEAF_TEST_OPTIONS})
   # `testing` first: the static libraries it needs come after it.
   target_link_libraries(
     ${name} PRIVATE sheaf_test_main sheaf_testing ${ARGN} ${SHEAF_ARROW_ALL} GTest::gmock)
