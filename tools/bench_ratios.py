@@ -32,6 +32,7 @@ class Times:
 
     def __init__(self, report):
         self.of = {}
+        self.counters = {}
         for run in report["benchmarks"]:
             if run.get("run_type") == "aggregate":
                 continue
@@ -44,6 +45,7 @@ class Times:
             ]
             nanoseconds = run["real_time"] * NANOSECONDS[run["time_unit"]]
             self.of.setdefault("/".join(parts), []).append(nanoseconds)
+            self.counters.setdefault("/".join(parts), []).append(run)
 
     def median(self, name):
         return statistics.median(self.of[name])
@@ -53,6 +55,13 @@ class Times:
         if numerator not in self.of or denominator not in self.of:
             return None
         return ratio_of(self.of[numerator], self.of[denominator])
+
+    def counter(self, name, counter):
+        """(median, least, largest) of what a benchmark counts itself; None if not run."""
+        if name not in self.counters:
+            return None
+        values = [run[counter] for run in self.counters[name]]
+        return statistics.median(values), min(values), max(values)
 
     def slowest_over_fastest(self, family):
         """Among the benchmarks of `family`, which differ in their argument only."""
@@ -128,6 +137,27 @@ def rows(times):
         times.ratio(f"FindName/{10**6}", "FindName/10"),
         "at most 2",
     )
+    yield (
+        "build 1 GiB, another node's memory / own",
+        times.ratio("BuildBy/1", "BuildBy/0"),
+        "at most 1.01",
+    )
+    for build, text in (("BuildBy", "build"), ("BuildAndPutIncoherentBy", "build and write back")):
+        yield (
+            f"extents of 1 GiB of another node / {text} there",
+            times.ratio("AcquireBy/1", f"{build}/1"),
+            "at most 0.01",
+        )
+    for what, counter, wanted in (
+        ("microseconds a part, 16 columns", "us_per_part", "below 5"),
+        ("microseconds a part, 1 of its 16 columns", "us_per_part_1_of_16_columns", ""),
+        ("time / of the same chunks in one put", "ratio_to_one_put", ""),
+    ):
+        yield (
+            f"open 400 parts on 4 nodes: {what}",
+            times.counter("OpenOfParts", counter),
+            wanted,
+        )
 
 
 def machine():
