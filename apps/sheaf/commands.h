@@ -61,6 +61,7 @@ arrow::Status Put(const Global& global, const PutArguments& arguments);
 struct PartArguments {
   std::optional<uint32_t> part;  ///< Nothing: the file is a whole table.
   uint32_t of = 1;
+  bool split = false;  ///< The part is that share of the file's rows, not all of them.
   bool append = false;
   double wait_seconds = 0;
   std::optional<double> deadline_seconds;

@@ -10,6 +10,7 @@
 #include <optional>
 #include <string>
 #include <system_error>
+#include <vector>
 
 #include <CLI/CLI.hpp>
 #include <arrow/status.h>
@@ -72,7 +73,9 @@ void AddName(CLI::App* command, std::string* name) {
       ->required();
 }
 
-void AddPartOptions(CLI::App* put, PartArguments* part) {
+// `others` go with whole tables only.
+void AddPartOptions(CLI::App* put, PartArguments* part,
+                    const std::vector<CLI::Option*>& others) {
   CLI::Option* of = put->add_option("--of", part->of, "How many parts make the table");
   of->type_name("N");
   CLI::Option* number = put->add_option("--part", part->part,
@@ -81,12 +84,23 @@ void AddPartOptions(CLI::App* put, PartArguments* part) {
                                         "opened once all parts are there");
   number->type_name("I")->needs(of);
   of->needs(number);
-  put->add_flag("--append", part->append, "Parts are further rows of the table that is");
+  put->add_flag("--split", part->split,
+                "The part is the I-th of N shares of the file, not all of it: cut\n"
+                "between row groups of Parquet, or record batches of Arrow IPC")
+      ->needs(number);
+  CLI::Option* append = put->add_flag("--append", part->append,
+                                      "Parts are further rows of the table that is");
+  for (CLI::Option* other : others) {
+    number->excludes(other);
+    append->excludes(other);
+  }
   put->add_option("--wait", part->wait_seconds, "For the other parts (0)")
+      ->needs(number)
       ->type_name("SECONDS")
       ->check(NumberBetween("the wait in seconds", 0, kTimeoutSecondsMax));
   put->add_option("--deadline", part->deadline_seconds,
                   "From now: parts of a table that is not whole by then are removed")
+      ->needs(number)
       ->type_name("SECONDS")
       ->check(NumberBetween("the deadline in seconds", 0, kTimeoutSecondsMax));
 }
@@ -130,21 +144,25 @@ void AddPutAndGet(CLI::App* app, Global* global, TableArguments* arguments,
                   "Parquet, Arrow IPC or CSV: .parquet, .arrow, .feather, .arrows, .csv")
       ->type_name("")
       ->required();
-  put->add_flag("--replace", arguments->put.replace,
-                "If the name exists make a new version; readers keep the old one");
+  CLI::Option* replace =
+      put->add_flag("--replace", arguments->put.replace,
+                    "If the name exists make a new version; readers keep the old one");
   put->add_flag("--checksum", arguments->put.checksum,
                 "Store checksums of the data, which `sheaf verify` compares with it\n"
                 "later; reads the data once more");
-  put->add_option("--on", arguments->put.on,
-                  "Put it in the memory of this node, which is then its home")
-      ->type_name("NODE");
-  put->add_flag("--spill", arguments->put.spill,
-                "Where that node's memory is full, use that of other nodes; the output\n"
-                "says how much lies where");
-  AddPartOptions(put, &arguments->part);
+  CLI::Option* on =
+      put->add_option("--on", arguments->put.on,
+                      "Put it in the memory of this node, which is then its home");
+  on->type_name("NODE");
+  CLI::Option* spill = put->add_flag(
+      "--spill", arguments->put.spill,
+      "Where that node's memory is full, use that of other nodes; the output\n"
+      "says how much lies where");
+  AddPartOptions(put, &arguments->part, {replace, on, spill});
   put->footer(
       "Examples:\n  sheaf put flights flights.parquet --replace\n"
-      "  sheaf put lineitem part3.parquet --part 3 --of 8");
+      "  sheaf put lineitem part3.parquet --part 3 --of 8\n"
+      "  sheaf put lineitem all.parquet --split --part 3 --of 8");
   put->callback([=] {
     *command = [=] {
       const PartArguments& part = arguments->part;

@@ -89,9 +89,12 @@ arrow::Status PutPart(const Global& global, const PutArguments& arguments,
   std::shared_ptr<arrow::Table> table;
   {
     ProgressBar bar("put " + arguments.name);
-    ARROW_ASSIGN_OR_RAISE(
-        auto reader, OpenTableFile(arguments.file, DecodePool::Make(store->memory_pool()),
-                                   [&](double share) { bar.Update(share); }));
+    const FileShare share =
+        part.split ? FileShare{part.part.value_or(0), part.of} : FileShare{};
+    ARROW_ASSIGN_OR_RAISE(auto reader,
+                          OpenTableFile(
+                              arguments.file, DecodePool::Make(store->memory_pool()),
+                              [&](double done) { bar.Update(done); }, share));
     ARROW_ASSIGN_OR_RAISE(table, reader->ToTable());
   }
   PartOptions options;

@@ -83,11 +83,28 @@ class FunctionReader : public arrow::RecordBatchReader {
   NextFn next_;
 };
 
+// Pieces of a file, from `first` up to `end`.
+struct Pieces {
+  int first = 0;
+  int end = 0;
+};
+
+Pieces PiecesOf(const FileShare& share, int count) {
+  const auto border = [&](uint64_t index) {
+    return static_cast<int>(static_cast<uint64_t>(count) * index / share.of);
+  };
+  return {border(share.index), border(uint64_t{share.index} + 1)};
+}
+
 // Row group by row group, so that decoding never holds more than one beside the result.
 class ParquetBatches {
  public:
-  ParquetBatches(std::unique_ptr<parquet::arrow::FileReader> file, ProgressFn progress)
-      : file_(std::move(file)), progress_(std::move(progress)) {}
+  ParquetBatches(std::unique_ptr<parquet::arrow::FileReader> file, Pieces groups,
+                 ProgressFn progress)
+      : file_(std::move(file)),
+        groups_(groups),
+        next_group_(groups.first),
+        progress_(std::move(progress)) {}
 
   arrow::Result<std::shared_ptr<arrow::RecordBatch>> Next() {
     for (;;) {
@@ -95,17 +112,19 @@ class ParquetBatches {
         ARROW_ASSIGN_OR_RAISE(auto batch, batches_->Next());
         if (batch != nullptr) return batch;
       }
-      if (next_group_ == file_->num_row_groups()) return nullptr;
+      if (next_group_ == groups_.end) return nullptr;
       ARROW_ASSIGN_OR_RAISE(table_, file_->ReadRowGroup(next_group_));
       batches_ = std::make_unique<arrow::TableBatchReader>(*table_);
-      progress_(static_cast<double>(++next_group_) / file_->num_row_groups());
+      progress_(static_cast<double>(++next_group_ - groups_.first) /
+                (groups_.end - groups_.first));
     }
   }
 
  private:
   std::unique_ptr<parquet::arrow::FileReader> file_;
+  const Pieces groups_;
+  int next_group_;
   ProgressFn progress_;
-  int next_group_ = 0;
   std::shared_ptr<arrow::Table> table_;
   std::unique_ptr<arrow::TableBatchReader> batches_;
 };
@@ -121,14 +140,15 @@ int64_t DecodedSize(const parquet::ColumnChunkMetaData& column,
   return std::max(text_bytes, column.total_uncompressed_size());
 }
 
-int64_t DecodedSize(const parquet::FileMetaData& metadata, const arrow::Schema& schema) {
+int64_t DecodedSize(const parquet::FileMetaData& metadata, Pieces groups,
+                    const arrow::Schema& schema) {
   const bool flat =
       metadata.num_columns() == schema.num_fields() &&
       std::none_of(schema.fields().begin(), schema.fields().end(), [](const auto& field) {
         return arrow::is_nested(field->type()->id());
       });
   int64_t bytes = 0;
-  for (int i = 0; i < metadata.num_row_groups(); ++i) {
+  for (int i = groups.first; i < groups.end; ++i) {
     const auto group = metadata.RowGroup(i);
     for (int k = 0; flat && k < group->num_columns(); ++k) {
       bytes += DecodedSize(*group->ColumnChunk(k), *schema.field(k)->type());
@@ -139,7 +159,8 @@ int64_t DecodedSize(const parquet::FileMetaData& metadata, const arrow::Schema& 
 }
 
 arrow::Result<BatchReader> OpenParquet(std::shared_ptr<arrow::io::RandomAccessFile> input,
-                                       DecodePool* pool, ProgressFn progress) {
+                                       DecodePool* pool, const FileShare& share,
+                                       ProgressFn progress) {
   parquet::arrow::FileReaderBuilder builder;
   // Pages and decompression are scratch: private memory.
   ARROW_RETURN_NOT_OK(builder.Open(std::move(input)));
@@ -149,8 +170,10 @@ arrow::Result<BatchReader> OpenParquet(std::shared_ptr<arrow::io::RandomAccessFi
                         builder.memory_pool(pool)->properties(properties)->Build());
   std::shared_ptr<arrow::Schema> schema;
   ARROW_RETURN_NOT_OK(file->GetSchema(&schema));
-  pool->Expect(DecodedSize(*file->parquet_reader()->metadata(), *schema));
-  auto batches = std::make_shared<ParquetBatches>(std::move(file), std::move(progress));
+  const Pieces groups = PiecesOf(share, file->num_row_groups());
+  pool->Expect(DecodedSize(*file->parquet_reader()->metadata(), groups, *schema));
+  auto batches =
+      std::make_shared<ParquetBatches>(std::move(file), groups, std::move(progress));
   return std::make_shared<FunctionReader>(std::move(schema),
                                           [batches] { return batches->Next(); });
 }
@@ -193,15 +216,18 @@ arrow::Status CheckIpcFileEnd(arrow::io::RandomAccessFile* input) {
 
 arrow::Result<BatchReader> OpenIpcFile(
     const std::shared_ptr<arrow::io::RandomAccessFile>& input, DecodePool* pool,
-    ProgressFn progress) {
+    const FileShare& share, ProgressFn progress) {
   ARROW_RETURN_NOT_OK(CheckIpcFileEnd(input.get()));
+  ARROW_ASSIGN_OR_RAISE(const int64_t size, input->GetSize());
+  pool->Expect(size / share.of);
   ARROW_ASSIGN_OR_RAISE(auto file,
                         arrow::ipc::RecordBatchFileReader::Open(input, IpcOptions(pool)));
-  auto next = [file, progress = std::move(progress),
-               index =
-                   0]() mutable -> arrow::Result<std::shared_ptr<arrow::RecordBatch>> {
-    if (index == file->num_record_batches()) return nullptr;
-    progress(static_cast<double>(index) / file->num_record_batches());
+  const Pieces batches = PiecesOf(share, file->num_record_batches());
+  auto next = [file, batches, progress = std::move(progress),
+               index = batches.first]() mutable
+      -> arrow::Result<std::shared_ptr<arrow::RecordBatch>> {
+    if (index == batches.end) return nullptr;
+    progress(static_cast<double>(index - batches.first) / (batches.end - batches.first));
     return Checked(file->ReadRecordBatch(index++));
   };
   return std::make_shared<FunctionReader>(file->schema(), std::move(next));
@@ -224,9 +250,10 @@ arrow::Result<BatchReader> OpenIpcStream(
     const std::shared_ptr<arrow::io::RandomAccessFile>& input, DecodePool* pool,
     ProgressFn progress) {
   ARROW_RETURN_NOT_OK(CheckIpcStreamStart(input.get()));
+  ARROW_ASSIGN_OR_RAISE(const int64_t size, input->GetSize());
+  pool->Expect(size);
   ARROW_ASSIGN_OR_RAISE(
       auto stream, arrow::ipc::RecordBatchStreamReader::Open(input, IpcOptions(pool)));
-  ARROW_ASSIGN_OR_RAISE(const int64_t size, input->GetSize());
   auto next = [stream, input, size, progress = std::move(progress)]()
       -> arrow::Result<std::shared_ptr<arrow::RecordBatch>> {
     ARROW_ASSIGN_OR_RAISE(const int64_t position, input->Tell());
@@ -310,14 +337,30 @@ arrow::Status Explain(const arrow::Status& status, const std::string& path,
                             status.message());
 }
 
+arrow::Status CheckShare(const FileShare& share, const std::string& path,
+                         const Suffix& suffix) {
+  if (share.index >= share.of) {
+    return arrow::Status::Invalid("there is no share ", share.index, " of ", share.of,
+                                  " of '", path, "'");
+  }
+  if (share.of == 1 || suffix.format == FileFormat::kParquet ||
+      suffix.format == FileFormat::kIpcFile) {
+    return arrow::Status::OK();
+  }
+  return arrow::Status::Invalid("'", path, "' can only be read whole: it is ",
+                                suffix.what,
+                                "; Parquet and Arrow IPC files can be read in shares");
+}
+
 }  // namespace
 
 arrow::Status CheckSuffix(const std::string& path) { return FindSuffix(path).status(); }
 
 arrow::Result<BatchReader> OpenTableFile(const std::string& path,
                                          const std::shared_ptr<DecodePool>& pool,
-                                         ProgressFn progress) {
+                                         ProgressFn progress, const FileShare& share) {
   ARROW_ASSIGN_OR_RAISE(const Suffix suffix, FindSuffix(path));
+  ARROW_RETURN_NOT_OK(CheckShare(share, path, suffix));
   // IPC bodies are used as they are read: the file reads into `pool`. The others decode.
   const bool reads_in_place =
       suffix.format == FileFormat::kIpcFile || suffix.format == FileFormat::kIpcStream;
@@ -326,15 +369,11 @@ arrow::Result<BatchReader> OpenTableFile(const std::string& path,
   ARROW_RETURN_NOT_OK(Explain(opened.status(), path, suffix));
   std::shared_ptr<arrow::io::RandomAccessFile> input = *opened;
   arrow::Result<BatchReader> inner = [&]() -> arrow::Result<BatchReader> {
-    if (reads_in_place) {
-      ARROW_ASSIGN_OR_RAISE(const int64_t size, input->GetSize());
-      pool->Expect(size);
-    }
     switch (suffix.format) {
       case FileFormat::kParquet:
-        return OpenParquet(input, pool.get(), std::move(progress));
+        return OpenParquet(input, pool.get(), share, std::move(progress));
       case FileFormat::kIpcFile:
-        return OpenIpcFile(input, pool.get(), std::move(progress));
+        return OpenIpcFile(input, pool.get(), share, std::move(progress));
       case FileFormat::kIpcStream:
         return OpenIpcStream(input, pool.get(), std::move(progress));
       case FileFormat::kCsv:

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <arrow/buffer.h>
@@ -15,12 +16,15 @@
 #include <arrow/csv/reader.h>
 #include <arrow/io/file.h>
 #include <arrow/io/memory.h>
+#include <arrow/ipc/writer.h>
+#include <arrow/memory_pool.h>
 #include <arrow/result.h>
 #include <arrow/status.h>
 #include <arrow/table.h>
 #include <arrow/util/thread_pool.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <parquet/arrow/writer.h>
 
 #include "alloc/extent_source.h"
 #include "alloc/region_memory_pool.h"
@@ -104,6 +108,22 @@ class TableFilesTest : public ::testing::Test {
   std::string Write(const std::string& name, const arrow::Table& table) {
     EXPECT_OK(WriteTableFile(table, folder_ + "/" + name));
     return folder_ + "/" + name;
+  }
+  // In row groups or record batches of `rows` rows.
+  std::string WriteInPieces(const std::string& name, const arrow::Table& table,
+                            int64_t rows) {
+    const std::string path = folder_ + "/" + name;
+    auto file = arrow::io::FileOutputStream::Open(path).ValueOrDie();
+    if (path.ends_with(".parquet")) {
+      EXPECT_OK(parquet::arrow::WriteTable(table, arrow::default_memory_pool(), file,
+                                           /*chunk_size=*/rows));
+    } else {
+      auto writer = arrow::ipc::MakeFileWriter(file, table.schema()).ValueOrDie();
+      EXPECT_OK(writer->WriteTable(table, rows));
+      EXPECT_OK(writer->Close());
+    }
+    EXPECT_OK(file->Close());
+    return path;
   }
   arrow::Result<std::shared_ptr<arrow::Table>> Read(const std::string& path) {
     ARROW_ASSIGN_OR_RAISE(auto reader, OpenTableFile(path, pool_, [this](double share) {
@@ -280,6 +300,38 @@ TEST_F(TableFilesTest, ADecodePoolGoesOnInPrivateMemory) {
   pool_->Free(other_empty, 0);
   EXPECT_EQ(pool_->bytes_allocated(), 0);
   EXPECT_EQ(region_.bytes_allocated(), 0);
+}
+
+TEST_F(TableFilesTest, SharesOfAFileAreItsRowsInOrder) {
+  constexpr int64_t kRows = 1'000;
+  const auto table = MakeTable(kRows);
+  for (const std::string name : {"t.parquet", "t.arrow"}) {
+    const std::string path = WriteInPieces(name, *table, kRows / 7);  // 8 pieces
+    for (const uint32_t of : {1U, 3U, 8U, 11U}) {
+      std::vector<std::shared_ptr<arrow::Table>> shares;
+      for (uint32_t index = 0; index < of; ++index) {
+        ASSERT_OK_AND_ASSIGN(auto reader,
+                             OpenTableFile(path, pool_, [](double) {}, {index, of}));
+        ASSERT_OK_AND_ASSIGN(auto share, reader->ToTable());
+        EXPECT_LE(share->num_rows(), (8 + of - 1) / of * (kRows / 7)) << name;
+        shares.push_back(std::move(share));
+      }
+      ASSERT_OK_AND_ASSIGN(const auto all, arrow::ConcatenateTables(shares));
+      EXPECT_TRUE(all->Equals(*table)) << name << " of " << of;
+    }
+  }
+}
+
+TEST_F(TableFilesTest, AShareThatCannotBeCutIsRefused) {
+  const std::string csv = Write("t.csv", *MakeTable(10));
+  const std::string parquet = Write("t.parquet", *MakeTable(10));
+  const auto open = [&](const std::string& path, const FileShare& share) {
+    return OpenTableFile(path, pool_, [](double) {}, share).status();
+  };
+  EXPECT_TRUE(open(csv, {1, 2}).IsInvalid());
+  EXPECT_THAT(open(csv, {1, 2}).message(), HasSubstr("can only be read whole"));
+  EXPECT_OK(open(csv, {0, 1}));
+  EXPECT_THAT(open(parquet, {2, 2}).message(), HasSubstr("no share 2 of 2"));
 }
 
 TEST_F(TableFilesTest, ADecodePoolLivesAsLongAsItsBuffers) {
