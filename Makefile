@@ -4,14 +4,17 @@ JOBS ?= $(shell nproc)
 BASE ?= origin/main
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test test-kernels check fix asan tsan clang kill-matrix soak churn \
+.PHONY: help demo demo-parts build test test-kernels check fix asan tsan clang kill-matrix soak churn \
         simulate linearizability bench bench-compare bench-smoke fuzz coverage model \
         setup-build setup-test setup-check clean
 
 help:
 	@echo "Sheaf: Arrow tables in memory that nodes share."
 	@echo
-	@echo "  make demo         install what is missing, build, and run the main job on two nodes"
+	@echo "  make demo         install what is missing, build, and run the main job on two nodes,"
+	@echo "                    then on four (SCALE=0.1 for less data)"
+	@echo "  make demo-parts   the latter alone, on NODES (4); BACKEND=sim on the simulator of"
+	@echo "                    incoherent memory, with CHAOS=1 at its worst"
 	@echo "  make build        the programs, optimised:  build/release/bin/sheaf, sheafd"
 	@echo "  make test         build and run all tests"
 	@echo
@@ -58,6 +61,10 @@ build: setup-build
 
 demo: build
 	@tools/demo.sh
+
+demo-parts: build
+	@tools/demo.sh --parts $(if $(NODES),--nodes $(NODES)) \
+	  $(if $(BACKEND),--backend $(BACKEND)) $(if $(CHAOS),--chaos)
 
 test: setup-test
 	$(call configure_and_build,release)

@@ -89,6 +89,12 @@ foreach(test IN LISTS tests)
   sheaf_define_binaries(${name})
 endforeach()
 
+# The demo, as tools/demo.sh runs it, over data that is made as there.
+add_dependencies(demo_test sheaf_demo)
+target_compile_definitions(
+  demo_test PRIVATE SHEAF_DEMO_BINARY="$<TARGET_FILE:sheaf_demo>"
+                    SHEAF_LINEITEM_MAKER="${PROJECT_SOURCE_DIR}/tools/make_lineitem.sh")
+
 # Porcupine's judgement of recorded histories: where there is a Go compiler, and the module
 # can be had; else its tests say that they are left out.
 find_program(SHEAF_GO NAMES go PATHS /usr/lib/go-1.19/bin /usr/local/go/bin)

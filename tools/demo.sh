@@ -1,6 +1,11 @@
 #!/usr/bin/env bash
-# The main job: two nodes on this host, real tables, a query on the other node, Flight beside it.
-#   SCALE=0.1 tools/demo.sh   a smaller lineitem (default: 1, less where memory is short)
+# The main job, on nodes of this host. Two nodes: real tables put on one, a query on the
+# other, Flight beside it. Then four nodes: one table with a part on each.
+#   tools/demo.sh             both
+#   tools/demo.sh --parts     the second alone; there --nodes N, and on the simulator
+#                             --backend sim, which --chaos makes worse
+#   SCALE=0.1 tools/demo.sh   a smaller lineitem (default: 1; 0.1 on the simulator, and less
+#                             where memory is short)
 # Leaves nothing behind, also on Ctrl-C.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -8,18 +13,38 @@ bin=build/release/bin
 data=.deps/demo-data
 python=.deps/venv/bin/python
 cluster=demo-$$
+parts_only=false nodes=4 backend=shm chaos=false
 
-# The cluster holds one copy, the writer's Flight server shares it, the reader holds two for a while.
+usage() {
+  echo "usage: [SCALE=1] tools/demo.sh [--parts [--nodes N] [--backend shm|sim] [--chaos]]" >&2
+  exit 2
+}
+while [ $# -gt 0 ]; do
+  case $1 in
+    --parts) parts_only=true ;;
+    --nodes) nodes=${2:-} && shift ;;
+    --backend) backend=${2:-} && shift ;;
+    --chaos) chaos=true ;;
+    *) usage ;;
+  esac
+  shift
+done
+case $backend:$chaos in shm:false | sim:*) ;; *) usage ;; esac
+
+# The cluster holds one copy, the writer's Flight server shares it, the reader holds two for a
+# while. Simulated nodes have copies of their own of all memory.
 free_kib=$(awk '/MemAvailable/ {print $2}' /proc/meminfo)
 if [ -z "${SCALE:-}" ]; then
   SCALE=1
-  [ "$free_kib" -ge $((8 << 20)) ] || SCALE=0.1
+  [ "$free_kib" -ge $((8 << 20)) ] && [ "$backend" = shm ] || SCALE=0.1
   [ "$free_kib" -ge $((2 << 20)) ] || SCALE=0.01
 fi
 
+config=$(mktemp)
 cleanup() {
   trap - EXIT INT TERM
   "$bin/sheaf" --cluster "$cluster" down >/dev/null 2>&1 || true
+  rm -f "$config"
 }
 trap 'cleanup; exit 130' INT TERM
 trap cleanup EXIT
@@ -37,11 +62,14 @@ PYTHON
   mv "$data/flights.csv.new" "$data/flights.csv"
 fi
 lineitem=$data/lineitem-$SCALE.parquet
-if [ ! -e "$lineitem" ]; then
-  echo "making TPC-H lineitem at scale $SCALE ..." >&2
-  .deps/venv/bin/tpchgen-cli parquet -s "$SCALE" --tables=lineitem --output-dir "$data/new" >&2
-  mv "$data/new/lineitem.parquet" "$lineitem"
-fi
+[ -e "$lineitem" ] || tools/make_lineitem.sh "$SCALE" "$lineitem"
 
-"$bin/sheaf" --cluster "$cluster" up --nodes 2 --size 4GiB >&2
-"$bin/demo" --cluster "$cluster" "flights=$data/flights.csv" "lineitem=$lineitem"
+if ! $parts_only; then
+  "$bin/sheaf" --cluster "$cluster" up --nodes 2 --size 4GiB >&2
+  "$bin/demo" --cluster "$cluster" two-nodes "flights=$data/flights.csv" "lineitem=$lineitem"
+  "$bin/sheaf" --cluster "$cluster" down >&2
+fi
+printf 'backend = "%s"\nsegment_size = "2GiB"\n' "$backend" >"$config"
+! $chaos || printf '[sim]\nchaos = true\n' >>"$config"
+"$bin/sheaf" --cluster "$cluster" up --nodes "$nodes" --config "$config" >&2
+"$bin/demo" --cluster "$cluster" parts --nodes "$nodes" "lineitem=$lineitem"

@@ -87,6 +87,31 @@ arrow::Result<std::shared_ptr<arrow::Table>> RunQuery(
   return ac::DeclarationToTable(DelaysByOrigin(std::move(table)));
 }
 
+arrow::Result<std::shared_ptr<arrow::Table>> MergeAnswers(
+    const std::string& table_name, std::shared_ptr<arrow::Table> answers) {
+  // Sums and counts of parts are summed up; of largest values, the largest.
+  const auto merge = [&](const std::vector<std::string>& sums,
+                         const std::vector<std::string>& largest,
+                         const std::vector<std::string>& keys) {
+    std::vector<cp::Aggregate> aggregates;
+    for (const auto& name : sums)
+      aggregates.emplace_back("hash_sum", nullptr, name, name);
+    for (const auto& name : largest)
+      aggregates.emplace_back("hash_max", nullptr, name, name);
+    const std::vector<arrow::FieldRef> key_refs(keys.begin(), keys.end());
+    return ac::DeclarationToTable(
+        Sorted(ac::Declaration::Sequence(
+                   {{"table_source", ac::TableSourceNodeOptions(std::move(answers))},
+                    {"aggregate", ac::AggregateNodeOptions(aggregates, key_refs)}}),
+               keys));
+  };
+  if (table_name == "lineitem") {
+    return merge({"sum_qty", "sum_price", "count_order"}, {},
+                 {"l_returnflag", "l_linestatus"});
+  }
+  return merge({"flights", "sum_dep_delay"}, {"max_arr_delay"}, {"origin", "carrier"});
+}
+
 const char* QueryText(const std::string& table_name) {
   return table_name == "lineitem"
              ? "TPC-H 1: sums by return flag and line status"

@@ -17,6 +17,11 @@ namespace sheaf::demo {
 arrow::Result<std::shared_ptr<arrow::Table>> RunQuery(
     const std::string& table_name, std::shared_ptr<arrow::Table> table);
 
+/// \brief One answer of `answers`: those of RunQuery over parts of the table, one below
+/// the other. Equal to the answer over all of the table's rows.
+arrow::Result<std::shared_ptr<arrow::Table>> MergeAnswers(
+    const std::string& table_name, std::shared_ptr<arrow::Table> answers);
+
 /// \brief What the query asks, for a person.
 const char* QueryText(const std::string& table_name);
 
