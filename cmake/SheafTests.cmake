@@ -95,6 +95,12 @@ target_compile_definitions(
   demo_test PRIVATE SHEAF_DEMO_BINARY="$<TARGET_FILE:sheaf_demo>"
                     SHEAF_LINEITEM_MAKER="${PROJECT_SOURCE_DIR}/tools/make_lineitem.sh")
 
+# Real tables, of which a checkout need not have any.
+set(SHEAF_REAL_DATA_DIR "${PROJECT_SOURCE_DIR}/../shared/data"
+    CACHE PATH "Folder of real tables that tests put: flights-3m.parquet and others")
+target_compile_definitions(real_data_test
+                           PRIVATE SHEAF_REAL_DATA_DIR="${SHEAF_REAL_DATA_DIR}")
+
 # Porcupine's judgement of recorded histories: where there is a Go compiler, and the module
 # can be had; else its tests say that they are left out.
 find_program(SHEAF_GO NAMES go PATHS /usr/lib/go-1.19/bin /usr/local/go/bin)
