@@ -22,13 +22,15 @@ usage() {
 while [ $# -gt 0 ]; do
   case $1 in
     --parts) parts_only=true ;;
-    --nodes) nodes=${2:-} && shift ;;
-    --backend) backend=${2:-} && shift ;;
+    --nodes) nodes=${2:-} ;;
+    --backend) backend=${2:-} ;;
     --chaos) chaos=true ;;
     *) usage ;;
   esac
+  case $1 in --nodes | --backend) [ $# -gt 1 ] && shift || usage ;; esac
   shift
 done
+[ "$nodes" -gt 0 ] 2>/dev/null || usage
 case $backend:$chaos in shm:false | sim:*) ;; *) usage ;; esac
 
 # The cluster holds one copy, the writer's Flight server shares it, the reader holds two for a
@@ -69,7 +71,7 @@ if ! $parts_only; then
   "$bin/demo" --cluster "$cluster" two-nodes "flights=$data/flights.csv" "lineitem=$lineitem"
   "$bin/sheaf" --cluster "$cluster" down >&2
 fi
-printf 'backend = "%s"\nsegment_size = "2GiB"\n' "$backend" >"$config"
+printf 'backend = "%s"\nsegment_size = "%sMiB"\n' "$backend" $((4096 / nodes)) >"$config"
 ! $chaos || printf '[sim]\nchaos = true\n' >>"$config"
 "$bin/sheaf" --cluster "$cluster" up --nodes "$nodes" --config "$config" >&2
 "$bin/demo" --cluster "$cluster" parts --nodes "$nodes" "lineitem=$lineitem"
