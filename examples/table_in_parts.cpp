@@ -16,7 +16,6 @@
 
 #include <arrow/array/array_primitive.h>
 #include <arrow/builder.h>
-#include <arrow/chunked_array.h>
 #include <arrow/result.h>
 #include <arrow/status.h>
 #include <arrow/table.h>

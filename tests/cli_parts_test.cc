@@ -2,6 +2,7 @@
 // into the memory of other nodes.
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <thread>
@@ -14,6 +15,7 @@
 #include <parquet/arrow/writer.h>
 
 #include "testing/arrow_test.h"
+#include "testing/eventually.h"
 #include "tests/command_line.h"
 
 namespace sheaf::testing {

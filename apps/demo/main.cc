@@ -8,12 +8,12 @@
 // They start the others, which are one process' work on one node and print JSON; with
 // nodes on many hosts these are run there by hand.
 
-#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <exception>
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <CLI/CLI.hpp>

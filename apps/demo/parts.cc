@@ -85,6 +85,7 @@ arrow::Result<Json> SumOwnParts(const ConnectOptions& where, const std::string& 
   ARROW_ASSIGN_OR_RAISE(const auto parts, LocalParts(store, table));
   const int64_t copied = meter.private_bytes();
   std::vector<std::shared_ptr<arrow::Table>> own;
+  own.reserve(parts.size());
   for (const LocalPart& part : parts) own.push_back(part.table);
   if (own.empty()) {
     return arrow::Status::KeyError("no part of '", table, "' is on node ", store->node());

@@ -94,6 +94,7 @@ arrow::Result<std::shared_ptr<arrow::Table>> MergeAnswers(
                          const std::vector<std::string>& largest,
                          const std::vector<std::string>& keys) {
     std::vector<cp::Aggregate> aggregates;
+    aggregates.reserve(sums.size() + largest.size());
     for (const auto& name : sums)
       aggregates.emplace_back("hash_sum", nullptr, name, name);
     for (const auto& name : largest)

@@ -11,7 +11,6 @@
 #include <vector>
 
 #include <arrow/memory_pool.h>
-#include <arrow/record_batch.h>
 #include <arrow/result.h>
 #include <arrow/status.h>
 #include <arrow/table.h>

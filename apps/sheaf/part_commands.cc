@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include <arrow/io/file.h>
 #include <arrow/result.h>
