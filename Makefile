@@ -25,7 +25,7 @@ help:
 	@echo "  make tsan         in-process tests under thread sanitizer"
 	@echo "  make clang        build with clang 19 (thread-safety analysis) and test"
 	@echo "  make test-kernels a cluster over QEMU guests, which share a PCI BAR and a DAX device:"
-	@echo "                    they are killed, paused and started again (2 minutes; GUESTS=3)"
+	@echo "                    they are killed, paused and started again (GUESTS=4; BRIEF=1)"
 	@echo "  make kill-matrix  kill and pause client and daemons at each fault point (POINT=<name>"
 	@echo "                    for one; half an hour; make test runs a tenth, another one each day)"
 	@echo "  make bench        run the benchmarks; JSON in build/bench/  (FILTER=<regex>,"
@@ -82,7 +82,7 @@ fix: setup-check
 
 test-kernels: build
 	$(call configure_and_build,release,--target example_handle_between_hosts)
-	@tools/kernels.sh $(if $(GUESTS),--guests $(GUESTS))
+	@tools/kernels.sh $(if $(GUESTS),--guests $(GUESTS)) $(if $(BRIEF),--brief)
 
 kill-matrix: setup-test
 	$(call configure_and_build,release,--target kill_matrix_test)

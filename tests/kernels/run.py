@@ -3,12 +3,14 @@
 (ivshmem) and /dev/dax0.0, and runs a cluster on each of the two, with a daemon in every
 guest as on real hosts. Called by tools/kernels.sh (make test-kernels).
 
-  run.py --build build/release [--guests 3] [--backend pci] [--only freeze] [--messages]
+  run.py --build build/release [--guests 4] [--backend pci] [--only freeze] [--brief]
 """
 
 import argparse
+import concurrent.futures
 import json
 import pathlib
+import resource
 import shutil
 import socket
 import subprocess
@@ -21,10 +23,11 @@ import image  # noqa: E402
 from guest import BAR_MIB, DAX_MIB, Failure, Guest, accelerator  # noqa: E402
 
 SUSPECT_MS = 2000
-WINDOW_MIB = 100
-DATA_MIB = 56
+WINDOW_MIB = 128  # four in a device
+DATA_MIB = 84
 EVENTUALLY_SECONDS = 90
 ROWS = 500_000
+SCALE = "0.1"  # of the demo's lineitem
 
 PATHS = {"pci": "/sys/bus/pci/devices/0000:00:02.0/resource2", "devdax": "/dev/dax0.0"}
 
@@ -41,13 +44,13 @@ def require(claim, text):
 class Cluster:
     """One cluster over all guests, node K in guest K."""
 
-    def __init__(self, guests, backend, programs, table_file, messages):
+    def __init__(self, guests, backend, programs, table_file, lineitem):
         self.guests = guests
-        self.messages = messages
         self.backend = backend
         self.name = "k" + backend
         self.programs = programs
         self.table_file = table_file
+        self.lineitem = lineitem
 
     def file(self):
         text = f"""name = "{self.name}"
@@ -62,8 +65,6 @@ records_size = "16MiB"
 heartbeat_ms = 50
 suspect_after_ms = {SUSPECT_MS}
 """
-        if self.messages:
-            text += 'messages = "rings"\n'
         for guest in self.guests:
             text += f"""
 [[node]]
@@ -71,9 +72,8 @@ id = {guest.number}
 host = "{guest.name}"
 path = "{PATHS[self.backend]}"
 offset = "{guest.number * WINDOW_MIB}MiB"
+address = "{guest.address}:{7100 + len(self.backend)}"
 """
-            if self.messages:
-                text += f'address = "{guest.address}:{7100 + len(self.backend)}"\n'
         return text
 
     def environment(self, guest):
@@ -86,6 +86,17 @@ offset = "{guest.number * WINDOW_MIB}MiB"
 
     def json(self, guest, command):
         return json.loads(self.run(guest, "sheaf --json " + command))
+
+    def on_all(self, do):
+        """What `do`(guest) returns, of all guests at once."""
+        with concurrent.futures.ThreadPoolExecutor(len(self.guests)) as pool:
+            return list(pool.map(do, self.guests))
+
+    def json_on_all(self, command):
+        return self.on_all(lambda guest: json.loads(self.run(guest, command(guest))))
+
+    def share_of(self, guest):
+        return f"--part {guest.number} --of {len(self.guests)}"
 
     def spawn(self, guest, command):
         return guest.spawn("bash -c '" + self.environment(guest) + "exec " + command + "'")
@@ -115,9 +126,12 @@ offset = "{guest.number * WINDOW_MIB}MiB"
                     f"{guest.name} sees {states}: node {number} is not {state}")
 
     def await_all_up(self):
-        for guest in self.guests:
-            for other in self.guests:
-                self.await_state(guest, other.number, "up")
+        def await_others(guest):
+            start = time.monotonic()
+            while (states := self.states(guest)) != ["up"] * len(self.guests):
+                require(time.monotonic() - start < EVENTUALLY_SECONDS,
+                        f"{guest.name} sees {states}")
+        self.on_all(await_others)
 
     def share(self, guest):
         handle, total = self.run(guest, f"handle_between_hosts share {ROWS}").split()
@@ -134,8 +148,8 @@ offset = "{guest.number * WINDOW_MIB}MiB"
 
 def doctor(cluster):
     """Each guest says what the device is, and its cache operations work on it."""
-    for guest in cluster.guests:
-        report = cluster.json(guest, "doctor")
+    reports = cluster.json_on_all(lambda guest: "sheaf --json doctor")
+    for guest, report in zip(cluster.guests, reports):
         found = [d for d in report["devices"] if d["path"] == PATHS[cluster.backend]]
         require(found, f"{guest.name}: no {PATHS[cluster.backend]} in {report['devices']}")
         require(found[0]["self_test_passed"] and found[0]["writable"], str(found))
@@ -162,8 +176,7 @@ def refuse_strangers(cluster):
 
 def join(cluster):
     """Every guest's daemon formats its segment, or goes on with it; all see all."""
-    for guest in cluster.guests:
-        cluster.start_daemon(guest)
+    cluster.on_all(cluster.start_daemon)
     cluster.await_all_up()
 
 
@@ -211,6 +224,37 @@ def names_from_everywhere(cluster):
         cluster.run(guest, f"sheaf rm t{(guest.number + 1) % len(cluster.guests)}")
 
 
+def demo(cluster):
+    """A part of lineitem put in each guest, all rows queried in each, and each one's own
+    rows: the answers of the file on this host, and no byte copied."""
+    file = cluster.lineitem
+    ran = subprocess.run([cluster.programs / "bin/demo", "query-file", f"lineitem={file}"],
+                         check=True, capture_output=True)
+    expected = json.loads(ran.stdout)
+    put = cluster.json_on_all(
+        lambda guest: f"demo put-part lineitem={file} {cluster.share_of(guest)}")
+    own = cluster.json_on_all(
+        lambda guest: f"demo sum-own lineitem {cluster.share_of(guest)}")
+    read = cluster.json_on_all(lambda guest: "demo query lineitem")
+    merged = json.loads(cluster.run(cluster.guests[-1], "demo merge-sums lineitem"))
+    for one in put + own + read:
+        require(one["bytes_copied"] == 0, f"copied: {one}")
+    for one in read:
+        require(one["rows"] == expected["rows"], f"rows: {one}")
+        require(len(one["chunks_on"]) == len(cluster.guests), f"chunks: {one}")
+    for answer in [one["answer"] for one in read] + [merged["answer"]]:
+        require(answer == expected["answer"], f"{answer}\nnot {expected['answer']}")
+    for rows in (put, own):
+        require(sum(one["rows"] for one in rows) == expected["rows"], str(rows))
+    for table in ("lineitem", "lineitem-sums"):
+        cluster.run(cluster.guests[0], f"sheaf rm {table}")
+    slowest = {key: max(one[key] for one in ones)
+               for ones, key in ((put, "load_seconds"), (put, "put_seconds"),
+                                 (read, "open_seconds"), (read, "query_seconds"))}
+    return f"{expected['rows']} rows, 0 bytes copied, " + ", ".join(
+        f"{key.removesuffix('_seconds')} {value:.2f} s" for key, value in slowest.items())
+
+
 def pause(cluster, halt, resume):
     """A guest that stands still past the suspect time is withdrawn, comes back, and its
     reader sees what it saw."""
@@ -240,31 +284,55 @@ def stall(cluster):
     pause(cluster, Guest.stall, Guest.go_on)
 
 
+def put_part(cluster, guest):
+    return f"sheaf put parts {cluster.table_file} {cluster.share_of(guest)}"
+
+
+def halt_in_put_of_part(cluster, guest):
+    """Its part's bytes are there; no other node knows of them yet."""
+    put = cluster.spawn(guest, "env SHEAF_FAULT=client.part.after-bytes=pause "
+                        + put_part(cluster, guest))
+    start = time.monotonic()
+    while guest.run(f"cut -d\\  -f3 /proc/{put}/stat").strip() != "T":
+        require(time.monotonic() - start < EVENTUALLY_SECONDS, "the put does not stop")
+
+
 def power_cut(cluster):
-    """A guest dies with a reader and tables of its own; the others go on; started again
-    it finds its tables."""
+    """A guest dies with a reader, tables of its own, and in the middle of the put of a
+    part; the others go on; started again it finds its tables, and puts its part."""
     first, guest = cluster.guests[0], cluster.guests[-1]
     of_first, total = cluster.share(first)
     of_guest, total_of_guest = cluster.share(guest)
     reader = cluster.spawn(guest, f"handle_between_hosts open {of_first}")
     require(guest.line(reader) == total, "the reader's sum")
+    for other in cluster.guests[:-1]:
+        cluster.run(other, put_part(cluster, other))
+    halt_in_put_of_part(cluster, guest)
     guest.kill()
     cluster.await_state(first, guest.number, "withdrawn")
     require(cluster.open(first, of_guest) == total_of_guest, "a table of the dead")
     by_name(cluster, cluster.guests[:-1])
+    staged, = cluster.json(first, "parts")
+    require(staged["present"] == list(range(guest.number)), f"parts: {staged}")
+    cluster.run(first, "sheaf stat parts", expect=1)
     guest.start()
     guest.wait()
     cluster.start_daemon(guest)
     cluster.await_all_up()
     require(cluster.open(guest, of_guest) == total_of_guest, "its own table")
     require(cluster.open(first, of_guest) == total_of_guest, "its table, at another node")
+    cluster.run(guest, put_part(cluster, guest))
+    parts = cluster.json(first, "parts parts")
+    require([part["node"] for part in parts] == list(range(len(cluster.guests))),
+            str(parts))
+    require(cluster.sums(first, "parts") == cluster.sums(guest, "parts"), "sums of parts")
+    cluster.run(first, "sheaf rm parts")
 
 
 def down_and_up(cluster):
     """Each guest ends its node and keeps it; the next start goes on."""
     handle, total = cluster.share(cluster.guests[0])
-    for guest in cluster.guests:
-        cluster.run(guest, "sheaf down --keep")
+    cluster.on_all(lambda guest: cluster.run(guest, "sheaf down --keep"))
     cluster.run(cluster.guests[0], "sheaf fsck")
     join(cluster)
     require(cluster.open(cluster.guests[-1], handle) == total, "a table that was kept")
@@ -292,27 +360,22 @@ def give_up(cluster):
 
 
 SCENARIOS = [doctor, refuse_strangers, join, refuse_second_daemon, by_handle, by_name,
-             names_from_everywhere, freeze, stall, power_cut, down_and_up, give_up]
-NEED_MESSAGES = [names_from_everywhere]
+             demo, names_from_everywhere, freeze, stall, power_cut, down_and_up, give_up]
+BRIEF = {"pci": [join, demo], "devdax": [join, demo, power_cut]}
 
 
-def run_cluster(cluster, only):
+def run_cluster(cluster, scenarios):
     failed = 0
-    for scenario in SCENARIOS:
+    for scenario in scenarios:
         label = f"{cluster.backend:7} {scenario.__name__}"
-        if scenario in NEED_MESSAGES and not cluster.messages:
-            say(f"{label:36} skipped: daemons of several hosts do not talk yet")
-            continue
-        if only and scenario.__name__ != only and scenario is not join:
-            continue
         start = time.monotonic()
         try:
-            scenario(cluster)
-            verdict = "ok"
+            verdict = scenario(cluster)
+            verdict = "ok" + (f": {verdict}" if verdict else "")
         except Failure as failure:
             verdict, failed = f"FAILED: {failure}", failed + 1
         say(f"{label:36} {time.monotonic() - start:6.1f} s  {verdict}")
-        if verdict != "ok" and scenario is join:
+        if failed and scenario is join:
             break
     return failed
 
@@ -332,6 +395,22 @@ pq.write_table(pa.table({
 """, path], check=True)
 
 
+def make_lineitem(root):
+    """As the demo's (tools/demo.sh), made once."""
+    file = root / f".deps/demo-data/lineitem-{SCALE}.parquet"
+    if not file.exists():
+        file.parent.mkdir(exist_ok=True)
+        subprocess.run([root / "tools/make_lineitem.sh", SCALE, file], check=True)
+    return file.resolve()  # guests have this host's files, at the same paths
+
+
+def scenarios_of(backend, arguments):
+    if arguments.brief:
+        return BRIEF[backend]
+    return [scenario for scenario in SCENARIOS
+            if arguments.only in (None, scenario.__name__) or scenario is join]
+
+
 def free_port():
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind(("127.0.0.1", 0))
@@ -341,17 +420,17 @@ def free_port():
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--build", type=pathlib.Path, required=True)
-    parser.add_argument("--guests", type=int, default=3, choices=(2, 3, 4))
+    parser.add_argument("--guests", type=int, default=4, choices=(2, 3, 4))
     parser.add_argument("--backend", choices=tuple(PATHS))
     parser.add_argument("--only", help="one scenario, and what it needs")
-    parser.add_argument("--messages", action="store_true",
-                        help="also scenarios for which daemons must talk")
+    parser.add_argument("--brief", action="store_true", help="the demo, and one power cut")
     arguments = parser.parse_args()
     build = arguments.build.resolve()
     begin = time.monotonic()
     kernel, initial_files = image.prepare(build.parent / "kernels")
     table_file = build.parent / "kernels/table.parquet"
     make_table(build, table_file)
+    lineitem = make_lineitem(build.parent.parent)
     folder = pathlib.Path(tempfile.mkdtemp(prefix="sheaf-kernels-", dir="/dev/shm"))
     for name, size_mib in (("dax", DAX_MIB), ("bar", BAR_MIB)):
         with open(folder / name, "wb") as file:
@@ -369,8 +448,8 @@ def main():
             f"({accelerator()[1]}, {kernel})")
         for backend in PATHS:
             if arguments.backend in (None, backend):
-                failed += run_cluster(Cluster(guests, backend, build, table_file,
-                                              arguments.messages), arguments.only)
+                failed += run_cluster(Cluster(guests, backend, build, table_file, lineitem),
+                                      scenarios_of(backend, arguments))
     except Failure as failure:
         say(f"FAILED: {failure}")
         failed += 1
@@ -378,7 +457,9 @@ def main():
         for guest in guests:
             guest.kill()
         shutil.rmtree(folder, ignore_errors=True)
-    say(f"{time.monotonic() - begin:.1f} s in all, {failed} failed")
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    say(f"{time.monotonic() - begin:.1f} s in all ({used.ru_utime + used.ru_stime:.0f} s of "
+        f"processors), {failed} failed")
     return 1 if failed else 0
 
 
