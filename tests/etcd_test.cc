@@ -17,6 +17,7 @@
 
 #include "arbiter/entries.h"
 #include "arbiter/etcd_client.h"
+#include "base/etcd_access.h"
 #include "platform/test_folder.h"
 #include "sheaf/status.h"
 #include "sheaf/store.h"
@@ -61,6 +62,10 @@ class WithEtcd : public ::testing::Test {
       GTEST_SKIP() << "no etcd on this machine: tools/setup.sh test unpacks one";
     }
     ASSERT_OK_AND_ASSIGN(etcd_, EtcdServer::Start());
+    access_.endpoints = etcd_->url();
+    if (!access_.user.empty()) {
+      ASSERT_OK(etcd_->DemandUser(access_.user, kPassword, "/"));
+    }
     TestClusterOptions options;
     options.nodes = kNodes;
     options.config_toml =
@@ -70,7 +75,7 @@ class WithEtcd : public ::testing::Test {
         etcd_->url() + "\"\ntime_to_live_s = 1\n" + keys;
     options.daemon_path = SHEAFD_BINARY;
     ASSERT_OK_AND_ASSIGN(cluster_, TestCluster::Start(options));
-    ASSERT_OK_AND_ASSIGN(client_, arbiter::EtcdClient::Make({.endpoints = etcd_->url()}));
+    ASSERT_OK_AND_ASSIGN(client_, arbiter::EtcdClient::Make(access_));
     ASSERT_OK_AND_ASSIGN(store_, cluster_->Connect(0));
   }
 
@@ -89,6 +94,8 @@ class WithEtcd : public ::testing::Test {
     return Eventually([&] { return Registered() == kNodes; });
   }
 
+  static constexpr const char* kPassword = "correct horse";
+  EtcdAccess access_;
   std::unique_ptr<EtcdServer> etcd_;
   std::unique_ptr<TestCluster> cluster_;
   std::unique_ptr<arbiter::EtcdClient> client_;
@@ -170,6 +177,36 @@ class Fenced : public WithEtcd {
   }
   void MakeItWork() { std::ofstream(folder_.path() + "/works"); }
   std::string Calls() {
+/// An etcd that lets nobody in but one user.
+class EtcdWithUser : public WithEtcd {
+ protected:
+  void SetUp() override {
+    access_.user = "sheaf";
+    access_.password_file = folder_.path() + "/password";
+    std::ofstream(access_.password_file) << kPassword << "\n";
+    Begin("user = \"sheaf\"\npassword_file = \"" + access_.password_file + "\"\n");
+  }
+
+  platform::TestFolder folder_;
+};
+
+TEST_F(EtcdWithUser, DaemonsSignInAndNoFileTellsHow) {
+  EXPECT_TRUE(AllAreRegistered());
+  ASSERT_OK(etcd_->ChangePassword("sheaf", "another"));
+  std::ofstream(access_.password_file) << "another\n";
+  ASSERT_OK(cluster_->KillDaemon(2));
+  EXPECT_TRUE(Eventually([&] { return Registered() == kNodes - 1; }));
+  ASSERT_OK(cluster_->StartMissing());
+  EXPECT_TRUE(AllAreRegistered());
+  for (const auto& entry :
+       std::filesystem::recursive_directory_iterator(cluster_->folder())) {
+    if (!entry.is_regular_file() || entry.file_size() > (1 << 20)) continue;
+    std::ifstream file(entry.path(), std::ios::binary);
+    const std::string text{std::istreambuf_iterator<char>(file), {}};
+    EXPECT_THAT(text, ::testing::Not(::testing::HasSubstr(kPassword))) << entry.path();
+  }
+}
+
     std::ifstream file(folder_.path() + "/calls");
     return {std::istreambuf_iterator<char>(file), {}};
   }

@@ -178,10 +178,9 @@ arrow::Result<Problems> ClusterProblems(const std::string& name,
 // Empty if it answers, or there is none.
 std::string EtcdError(const region::EtcdConfig& etcd) {
   if (!etcd.is_used()) return "";
-  const auto client = arbiter::EtcdClient::Make(
-      {etcd.endpoints, etcd.ca_file, etcd.cert_file, etcd.key_file});
+  const auto client = arbiter::EtcdClient::Make(etcd.access);
   const arrow::Status status =
-      client.ok() ? (*client)->Get(etcd.prefix).status() : client.status();
+      client.ok() ? (*client)->Get(etcd.prefix + "/").status() : client.status();
   if (status.ok()) return "";
   return fmt::format(
       "etcd does not answer: {}; the cluster goes on without it, and registers when it "
@@ -299,7 +298,7 @@ arrow::Status Doctor(const Global& global, const DoctorArguments& arguments) {
     problems.insert(problems.end(), of_machine.begin(), of_machine.end());
     ARROW_ASSIGN_OR_RAISE(const Problems of_cluster, ClusterProblems(name, *config));
     problems.insert(problems.end(), of_cluster.begin(), of_cluster.end());
-    if (config->etcd.is_used()) facts.emplace_back("etcd", config->etcd.endpoints);
+    if (config->etcd.is_used()) facts.emplace_back("etcd", config->etcd.access.endpoints);
     const std::string error = EtcdError(config->etcd);
     if (!error.empty()) problems.push_back(error);
   } else if (config.status().IsKeyError()) {

@@ -277,7 +277,7 @@ void Arbiter::Impl::Stop() {
 arrow::Result<std::unique_ptr<Arbiter>> Arbiter::Start(const ArbiterOptions& options,
                                                        const Daemon& self, PostFn post,
                                                        Events events) {
-  ARROW_ASSIGN_OR_RAISE(auto etcd, EtcdClient::Make(options.etcd));
+  ARROW_ASSIGN_OR_RAISE(auto etcd, EtcdClient::Make(options.etcd, options.etcd_timeout));
   auto impl = std::make_unique<Impl>(options, self, std::move(etcd), std::move(post),
                                      std::move(events));
   ARROW_RETURN_NOT_OK(impl->RegisterFirst());

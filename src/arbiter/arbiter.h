@@ -15,12 +15,14 @@
 #include <arrow/status.h>
 
 #include "arbiter/etcd_client.h"
+#include "base/etcd_access.h"
 #include "sheaf/types.h"
 
 namespace sheaf::arbiter {
 
 struct ArbiterOptions {
-  EtcdOptions etcd;
+  EtcdAccess etcd;
+  std::chrono::milliseconds etcd_timeout = kEtcdTimeout;
   /// Keys of this cluster begin with it; others may share the etcd. No '/' at its end.
   std::string key_prefix;
   /// A daemon that was not heard of for so long is not registered any more.

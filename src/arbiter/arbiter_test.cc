@@ -17,100 +17,15 @@
 
 #include "arbiter/entries.h"
 #include "arbiter/etcd_client.h"
+#include "arbiter/test_etcd.h"
 #include "testing/arrow_test.h"
-#include "testing/etcd_server.h"
 #include "testing/eventually.h"
 
 namespace sheaf::arbiter {
 namespace {
 
-using testing::EtcdServer;
 using testing::Eventually;
-
-constexpr const char* kPrefix = "/sheaf/test";
-
-class WithEtcd : public ::testing::Test {
- protected:
-  void SetUp() override {
-    if (EtcdServer::FindProgram().empty()) {
-      GTEST_SKIP() << "no etcd on this machine: tools/setup.sh test unpacks one";
-    }
-    ASSERT_OK_AND_ASSIGN(server_, EtcdServer::Start());
-    ASSERT_OK_AND_ASSIGN(client_, EtcdClient::Make({.endpoints = server_->url()}));
-  }
-
-  std::unique_ptr<EtcdServer> server_;
-  std::unique_ptr<EtcdClient> client_;
-};
-
-using EtcdClientTest = WithEtcd;
-
-TEST_F(EtcdClientTest, KeepsBytesOfAnyKindAndListsThemByPrefix) {
-  const std::string value("a\0\xFF\"\n", 5);
-  ASSERT_OK_AND_ASSIGN(const bool is_new, client_->PutIf("p/1", 0, value, 0));
-  EXPECT_TRUE(is_new);
-  ASSERT_OK(client_->PutIf("p/2", 0, "", 0).status());
-  ASSERT_OK(client_->PutIf("q", 0, "other", 0).status());
-  ASSERT_OK_AND_ASSIGN(const auto entries, client_->List("p/"));
-  ASSERT_EQ(entries.size(), 2);
-  EXPECT_EQ(entries[0].key, "p/1");
-  EXPECT_EQ(entries[0].value, value);
-  EXPECT_EQ(entries[1].value, "");
-  ASSERT_OK_AND_ASSIGN(const auto absent, client_->Get("p"));
-  EXPECT_FALSE(absent.has_value());
-}
-
-TEST_F(EtcdClientTest, WritesOnlyOverTheRevisionThatWasSeen) {
-  ASSERT_OK_AND_ASSIGN(const bool first, client_->PutIf("k", 0, "1", 0));
-  ASSERT_OK_AND_ASSIGN(const bool second, client_->PutIf("k", 0, "2", 0));
-  EXPECT_TRUE(first);
-  EXPECT_FALSE(second);
-  ASSERT_OK_AND_ASSIGN(const auto entry, client_->Get("k"));
-  EXPECT_EQ(entry.value().value, "1");
-  ASSERT_OK_AND_ASSIGN(const bool third, client_->PutIf("k", entry->revision, "3", 0));
-  EXPECT_TRUE(third);
-}
-
-TEST_F(EtcdClientTest, RemovesOnlyTheRevisionThatWasSeen) {
-  ASSERT_OK(client_->PutIf("k", 0, "1", 0).status());
-  ASSERT_OK_AND_ASSIGN(const auto entry, client_->Get("k"));
-  ASSERT_OK_AND_ASSIGN(const bool wrong, client_->RemoveIf("k", entry->revision + 1));
-  EXPECT_FALSE(wrong);
-  ASSERT_OK_AND_ASSIGN(const bool right, client_->RemoveIf("k", entry->revision));
-  EXPECT_TRUE(right);
-  ASSERT_OK_AND_ASSIGN(const auto gone, client_->Get("k"));
-  EXPECT_FALSE(gone.has_value());
-}
-
-TEST_F(EtcdClientTest, ALeaseTakesItsKeysWithIt) {
-  ASSERT_OK_AND_ASSIGN(const int64_t lease,
-                       client_->GrantLease(std::chrono::seconds(60)));
-  ASSERT_OK_AND_ASSIGN(const bool is_put, client_->PutIf("k", 0, "1", lease));
-  EXPECT_TRUE(is_put);
-  ASSERT_OK_AND_ASSIGN(const bool is_alive, client_->KeepAlive(lease));
-  EXPECT_TRUE(is_alive);
-  ASSERT_OK(client_->RevokeLease(lease));
-  ASSERT_OK_AND_ASSIGN(const auto entry, client_->Get("k"));
-  EXPECT_FALSE(entry.has_value());
-  ASSERT_OK_AND_ASSIGN(const bool is_alive_still, client_->KeepAlive(lease));
-  EXPECT_FALSE(is_alive_still);
-  ASSERT_OK(client_->RevokeLease(lease));
-}
-
-TEST_F(EtcdClientTest, AsksTheNextMemberIfOneDoesNotAnswer) {
-  ASSERT_OK_AND_ASSIGN(
-      const auto client,
-      EtcdClient::Make({.endpoints = "http://127.0.0.1:1, " + server_->url() + "/"}));
-  ASSERT_OK(client->PutIf("k", 0, "1", 0).status());
-  ASSERT_OK_AND_ASSIGN(const auto entry, client->Get("k"));
-  EXPECT_EQ(entry.value().value, "1");
-}
-
-TEST(EtcdClient, RefusesWhatIsNoUrl) {
-  for (const char* endpoints : {"", "127.0.0.1:2379", "http://a:1,ftp://b"}) {
-    EXPECT_TRUE(EtcdClient::Make({.endpoints = endpoints}).status().IsInvalid());
-  }
-}
+using ::testing::HasSubstr;
 
 TEST(Entries, AreReadAsInput) {
   for (const char* text : {"", "[", "1", "{}", R"({"node": -1, "boot": 1, "host": "a"})",
@@ -177,7 +92,7 @@ class ArbiterTest : public WithEtcd {
     Member* const m = member.get();
     ArbiterOptions options;
     options.etcd.endpoints = server_->url();
-    options.etcd.timeout = std::chrono::milliseconds(500);
+    options.etcd_timeout = std::chrono::milliseconds(500);
     options.key_prefix = kPrefix;
     options.time_to_live = std::chrono::seconds(1);
     ARROW_ASSIGN_OR_RAISE(
@@ -211,7 +126,7 @@ TEST_F(ArbiterTest, AnotherHostMayNotHaveTheSameNode) {
   ASSERT_OK_AND_ASSIGN(auto first, Start(3, 100));
   const auto second = Start(3, 200);
   ASSERT_TRUE(second.status().IsAlreadyExists()) << second.status();
-  EXPECT_THAT(second.status().message(), ::testing::HasSubstr("'host100'"));
+  EXPECT_THAT(second.status().message(), HasSubstr("'host100'"));
   first.reset();  // says goodbye
   ASSERT_OK(Start(3, 200).status());
 }

@@ -13,25 +13,23 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 
+#include "base/etcd_access.h"
+
 namespace sheaf::arbiter {
 
-struct EtcdOptions {
-  /// URLs of the members of one etcd, such as "https://10.0.0.1:2379", separated by
-  /// commas: asked in turn until one answers.
-  std::string endpoints;
-  std::string ca_file{};                    ///< PEM; empty: the system's certificates.
-  std::string cert_file{};                  ///< PEM, of this client; empty: none.
-  std::string key_file{};                   ///< PEM, of `cert_file`.
-  std::chrono::milliseconds timeout{2000};  ///< Of one request to one member.
-};
+/// Of one request to one member.
+constexpr std::chrono::milliseconds kEtcdTimeout{2000};
 
 /// \brief Blocking; one thread at a time. Any request may fail with IOError (nobody
 /// answered; what a member said to it) without the client being unusable: a write that
 /// failed so may have been done.
 class EtcdClient {
  public:
-  /// \brief Connects to nobody yet. Invalid for endpoints that are no http(s) URLs.
-  static arrow::Result<std::unique_ptr<EtcdClient>> Make(const EtcdOptions& options);
+  /// \brief Connects to nobody yet. Invalid for endpoints that are no http(s) URLs. With
+  /// a user it signs in when it asks first, and whenever etcd does not know its token any
+  /// more.
+  static arrow::Result<std::unique_ptr<EtcdClient>> Make(
+      const EtcdAccess& access, std::chrono::milliseconds timeout = kEtcdTimeout);
   ~EtcdClient();
 
   struct Entry {
@@ -53,12 +51,18 @@ class EtcdClient {
   arrow::Result<std::vector<Entry>> List(const std::string& prefix);
 
   /// \brief Write `key` if its revision is `expected` (0: if it is not there), with
-  /// `lease` if that is not 0. Returns false, and changes nothing, if it is another.
+  /// `lease` if that is not 0. Returns false, and changes nothing, if it is another, or
+  /// if `absent` names a key that is there.
   arrow::Result<bool> PutIf(const std::string& key, int64_t expected,
-                            const std::string& value, int64_t lease);
+                            const std::string& value, int64_t lease,
+                            const std::string& absent = "");
   /// \brief Remove `key` if its revision is `expected`. False, and nothing changes, if it
   /// is another, or gone.
   arrow::Result<bool> RemoveIf(const std::string& key, int64_t expected);
+
+  /// \brief As of the last answer to `Get` or `List`: rises with each change of any key.
+  /// It falls only where etcd has lost something.
+  int64_t revision() const;
 
  private:
   class Impl;

@@ -32,9 +32,11 @@ class HttpClient::Impl {
  public:
   arrow::Status Open(const TlsFiles& files);
   arrow::Result<HttpReply> Post(const std::string& url, const std::string& body,
+                                const std::string& authorization,
                                 std::chrono::milliseconds timeout);
 
  private:
+  arrow::Status SetHeaders(const std::string& authorization);
   /// libcurl's, in C: takes less than it is given to end the transfer.
   static size_t OnBody(const char* data, size_t size, size_t count, void* reply) {
     std::string& body = static_cast<HttpReply*>(reply)->body;
@@ -54,17 +56,17 @@ class HttpClient::Impl {
 
   std::unique_ptr<CURL, CloseHandle> handle_;
   std::unique_ptr<curl_slist, FreeList> headers_;
+  std::string authorization_;  ///< In headers_.
   arrow::Status status_;
 };
 
 arrow::Status HttpClient::Impl::Open(const TlsFiles& files) {
   if (InitialiseLibrary()) handle_.reset(curl_easy_init());
-  headers_.reset(curl_slist_append(nullptr, "Content-Type: application/json"));
-  if (!handle_ || !headers_) return arrow::Status::OutOfMemory("no handle of libcurl");
+  if (!handle_) return arrow::Status::OutOfMemory("no handle of libcurl");
   Set(CURLOPT_NOSIGNAL, 1L);  // The daemon's signals are its own.
   Set(CURLOPT_PROTOCOLS_STR, "http,https");
   Set(CURLOPT_NOPROXY, "*");  // Members of the cluster, whatever the environment says.
-  Set(CURLOPT_HTTPHEADER, headers_.get());
+  ARROW_RETURN_NOT_OK(SetHeaders(""));
   Set(CURLOPT_WRITEFUNCTION, &Impl::OnBody);
   if (!files.ca_file.empty()) Set(CURLOPT_CAINFO, files.ca_file.c_str());
   if (!files.cert_file.empty()) Set(CURLOPT_SSLCERT, files.cert_file.c_str());
@@ -72,11 +74,28 @@ arrow::Status HttpClient::Impl::Open(const TlsFiles& files) {
   return status_;
 }
 
+arrow::Status HttpClient::Impl::SetHeaders(const std::string& authorization) {
+  if (headers_ && authorization == authorization_) return arrow::Status::OK();
+  std::unique_ptr<curl_slist, FreeList> headers(
+      curl_slist_append(nullptr, "Content-Type: application/json"));
+  if (headers && !authorization.empty()) {
+    const std::string line = "Authorization: " + authorization;
+    if (curl_slist_append(headers.get(), line.c_str()) == nullptr) headers.reset();
+  }
+  if (!headers) return arrow::Status::OutOfMemory("no list of libcurl");
+  Set(CURLOPT_HTTPHEADER, headers.get());
+  headers_ = std::move(headers);
+  authorization_ = authorization;
+  return arrow::Status::OK();
+}
+
 arrow::Result<HttpReply> HttpClient::Impl::Post(const std::string& url,
                                                 const std::string& body,
+                                                const std::string& authorization,
                                                 std::chrono::milliseconds timeout) {
   HttpReply reply;
   status_ = arrow::Status::OK();
+  ARROW_RETURN_NOT_OK(SetHeaders(authorization));
   Set(CURLOPT_URL, url.c_str());
   Set(CURLOPT_POSTFIELDSIZE, static_cast<long>(body.size()));
   Set(CURLOPT_POSTFIELDS, body.c_str());
@@ -101,8 +120,9 @@ HttpClient::HttpClient(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 HttpClient::~HttpClient() = default;
 
 arrow::Result<HttpReply> HttpClient::Post(const std::string& url, const std::string& body,
+                                          const std::string& authorization,
                                           std::chrono::milliseconds timeout) {
-  return impl_->Post(url, body, timeout);
+  return impl_->Post(url, body, authorization, timeout);
 }
 
 }  // namespace sheaf::arbiter

@@ -8,13 +8,9 @@
 
 #include <arrow/result.h>
 
-namespace sheaf::arbiter {
+#include "base/etcd_access.h"
 
-struct TlsFiles {
-  std::string ca_file;    ///< PEM; empty: the system's certificates.
-  std::string cert_file;  ///< PEM, of this client; empty: none.
-  std::string key_file;   ///< PEM, of `cert_file`.
-};
+namespace sheaf::arbiter {
 
 struct HttpReply {
   long code = 0;
@@ -31,9 +27,11 @@ class HttpClient {
   static arrow::Result<std::unique_ptr<HttpClient>> Make(const TlsFiles& files);
   ~HttpClient();
 
-  /// \brief Post `body`, a JSON text. IOError if there was no whole answer in `timeout`;
-  /// any code of an answer is a reply.
+  /// \brief Post `body`, a JSON text, with `authorization` as that header if it is not
+  /// empty; no error names either. IOError if there was no whole answer in `timeout`; any
+  /// code of an answer is a reply.
   arrow::Result<HttpReply> Post(const std::string& url, const std::string& body,
+                                const std::string& authorization,
                                 std::chrono::milliseconds timeout);
 
  private:

@@ -168,7 +168,7 @@ arrow::Status Server::Impl::AskArbiter() {
   const region::EtcdConfig& etcd = config().etcd;
   if (!etcd.is_used()) return arrow::Status::OK();
   arbiter::ArbiterOptions options;
-  options.etcd = {etcd.endpoints, etcd.ca_file, etcd.cert_file, etcd.key_file};
+  options.etcd = etcd.access;
   options.key_prefix =
       etcd.prefix + "/" + config().name + "-" + std::to_string(config().cluster_id);
   options.time_to_live = std::chrono::seconds(etcd.time_to_live_s);

@@ -192,9 +192,19 @@ arrow::Status CheckEtcd(const EtcdConfig& etcd) {
   if (etcd.prefix.ends_with('/')) {
     return arrow::Status::Invalid("etcd.prefix: '", etcd.prefix, "' ends with '/'");
   }
-  if (etcd.cert_file.empty() != etcd.key_file.empty()) {
+  const EtcdAccess& access = etcd.access;
+  if (access.tls.cert_file.empty() != access.tls.key_file.empty()) {
     return arrow::Status::Invalid(
         "etcd.cert_file: a certificate needs a key (etcd.key_file), and a key it");
+  }
+  if (access.user.empty() != access.password_file.empty()) {
+    return arrow::Status::Invalid(
+        "etcd.user: a user of etcd needs a password (etcd.password_file), and a "
+        "password one");
+  }
+  if (!access.password_file.empty() && !access.password_file.starts_with('/')) {
+    return arrow::Status::Invalid("etcd.password_file: '", access.password_file,
+                                  "' is not an absolute path");
   }
   if (!etcd.fence_command.empty() && !etcd.fence_command.starts_with('/')) {
     return arrow::Status::Invalid("etcd.fence_command: '", etcd.fence_command,

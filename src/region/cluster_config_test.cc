@@ -21,6 +21,7 @@ namespace {
 
 using ::testing::AllOf;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 std::string ErrorOf(const std::string& toml) {
   const auto config = ClusterConfig::FromToml(toml, "c.toml");
@@ -56,12 +57,12 @@ TEST(ClusterConfig, TomlRoundTripKeepsEveryValue) {
        .host = "b",
        .address = "b.lab:7100"},
       {.id = 0, .segment_size_bytes = uint64_t{4} << 20, .host = "", .address = ""}};
-  config.etcd = {.endpoints = "https://a:1,https://b:2",
+  config.etcd = {.access = {.endpoints = "https://a:1,https://b:2",
+                            .tls = {"/ca", "/cert", "/key"},
+                            .user = "sheaf",
+                            .password_file = "/secret"},
                  .prefix = "/x",
                  .time_to_live_s = 3,
-                 .ca_file = "/ca",
-                 .cert_file = "/cert",
-                 .key_file = "/key",
                  .fence_command = "/fence"};
   config.ApplyDefaults();
   EXPECT_EQ(config.coherence, Coherence::kSoftware);
@@ -123,6 +124,10 @@ TEST(ClusterConfig, RefusesBadTablesOfEtcd) {
   EXPECT_THAT(ErrorOf(begin + "fence_command = 'off'"),
               HasSubstr("c.toml:3: etcd.fence_command: 'off' is not an absolute path"));
   EXPECT_THAT(ErrorOf(begin + "user = 'x'"), HasSubstr("c.toml:3: etcd.user"));
+  EXPECT_THAT(ErrorOf(begin + "user = 'x'\npassword_file = 'p'"),
+              HasSubstr("c.toml:4: etcd.password_file: 'p' is not an absolute path"));
+  EXPECT_THAT(ErrorOf(begin + "password = 'secret'"),
+              AllOf(HasSubstr("c.toml:3: etcd.password"), Not(HasSubstr("secret"))));
 }
 
 TEST(ClusterConfig, EmptyFileGivesDefaults) {

@@ -210,12 +210,14 @@ arrow::Status ReadEtcd(const toml::table& table, const std::string& file_name,
                        EtcdConfig* etcd) {
   TableReader reader(table, file_name, "etcd.");
   reader.Require("endpoints");
-  reader.Read("endpoints", &etcd->endpoints);
+  reader.Read("endpoints", &etcd->access.endpoints);
   reader.Read("prefix", &etcd->prefix);
   reader.ReadInteger("time_to_live_s", &etcd->time_to_live_s);
-  reader.Read("ca_file", &etcd->ca_file);
-  reader.Read("cert_file", &etcd->cert_file);
-  reader.Read("key_file", &etcd->key_file);
+  reader.Read("ca_file", &etcd->access.tls.ca_file);
+  reader.Read("cert_file", &etcd->access.tls.cert_file);
+  reader.Read("key_file", &etcd->access.tls.key_file);
+  reader.Read("user", &etcd->access.user);
+  reader.Read("password_file", &etcd->access.password_file);
   reader.Read("fence_command", &etcd->fence_command);
   return reader.Finish();
 }

@@ -72,12 +72,14 @@ std::string ClusterConfig::ToToml() const {
        << "line_bytes = " << sim.line_bytes << '\n';
   if (etcd.is_used()) {
     text << "\n[etcd]\n"
-         << "endpoints = " << Quoted(etcd.endpoints) << '\n'
+         << "endpoints = " << Quoted(etcd.access.endpoints) << '\n'
          << "prefix = " << Quoted(etcd.prefix) << '\n'
          << "time_to_live_s = " << etcd.time_to_live_s << '\n'
-         << "ca_file = " << Quoted(etcd.ca_file) << '\n'
-         << "cert_file = " << Quoted(etcd.cert_file) << '\n'
-         << "key_file = " << Quoted(etcd.key_file) << '\n'
+         << "ca_file = " << Quoted(etcd.access.tls.ca_file) << '\n'
+         << "cert_file = " << Quoted(etcd.access.tls.cert_file) << '\n'
+         << "key_file = " << Quoted(etcd.access.tls.key_file) << '\n'
+         << "user = " << Quoted(etcd.access.user) << '\n'
+         << "password_file = " << Quoted(etcd.access.password_file) << '\n'
          << "fence_command = " << Quoted(etcd.fence_command) << '\n';
   }
   for (const NodeConfig& node : node_tables) {

@@ -5,19 +5,18 @@
 
 #include <string>
 
+#include "base/etcd_access.h"
+
 namespace sheaf::region {
 
 /// \brief Nodes need not agree on it, and it may change from start to start.
 struct EtcdConfig {
-  std::string endpoints;          ///< URLs, separated by commas; empty: there is no etcd.
+  EtcdAccess access;              ///< No endpoints: there is no etcd.
   std::string prefix = "/sheaf";  ///< Keys are `<prefix>/<cluster>-<id>/...`.
   int time_to_live_s = 10;        ///< Silence after which a daemon is not registered.
-  std::string ca_file;            ///< PEM; empty: the system's certificates.
-  std::string cert_file;          ///< PEM, of the daemons; empty: none.
-  std::string key_file;           ///< PEM, of `cert_file`.
   std::string fence_command;      ///< Path of a program; empty: none.
 
-  bool is_used() const { return !endpoints.empty(); }
+  bool is_used() const { return !access.endpoints.empty(); }
   bool operator==(const EtcdConfig&) const = default;
 };
 

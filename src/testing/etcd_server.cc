@@ -16,18 +16,25 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <arrow/result.h>
 #include <arrow/status.h>
+#include <arrow/util/base64.h>
+#include <nlohmann/json.hpp>
 
-#include "arbiter/etcd_client.h"
 #include "base/check.h"
 #include "platform/file.h"
 #include "testing/eventually.h"
 
 namespace sheaf::testing {
 namespace {
+
+constexpr long kHttpOk = 200;
+constexpr long kHttpServerErrors = 500;
+constexpr std::chrono::seconds kTimeout{10};
+constexpr const char* kRootPassword = "of root";
 
 /// Nobody listens there now.
 std::string FreeUrl() {
@@ -95,10 +102,60 @@ arrow::Status EtcdServer::Launch() {
        "--listen-peer-urls", peer_url_, "--initial-advertise-peer-urls", peer_url_,
        "--initial-cluster", "test=" + peer_url_, "--unsafe-no-fsync", "--logger", "zap"},
       log);
-  ARROW_ASSIGN_OR_RAISE(const auto client,
-                        arbiter::EtcdClient::Make({.endpoints = url_}));
-  if (Eventually([&] { return client->Get("any").ok(); })) return arrow::Status::OK();
+  // With a leader, whoever may ask it.
+  const auto answers = [this] {
+    const auto reply = Post("/v3/kv/range", R"({"key": "YQ=="})");
+    return reply.ok() && reply->code < kHttpServerErrors;
+  };
+  if (Eventually(answers)) return arrow::Status::OK();
   return arrow::Status::IOError("etcd does not answer at ", url_, ": see ", log);
+}
+
+arrow::Result<arbiter::HttpReply> EtcdServer::Post(const std::string& path,
+                                                   const std::string& body,
+                                                   const std::string& token) const {
+  ARROW_ASSIGN_OR_RAISE(const auto http, arbiter::HttpClient::Make({}));
+  return http->Post(url_ + path, body, token, kTimeout);
+}
+
+arrow::Status EtcdServer::DemandUser(const std::string& user, const std::string& password,
+                                     const std::string& prefix) {
+  using arrow::util::base64_encode;
+  using nlohmann::json;
+  std::string end = prefix;
+  ++end.back();
+  const json range = {{"permType", "READWRITE"},
+                      {"key", base64_encode(prefix)},
+                      {"range_end", base64_encode(end)}};
+  const std::vector<std::pair<std::string, json>> requests = {
+      {"role/add", {{"name", "root"}}},
+      {"role/add", {{"name", "keys"}}},
+      {"role/grant", {{"name", "keys"}, {"perm", range}}},
+      {"user/add", {{"name", "root"}, {"password", kRootPassword}}},
+      {"user/add", {{"name", user}, {"password", password}}},
+      {"user/grant", {{"user", "root"}, {"role", "root"}}},
+      {"user/grant", {{"user", user}, {"role", "keys"}}},
+      {"enable", json::object()}};
+  for (const auto& [path, request] : requests) {
+    ARROW_ASSIGN_OR_RAISE(const auto reply, Post("/v3/auth/" + path, request.dump()));
+    if (reply.code != kHttpOk) return arrow::Status::IOError(path, ": ", reply.body);
+  }
+  return arrow::Status::OK();
+}
+
+arrow::Status EtcdServer::ChangePassword(const std::string& user,
+                                         const std::string& password) {
+  using nlohmann::json;
+  const json root = {{"name", "root"}, {"password", kRootPassword}};
+  ARROW_ASSIGN_OR_RAISE(const auto signed_in,
+                        Post("/v3/auth/authenticate", root.dump()));
+  const json answer = json::parse(signed_in.body, nullptr, /*allow_exceptions=*/false);
+  if (!answer.contains("token")) return arrow::Status::IOError(signed_in.body);
+  const json request = {{"name", user}, {"password", password}};
+  ARROW_ASSIGN_OR_RAISE(const auto reply,
+                        Post("/v3/auth/user/changepw", request.dump(), answer["token"]));
+  if (reply.code == kHttpOk) return arrow::Status::OK();
+  return arrow::Status::IOError("changepw: ", reply.body);
 }
 
 void EtcdServer::Kill() {

@@ -8,6 +8,8 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 
+#include "arbiter/http_client.h"
+
 namespace sheaf::testing {
 
 /// \brief Ends with the test. One thread at a time.
@@ -31,9 +33,18 @@ class EtcdServer {
   arrow::Status Restart();
   void ForgetAll();  ///< After `Kill`: the next one begins with nothing.
 
+  /// \brief From now on only `user` may read and write, and only keys that begin with
+  /// `prefix`.
+  arrow::Status DemandUser(const std::string& user, const std::string& password,
+                           const std::string& prefix);
+  /// \brief Of such a user, who has to sign in again.
+  arrow::Status ChangePassword(const std::string& user, const std::string& password);
+
  private:
   EtcdServer() = default;
   arrow::Status Launch();
+  arrow::Result<arbiter::HttpReply> Post(const std::string& path, const std::string& body,
+                                         const std::string& token = "") const;
 
   std::string folder_;
   std::string url_;
