@@ -114,6 +114,18 @@ TEST_F(Etcd, DaemonsAreRegisteredUntilTheyEnd) {
   EXPECT_TRUE(AllAreRegistered());
 }
 
+/// What asks etcd is another thread than what serves.
+TEST_F(Etcd, ADaemonThatHangsIsRegisteredNoMore) {
+  ASSERT_OK(cluster_->KillDaemon(1));
+  AwaitState(1, "withdrawn");
+  const ArmedDaemon hangs(cluster_->name(), 1,
+                          "daemon.heartbeat.before-beat=delay:600000@100",
+                          cluster_->folder() + "/log");
+  AwaitState(1, "up");
+  AwaitState(1, "withdrawn");
+  EXPECT_TRUE(Eventually([&] { return Registered() == kNodes - 1; }));
+}
+
 /// Without etcd the operator would have to say it again when node 1 is back.
 TEST_F(Etcd, AHomeThatWasAwayLearnsThatANodeIsOff) {
   const uint64_t free_at_start = Free(1);
@@ -165,18 +177,6 @@ TEST_F(Etcd, TheLeaderOfTheCatalogIsKnown) {
   ASSERT_OK(store_->Put("t", *MakeTable(1000, 7)));
 }
 
-/// What an operator would have to say, the fence command says.
-class Fenced : public WithEtcd {
- protected:
-  void SetUp() override {
-    const std::string program = folder_.path() + "/fence";
-    std::ofstream(program) << "#!/bin/sh\necho \"$1 '$2'\" >> " << folder_.path()
-                           << "/calls\nexec test -e " << folder_.path() << "/works\n";
-    std::filesystem::permissions(program, std::filesystem::perms::owner_all);
-    Begin("fence_command = \"" + program + "\"\n");
-  }
-  void MakeItWork() { std::ofstream(folder_.path() + "/works"); }
-  std::string Calls() {
 /// An etcd that lets nobody in but one user.
 class EtcdWithUser : public WithEtcd {
  protected:
@@ -207,6 +207,18 @@ TEST_F(EtcdWithUser, DaemonsSignInAndNoFileTellsHow) {
   }
 }
 
+/// What an operator would have to say, the fence command says.
+class Fenced : public WithEtcd {
+ protected:
+  void SetUp() override {
+    const std::string program = folder_.path() + "/fence";
+    std::ofstream(program) << "#!/bin/sh\necho \"$1 '$2'\" >> " << folder_.path()
+                           << "/calls\nexec test -e " << folder_.path() << "/works\n";
+    std::filesystem::permissions(program, std::filesystem::perms::owner_all);
+    Begin("fence_command = \"" + program + "\"\n");
+  }
+  void MakeItWork() { std::ofstream(folder_.path() + "/works"); }
+  std::string Calls() {
     std::ifstream file(folder_.path() + "/calls");
     return {std::istreambuf_iterator<char>(file), {}};
   }

@@ -18,6 +18,7 @@
 #include "arbiter/entries.h"
 #include "arbiter/etcd_client.h"
 #include "arbiter/fencing.h"
+#include "arbiter/steady.h"
 #include "platform/process.h"
 
 namespace sheaf::arbiter {
@@ -26,6 +27,12 @@ namespace {
 /// Thrice in the time to live: two answers may get lost.
 std::chrono::milliseconds PeriodOf(const ArbiterOptions& options) {
   return std::chrono::milliseconds(options.time_to_live) / 3;
+}
+
+/// A registration that nobody renews is gone by then, also if etcd gave it its time anew
+/// meanwhile; so is that of a daemon which was refused, since our heart beats.
+std::chrono::milliseconds TakenAfter(const ArbiterOptions& options) {
+  return 2 * (options.time_to_live + options.suspect_after);
 }
 
 }  // namespace
@@ -38,6 +45,7 @@ class Arbiter::Impl {
         self_(std::move(self)),
         etcd_(std::move(etcd)),
         fencing_(options_, etcd_.get()),
+        taken_(options_.time_to_live),
         post_(std::move(post)),
         events_(std::move(events)) {}
 
@@ -55,7 +63,9 @@ class Arbiter::Impl {
  private:
   void Loop();
   void Turn();
+  bool LoopGoesOn();
   arrow::Status KeepRegistered();
+  arrow::Status Renew();
   arrow::Status Register();
   arrow::Status TellOffs();
   arrow::Status Fence();
@@ -70,6 +80,11 @@ class Arbiter::Impl {
   int64_t lease_ = 0;  ///< 0: not registered.
   std::optional<arrow::Status> reported_;
   Fencing fencing_;
+  Steady taken_;              ///< Another daemon is registered as our node.
+  std::string other_;         ///< That registration.
+  bool loop_runs_ = false;    ///< Before, a start may take its time.
+  int unanswered_looks_ = 0;  ///< At the question that the loop was asked last.
+  std::optional<std::chrono::nanoseconds> loop_asked_at_;
   const PostFn post_;
   const Events events_;
   /// What was posted and comes late finds that we are gone.
@@ -80,6 +95,7 @@ class Arbiter::Impl {
   bool must_stop_ = false;                       // Guarded by mutex_.
   bool wants_to_lead_ = false;                   // Guarded by mutex_.
   bool may_lead_ = false;                        // Guarded by mutex_.
+  bool loop_answered_ = false;                   // Guarded by mutex_.
   std::vector<std::function<void()>> requests_;  // Guarded by mutex_.
   std::vector<Suspect> suspects_;                // Guarded by mutex_.
   std::thread thread_;
@@ -99,6 +115,7 @@ arrow::Status Arbiter::Impl::Register() {
   if (entry) {
     const auto other = ParseDaemon(entry->value);
     if (other.ok() && other->boot != self_.boot) {
+      other_ = std::to_string(entry->revision);
       return arrow::Status::AlreadyExists(
           "node ", self_.node.value, " is registered in etcd by a daemon on host '",
           other->host, "', key ", key,
@@ -127,7 +144,19 @@ arrow::Status Arbiter::Impl::RegisterFirst() {
   }
 }
 
+// It may be no more than what is left of one that ended, such as our own of another boot,
+// or of one that looks whether our heart beats, and is refused then: it is gone soon.
 arrow::Status Arbiter::Impl::KeepRegistered() {
+  const arrow::Status status = Renew();
+  if (!status.IsAlreadyExists()) {
+    taken_.Reset();
+  } else if (taken_.Look(platform::BootTime(), other_) > TakenAfter(options_)) {
+    Post([this, status] { events_.on_taken(status); });
+  }
+  return status;
+}
+
+arrow::Status Arbiter::Impl::Renew() {
   if (lease_ != 0) {
     ARROW_ASSIGN_OR_RAISE(const bool is_alive, etcd_->KeepAlive(lease_));
     ARROW_ASSIGN_OR_RAISE(const auto entry,
@@ -135,9 +164,7 @@ arrow::Status Arbiter::Impl::KeepRegistered() {
     if (is_alive && entry && entry->lease == lease_) return arrow::Status::OK();
     lease_ = 0;  // We, or etcd, were away for too long.
   }
-  const arrow::Status status = Register();
-  if (status.IsAlreadyExists()) Post([this, status] { events_.on_taken(status); });
-  return status;
+  return Register();
 }
 
 arrow::Status Arbiter::Impl::TellOffs() {
@@ -162,7 +189,8 @@ arrow::Status Arbiter::Impl::Fence() {
     const std::lock_guard lock(mutex_);
     suspects = suspects_;
   }
-  ARROW_ASSIGN_OR_RAISE(const auto outcome, fencing_.Advance(suspects));
+  ARROW_ASSIGN_OR_RAISE(const auto outcome,
+                        fencing_.Advance(suspects, {platform::BootTime(), lease_}));
   if (outcome) {
     Post([this, outcome = *outcome] { events_.on_fenced(outcome.life, outcome.status); });
   }
@@ -203,7 +231,39 @@ void Arbiter::Impl::Report(const arrow::Status& status) {
   Post([this, status] { events_.on_change(status); });
 }
 
+// Asked by something to run. One look without an answer says nothing: this thread may
+// have been away as long as the loop.
+bool Arbiter::Impl::LoopGoesOn() {
+  constexpr int kLooksMin = 2;
+  const auto now = platform::BootTime();
+  {
+    const std::lock_guard lock(mutex_);
+    if (std::exchange(loop_answered_, false)) {
+      loop_runs_ = true;
+      loop_asked_at_.reset();
+    }
+  }
+  if (!loop_asked_at_) {
+    loop_asked_at_ = now;
+    unanswered_looks_ = 0;
+    Post([this] {
+      const std::lock_guard lock(mutex_);
+      loop_answered_ = true;
+    });
+    return true;
+  }
+  ++unanswered_looks_;
+  return !loop_runs_ || unanswered_looks_ < kLooksMin ||
+         now - *loop_asked_at_ < options_.suspect_after;
+}
+
+// A daemon that hangs says nothing, and so is registered no more once the time is over.
 void Arbiter::Impl::Turn() {
+  if (!LoopGoesOn()) {
+    fencing_.LoseSight();
+    return Report(arrow::Status::IOError("this daemon did nothing for so long that its ",
+                                         "registration was not renewed"));
+  }
   arrow::Status status = KeepRegistered();
   if (status.ok()) status = ElectLeader();
   if (!status.ok()) {
@@ -211,6 +271,7 @@ void Arbiter::Impl::Turn() {
     may_lead_ = true;  // By the rules in memory.
   }
   if (status.ok()) status = Fence();
+  if (!status.ok()) fencing_.LoseSight();
   if (status.ok()) status = TellOffs();
   Report(status);
 }

@@ -27,6 +27,9 @@ struct ArbiterOptions {
   std::string key_prefix;
   /// A daemon that was not heard of for so long is not registered any more.
   std::chrono::seconds time_to_live{10};
+  /// A loop that does nothing for so long hangs; a daemon that starts knows after so long
+  /// whether another one is its node's.
+  std::chrono::milliseconds suspect_after{3000};
   /// A program that powers a node off: see Fencing. Empty: none.
   std::string fence_command;
 };
@@ -53,6 +56,7 @@ struct Suspect {
 };
 
 /// \brief A thread of its own talks to etcd; no other one waits for it, but in `Start`.
+/// It keeps the daemon registered only while the loop goes on: it runs what is posted.
 /// Without etcd everything goes on by the rules in memory: what could not be said is said
 /// when it is back. The calls are for one thread, the loop's, on which `post` runs what
 /// it is given.
@@ -64,7 +68,8 @@ class Arbiter {
     std::function<void(const OffCertificate&)> on_off;
     /// What etcd answered last, when that changed: OK, or why it does not.
     std::function<void(const arrow::Status&)> on_change;
-    /// A daemon on another host is registered as this node: this one must end.
+    /// A daemon on another host is registered as this node, and was for longer than one
+    /// that ended, or that was refused, could be: this one must end.
     std::function<void(const arrow::Status&)> on_taken;
     /// The fence command has ended for a node: OK if that is off now.
     std::function<void(const OffCertificate&, const arrow::Status&)> on_fenced;
@@ -85,8 +90,9 @@ class Arbiter {
   /// IOError if it does not answer: nobody will be told.
   void CertifyOff(const OffCertificate& certificate, const DoneFn& done);
 
-  /// \brief All nodes that this home has withdrawn now: those that etcd does not know as
-  /// alive either are fenced, if there is a command for that.
+  /// \brief All nodes that this home has withdrawn and whose hearts do not beat now:
+  /// those that etcd does not know as alive either, for a whole time to live, are fenced,
+  /// if there is a command for that.
   void SetSuspects(std::vector<Suspect> suspects);
 
   /// \brief Whether this daemon may claim the catalog. False as long as etcd says that

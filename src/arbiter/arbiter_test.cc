@@ -95,6 +95,7 @@ class ArbiterTest : public WithEtcd {
     options.etcd_timeout = std::chrono::milliseconds(500);
     options.key_prefix = kPrefix;
     options.time_to_live = std::chrono::seconds(1);
+    options.suspect_after = suspect_after_;
     ARROW_ASSIGN_OR_RAISE(
         m->arbiter,
         Arbiter::Start(
@@ -120,6 +121,17 @@ class ArbiterTest : public WithEtcd {
   std::optional<EtcdClient::Entry> NodeEntry(uint32_t node) {
     return client_->Get(NodeKey(kPrefix, {node})).ValueOrDie();
   }
+  /// As a daemon on host beta does it that begins after the registration has ended.
+  void RegisterBeta(uint32_t node, int64_t lease) {
+    const auto own = NodeEntry(node);
+    ASSERT_TRUE(own.has_value());
+    ASSERT_OK_AND_ASSIGN(const bool is_replaced,
+                         client_->PutIf(NodeKey(kPrefix, {node}), own->revision,
+                                        ToText(Daemon{{node}, "beta", 200}), lease));
+    ASSERT_TRUE(is_replaced);
+  }
+
+  std::chrono::milliseconds suspect_after_{200};
 };
 
 TEST_F(ArbiterTest, AnotherHostMayNotHaveTheSameNode) {
@@ -180,14 +192,35 @@ TEST_F(ArbiterTest, RegistersAgainAfterAnEtcdThatLostAll) {
 
 TEST_F(ArbiterTest, OneThatWasReplacedMeanwhileIsToldToEnd) {
   ASSERT_OK_AND_ASSIGN(const auto member, Start(3, 100));
-  const auto own = NodeEntry(3);
-  ASSERT_TRUE(own.has_value());
-  ASSERT_OK_AND_ASSIGN(const bool is_replaced,
-                       client_->PutIf(NodeKey(kPrefix, {3}), own->revision,
-                                      ToText(Daemon{{3}, "beta", 200}), /*lease=*/0));
-  ASSERT_TRUE(is_replaced);
+  RegisterBeta(3, /*lease=*/0);
   ASSERT_TRUE(member->Sees([&] { return !member->taken.empty(); }));
-  EXPECT_THAT(member->taken.back().message(), ::testing::HasSubstr("'beta'"));
+  EXPECT_THAT(member->taken.back().message(), HasSubstr("'beta'"));
+}
+
+/// What nobody renews is of nobody: one that ended on a boot before this one, or that was
+/// refused since our heart beats.
+TEST_F(ArbiterTest, AnothersRegistrationThatEndsByItselfTakesNothing) {
+  suspect_after_ = std::chrono::seconds(60);
+  ASSERT_OK_AND_ASSIGN(const auto member, Start(3, 100));
+  ASSERT_OK_AND_ASSIGN(const int64_t lease, client_->GrantLease(std::chrono::seconds(1)));
+  RegisterBeta(3, lease);
+  EXPECT_TRUE(member->Sees([&] {
+    const auto entry = NodeEntry(3);
+    return entry && entry->lease != lease;
+  }));
+  member->loop.RunPosted();
+  EXPECT_TRUE(member->taken.empty());
+}
+
+/// Its thread goes on all the same.
+TEST_F(ArbiterTest, ADaemonWhoseLoopHangsIsRegisteredNoMore) {
+  ASSERT_OK_AND_ASSIGN(const auto member, Start(3, 100));
+  // A start may take its time; it ends when the loop runs first.
+  ASSERT_OK(CertifyOff(member.get(), {{2}, 77, 5}));
+  EXPECT_TRUE(member->IsTold(5));
+  EXPECT_TRUE(Eventually([&] { return !NodeEntry(3).has_value(); }));
+  EXPECT_TRUE(member->Sees([&] { return NodeEntry(3).has_value(); }));
+  EXPECT_TRUE(member->taken.empty());
 }
 
 TEST_F(ArbiterTest, ARegistrationThatSomebodyRemovedIsMadeAgain) {

@@ -36,8 +36,10 @@ json Parse(const std::string& text) {
 
 }  // namespace
 
+std::string NodeKeys(const std::string& prefix) { return prefix + "/node/"; }
+
 std::string NodeKey(const std::string& prefix, NodeId node) {
-  return prefix + "/node/" + std::to_string(node.value);
+  return NodeKeys(prefix) + std::to_string(node.value);
 }
 
 std::string FenceKey(const std::string& prefix, NodeId node) {

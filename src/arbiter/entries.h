@@ -19,6 +19,7 @@ std::string OffKey(const std::string& prefix, NodeId node);    ///< `<prefix>/of
 std::string FenceKey(const std::string& prefix, NodeId node);  ///< `<prefix>/fence/<k>`
 std::string LeaderKey(const std::string& prefix);              ///< `<prefix>/leader`
 std::string OffKeys(const std::string& prefix);                ///< Begin of all of these.
+std::string NodeKeys(const std::string& prefix);               ///< Likewise.
 
 std::string ToText(const Daemon& daemon);
 std::string ToText(const OffCertificate& certificate);

@@ -172,6 +172,7 @@ arrow::Status Server::Impl::AskArbiter() {
   options.key_prefix =
       etcd.prefix + "/" + config().name + "-" + std::to_string(config().cluster_id);
   options.time_to_live = std::chrono::seconds(etcd.time_to_live_s);
+  options.suspect_after = std::chrono::milliseconds(config().suspect_after_ms);
   options.fence_command = etcd.fence_command;
   const arbiter::Daemon self{options_.node, platform::HostName(), platform::BootNumber()};
   arbiter::Arbiter::Events events;
