@@ -7,7 +7,7 @@
 namespace sheaf::daemon {
 
 /// Beyond it a session's id would not fit into a word of the page table. After so many
-/// starts (or with a damaged line) the count begins anew: ids that are in use are passed.
+/// starts the count begins anew: ids that are in use are passed.
 constexpr uint64_t kDaemonStartsMax = (uint64_t{1} << 31) - 1;
 
 struct HomeLife {

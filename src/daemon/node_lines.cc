@@ -31,8 +31,7 @@ HomeLife NodeLines::BeginLife(uint64_t boot) {
     }
     if (is_new) ++line->incarnation;
     Announce(line->incarnation);
-    line->daemon_starts =
-        line->daemon_starts < kDaemonStartsMax ? line->daemon_starts + 1 : 1;
+    line->daemon_starts = NextStart(line->daemon_starts);
     life = {line->incarnation, line->daemon_starts, is_new};
     line->boot = boot;
     line->state = static_cast<uint32_t>(format::NodeState::kUp);
@@ -44,10 +43,22 @@ HomeLife NodeLines::BeginLife(uint64_t boot) {
   return life;
 }
 
-uint64_t NodeLines::NextIncarnation() {
+// In the own admit line before it is in its line, as the incarnation: what is begun is
+// not begun again, whatever becomes of either.
+uint64_t NodeLines::NextStart(uint64_t stored) {
+  uint64_t* const word = region::AdmitWordOf(*segment_, NodeId{segment_->id().value},
+                                             region::AdmitWord::kDaemonStarts);
+  const uint64_t begun = platform::SharedWord(word).LoadAcquire();
+  const uint64_t last = begun <= kDaemonStartsMax ? std::max(stored, begun) : stored;
+  const uint64_t next = last < kDaemonStartsMax ? last + 1 : 1;
+  region::StoreControlWord(segment_, word, next);
+  return next;
+}
+
+uint64_t NodeLines::NextIncarnation(uint64_t off) {
   uint64_t incarnation = 0;
   region::UpdateIncarnation(segment_, [&](format::IncarnationLine* line) {
-    incarnation = ++line->incarnation;
+    incarnation = line->incarnation = std::max(line->incarnation, off) + 1;
     Announce(incarnation);
   });
   return incarnation;

@@ -34,8 +34,9 @@ class NodeLines {
   /// the next one begins: stored + 1; the first of a formatting is above all of the
   /// formattings before (F9).
   HomeLife BeginLife(uint64_t boot);
-  uint64_t NextIncarnation();  ///< Stored + 1, settled (F6).
-  void SayDown();              ///< State down, settled: a clean end.
+  /// \brief Stored + 1, settled (F6); if `off` is as high, the one after that.
+  uint64_t NextIncarnation(uint64_t off = 0);
+  void SayDown();  ///< State down, settled: a clean end.
 
   /// \brief One heartbeat, flushed. False, and nothing is written, if the line is ahead
   /// of this daemon: another one, of another host, writes it too. Whoever is behind must
@@ -47,6 +48,7 @@ class NodeLines {
 
  private:
   void Announce(uint64_t incarnation);
+  uint64_t NextStart(uint64_t stored);
 
   region::Segment* segment_;
   uint64_t beats_ = 0;

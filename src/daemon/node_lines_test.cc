@@ -1,11 +1,14 @@
 #include "daemon/node_lines.h"
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 
 #include <gtest/gtest.h>
 
 #include "daemon/home_life.h"
+#include "format/layout.h"
+#include "region/control_line.h"
 #include "region/region.h"
 #include "region/test_cluster.h"
 #include "sheaf/types.h"
@@ -54,6 +57,24 @@ TEST_F(NodeLinesTest, NoIncarnationOfAFormerFormattingComesAgain) {
   EXPECT_GT(next.incarnation, last);
   EXPECT_EQ(next.incarnation >> 32, segment()->header().format_epoch);
   EXPECT_EQ(NodeLines(segment()).BeginLife(kBoot).incarnation, next.incarnation);
+}
+
+/// Numbers of sessions are made of it: none may come again.
+TEST_F(NodeLinesTest, ADamagedLineForgetsNoDaemonThatWas) {
+  uint64_t last = 0;
+  for (int i = 0; i < 3; ++i) last = NodeLines(segment()).BeginLife(kBoot).daemon_starts;
+  const auto damage = [&](uint64_t begin) {
+    uint64_t* const line = segment()->NodeLine(format::NodeLine::kIncarnation);
+    for (size_t i = 0; i < format::kLineBytes / sizeof(*line); ++i) line[i] = begin + i;
+  };
+  damage(4711);
+  const HomeLife next = NodeLines(segment()).BeginLife(kBoot);
+  EXPECT_GT(next.daemon_starts, last);
+  EXPECT_TRUE(next.is_new);
+  // Also where the line was begun anew by whoever wrote to it after the damage.
+  damage(4711);
+  region::UpdateIncarnation(segment(), [](format::IncarnationLine*) {});
+  EXPECT_GT(NodeLines(segment()).BeginLife(kBoot).daemon_starts, next.daemon_starts);
 }
 
 }  // namespace

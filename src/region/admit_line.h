@@ -30,7 +30,13 @@ struct AdmitLine {
   bool is_off() const { return off != 0 && incarnation == 0 && withdrawn <= off; }
 };
 
-enum class AdmitWord : uint32_t { kIncarnation, kWithdrawn, kOff, kHeartbeatAge };
+enum class AdmitWord : uint32_t {
+  kIncarnation,
+  kWithdrawn,
+  kOff,
+  kHeartbeatAge,
+  kDaemonStarts,  ///< Of the home itself only: as many as its line has, or one more.
+};
 
 inline uint64_t* AdmitWordOf(const Segment& home, NodeId node, AdmitWord word) {
   return home.ControlLine(home.layout().admit +
