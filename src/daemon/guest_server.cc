@@ -174,7 +174,16 @@ void GuestServer::Answer(uint64_t id, uint64_t request_id, std::vector<uint8_t> 
 // D3: what is not said to be settled is named, and freed when it is.
 std::vector<uint8_t> GuestServer::OnCensus(NodeId from, const format::Message& message) {
   const auto& body = *message.body_as<format::GuestsRequest>();
-  Census census{body.format_epoch(), body.last_session(), {}};
+  Census census{body.format_epoch(), body.number(), body.last_session(), {}};
+  // All it says is true for ever, but a newer one said more: of sessions that it does not
+  // know, requests that come late would be served again.
+  const auto known = censuses_.find(from);
+  if (known != censuses_.end() && census.IsOlderThan(known->second)) {
+    return format::MakeOutcomeReply(
+        message.request_id(),
+        MakeStatus(arrow::StatusCode::Invalid, ErrorReason::kStaleGeneration,
+                   "a census that is older than another one of its node"));
+  }
   if (body.sessions() != nullptr) {
     census.sessions.insert(body.sessions()->begin(), body.sessions()->end());
   }

@@ -55,9 +55,13 @@ class GuestServer {
   /// What a node's daemon said of its sessions: stays true.
   struct Census {
     uint64_t format_epoch = 0;
+    uint64_t number = 0;
     uint64_t last_session = 0;
     std::set<uint64_t> sessions;
     bool IsOver(const GuestName& name) const;
+    bool IsOlderThan(const Census& other) const {
+      return format_epoch == other.format_epoch && number < other.number;
+    }
   };
 
   arrow::Status CheckIncarnation(NodeId from, uint64_t incarnation) const;

@@ -43,7 +43,11 @@ arrow::Status NodeLost(const std::string& text) {
 
 RemoteHomes::RemoteHomes(const region::Region* region, Home* home, Transport* transport,
                          Scheduler* scheduler)
-    : region_(region), home_(home), transport_(transport), scheduler_(scheduler) {}
+    : region_(region),
+      home_(home),
+      transport_(transport),
+      scheduler_(scheduler),
+      last_census_(home->last_session()) {}
 
 // One whose memory is not there yet never granted any.
 void RemoteHomes::Start() {
@@ -155,7 +159,7 @@ void RemoteHomes::Tell(NodeId node) {
   flatbuffers::FlatBufferBuilder builder;
   const auto census = format::CreateGuestsRequestDirect(
       builder, home_->incarnation(), home_->format_epoch(), home_->last_session(),
-      &sessions, &remote.settled);
+      &sessions, &remote.settled, ++last_census_);
   transport_->Request(node,
                       format::FinishRequest(&builder, transport_->NextRequestId(),
                                             Body::GuestsRequest, census.Union()),

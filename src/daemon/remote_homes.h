@@ -73,6 +73,7 @@ class RemoteHomes {
   Transport* transport_;
   Scheduler* scheduler_;
   std::map<NodeId, Remote> remotes_;
+  uint64_t last_census_;  ///< Its number: above all of the daemons before.
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 
