@@ -61,7 +61,7 @@ void Membership::Update() {
   if (problem != last_problem_)
     Log(LogLevel::kInfo, "segments of other nodes: ", problem);
   last_problem_ = problem;
-  bool is_withdrawn = false;
+  bool is_withdrawn = own_off_ >= incarnation_;
   for (uint32_t k = 0; k < peers_.size(); ++k) {
     if (region_->segment({k}) == nullptr) continue;
     UpdatePeer({k});
@@ -71,16 +71,16 @@ void Membership::Update() {
 }
 
 void Membership::Rejoin() {
-  bool was_off = false;
+  bool was_off = own_off_ >= incarnation_;
   for (uint32_t k = 0; k < peers_.size(); ++k) {
     const region::Segment* segment = region_->segment({k});
     if (segment == nullptr) continue;
     was_off |= region::LoadAdmitLine(*segment, region_->node()).off >= incarnation_;
   }
-  const uint64_t next = rejoin_(was_off);
+  const uint64_t next = rejoin_(was_off ? std::max(own_off_, incarnation_) : 0);
   if (next == 0) return;
-  Log(LogLevel::kWarning, "withdrawn by another home as incarnation ", incarnation_,
-      ", back as ", next);
+  Log(LogLevel::kWarning, was_off ? "off" : "withdrawn",
+      " for another home as incarnation ", incarnation_, ", back as ", next);
   incarnation_ = next;
   peers_[region_->node().value].admitted = next;
   for (Peer& peer : peers_) peer.honours_us = false;
@@ -94,7 +94,7 @@ void Membership::UpdatePeer(NodeId node) {
                                                        : std::nullopt;
   // Nothing of one that stopped in the middle of its line, or was never up.
   const uint64_t incarnation = line ? line->incarnation : 0;
-  if (incarnation == 0 && peer.admitted == 0) return;
+  if (incarnation == 0 && peer.admitted == 0 && !peer.is_seen) return;
   Sample(node, &peer);
   if (incarnation == 0 || incarnation == peer.admitted) return WithdrawIfSilent(node);
   // Never undone for an incarnation (F2): only the next one is admitted.
@@ -189,7 +189,10 @@ void Membership::Forget(NodeId node, const DoneFn& done) {
 
 void Membership::ForgetIncarnation(NodeId node, uint64_t incarnation,
                                    const DoneFn& done) {
-  if (node == region_->node()) return done(arrow::Status::OK());
+  if (node == region_->node()) {
+    own_off_ = std::max(own_off_, incarnation);
+    return done(arrow::Status::OK());
+  }
   const Peer& peer = peers_[node.value];
   const region::AdmitLine own = region::LoadAdmitLine(region_->own_segment(), node);
   const bool has_later = peer.admitted > incarnation || own.withdrawn > incarnation;

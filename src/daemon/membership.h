@@ -29,9 +29,10 @@ namespace sheaf::daemon {
 class Membership {
  public:
   /// \brief Begins the own node's next incarnation: lease cells flushed, the line settled
-  /// (F6). Returns it, or 0 if it is too early. `was_off`: the cells of all its sessions
-  /// may have been ignored (F8), so they must end first.
-  using RejoinFn = std::function<uint64_t(bool was_off)>;
+  /// (F6), above `off`. Returns it, or 0 if it is too early. `off`: the incarnation that
+  /// counts as off, 0 none; if there is one the cells of all its sessions may have been
+  /// ignored (F8), so they must end first.
+  using RejoinFn = std::function<uint64_t(uint64_t off)>;
 
   /// \brief Adopts the admit lines that are in memory. `incarnation` is the own node's.
   Membership(region::Region* region, Scheduler* clock, uint64_t incarnation,
@@ -47,6 +48,9 @@ class Membership {
   /// \brief True if `node` is not there for this home: withdrawn, off, or down. Not
   /// before it was found silent for long.
   bool IsGone(NodeId node) const;
+  /// \brief True if `node`'s heart was not seen to beat for long, up to now. False as
+  /// long as it was not looked at for that long (F1).
+  bool IsSilent(NodeId node) const { return IsSilent(peers_[node.value]); }
   /// \brief What else to do once a node is certified off, and this is in memory (F8).
   void OnOff(std::function<void(NodeId)> action) { on_off_ = std::move(action); }
 
@@ -57,7 +61,8 @@ class Membership {
   /// Idempotent.
   void Forget(NodeId node, const DoneFn& done);
   /// \brief F8, as decided elsewhere: `incarnation` of `node` and all before are off.
-  /// Does nothing if a later one is known here.
+  /// Does nothing if a later one is known here. This node itself does not go on in it:
+  /// the next one begins.
   void ForgetIncarnation(NodeId node, uint64_t incarnation, const DoneFn& done);
 
  private:
@@ -85,6 +90,7 @@ class Membership {
   region::Region* region_;
   Scheduler* clock_;
   uint64_t incarnation_;
+  uint64_t own_off_ = 0;  ///< Of this node, as certified elsewhere.
   RejoinFn rejoin_;
   std::function<void(NodeId)> on_off_;
   std::vector<Peer> peers_;  ///< By node.

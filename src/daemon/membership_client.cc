@@ -15,6 +15,7 @@
 #include "daemon/reclaimer.h"
 #include "daemon/transport.h"
 #include "format/layout.h"
+#include "format/lease_cell.h"
 #include "format/message.h"
 #include "region/admit_line.h"
 #include "region/control_line.h"
@@ -52,17 +53,22 @@ void MembershipClient::Forget(NodeId node, const Done& done) {
 }
 
 void MembershipClient::TellArbiter(NodeId node, const Done& done) {
-  const region::Segment* const segment = region_->segment({node.value});
-  if (arbiter_ == nullptr || segment == nullptr) return done(arrow::Status::OK());
   const uint64_t off = region::LoadAdmitLine(region_->own_segment(), node).off;
-  arbiter_->CertifyOff({node, segment->header().format_epoch, off}, done);
+  if (arbiter_ == nullptr || off == 0) return done(arrow::Status::OK());
+  arbiter_->CertifyOff(CertificateOf(node, off), done);
 }
 
 void MembershipClient::OnOff(const arbiter::OffCertificate& certificate) {
   if (certificate.node.value >= region_->num_segments()) return;
   const region::Segment* const segment = region_->segment({certificate.node.value});
-  // Of other memory than is there now: what it held is gone with that.
-  if (segment == nullptr || segment->header().format_epoch != certificate.format_epoch) {
+  if (segment == nullptr) return;
+  // Of memory that was there before: what it held is gone with that. Of memory that is
+  // there since: what is mapped here was before, and counts no more either.
+  const uint64_t mapped = segment->header().format_epoch;
+  const bool is_own = certificate.node == region_->node();
+  if (certificate.format_epoch < mapped ||
+      (is_own && certificate.format_epoch != mapped) ||
+      certificate.format_epoch != format::FormatEpochOf(certificate.incarnation)) {
     return;
   }
   membership_->ForgetIncarnation(certificate.node, certificate.incarnation,
@@ -73,21 +79,25 @@ void MembershipClient::OnOff(const arbiter::OffCertificate& certificate) {
 }
 
 void MembershipClient::TellSuspects() {
-  if (arbiter_ == nullptr) return;
+  if (arbiter_ != nullptr) arbiter_->SetSuspects(Suspects());
+}
+
+std::vector<arbiter::Suspect> MembershipClient::Suspects() const {
   std::vector<arbiter::Suspect> suspects;
   for (uint32_t k = 0; k < region_->num_segments(); ++k) {
     const region::Segment* const segment = region_->segment({k});
     if (segment == nullptr) continue;
     const region::AdmitLine own = region::LoadAdmitLine(region_->own_segment(), {k});
     if (own.withdrawn == 0 || own.incarnation != 0 || own.is_off()) continue;
+    if (!membership_->IsSilent(NodeId{k})) continue;
     const auto line = region::PeekIncarnation(*segment);
     const bool said_down =
         line && line->state == static_cast<uint32_t>(format::NodeState::kDown);
     if (said_down) continue;  // ended in order: silent, but nobody's suspect
-    suspects.push_back({{{k}, segment->header().format_epoch, own.withdrawn},
-                        region_->config().host_of({k})});
+    suspects.push_back(
+        {CertificateOf({k}, own.withdrawn), region_->config().host_of({k})});
   }
-  arbiter_->SetSuspects(std::move(suspects));
+  return suspects;
 }
 
 void MembershipClient::AskOthers(NodeId node, bool arbiter_tells, const Done& done) {

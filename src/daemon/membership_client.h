@@ -2,7 +2,9 @@
 
 #pragma once
 
+#include <cstdint>
 #include <functional>
+#include <vector>
 
 #include <arrow/status.h>
 
@@ -10,11 +12,18 @@
 #include "daemon/membership.h"
 #include "daemon/reclaimer.h"
 #include "daemon/transport.h"
+#include "format/lease_cell.h"
 #include "format/message.h"
 #include "region/region.h"
 #include "sheaf/types.h"
 
 namespace sheaf::daemon {
+
+/// \brief Of one life of `node`, and all before, in the memory that it had then: whatever
+/// memory it has now, or this node has mapped (F9).
+inline arbiter::OffCertificate CertificateOf(NodeId node, uint64_t incarnation) {
+  return {node, format::FormatEpochOf(incarnation), incarnation};
+}
 
 /// \brief Asks this home and those of all other nodes. Callbacks may run inside the call.
 /// All it is given outlives it.
@@ -31,9 +40,11 @@ class MembershipClient {
   /// the same. A home that does not answer is no error if the arbiter will tell it.
   void Forget(NodeId node, const Done& done);
 
-  /// \brief The arbiter says that a node is off.
+  /// \brief The arbiter says that a node is off: this one itself, maybe.
   void OnOff(const arbiter::OffCertificate& certificate);
-  /// \brief Tell the arbiter, if there is one, which nodes this home has withdrawn.
+  /// \brief The nodes that this home has withdrawn and whose hearts do not beat.
+  std::vector<arbiter::Suspect> Suspects() const;
+  /// \brief Tell the arbiter of them, if there is one.
   void TellSuspects();
 
   /// \brief Answer a peer's message about membership. False if it is something else.

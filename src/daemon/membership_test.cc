@@ -2,6 +2,7 @@
 
 #include "daemon/membership.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <memory>
@@ -50,9 +51,9 @@ class MembershipTest : public ::testing::Test {
   void Begin(uint32_t k) {
     members_[k] = std::make_unique<Membership>(
         nodes_[k].region.get(), &clock_, nodes_[k]->incarnation(),
-        [this, k](bool was_off) {
-          if (was_off && sessions_left_ > 0) return uint64_t{0};
-          const uint64_t incarnation = lines_[k]->NextIncarnation();
+        [this, k](uint64_t off) {
+          if (off != 0 && sessions_left_ > 0) return uint64_t{0};
+          const uint64_t incarnation = lines_[k]->NextIncarnation(off);
           nodes_[k]->SetIncarnation(incarnation);
           return incarnation;
         });
@@ -105,6 +106,13 @@ class MembershipTest : public ::testing::Test {
   std::vector<std::unique_ptr<NodeLines>> lines_;
   std::vector<std::unique_ptr<Membership>> members_;
   int sessions_left_ = 0;
+  class Nobody : public Transport {
+   public:
+    void Request(NodeId /*node*/, std::vector<uint8_t> /*message*/,
+                 ReplyCallback /*done*/) override {}
+    void Serve(Handler /*handler*/) override {}
+  };
+  Nobody nobody_;
 };
 
 TEST_F(MembershipTest, NodesThatBeatStayAdmitted) {
@@ -297,8 +305,6 @@ TEST_F(MembershipTest, ACertificateOfElsewhereIsForOneLifeAndThoseBefore) {
     clock_.Advance(Delay());
     return answer.value_or(arrow::Status::UnknownError("no answer"));
   };
-  ASSERT_OK(forget(1));  // of itself: for others to say
-  EXPECT_FALSE(Seen(1, 1).is_off());
   ASSERT_OK(forget(0));
   EXPECT_TRUE(Seen(0, 1).is_off());
   EXPECT_EQ(Seen(0, 1).withdrawn, first);
@@ -311,6 +317,65 @@ TEST_F(MembershipTest, ACertificateOfElsewhereIsForOneLifeAndThoseBefore) {
   ASSERT_EQ(Seen(0, 1).withdrawn, first + 1);
   ASSERT_OK(forget(0));
   EXPECT_FALSE(Seen(0, 1).is_off());  // the second life's cells count
+}
+
+/// Whoever could tell it so in memory may be away: it does not go on in that life.
+TEST_F(MembershipTest, ANodeThatIsCertifiedOffElsewhereBeginsALifeAfterThat) {
+  const uint64_t first = nodes_[1]->incarnation();
+  Reclaimer reclaimer(nodes_[1].region.get(), nodes_[1].home.get(), &nobody_, &clock_);
+  MembershipClient client(nodes_[1].region.get(), members_[1].get(), &reclaimer, &nobody_,
+                          /*arbiter=*/nullptr);
+  sessions_left_ = 1;
+  client.OnOff(CertificateOf({1}, first + 3));
+  Pass(milliseconds(200), {1});
+  EXPECT_EQ(nodes_[1]->incarnation(), first);  // its sessions first
+  sessions_left_ = 0;
+  Pass(milliseconds(200), {1});
+  EXPECT_EQ(nodes_[1]->incarnation(), first + 4);
+  client.OnOff(CertificateOf({1}, first + 3));  // again: of a life that is over
+  client.OnOff(CertificateOf({1}, first - (uint64_t{1} << 32)));  // of other memory
+  Pass(milliseconds(200), {0, 1});
+  EXPECT_EQ(nodes_[1]->incarnation(), first + 4);
+  EXPECT_TRUE(Honours(0, 1));
+}
+
+/// The dead node's memory was formatted anew, which this home has not mapped yet.
+TEST_F(MembershipTest, ACertificateSaysWhichMemoryTheDeadNodeHad) {
+  Reclaimer reclaimer(nodes_[0].region.get(), nodes_[0].home.get(), &nobody_, &clock_);
+  MembershipClient client(nodes_[0].region.get(), members_[0].get(), &reclaimer, &nobody_,
+                          /*arbiter=*/nullptr);
+  const uint64_t mapped = Segment(1).header().format_epoch;
+  const uint64_t of_next = format::FirstGeneration(mapped + 1);
+  EXPECT_EQ(CertificateOf({1}, of_next).format_epoch, mapped + 1);
+  client.OnOff(CertificateOf({1}, of_next));
+  clock_.Advance(Delay());
+  EXPECT_EQ(Seen(0, 1).off, of_next);
+  Pass(milliseconds(5000), {0});
+  client.OnOff(CertificateOf({2}, NthOf(2, 1) - (uint64_t{1} << 32)));
+  clock_.Advance(Delay());
+  EXPECT_EQ(Seen(0, 2).off, 0);  // of memory before that which is there
+}
+
+/// Who is to be powered off: not one whose heart beats, though it is not back yet.
+TEST_F(MembershipTest, ANodeWhoseHeartBeatsAgainIsNobodysSuspect) {
+  Reclaimer reclaimer(nodes_[0].region.get(), nodes_[0].home.get(), &nobody_, &clock_);
+  MembershipClient client(nodes_[0].region.get(), members_[0].get(), &reclaimer, &nobody_,
+                          /*arbiter=*/nullptr);
+  const auto is_suspected = [&] {
+    const auto suspects = client.Suspects();
+    return std::ranges::any_of(
+        suspects, [](const auto& each) { return each.life.node == NodeId{1}; });
+  };
+  EXPECT_FALSE(is_suspected());
+  Pass(milliseconds(5000), {0});
+  EXPECT_TRUE(is_suspected());
+  TearLine(1);  // as while it begins its next life
+  Pass(milliseconds(1000), {0});
+  EXPECT_TRUE(is_suspected());
+  lines_[1]->Beat();
+  Pass(milliseconds(1000), {0});
+  EXPECT_FALSE(Honours(0, 1));
+  EXPECT_FALSE(is_suspected());
 }
 
 /// Model `member`, bug=offbusy.

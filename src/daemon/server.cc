@@ -90,7 +90,7 @@ class Server::Impl {
   [[noreturn]] void EndAtOnce() const;
   void Every(std::chrono::nanoseconds period, const std::function<void()>& action);
   void OnNodeMessage(NodeId from, const format::Message& message, const ReplyFn& reply);
-  uint64_t Rejoin(bool was_off);
+  uint64_t Rejoin(uint64_t off);
   std::unique_ptr<Leadership> MakeLeadership();
   void RetireLosers(const directory::CatalogLeader& leader);
   uint64_t FindBackingPageSize() const;
@@ -237,7 +237,7 @@ arrow::Status Server::Impl::StartServices() {
   PassFaultPoint("daemon.start.after-home");
   membership_ =
       std::make_unique<Membership>(region_.get(), &loop_, life.incarnation,
-                                   [this](bool was_off) { return Rejoin(was_off); });
+                                   [this](uint64_t off) { return Rejoin(off); });
   ARROW_RETURN_NOT_OK(StartTransport(life));
   catalog_ = std::make_unique<CatalogClient>(
       region_.get(), [this] { return leadership_->leader(); }, transport_.get());
@@ -298,11 +298,11 @@ arrow::Status Server::Impl::StartTransport(const HomeLife& life) {
 
 // F6: its sessions go on, whose cells counted all the time, and whose extents at other
 // homes stay theirs until this daemon says of each that it is settled; unless it was off.
-uint64_t Server::Impl::Rejoin(bool was_off) {
-  if (was_off && !sessions_->EndAll()) return 0;
+uint64_t Server::Impl::Rejoin(uint64_t off) {
+  if (off != 0 && !sessions_->EndAll()) return 0;
   home_->FlushLeasePages();
   PassFaultPoint("daemon.rejoin.before-incarnation");
-  const uint64_t incarnation = lines_->NextIncarnation();
+  const uint64_t incarnation = lines_->NextIncarnation(off);
   PassFaultPoint("daemon.rejoin.after-incarnation");
   home_->SetIncarnation(incarnation);
   if (sockets_ != nullptr) sockets_->SetIncarnation(incarnation);

@@ -32,5 +32,7 @@ constexpr uint64_t kGenerationLowMask = 0x3FFFFFFF;
 constexpr uint64_t FirstGeneration(uint64_t format_epoch) {
   return (format_epoch << 32) + 1;
 }
+/// \brief Of the formatting that a generation or an incarnation (F9) is of.
+constexpr uint64_t FormatEpochOf(uint64_t generation) { return generation >> 32; }
 
 }  // namespace sheaf::format
