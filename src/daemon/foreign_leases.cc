@@ -56,10 +56,7 @@ arrow::Result<std::shared_ptr<const directory::Record>> ForeignLeases::Acquire(
     found = leases_.emplace(object, std::move(lease)).first;
   }
   if (const arrow::Status status = Check(object, &found->second); !status.ok()) {
-    if (found->second.references == 0 && !doubtful_.contains(object)) {
-      cells_.Clear(found->second.cell);
-      leases_.erase(found);
-    }
+    if (!doubtful_.contains(object)) ClearIfUnused(found);
     return status;
   }
   ++found->second.references;
@@ -93,33 +90,49 @@ arrow::Status ForeignLeases::Check(const ObjectId& object, Lease* lease) {
   return arrow::Status::OK();
 }
 
-std::vector<ForeignLeases::Doubtful> ForeignLeases::TakeDoubtful() {
-  std::vector<Doubtful> doubtful;
+ForeignLeases::Held ForeignLeases::Hold(LeaseMap::value_type* lease, bool is_doubtful) {
+  ++lease->second.waiting;
+  return {lease->first, lease->second.number, is_doubtful};
+}
+
+std::vector<ForeignLeases::Held> ForeignLeases::TakeHeld() {
+  std::vector<Held> held;
   for (const ObjectId& object : doubtful_) {
     const auto found = leases_.find(object);
     if (found == leases_.end()) continue;
     cells_.Settle(found->second.cell);
-    doubtful.push_back({object, found->second.number});
+    held.push_back(Hold(&*found, /*is_doubtful=*/true));
+  }
+  for (const ObjectId& object : left_) {
+    const auto found = leases_.find(object);
+    if (found == leases_.end() || doubtful_.contains(object)) continue;
+    held.push_back(Hold(&*found, /*is_doubtful=*/false));
   }
   doubtful_.clear();
-  return doubtful;
+  left_.clear();
+  return held;
 }
 
-void ForeignLeases::Trust(const Doubtful& doubtful) {
-  const auto found = leases_.find(doubtful.object);
+void ForeignLeases::Trust(const Held& held) {
+  const auto found = leases_.find(held.object);
   // The answer tells nothing of a cell that was written after the question.
-  if (found == leases_.end() || found->second.number != doubtful.number) return;
+  if (found == leases_.end() || found->second.number != held.number) return;
   found->second.is_sure = true;
 }
 
-void ForeignLeases::Abandon(const Doubtful& doubtful) {
-  const auto found = leases_.find(doubtful.object);
-  if (found == leases_.end() || found->second.number != doubtful.number ||
-      found->second.references > 0) {
-    return;
-  }
-  cells_.Clear(found->second.cell);
-  leases_.erase(found);
+void ForeignLeases::Abandon(const Held& held) {
+  const auto found = leases_.find(held.object);
+  if (found == leases_.end() || found->second.number != held.number) return;
+  --found->second.waiting;
+  ClearIfUnused(found);
+}
+
+void ForeignLeases::ClearIfUnused(LeaseMap::iterator lease) {
+  if (lease->second.references > 0 || lease->second.waiting > 0) return;
+  PassFaultPoint("daemon.foreign-lease.before-clear");
+  cells_.Clear(lease->second.cell);
+  PassFaultPoint("daemon.foreign-lease.after-clear");
+  leases_.erase(lease);
 }
 
 // Nothing is checked: the former life did, and its cell is still there. It does not move:
@@ -155,11 +168,16 @@ void ForeignLeases::ClearFormer() {
 void ForeignLeases::Release(const ObjectId& object) {
   const auto found = leases_.find(object);
   SHEAF_CHECK(found != leases_.end());
-  if (--found->second.references > 0) return;
-  PassFaultPoint("daemon.foreign-lease.before-clear");
-  cells_.Clear(found->second.cell);
-  PassFaultPoint("daemon.foreign-lease.after-clear");
-  leases_.erase(found);
+  --found->second.references;
+  ClearIfUnused(found);
+}
+
+void ForeignLeases::Leave(const ObjectId& object) {
+  if (doubtful_.empty()) return Release(object);
+  const auto found = leases_.find(object);
+  SHEAF_CHECK(found != leases_.end());
+  --found->second.references;
+  left_.insert(object);
 }
 
 }  // namespace sheaf::daemon

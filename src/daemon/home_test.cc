@@ -389,12 +389,12 @@ TEST_F(HomeTest, AForeignParentIsStaleUnlessBoundOrLeasedHereSinceItWas) {
   ExpectStale(Seal(0, ranges, {named}).status());
   // It waits for an answer of that home, until it is abandoned.
   ForeignLeases& leases = nodes_[0]->foreign_leases();
-  const auto doubtful = leases.TakeDoubtful();
+  const auto doubtful = leases.TakeHeld();
   ASSERT_EQ(doubtful.size(), 1U);
   leases.Trust({named, doubtful[0].number + 1});  // of another cell
   ExpectStale(Seal(0, ranges, {named}).status());
   leases.Abandon(doubtful[0]);
-  EXPECT_TRUE(leases.TakeDoubtful().empty());
+  EXPECT_TRUE(leases.TakeHeld().empty());
   EXPECT_EQ(nodes_[0]->num_foreign_leases(), 0);
   EXPECT_EQ(nodes_[1]->Reclaim().ValueOrDie(), 1);
   ExpectStale(Seal(0, ranges, {named}).status());

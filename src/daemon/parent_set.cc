@@ -19,7 +19,7 @@
 namespace sheaf::daemon {
 
 ParentSet::~ParentSet() {
-  for (const ObjectId& object : leased_) leases_->Release(object);
+  for (const ObjectId& object : leased_) leases_->Leave(object);
 }
 
 arrow::Status ParentSet::Add(const ObjectId& object) {
@@ -75,7 +75,7 @@ arrow::Status ParentSet::AddReferencesIn(SegmentId segment) {
       if (reference.segment == segment) references.insert(reference);
     }
   }
-  // All of them, also after one that has to wait (ForeignLeases::TakeDoubtful).
+  // All of them, also after one that has to wait (ForeignLeases::TakeHeld).
   arrow::Status status;
   for (const ObjectId& reference : references) status &= Add(reference);
   return status;

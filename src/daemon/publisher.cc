@@ -118,32 +118,36 @@ void Publisher::Publish(const Request& request, Done done) {
 
 // At once, as a rule. Shared objects of other homes that were removed meanwhile are there
 // as long as their publisher reads them: their homes answer when they surely know that we
-// do, too (O4).
+// do, too (O4). What this seal was sure of once it does not ask for again: all its cells
+// stay until it is over.
 void Publisher::Seal(const Request& request, int rounds_left, const Sealed& done) {
   const auto object = home_->Seal(request.session, request.input);
-  const auto doubtful = home_->foreign_leases().TakeDoubtful();
-  const auto abandon = [this, doubtful] {
-    for (const auto& each : doubtful) home_->foreign_leases().Abandon(each);
+  const auto held = home_->foreign_leases().TakeHeld();
+  const auto abandon = [this, held] {
+    for (const auto& each : held) home_->foreign_leases().Abandon(each);
   };
-  if (object.ok() || doubtful.empty() || rounds_left == 0) {
+  std::set<SegmentId> homes;
+  for (const auto& each : held) {
+    if (each.is_doubtful) homes.insert(each.object.segment);
+  }
+  if (object.ok() || homes.empty() || rounds_left == 0) {
     abandon();
     return done(object);
   }
-  std::set<SegmentId> homes;
-  for (const auto& each : doubtful) homes.insert(each.object.segment);
   PassFaultPoint("daemon.seal.before-doubt");
   const std::vector<GrantId> grants = home_->space().GrantsOf(request.session);
   homes_->AwaitAnswers(
-      homes,
-      [this, request, rounds_left, done, doubtful, abandon, grants, refused = object,
-       alive = std::weak_ptr<bool>(alive_)](const arrow::Status& answered) {
+      homes, [this, request, rounds_left, done, held, abandon, grants, refused = object,
+              alive = std::weak_ptr<bool>(alive_)](const arrow::Status& answered) {
         if (alive.expired()) return;
         PassFaultPoint("daemon.seal.after-doubt");
         if (!answered.ok() || !HoldsStill(request.session, grants)) {
           abandon();
           return done(refused);
         }
-        for (const auto& each : doubtful) home_->foreign_leases().Trust(each);
+        for (const auto& each : held) {
+          if (each.is_doubtful) home_->foreign_leases().Trust(each);
+        }
         Seal(request, rounds_left - 1, [abandon, done](const auto& sealed) {
           abandon();
           done(sealed);

@@ -387,6 +387,64 @@ TEST_F(PublisherTest, ARemoveWaitsUntilATableOfAFormerLifeIsCommittedAgain) {
   ASSERT_OK(*removed);
 }
 
+/// Two objects of another home, of which one goes while the seal waits for that home's
+/// word on the other: what was sure once would be asked for again, in turns.
+TEST_F(PublisherTest, WhatASealIsSureOfStaysSoWhileItWaits) {
+  Home* const far = nodes_[0].home.get();
+  const uint64_t writer = far->OpenSession().ValueOrDie().id;
+  const Granted grant = far->Grant(writer, kMiB).ValueOrDie();
+  std::vector<GlobalRange> ranges;
+  std::vector<ObjectId> objects;
+  for (const uint64_t offset : {0, 4096}) {
+    ranges.push_back({{{0}, grant.extent.offset + offset}, 4096});
+    SealInput input;
+    input.descriptor = DescribeRanges(*nodes_[0].region, {ranges.back()});
+    objects.push_back(far->Seal(writer, input).ValueOrDie());
+  }
+  ASSERT_OK(far->Retire(objects[0], ""));
+  Publisher::Request request;
+  request.session = session_;
+  request.input.descriptor = DescribeRanges(*region_, ranges);
+  request.input.parents = objects;
+  publisher_->Publish(request, [this](const auto& result) { result_ = result; });
+  const auto asked = transport_.Take(Body::FlushPagesRequest);
+  ASSERT_OK(far->Retire(objects[1], ""));
+  EXPECT_EQ(far->Reclaim().ValueOrDie(), 0);  // the seal's cells
+  const auto answer = format::MakeOutcomeReply(1, arrow::Status::OK());
+  asked.done(format::GetMessage(answer.data()));
+  ASSERT_TRUE(result_.has_value()) << "asks again";
+  ASSERT_OK(result_->status());
+  EXPECT_EQ(home_->num_foreign_leases(), 2);
+  ASSERT_OK(home_->Retire((*result_)->object, ""));
+  ASSERT_OK(home_->Reclaim());
+  EXPECT_EQ(home_->num_foreign_leases(), 0);
+}
+
+/// One that is refused in the end holds nothing.
+TEST_F(PublisherTest, ASealWhoseHomesDoNotAnswerLetsGoOfAll) {
+  Home* const far = nodes_[0].home.get();
+  const uint64_t writer = far->OpenSession().ValueOrDie().id;
+  const Granted grant = far->Grant(writer, kMiB).ValueOrDie();
+  Publisher::Request request;
+  request.session = session_;
+  std::vector<GlobalRange> ranges;
+  for (const uint64_t offset : {0, 4096}) {
+    ranges.push_back({{{0}, grant.extent.offset + offset}, 4096});
+    SealInput input;
+    input.descriptor = DescribeRanges(*nodes_[0].region, {ranges.back()});
+    request.input.parents.push_back(far->Seal(writer, input).ValueOrDie());
+  }
+  request.input.descriptor = DescribeRanges(*region_, ranges);
+  ASSERT_OK(far->Retire(request.input.parents[0], ""));
+  publisher_->Publish(request, [this](const auto& result) { result_ = result; });
+  EXPECT_EQ(home_->num_foreign_leases(), 2);
+  transport_.Take(Body::FlushPagesRequest)
+      .done(MakeStatus(arrow::StatusCode::IOError, ErrorReason::kNodeLost, "gone"));
+  ASSERT_TRUE(result_.has_value());
+  EXPECT_TRUE(IsStaleGeneration(result_->status()));
+  EXPECT_EQ(home_->num_foreign_leases(), 0);
+}
+
 TEST_F(PublisherTest, RetiredObjectsAreScannedForLessAndLessOften) {
   ASSERT_OK_AND_ASSIGN(const ObjectId object, home_->Seal(session_, [&] {
     SealInput input;
