@@ -1,9 +1,11 @@
 // Deaths in the middle of a table in parts, and barriers (sheaf/parts.h).
 
 #include <signal.h>
+#include <sys/wait.h>
 
 #include <algorithm>
 #include <atomic>
+#include <csignal>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -73,6 +75,62 @@ TEST_P(PartsDeathTest, ADeathAtAnyStepLeavesNothing) {
     }
   }
   EXPECT_GT(deaths, 20);
+  ExpectNothingLeft();
+}
+
+// The node of the writer that brings the last part is silent for long while it seals the
+// whole, and is declared off: others make the table, or let it go, without that node.
+TEST_P(PartsDeathTest, AWriterWhoseNodeIsFencedInMidSealTakesNothingAlong) {
+  constexpr uint32_t kFenced = kNodes - 1;
+  stores_.pop_back();  // A node that was off ends all of its sessions.
+  const auto await_state = [&](const std::string& state) {
+    EXPECT_TRUE(Eventually([&] {
+      return stores_[0]->Nodes().ValueOrDie()[kFenced].state == state;
+    })) << state;
+  };
+  for (const bool is_completed : {true, false}) {
+    for (uint32_t i = 0; i < kFenced; ++i) {
+      ASSERT_OK(PutPart(stores_[i], "t", *Part(i), i, kNodes));
+    }
+    ASSERT_OK_AND_ASSIGN(auto writer,
+                         Peer::Start({"SHEAF_FAULT=client.part.before-table=pause"}));
+    ASSERT_OK(writer->Ask(fmt::format("connect {} {}", cluster_->name(), kFenced)));
+    arrow::Result<std::string> answer("none");
+    std::thread asks(
+        [&] { answer = writer->Ask(fmt::format("part t {} {}", kFenced, kNodes)); });
+    siginfo_t stopped{};
+    EXPECT_EQ(::waitid(P_PID, static_cast<id_t>(writer->process_id()), &stopped,
+                       WSTOPPED | WEXITED | WNOWAIT),
+              0);
+    EXPECT_EQ(stopped.si_code, CLD_STOPPED);
+    EXPECT_OK(cluster_->SignalDaemon(kFenced, SIGSTOP));
+    ::kill(writer->process_id(), SIGCONT);
+    await_state("withdrawn");
+    EXPECT_TRUE(Eventually([&] {  // once it is silent for each home
+      return stores_[0]->ForgetNode(kFenced).ok();
+    }));
+    await_state("off");
+    EXPECT_TRUE(stores_[0]->Get("t").status().IsKeyError());
+    const auto staged = ListStagedParts(stores_[0]).ValueOr({});
+    EXPECT_TRUE(staged.size() == 1 &&
+                staged[0].present == std::vector<uint32_t>({0, 1, 2}));
+    EXPECT_OK(is_completed
+                  ? PutPart(stores_[1], "t", *Part(kFenced), kFenced, kNodes).status()
+                  : AbortParts(stores_[1], "t"));
+    EXPECT_OK(cluster_->SignalDaemon(kFenced, SIGCONT));
+    asks.join();
+    EXPECT_NE(answer.ValueOr("the writer ended"), "OK");
+    writer.reset();
+    await_state("up");
+    const auto table = stores_[0]->Get("t");
+    if (is_completed) {
+      ASSERT_OK(table.status());
+      EXPECT_TRUE((*table)->Equals(*Lineitem(0, kNodes * kPartRows)));
+      ASSERT_OK(stores_[2]->Remove("t"));
+    } else {
+      EXPECT_TRUE(table.status().IsKeyError()) << table.status().ToString();
+    }
+  }
   ExpectNothingLeft();
 }
 
