@@ -67,6 +67,7 @@ inline constexpr auto kDaemonFaultPoints = std::to_array<FaultPointInfo>({
     // Start and end of a daemon.
     {"daemon.start.before-lock", "Nothing of the node or its segment is locked."},
     {"daemon.start.after-lock", "Both locks are held; the segment is as it was found."},
+    {"daemon.format.after-claim", "A window is claimed; nobody has looked again (L12)."},
     {"daemon.format.after-remove", "The files of a former life are gone."},
     {"daemon.format.after-create", "New files are there, without a header."},
     {"daemon.format.after-header", "The header is settled, but for its magic."},

@@ -10,11 +10,13 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 
+#include "format/format_claim.h"
 #include "format/layout.h"
 #include "platform/process.h"
 #include "platform/shared_word.h"
 #include "region/cluster_config.h"
 #include "region/device_window.h"
+#include "region/format_claim.h"
 #include "region/part_set.h"
 #include "region/region.h"
 #include "region/segment_header.h"
@@ -29,6 +31,8 @@ using format::SegmentHeader;
 /// Whose bytes they are shows early: file systems, tables of partitions and labels of
 /// devices begin within it.
 constexpr uint64_t kLookedAtBytes = format::kExtentBytes;
+/// A fraction of a millisecond, to a few of a slow link: another host may claim it.
+constexpr uint64_t kZeroedAtOnceBytes = uint64_t{1} << 20;
 
 arrow::Result<std::unique_ptr<Part>> MapFor(const ClusterConfig& config,
                                             SegmentId segment, Role role, PartKind kind,
@@ -44,7 +48,14 @@ arrow::Status CheckZero(const ClusterConfig& config, SegmentId segment, PartKind
   ARROW_ASSIGN_OR_RAISE(const auto part,
                         MapFor(config, segment, Role::kReader, kind, size_bytes));
   const std::span<const uint8_t> bytes(part->data(), size_bytes);
-  const auto found = std::ranges::find_if(bytes, [](uint8_t byte) { return byte != 0; });
+  const auto is_set = [](uint8_t byte) { return byte != 0; };
+  auto found = std::ranges::find_if(bytes, is_set);
+  // A claim of one that died, or that is at it: Sheaf's.
+  const auto claim = bytes.begin() + format::kFormatClaimOffset;
+  if (kind == PartKind::kControl && found >= claim &&
+      found < claim + format::kLineBytes && IsClaimOrZero(&*claim)) {
+    found = std::find_if(claim + format::kLineBytes, bytes.end(), is_set);
+  }
   if (found == bytes.end()) return arrow::Status::OK();
   const Window window = WindowOf(config, segment, kind);
   return arrow::Status::Invalid(
@@ -54,9 +65,15 @@ arrow::Status CheckZero(const ClusterConfig& config, SegmentId segment, PartKind
       ": choose another path or offset, or ", RemoveByHand(config, segment));
 }
 
-void Zero(Part* part, uint64_t begin, uint64_t end) {
-  std::memset(part->data() + begin, 0, end - begin);
+arrow::Status Zero(Part* part, uint64_t begin, uint64_t end, FormatClaim* claim) {
+  for (uint64_t next = begin; next < end; next += kZeroedAtOnceBytes) {
+    ARROW_RETURN_NOT_OK(claim->Check());
+    const uint64_t size_bytes = std::min(end - next, kZeroedAtOnceBytes);
+    std::memset(part->data() + next, 0, size_bytes);
+    part->cache()->Flush(part->data() + next, size_bytes);
+  }
   part->cache()->Settle(part->data() + begin, end - begin);
+  return arrow::Status::OK();
 }
 
 }  // namespace
@@ -137,18 +154,21 @@ arrow::Status GiveUpWindow(const ClusterConfig& config, SegmentId segment) {
   return arrow::Status::OK();
 }
 
-arrow::Status ClearWindow(const ClusterConfig& config, SegmentId segment, Part* control) {
+arrow::Status ClearWindow(const ClusterConfig& config, SegmentId segment, Part* control,
+                          FormatClaim* claim) {
   const format::ControlLayout layout = LayoutOf(config);
   const uint64_t after_records =
       layout.records + format::ControlLayout::Page(config.records_size_bytes);
-  Zero(control, sizeof(SegmentHeader), layout.records);
-  Zero(control, after_records, layout.size_bytes);
+  ARROW_RETURN_NOT_OK(
+      Zero(control, sizeof(SegmentHeader), format::kFormatClaimOffset, claim));
+  ARROW_RETURN_NOT_OK(Zero(control, format::kFormatClaimOffset + format::kLineBytes,
+                           layout.records, claim));
+  ARROW_RETURN_NOT_OK(Zero(control, after_records, layout.size_bytes, claim));
   ARROW_ASSIGN_OR_RAISE(const auto leases,
                         MapFor(config, segment, Role::kDaemon, PartKind::kLeases,
                                WindowOf(config, segment, PartKind::kLeases).size_bytes));
   ARROW_RETURN_NOT_OK(leases->Allocate(0, leases->size_bytes()));
-  Zero(leases.get(), 0, leases->size_bytes());
-  return arrow::Status::OK();
+  return Zero(leases.get(), 0, leases->size_bytes(), claim);
 }
 
 }  // namespace sheaf::region

@@ -9,6 +9,7 @@
 
 #include "format/layout.h"
 #include "region/cluster_config.h"
+#include "region/format_claim.h"
 #include "region/region.h"
 #include "sheaf/types.h"
 
@@ -35,8 +36,10 @@ arrow::Status CheckWindowNotServed(const ClusterConfig& config, SegmentId segmen
 /// \brief Give the segment up: its magic goes, settled.
 arrow::Status GiveUpWindow(const ClusterConfig& config, SegmentId segment);
 
-/// \brief Zero what FormatSegment promises: all of control but the records, and leases.
-arrow::Status ClearWindow(const ClusterConfig& config, SegmentId segment, Part* control);
+/// \brief Zero what FormatSegment promises: all of control but the records and `claim`,
+/// and leases. AlreadyExists if another host formats it.
+arrow::Status ClearWindow(const ClusterConfig& config, SegmentId segment, Part* control,
+                          FormatClaim* claim);
 
 /// \brief FormatSegment of a window whatever is in it, also a stranger's bytes or another
 /// cluster's segment: these are lost. The caller holds the lock of the segment.

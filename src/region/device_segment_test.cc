@@ -3,10 +3,14 @@
 
 #include "region/device_segment.h"
 
+#include <signal.h>
+#include <stdlib.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <chrono>
+#include <csignal>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -20,10 +24,12 @@
 #include <gtest/gtest.h>
 
 #include "base/fault_point.h"
+#include "format/format_claim.h"
 #include "format/layout.h"
 #include "platform/process.h"
 #include "region/control_line.h"
 #include "region/device_window.h"
+#include "region/format_claim.h"
 #include "region/region.h"
 #include "region/segment_header.h"
 #include "region/served_check.h"
@@ -137,8 +143,9 @@ TEST_F(DeviceSegment, AnotherClustersSegmentIsRefused) {
 }
 
 TEST_F(DeviceSegment, OneThatDiesWhileItFormatsIsFollowedByTheNext) {
-  for (const char* point : {"daemon.format.after-remove", "daemon.format.after-create",
-                            "daemon.format.after-header", "daemon.format.after-clear"}) {
+  for (const char* point : {"daemon.format.after-claim", "daemon.format.after-remove",
+                            "daemon.format.after-create", "daemon.format.after-header",
+                            "daemon.format.after-clear"}) {
     const int status = ExitStatusOfChild([&] {
       if (!ArmFaults(std::string(point) + "=kill").ok()) return 1;
       return FormatSegment(config_, kNode1).ok() ? 0 : 2;
@@ -200,6 +207,92 @@ TEST_F(DeviceSegment, OneDeviceUnderTwoNamesIsFound) {
   config_.node_tables[1].offset_bytes = 0;
   EXPECT_THAT(ErrorOf(PrepareSegment(config_, kNode0).status()),
               HasSubstr("have the same segment"));
+}
+
+/// Two hosts, which share no lock: another process, with another name of its host.
+class FormattedByTwo : public DeviceSegment {
+ protected:
+  void SetUp() override {
+    DeviceSegment::SetUp();
+    config_.suspect_after_ms = 500;
+  }
+  void TearDown() override {
+    if (child_ <= 0) return;
+    ::kill(child_, SIGKILL);
+    ::waitpid(child_, nullptr, 0);
+  }
+  // 0 if it formats the window, 3 if it finds that another host does.
+  template <typename Body>
+  void OnOtherHost(const std::string& faults, Body body) {
+    child_ = ::fork();
+    if (child_ != 0) return;
+    ::setenv("SHEAF_HOST", "b", 1);
+    if (!faults.empty() && !ArmFaults(faults).ok()) ::_exit(1);
+    const arrow::Status status = body();
+    ::_exit(status.ok() ? 0 : status.IsAlreadyExists() ? 3 : 2);
+  }
+  void FormatOnOtherHost(const std::string& faults) {
+    OnOtherHost(faults, [&] { return FormatSegment(config_, kNode1); });
+  }
+  int Wait() {
+    int status = 0;
+    EXPECT_EQ(::waitpid(child_, &status, WUNTRACED), child_);
+    if (WIFSTOPPED(status)) return -1;
+    child_ = 0;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -2;
+  }
+  pid_t child_ = 0;
+};
+
+/// #5: both did, and each served what the other overwrote.
+TEST_F(FormattedByTwo, OneOfTwoGoesOn) {
+  FormatOnOtherHost("daemon.format.after-claim=delay:2000");
+  ASSERT_OK(ArmFaults("daemon.format.after-claim=delay:200"));
+  const arrow::Status here = FormatSegment(config_, kNode1);
+  ASSERT_OK(ArmFaults(""));
+  const int there = Wait();
+  EXPECT_EQ((here.ok() ? 1 : 0) + (there == 0 ? 1 : 0), 1) << here << ", " << there;
+  if (!here.ok()) {
+    EXPECT_THAT(here.message(), HasSubstr("host 'b' formats it at the same time"));
+  }
+  EXPECT_NE(EpochOf(kNode1), 0);
+}
+
+TEST_F(FormattedByTwo, WhoWasStoppedSeesThatAnotherHasIt) {
+  for (const char* point : {"daemon.format.after-claim", "daemon.format.after-create",
+                            "daemon.format.after-header", "daemon.format.after-clear"}) {
+    SCOPED_TRACE(point);
+    FormatOnOtherHost(std::string(point) + "=pause");
+    ASSERT_EQ(Wait(), -1);
+    ASSERT_OK(FormatSegment(config_, kNode1));  // It is taken for dead.
+    const uint64_t epoch = EpochOf(kNode1);
+    ASSERT_OK_AND_ASSIGN(const auto region,
+                         Region::Attach(config_, {kNode1, Role::kDaemon}));
+    UpdateIncarnation(&region->own_segment(),
+                      [](format::IncarnationLine* line) { line->incarnation = 7; });
+    ::kill(child_, SIGCONT);
+    EXPECT_EQ(Wait(), 3);
+    EXPECT_EQ(EpochOf(kNode1), epoch);
+    EXPECT_EQ(PeekIncarnation(region->own_segment())->incarnation, 7);
+    ASSERT_OK(RemoveSegment(config_, kNode1));
+  }
+}
+
+TEST_F(FormattedByTwo, OneThatGoesOnIsLeftAlone) {
+  OnOtherHost("", [&]() -> arrow::Status {
+    ARROW_ASSIGN_OR_RAISE(const auto claim, FormatClaim::Write(config_, kSegment1));
+    for (;;) {
+      ARROW_RETURN_NOT_OK(claim->Check());
+      platform::SleepFor(std::chrono::milliseconds(1));
+    }
+  });
+  while (Read(kWindowBytes + format::kFormatClaimOffset, 8) == std::string(8, '\0')) {
+    platform::SleepFor(std::chrono::milliseconds(1));
+  }
+  const arrow::Status status = FormatSegment(config_, kNode1);
+  EXPECT_TRUE(status.IsAlreadyExists()) << status;
+  EXPECT_THAT(status.message(), HasSubstr("host 'b'"));
+  EXPECT_FALSE(HasSegments(config_));
 }
 
 /// As the daemon of another host writes its lines.

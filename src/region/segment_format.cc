@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -25,6 +26,7 @@
 #include "region/cluster_config.h"
 #include "region/device_segment.h"
 #include "region/device_window.h"
+#include "region/format_claim.h"
 #include "region/part_set.h"
 #include "region/region.h"
 #include "region/segment_header.h"
@@ -115,9 +117,28 @@ arrow::Status CreateFiles(const ClusterConfig& config, SegmentId id,
   return CreatePart(config, id, PartKind::kData, header.data_size_bytes);
 }
 
+/// Makes the segment exist for others, last of all; or no more.
+void WriteMagic(uint64_t magic, Part* control) {
+  auto* word = reinterpret_cast<uint64_t*>(control->data());
+  platform::SharedWord(word).StoreFenced(magic);
+  control->cache()->Settle(word, sizeof(magic));
+}
+
+/// Tells those who have the files mapped, also on other hosts. Best effort: what cannot
+/// be mapped is nobody's.
+void GiveUpFiles(const ClusterConfig& config, SegmentId id) {
+  const auto found = ReadLeftover(config, id);
+  if (!found.ok() || Inspect(*found) != HeaderState::kGood) return;
+  const AttachOptions options{NodeId{id.value}, Role::kDaemon, /*relocate=*/true};
+  const auto control =
+      OpenPart(config, options, id, PartKind::kControl, sizeof(SegmentHeader));
+  if (control.ok()) WriteMagic(0, control->get());
+}
+
 /// The files that CreateFiles makes, and the folder if nothing else is in it.
 arrow::Status RemoveParts(const ClusterConfig& config, SegmentId id) {
   if (config.UsesDevices()) return GiveUpWindow(config, id);
+  GiveUpFiles(config, id);
   const std::string folder = config.segment_folder(id);
   ARROW_RETURN_NOT_OK(platform::RemoveOwnFiles(folder, [](std::string_view name) {
     return IsPartFile(name) && name != ToString(PartKind::kControl);
@@ -134,15 +155,9 @@ void WriteHeaderBody(const SegmentHeader& header, Part* control) {
   control->cache()->Settle(control->data(), sizeof(header));
 }
 
-/// Makes the segment exist for others: last of all.
-void WriteMagic(const SegmentHeader& header, Part* control) {
-  platform::SharedWord(reinterpret_cast<uint64_t*>(control->data()))
-      .StoreFenced(header.magic);
-  control->cache()->Settle(control->data(), sizeof(header.magic));
-}
-
+/// `claim` is null where nobody else can write to what is being made.
 arrow::Status MakeSegment(const ClusterConfig& config, SegmentId id,
-                          uint64_t format_epoch) {
+                          uint64_t format_epoch, FormatClaim* claim) {
   const SegmentHeader header = MakeHeader(config, id, format_epoch);
   if (!config.UsesDevices()) ARROW_RETURN_NOT_OK(CreateFiles(config, id, header));
   const AttachOptions options{NodeId{id.value}, Role::kDaemon, false};
@@ -154,12 +169,17 @@ arrow::Status MakeSegment(const ClusterConfig& config, SegmentId id,
   ARROW_RETURN_NOT_OK(
       control->Allocate(layout.ring_ends, layout.records - layout.ring_ends));
   PassFaultPoint("daemon.format.after-create");
+  if (claim != nullptr) ARROW_RETURN_NOT_OK(claim->Check());
   WriteHeaderBody(header, control.get());
   PassFaultPoint("daemon.format.after-header");
-  if (config.UsesDevices()) ARROW_RETURN_NOT_OK(ClearWindow(config, id, control.get()));
+  if (claim != nullptr) {
+    ARROW_RETURN_NOT_OK(ClearWindow(config, id, control.get(), claim));
+  }
   PassFaultPoint("daemon.format.after-clear");
-  WriteMagic(header, control.get());
-  return arrow::Status::OK();
+  if (claim != nullptr) ARROW_RETURN_NOT_OK(claim->Check());
+  WriteMagic(header.magic, control.get());
+  // Who has not seen that it is there has written a claim that is seen here.
+  return claim != nullptr ? claim->Check() : arrow::Status::OK();
 }
 
 arrow::Result<ClusterConfig> Complete(const ClusterConfig& incomplete, NodeId node) {
@@ -198,24 +218,45 @@ arrow::Status LockWindow(const ClusterConfig& config, SegmentId id,
   return arrow::Status::OK();
 }
 
-/// Over what is there, whose epoch was `old_epoch`.
-arrow::Status FormatOver(const ClusterConfig& config, SegmentId id, uint64_t old_epoch) {
+/// One above the last.
+arrow::Result<uint64_t> NewEpoch(const ClusterConfig& config, SegmentId id,
+                                 uint64_t old_epoch) {
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   const uint64_t epoch = NextFormatEpoch(
       old_epoch, std::chrono::duration_cast<std::chrono::seconds>(now).count(),
       platform::RandomBits());
-  if (epoch > kFormatEpochMax) {
-    return arrow::Status::Invalid(SegmentText(config, id), ": format epoch ", epoch,
-                                  " is above ", kFormatEpochMax, ": remove the folder");
+  if (epoch <= kFormatEpochMax) return epoch;
+  return arrow::Status::Invalid(SegmentText(config, id), ": format epoch ", epoch,
+                                " is above ", kFormatEpochMax, ": remove the folder");
+}
+
+/// Who finds the window claimed has written nothing else, or stops where it is: it is
+/// another's.
+arrow::Result<std::unique_ptr<FormatClaim>> Claim(const ClusterConfig& config,
+                                                  SegmentId id, uint64_t old_epoch) {
+  std::unique_ptr<FormatClaim> claim;
+  if (config.UsesDevices()) {
+    ARROW_ASSIGN_OR_RAISE(claim, FormatClaim::Write(config, id));
   }
+  PassFaultPoint("daemon.format.after-claim");
+  if (claim != nullptr) ARROW_RETURN_NOT_OK(claim->Confirm(old_epoch));
+  return claim;
+}
+
+/// Over what is there, whose epoch was `old_epoch`.
+arrow::Status FormatOver(const ClusterConfig& config, SegmentId id, uint64_t old_epoch) {
+  ARROW_ASSIGN_OR_RAISE(const uint64_t epoch, NewEpoch(config, id, old_epoch));
+  ARROW_ASSIGN_OR_RAISE(const auto claim, Claim(config, id, old_epoch));
   // New files, not the old ones emptied: who still reads a former life keeps its bytes.
   ARROW_RETURN_NOT_OK(RemoveParts(config, id));
   PassFaultPoint("daemon.format.after-remove");
   ARROW_RETURN_NOT_OK(MakeFolder(config, id));
-  arrow::Status status = MakeSegment(config, id, epoch);
+  arrow::Status status = MakeSegment(config, id, epoch, claim.get());
+  if (claim != nullptr && status.IsAlreadyExists()) return status;  // It is another's.
   if (!status.ok()) {
     ARROW_RETURN_NOT_OK(RemoveParts(config, id));  // Nothing half-made stays.
   }
+  if (claim != nullptr) claim->Release();
   return status;
 }
 
@@ -279,8 +320,14 @@ arrow::Status RemoveSegment(const ClusterConfig& incomplete, NodeId node) {
   ClusterConfig config = incomplete;
   config.ApplyDefaults();
   const SegmentId id{node.value};
-  ARROW_RETURN_NOT_OK(CheckLeftover(config, id).status());
-  return RemoveParts(config, id);
+  ARROW_ASSIGN_OR_RAISE(const uint64_t epoch, CheckLeftover(config, id));
+  if (!config.UsesDevices()) return RemoveParts(config, id);
+  ARROW_ASSIGN_OR_RAISE(const SegmentHeader found, ReadWindowHeader(config, id));
+  if (found.magic == 0) return arrow::Status::OK();
+  ARROW_ASSIGN_OR_RAISE(const auto claim, Claim(config, id, epoch));
+  const arrow::Status status = RemoveParts(config, id);
+  claim->Release();
+  return status;
 }
 
 arrow::Result<platform::FileLock> LockSegment(const ClusterConfig& incomplete,
