@@ -42,39 +42,6 @@ arrow::Result<std::shared_ptr<const Record>> LoadRecord(const region::Segment& s
   return std::make_shared<const Record>(std::move(record));
 }
 
-/// What a record's own prefix says of its size; nothing if `offset` is impossible.
-std::optional<uint32_t> StoredSize(const region::Segment& segment, uint64_t offset) {
-  if (!IsAligned(offset, format::kGranuleBytes) ||
-      !FitsWithin(offset, sizeof(uint64_t), segment.header().records_size_bytes)) {
-    return std::nullopt;
-  }
-  const uint64_t* word = segment.ControlLine(segment.layout().records + offset);
-  const auto prefix =
-      static_cast<uint32_t>(platform::SharedWord(word).LoadAcquire() & 0xFFFFFFFF);
-  if (prefix > kRecordSizeMax - kRecordPrefixBytes) return std::nullopt;
-  return CheckedCast<uint32_t>(prefix + kRecordPrefixBytes);
-}
-
-/// The line whose words 1 to 7 are `words`, if its checksum tells which states and flags
-/// word 0 had: the old line (nothing but Busy was stored) or the new one (all but word 0
-/// was).
-std::optional<format::Slot> FindWordZero(const format::LineWords& words, uint32_t size) {
-  constexpr LineState kStates[] = {LineState::kSealed, LineState::kBound,
-                                   LineState::kRetired, LineState::kFree,
-                                   LineState::kDisused};
-  for (const LineState state : kStates) {
-    for (uint8_t flags = 0; flags <= (format::kSlotNamed | format::kSlotKept); ++flags) {
-      auto slot = std::bit_cast<format::Slot>(words);
-      slot.state = static_cast<uint8_t>(state);
-      slot.flags = flags;
-      slot.reserved0 = 0;
-      slot.record_size_bytes = IsInUse(state) ? size : 0;
-      if (format::SealLine(slot)[7] == words[7]) return slot;
-    }
-  }
-  return std::nullopt;
-}
-
 }  // namespace
 
 void HomeDirectory::Impl::DisuseDamaged() {
@@ -199,7 +166,7 @@ HomeDirectory::Impl::Adopted HomeDirectory::Impl::CompleteUpdate(
     uint32_t index, const format::LineWords& words) {
   const auto fields = std::bit_cast<format::Slot>(words);
   const uint32_t size = StoredSize(*segment_, fields.record_offset).value_or(0);
-  if (const auto slot = FindWordZero(words, size)) {
+  if (const auto slot = FindCutShort(words, size)) {
     Adopted adopted = AdoptLine(index, format::SealLine(*slot));
     adopted.stored = false;
     return adopted;

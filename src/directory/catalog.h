@@ -77,6 +77,10 @@ bool HasIndex(const region::SegmentList& segments, const LeaderView& view);
 /// a node of `segments` claimed (C1). CapacityError if there is none left.
 arrow::Result<uint32_t> NextEpoch(const region::SegmentList& segments, NodeId claimant);
 
+/// \brief The index that a former life of `home` left, if any, is inactive, settled: who
+/// does not lead denies no names, and another node may see that it does not lead (C1).
+void DeactivateIndex(HomeDirectory* home);
+
 /// \brief The leader's side. One per leader daemon, single-threaded. The index lies in
 /// the leader's own record area. Invariant CATALOG-1: an entry leads to the bound object
 /// of its name with the highest version, or while there is none to one that is about to
@@ -86,8 +90,9 @@ class CatalogLeader {
  public:
   /// \brief Claim `epoch` and build the index by scanning the slots of all segments (C1,
   /// C2); call Region::AttachMissing before. Invalid if `epoch` is not above every epoch
-  /// claimed so far; IOError if some slot cannot be read (it might hold any name), with
-  /// reason node lost if another node claimed meanwhile.
+  /// claimed so far; IOError if some slot is damaged (it might hold any name), with
+  /// reason node lost if another node claimed meanwhile. A slot that its home has not
+  /// finished holds its own name until that home has.
   static arrow::Result<std::unique_ptr<CatalogLeader>> Claim(
       const region::Region* region, HomeDirectory* home, uint32_t epoch,
       HashFn hash = format::HashName);

@@ -98,6 +98,8 @@ class CatalogLeader::Impl {
   arrow::Status CheckEpoch() const;
   arrow::Status FinishClaim();
   arrow::Status ScanSegment(const region::Segment& segment, uint32_t begin, uint32_t end);
+  arrow::Status AdoptUnreadable(const region::Segment& segment, uint32_t index,
+                                const arrow::Status& status);
   arrow::Status AdoptObject(const region::Segment& segment, uint32_t index,
                             format::Slot slot);
   void AddProblem(const ObjectId& object, const std::string& what);

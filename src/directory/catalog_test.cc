@@ -430,17 +430,6 @@ TEST(Claim, NeedsANewEpoch) {
   EXPECT_OK(cluster.Claim(3));
 }
 
-TEST(Claim, ASlotThatCannotBeReadBlocksIt) {
-  TestCluster cluster(kTwoNodes);
-  const ObjectId id = cluster.Seal("a", 1);
-  uint64_t* line = cluster.segments()[1]->SlotLine(id.slot);
-  const uint64_t good = line[0];
-  line[0] = format::kBusyWord;
-  EXPECT_RAISES(IOError, cluster.Claim(1));
-  line[0] = good;
-  EXPECT_OK(cluster.Claim(2));
-}
-
 TEST(Claim, AfterARestartTheIndexOfTheLastLifeStaysUntilTheNext) {
   TestCluster cluster({.slots_max = 1024});
   ASSERT_OK(cluster.Claim(1));

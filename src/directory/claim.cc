@@ -2,6 +2,7 @@
 // C1, C2).
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -16,8 +17,10 @@
 #include "directory/catalog.h"
 #include "directory/catalog_leader.h"
 #include "directory/directory.h"
+#include "directory/index_writer.h"
 #include "directory/slot_reader.h"
 #include "format/layout.h"
+#include "region/admit_line.h"
 #include "region/control_line.h"
 #include "region/region.h"
 #include "sheaf/status.h"
@@ -53,6 +56,11 @@ LeaderView FindLeader(const region::SegmentList& segments) {
     if (epoch > view.epoch) view = {epoch, {segment->id().value}};
   }
   return view;
+}
+
+void DeactivateIndex(HomeDirectory* home) {
+  IndexWriter index(home, /*epoch=*/0);
+  if (index.is_active()) index.Deactivate();
 }
 
 arrow::Status CatalogLeader::Impl::BeginClaim() {
@@ -131,7 +139,44 @@ arrow::Status CatalogLeader::Impl::ScanSegment(const region::Segment& segment,
       [&](uint32_t index, const format::Slot& slot) {
         return AdoptObject(segment, index, slot);
       },
-      [](uint32_t, const arrow::Status& status) { return status; }, begin, end);
+      [&](uint32_t index, const arrow::Status& status) {
+        return AdoptUnreadable(segment, index, status);
+      },
+      begin, end);
+}
+
+/// One Busy slot of a home that stopped or died in the middle of it blocks its own name
+/// at most. What changes more of a line than its state and checksum holds none: a seal
+/// whose publisher has not asked for the name yet, a version whose publisher will look
+/// for higher epochs once it is there (C5, C9), a free. A line that its home damaged, or
+/// another did, blocks: unless that home is off, and nobody can open the object any more.
+arrow::Status CatalogLeader::Impl::AdoptUnreadable(const region::Segment& segment,
+                                                   uint32_t index,
+                                                   const arrow::Status& status) {
+  const format::LineWords words =
+      region::LoadControlLine(segment, segment.SlotLine(index));
+  const auto fields = std::bit_cast<format::Slot>(words);
+  const ObjectId id{segment.id(), index, fields.generation};
+  if (words[0] != format::kBusyWord) {
+    const NodeId node{segment.id().value};
+    if (!region::LoadAdmitLine(*home_->own_segment(), node).is_off()) return status;
+    AddProblem(id, "its node is off: " + status.message());
+    return arrow::Status::OK();
+  }
+  const auto slot =
+      FindCutShort(words, StoredSize(segment, fields.record_offset).value_or(0));
+  if (!slot || !IsPlausible(*slot) || !MayHoldName(*slot)) return arrow::Status::OK();
+  const auto record = ReadRecord(segment, *slot);
+  if (!record.ok() || hash_(record->name) != slot->name_hash) {
+    AddProblem(id, "its record cannot be read");  // by nobody
+    return arrow::Status::OK();
+  }
+  AddProblem(id, "'" + record->name + "' is neither there nor free until node " +
+                     std::to_string(segment.id().value) + " runs again");
+  // The slot decides, once it can be read.
+  names_[record->name].pending.push_back(
+      {id, {slot->version_epoch, slot->version_sequence}, /*is_bound=*/false});
+  return arrow::Status::OK();
 }
 
 void CatalogLeader::Impl::AddProblem(const ObjectId& object, const std::string& what) {

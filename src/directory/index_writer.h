@@ -36,6 +36,7 @@ class IndexWriter {
   /// \brief `progress` is called now and then while a large table is made.
   void OnProgress(std::function<void()> progress) { progress_ = std::move(progress); }
 
+  bool is_active() const { return is_active_; }  ///< The header line leads to a table.
   /// \brief Own header line := inactive, settled (C1).
   void Deactivate();
 

@@ -1,6 +1,7 @@
 #include "directory/slot_reader.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -151,6 +152,38 @@ arrow::Result<Record> ReadRecord(const region::Segment& segment,
   ARROW_ASSIGN_OR_RAISE(
       auto bytes, CopyRecordBytes(segment, slot.record_offset, slot.record_size_bytes));
   return OpenRecord(segment, slot, std::move(bytes));
+}
+
+std::optional<uint32_t> StoredSize(const region::Segment& segment, uint64_t offset) {
+  if (!IsAligned(offset, format::kGranuleBytes) ||
+      !FitsWithin(offset, sizeof(uint64_t), segment.header().records_size_bytes)) {
+    return std::nullopt;
+  }
+  const uint64_t* word = segment.ControlLine(segment.layout().records + offset);
+  segment.control().cache()->Invalidate(word, sizeof(*word));
+  const auto prefix =
+      static_cast<uint32_t>(platform::SharedWord(word).LoadAcquire() & 0xFFFFFFFF);
+  if (prefix > kRecordSizeMax - kRecordPrefixBytes) return std::nullopt;
+  return CheckedCast<uint32_t>(prefix + kRecordPrefixBytes);
+}
+
+std::optional<format::Slot> FindCutShort(const format::LineWords& words,
+                                         uint32_t size_bytes) {
+  using format::LineState;
+  constexpr LineState kStates[] = {LineState::kSealed, LineState::kBound,
+                                   LineState::kRetired, LineState::kFree,
+                                   LineState::kDisused};
+  for (const LineState state : kStates) {
+    for (uint8_t flags = 0; flags <= (format::kSlotNamed | format::kSlotKept); ++flags) {
+      auto slot = std::bit_cast<format::Slot>(words);
+      slot.state = static_cast<uint8_t>(state);
+      slot.flags = flags;
+      slot.reserved0 = 0;
+      slot.record_size_bytes = IsInUse(state) ? size_bytes : 0;
+      if (format::SealLine(slot)[7] == words[7]) return slot;
+    }
+  }
+  return std::nullopt;
 }
 
 bool IsReadable(const format::Slot& slot) {

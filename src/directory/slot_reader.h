@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <limits>
+#include <optional>
 #include <string>
 
 #include <arrow/result.h>
@@ -36,6 +37,16 @@ arrow::Result<std::shared_ptr<arrow::Buffer>> CopyRecordBytes(
 /// ranges inside the segment's data part, and references to other segments only (O4).
 arrow::Result<Record> OpenRecord(const region::Segment& segment, const format::Slot& slot,
                                  std::shared_ptr<arrow::Buffer> bytes);
+
+/// \brief What a record's own prefix says of its size; nothing if `offset` is impossible.
+std::optional<uint32_t> StoredSize(const region::Segment& segment, uint64_t offset);
+
+/// \brief Of a line that its home has not finished, Busy: the line whose words 1 to 7 are
+/// `words`, if its checksum tells which state and flags word 0 had. That is the old line
+/// (nothing but Busy was stored) or the new one (all but word 0 was). `size_bytes` is the
+/// record's.
+std::optional<format::Slot> FindCutShort(const format::LineWords& words,
+                                         uint32_t size_bytes);
 
 /// \brief LOAD! every slot of `segment` in [begin, end) below its high-water mark.
 /// IOError if one cannot be read and `on_unreadable` does not take it; the status of

@@ -1,0 +1,102 @@
+// Claims over slots that cannot be read.
+
+#include <cstdint>
+#include <string>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "directory/catalog.h"
+#include "directory/directory.h"
+#include "directory/test_cluster.h"
+#include "format/checksum.h"
+#include "format/layout.h"
+#include "region/admit_line.h"
+#include "sheaf/types.h"
+#include "testing/arrow_test.h"
+#include "testing/fake_segments.h"
+
+namespace sheaf::directory {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::SizeIs;
+
+constexpr testing::FakeOptions kTwoNodes = {.segments = 2, .slots_max = 4096};
+
+void ExpectFound(TestCluster* cluster, const std::string& name, const ObjectId& object) {
+  const auto found = cluster->Find(name);
+  ASSERT_OK(found);
+  ASSERT_TRUE(found->has_value()) << name << " is absent";
+  EXPECT_EQ((*found)->object, object) << name;
+}
+
+uint64_t* LineOf(TestCluster* cluster, const ObjectId& id) {
+  return cluster->segments()[id.segment.value]->SlotLine(id.slot);
+}
+
+TEST(Claim, ADamagedSlotBlocksItUnlessItsNodeIsOff) {
+  TestCluster cluster(kTwoNodes);
+  uint64_t* line = LineOf(&cluster, cluster.Seal("a", 1));
+  line[7] ^= 1;
+  EXPECT_RAISES(IOError, cluster.Claim(1));
+  region::StoreCertifiedOff(cluster.segments()[0], NodeId{1}, 1);
+  ASSERT_OK(cluster.Claim(2));
+  EXPECT_THAT(cluster.leader().problems(), SizeIs(1));
+  line[7] ^= 1;
+  EXPECT_OK(cluster.Claim(3));
+}
+
+/// #5: a home that died in the middle of a slot blocked all claims. Whether the name is
+/// taken is not known: Bound may have been told, or be removed.
+TEST(Claim, ASlotThatItsHomeHasNotFinishedBlocksItsOwnNameAlone) {
+  for (const bool is_bound : {false, true}) {
+    TestCluster cluster(kTwoNodes);
+    ASSERT_OK(cluster.Claim(1));
+    ASSERT_OK_AND_ASSIGN(const Found other, cluster.Publish("b", 1));
+    const ObjectId id = cluster.Seal("a", 1);
+    ASSERT_OK_AND_ASSIGN(const Version version, cluster.leader().Bind({"a", id}));
+    ASSERT_OK(cluster.home(1).SetVersion(id, version.epoch, version.sequence));
+    if (is_bound) {
+      ASSERT_OK(cluster.home(1).Bind(id));
+    }
+    uint64_t* line = LineOf(&cluster, id);
+    const uint64_t good = line[0];
+    line[0] = format::kBusyWord;
+    ASSERT_OK(cluster.Claim(2));
+    EXPECT_THAT(cluster.leader().problems(), SizeIs(1));
+    ExpectFound(&cluster, "b", other.object);
+    EXPECT_RAISES(IOError, cluster.Publish("a"));
+    EXPECT_FALSE(cluster.Find("a").ok());
+    line[0] = good;
+    if (!is_bound) {
+      ASSERT_OK(cluster.home(1).Bind(id));
+    }
+    ExpectFound(&cluster, "a", id);
+    EXPECT_RAISES(AlreadyExists, cluster.Publish("a"));
+  }
+}
+
+TEST(Claim, WhatNobodyCanHaveBeenToldOfHoldsNoName) {
+  // Words of a line that is cut short: a seal, of which the name is not yet granted; a
+  // version, half of it.
+  for (const bool has_version : {false, true}) {
+    TestCluster cluster(kTwoNodes);
+    ASSERT_OK(cluster.Claim(1));
+    const ObjectId id = cluster.Seal("a", 1);
+    uint64_t* line = LineOf(&cluster, id);
+    if (has_version) line[4] = (uint64_t{1} << 32) + 1;
+    line[0] = format::kBusyWord;
+    ASSERT_OK(cluster.Claim(2));
+    ASSERT_OK_AND_ASSIGN(const Found second, cluster.Publish("a"));
+    ExpectFound(&cluster, "a", second.object);
+    cluster.RestartHome(1);  // What is sealed and not bound goes (C6).
+    EXPECT_THAT(cluster.home(1).ObjectsIn(format::LineState::kSealed), ElementsAre(id));
+    ASSERT_OK(cluster.home(1).Retire(id));
+    ASSERT_OK(cluster.Claim(3));
+    ExpectFound(&cluster, "a", second.object);
+  }
+}
+
+}  // namespace
+}  // namespace sheaf::directory
