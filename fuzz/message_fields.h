@@ -67,6 +67,7 @@ class FieldReader {
       Add(hello->session());
       Add(hello->grants());
       Add(hello->leases());
+      Add(hello->format_epoch());
     } else if (const auto* grant = message.body_as<format::GrantRequest>()) {
       Add(grant->size_bytes());
     } else if (const auto* returned = message.body_as<format::ReturnRequest>()) {
@@ -101,6 +102,7 @@ class FieldReader {
       Add(welcome->incarnation());
       Add(welcome->lease_pages());
       Add(static_cast<uint64_t>(welcome->access()));
+      Add(welcome->format_epoch());
     } else if (const auto* grant = message.body_as<format::GrantReply>()) {
       Add(grant->grant());
       Add(grant->generation());
@@ -128,6 +130,8 @@ class FieldReader {
       Add(hello->cluster_id());
       Add(hello->node());
       Add(hello->incarnation());
+      Add(hello->format_epoch());
+      Add(hello->peer_format_epoch());
     } else if (const auto* bind = message.body_as<format::BindRequest>()) {
       Add(bind->name());
       Add(bind->object());

@@ -90,11 +90,16 @@ class RingFuzz {
     return end.value_or(RingEnd{});
   }
 
+  uint64_t PeerEpoch() const { return segments_[1]->header().format_epoch; }
+
   RingEnd MakeEnd(RingEnd end, bool is_ours) const {
     if (!is_right_) return end;
     end.version = sheaf::format::kMessageVersion;
     end.cluster_id = segments_[0]->header().cluster_id;
     if (is_ours) end.peer_life = own_life_;
+    if (end.life != 0) {  // 0 says that there is none.
+      end.life = (PeerEpoch() << sheaf::format::kRingLifeShift) | (end.life & 0xFFFFFFFF);
+    }
     return end;
   }
   void StoreEnd(const RingEnd& end) const {
@@ -137,6 +142,7 @@ class RingFuzz {
     const RingEnd end = End(1);
     return end.life != 0 && end.version == sheaf::format::kMessageVersion &&
            end.cluster_id == segments_[0]->header().cluster_id &&
+           end.life >> sheaf::format::kRingLifeShift == PeerEpoch() &&
            end.peer_life == own_life_;
   }
 

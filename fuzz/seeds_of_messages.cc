@@ -399,7 +399,8 @@ void WriteOfPeer(World* world, const SeedFolder& seeds) {
   });
   write("peer_hello", [](Script* s) {
     s->Add(kPeer, Body::NodeHello, [](Builder* builder) {
-      return format::CreateNodeHello(*builder, format::kMessageVersion, 0x5EAF, 1, 1)
+      return format::CreateNodeHello(*builder, format::kMessageVersion, 0x5EAF, 1, 1,
+                                     /*format_epoch=*/7, /*peer_format_epoch=*/7)
           .Union();
     });
     s->Add(kPeer, Body::FlushPagesRequest, [](Builder* builder) {

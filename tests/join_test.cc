@@ -1,8 +1,11 @@
 // Nodes that are started one by one from one cluster file, as on the hosts of a cluster:
 // they join, leave and come back while the others work on.
 
+#include <stdlib.h>
+
 #include <csignal>
 #include <cstddef>
+#include <cstdlib>
 #include <filesystem>
 #include <string>
 
@@ -10,9 +13,12 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "sheaf/store.h"
+#include "testing/arrow_test.h"
 #include "testing/eventually.h"
 #include "tests/command_line.h"
 #include "tests/joined_nodes.h"
+#include "tests/two_nodes.h"
 
 namespace sheaf::testing {
 namespace {
@@ -151,6 +157,44 @@ TEST_F(Join, DaemonsOfTwoHostsTalk) {
     EXPECT_EQ(on("1", "down").code, 0);
     EXPECT_EQ(on("0", "down").code, 0);
   }
+}
+
+/// #5: files of a shared folder, of which others keep what they have mapped.
+TEST_F(Join, MemoryThatIsFormattedAnewIsMetByDaemonsAndNotBySessions) {
+  WriteText("lab.toml",
+            "name = '" + cluster_ +
+                "'\nsegment_size = '64MiB'\nheartbeat_ms = 10\nsuspect_after_ms = 1000\n"
+                "[[node]]\nid = 0\nhost = 'host0'\n[[node]]\nid = 1\nhost = 'host1'\n");
+  const auto of = [&](const std::string& node) {
+    return "SHEAF_HOST=host" + node + " SHEAF_RUNTIME_DIR=" + Path("run" + node) + " ";
+  };
+  const auto on = [&](const std::string& node, const std::string& arguments) {
+    return Run(of(node) + SHEAF_BINARY + " --node " + node + " " + arguments);
+  };
+  Start(0, of("0"));
+  Start(1, of("1"));
+  const std::string file = WriteParquet("t.parquet", 1000);
+  ASSERT_EQ(on("1", "put t " + file).code, 0);
+  ::setenv("SHEAF_RUNTIME_DIR", Path("run0").c_str(), 1);
+  ASSERT_OK_AND_ASSIGN(auto store, Store::Connect({.cluster = cluster_, .node = 0}));
+  ::unsetenv("SHEAF_RUNTIME_DIR");
+  ASSERT_OK(store->Get("t"));
+  const Ran down = on("1", "down");
+  ASSERT_EQ(down.code, 0) << down.out;
+  Start(1, of("1"));
+  const Ran put = on("1", "put u " + file);  // The names are kept by node 0.
+  EXPECT_EQ(put.code, 0) << put.out;
+  EXPECT_THAT(on("0", "head u").out, HasSubstr("name 0"));
+  EXPECT_EQ(on("0", "put v --on 1 " + file).code, 0);
+  EXPECT_EQ(on("0", "--json ls").out.find("\"t\""), std::string::npos);
+  const arrow::Status met = store->Get("u").status();
+  EXPECT_THAT(met.ToString(), HasSubstr("connect again"));
+  EXPECT_FALSE(store->Get("t").ok());
+  const arrow::Status built = store->Put("w", *MakeTable(10, 0), {.on = 1}).status();
+  EXPECT_THAT(built.ToString(), HasSubstr("connect again"));
+  store = nullptr;
+  EXPECT_EQ(on("1", "down").code, 0);
+  EXPECT_EQ(on("0", "down").code, 0);
 }
 
 TEST_F(Join, AFileThatListsFewerNodesIsRefused) {

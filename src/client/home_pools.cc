@@ -20,6 +20,7 @@
 #include "client/daemon_channel.h"
 #include "client/node_info.h"
 #include "client/spill_pool.h"
+#include "format/lease_cell.h"
 #include "format/message.h"
 #include "platform/cache.h"
 #include "region/region.h"
@@ -122,6 +123,13 @@ arrow::Result<alloc::Extent> HomePool::Acquire(uint64_t size_bytes, uint64_t wis
 arrow::Result<alloc::Extent> HomePool::MakeWritable(const format::GrantReply& grant,
                                                     uint64_t size_bytes) {
   region::Part& part = data();
+  const uint64_t epoch = region_->segment(segment_)->header().format_epoch;
+  if (format::FormatEpochOf(grant.generation()) != epoch) {
+    return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kNodeLost,
+                      NodeText(segment_) +
+                          " has given up the memory that this session mapped, and grants "
+                          "other: connect again to build there");
+  }
   if (grant.size_bytes() < size_bytes || grant.size_bytes() > part.size_bytes() ||
       grant.offset() > part.size_bytes() - grant.size_bytes()) {
     return arrow::Status::Invalid("grant of ", grant.offset(), "+", grant.size_bytes(),
@@ -208,9 +216,10 @@ arrow::Result<HomePool*> HomePools::Of(NodeId node) {
     return made;
   }
   ARROW_RETURN_NOT_OK(check_());
-  ARROW_RETURN_NOT_OK(region_->AttachMissing());
+  const arrow::Status attached = region_->AttachMissing();
   const SegmentId segment{node.value};
   if (region_->segment(segment) == nullptr) {
+    ARROW_RETURN_NOT_OK(attached);
     return MakeStatus(
         arrow::StatusCode::IOError, ErrorReason::kNodeLost,
         NodeText(segment) + " was never up, and has no memory: start it with: sheaf up");

@@ -16,6 +16,7 @@
 #include "client/session.h"
 #include "directory/directory.h"
 #include "format/layout.h"
+#include "format/lease_cell.h"
 #include "lease/lease.h"
 #include "region/region.h"
 #include "sheaf/status.h"
@@ -63,11 +64,15 @@ arrow::Result<std::shared_ptr<ObjectLease>> WriteAndCheck(
     IsAcceptable is_acceptable) {
   const region::Segment* segment = session->region().segment(object.segment);
   if (segment == nullptr) {  // its node may have come up since
-    ARROW_RETURN_NOT_OK(session->AttachMissing());
+    const arrow::Status attached = session->AttachMissing();
     segment = session->region().segment(object.segment);
+    if (segment == nullptr) ARROW_RETURN_NOT_OK(attached);
   }
   if (segment == nullptr || object.slot >= segment->header().slots_max) {
     return Stale(object);
+  }
+  if (format::FormatEpochOf(object.generation) != segment->header().format_epoch) {
+    ARROW_RETURN_NOT_OK(session->CheckMapped(*segment));
   }
   PassFaultPoint("client.lease.before-cell");
   ARROW_ASSIGN_OR_RAISE(lease::Cell cell, session->cells().Write(object));
@@ -76,6 +81,7 @@ arrow::Result<std::shared_ptr<ObjectLease>> WriteAndCheck(
     PassFaultPoint("client.lease.before-undo");
     session->cells().Clear(cell);
     PassFaultPoint("client.lease.after-undo");
+    ARROW_RETURN_NOT_OK(session->CheckMapped(*segment));
     return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kNodeLost,
                       "node " + std::to_string(object.segment.value) +
                           " does not honour node " +

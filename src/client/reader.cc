@@ -28,6 +28,7 @@
 #include "directory/directory.h"
 #include "platform/cache.h"
 #include "platform/process.h"
+#include "region/control_line.h"
 #include "region/region.h"
 #include "sheaf/status.h"
 #include "sheaf/types.h"
@@ -268,8 +269,15 @@ arrow::Result<std::optional<directory::Found>> FindName(Session& session,
     attached = session.AttachMissing();
     found = directory::Lookup(session.region(), name);
   }
+  if (found.ok() && found->has_value()) return found;
   // What could not be attached may be why the look-up failed, and says more.
   if (!found.ok()) ARROW_RETURN_NOT_OK(attached);
+  // A name may be absent, or its leader, only for who maps what was given up (L14).
+  const region::ClusterConfig& config = session.region().config();
+  if (!config.NamesHosts() && !config.UsesDevices()) return found;
+  for (const region::Segment* segment : region::SegmentsOf(session.region())) {
+    if (segment != nullptr) ARROW_RETURN_NOT_OK(session.CheckMapped(*segment));
+  }
   return found;
 }
 

@@ -32,6 +32,7 @@
 #include "region/cluster_config.h"
 #include "region/control_line.h"
 #include "region/region.h"
+#include "region/served_check.h"
 #include "sheaf/cluster.h"
 #include "sheaf/status.h"
 #include "sheaf/store.h"
@@ -188,7 +189,11 @@ arrow::Status Session::AttachRegion(NodeId node, uint32_t user_id, bool relocate
     ARROW_ASSIGN_OR_RAISE(notes_, NodeNotes::MakePrivate());
   }
   ARROW_ASSIGN_OR_RAISE(region_, region::Region::Attach(config_, options));
-  return arrow::Status::OK();
+  const uint64_t mapped = region_->own_segment().header().format_epoch;
+  if (mapped == format_epoch_) return arrow::Status::OK();
+  return arrow::Status::IOError("the memory of node ", node.value,
+                                " was formatted anew, from format epoch ", format_epoch_,
+                                " to ", mapped, ", just now: connect again");
 }
 
 arrow::Result<platform::UniqueFd> Session::RequestPart(SegmentId segment,
@@ -260,7 +265,8 @@ arrow::Result<Reply> Session::SendHello(const DaemonChannel::CallFn& call,
       [&](flatbuffers::FlatBufferBuilder* builder) {
         return format::CreateHelloDirect(*builder, format::kMessageVersion,
                                          config_.cluster_id, process_id_, program.c_str(),
-                                         lock_name.c_str(), id_, &grants, &leases)
+                                         lock_name.c_str(), id_, &grants, &leases,
+                                         format_epoch_)
             .Union();
       },
       fds);
@@ -284,6 +290,7 @@ arrow::Status Session::BeginSession(NodeId node, uint32_t user_id) {
                         format::BodyAs<format::Welcome>(reply->message()));
   id_ = welcome->session();
   access_ = welcome->access();
+  format_epoch_ = welcome->format_epoch();
   if (access_ > format::Access::MAX || makes_lock != (access_ == format::Access::Owner)) {
     return arrow::Status::Invalid("the daemon lets us do ", static_cast<int>(access_));
   }
@@ -307,6 +314,14 @@ arrow::Status Session::Continue(const DaemonChannel::CallFn& call) {
                                   ", expected ", id_);
   }
   return arrow::Status::OK();
+}
+
+arrow::Status Session::CheckMapped(const region::Segment& segment) const {
+  if (!region::IsFormattedAnew(config_, segment)) return arrow::Status::OK();
+  return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kNodeLost,
+                    "the memory of node " + std::to_string(segment.id().value) +
+                        " was given up and formatted anew since this session mapped "
+                        "it: connect again to see what is there now");
 }
 
 bool Session::IsOwnNodeDown() const {

@@ -61,6 +61,10 @@ class Session : public std::enable_shared_from_this<Session> {
   /// come up, is honoured within a few heartbeats: waited for.
   bool IsHonouredBy(const region::Segment& home) const;
 
+  /// \brief Reason node lost if what is mapped as `segment` is not its node's memory any
+  /// more: it was given up since. For what looks like that: not on a fast path.
+  arrow::Status CheckMapped(const region::Segment& segment) const;
+
   /// \brief Map segments that appeared since; cheap when nothing is missing.
   arrow::Status AttachMissing() { return region_->AttachMissing(); }
 
@@ -84,6 +88,7 @@ class Session : public std::enable_shared_from_this<Session> {
   region::ClusterConfig config_;
   format::Access access_ = format::Access::Owner;
   uint64_t id_ = 0;
+  uint64_t format_epoch_ = 0;  ///< Of the own segment, as the daemon says; 0: not yet.
   std::vector<uint32_t> lease_pages_;
   std::shared_ptr<region::Region> region_;
   std::unique_ptr<DaemonChannel> daemon_;

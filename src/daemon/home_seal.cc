@@ -61,9 +61,15 @@ arrow::Result<std::shared_ptr<const codec::Descriptor>> Home::Verify(
   }
   // A node that came up a moment ago: its tables can be opened, so they can be referred
   // to.
-  ARROW_RETURN_NOT_OK(region_->AttachMissing());
-  return codec::Descriptor::Make(input.descriptor, SizesOf(region_),
-                                 codec::Extensions::kStorageOnly);
+  const arrow::Status attached = region_->AttachMissing();
+  auto descriptor = codec::Descriptor::Make(input.descriptor, SizesOf(region_),
+                                            codec::Extensions::kStorageOnly);
+  // It may be what could not be attached that the descriptor refers to.
+  if (!descriptor.ok() && !attached.ok()) {
+    return descriptor.status().WithMessage(descriptor.status().message(), "; ",
+                                           attached.message());
+  }
+  return descriptor;
 }
 
 arrow::Result<ObjectId> Home::Seal(uint64_t session, const SealInput& input) {

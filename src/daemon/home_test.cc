@@ -12,6 +12,7 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 
+#include "daemon/membership.h"
 #include "daemon/node_lines.h"
 #include "daemon/space.h"
 #include "daemon/test_node.h"
@@ -19,6 +20,7 @@
 #include "format/layout.h"
 #include "lease/lease.h"
 #include "platform/cache.h"
+#include "region/admit_line.h"
 #include "region/cluster_config.h"
 #include "region/control_line.h"
 #include "region/region.h"
@@ -435,6 +437,48 @@ TEST_F(PostedHomeTest, NothingIsScannedBeforeTheGraceIsOver) {
   EXPECT_EQ(nodes_[0]->Reclaim().ValueOrDie(), 0);
   clock_.Advance(std::chrono::microseconds(1));
   EXPECT_EQ(nodes_[0]->Reclaim().ValueOrDie(), 1);
+}
+
+/// #5, F8: it was admitted once, and something else is where its memory was.
+TEST(ANodeThatIsOff, BlocksNobodyThoughItsMemoryCannotBeRead) {
+  const region::TestMemory memory;
+  const region::ClusterConfig config = memory.Config();
+  FakeScheduler clock;
+  ASSERT_OK(region::PrepareMemoryFolder(config));
+  ASSERT_OK(region::FormatSegment(config, {0}));
+  TestNode node;
+  ASSERT_OK_AND_ASSIGN(
+      node.region, region::Region::Attach(config, {{0}, region::Role::kDaemon, true}));
+  node.Begin(&clock);
+  constexpr uint64_t kSeen = (uint64_t{5} << 32) + 3;
+  region::Segment& own = node.region->own_segment();
+  region::StoreAdmitted(&own, {1}, kSeen);
+  region::ClusterConfig other = config;
+  other.cluster_id = 7;
+  ASSERT_OK(region::FormatSegment(other, {1}));
+
+  // A seal needs the memory that it refers to, and no other.
+  ASSERT_OK_AND_ASSIGN(const auto session, node->OpenSession());
+  ASSERT_OK_AND_ASSIGN(const Granted grant, node->Grant(session.id, kMiB));
+  SealInput input;
+  input.descriptor = DescribeRanges(*node.region, {{{{0}, grant.extent.offset}, 4096}});
+  ASSERT_OK_AND_ASSIGN(const ObjectId object, node->Seal(session.id, input));
+  ASSERT_OK(node->Retire(object, ""));
+  EXPECT_RAISES(Invalid, node->Reclaim());  // It may hold leases.
+  Membership membership(node.region.get(), &clock, node->incarnation(),
+                        [](uint64_t) { return uint64_t{0}; });
+  arrow::Status forgotten = arrow::Status::UnknownError("no answer");
+  for (int again = 0; again < 2; ++again) {
+    membership.Forget({1}, [&](const arrow::Status& status) { forgotten = status; });
+    clock.Advance(std::chrono::seconds(1));
+    ASSERT_OK(forgotten);
+  }
+  ASSERT_OK_AND_ASSIGN(const size_t freed, node->Reclaim());
+  EXPECT_EQ(freed, 1);
+  // Whatever it became since this home saw it last, it is off when it is back.
+  EXPECT_TRUE(region::LoadAdmitLine(own, {1}).is_off());
+  EXPECT_GT(region::LoadAdmitLine(own, {1}).off, kSeen + 1000);
+  EXPECT_EQ(region::LoadAdmitLine(own, {1}).off >> 32, 5);
 }
 
 }  // namespace

@@ -13,7 +13,6 @@
 #include "daemon/log.h"
 #include "directory/catalog.h"
 #include "platform/process.h"
-#include "region/admit_line.h"
 #include "region/control_line.h"
 #include "region/region.h"
 #include "sheaf/status.h"
@@ -43,10 +42,8 @@ std::string NodeText(NodeId node) { return "node " + std::to_string(node.value);
 }  // namespace
 
 arrow::Status AttachAllThatCount(region::Region* region) {
-  const arrow::Status attached =
-      region->AttachMissing([](const region::Region& of, SegmentId id) {
-        return region::LoadAdmitLine(of.own_segment(), {id.value}).is_off();
-      });
+  region->AttachAnew();
+  const arrow::Status attached = region->AttachMissing();
   if (attached.ok()) return attached;
   return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kNodeLost,
                     "the memory of a node cannot be read: " + attached.message() +
@@ -63,8 +60,14 @@ void Leadership::Start() {
       directory::FindLeader(region::SegmentsOf(*parts_.region));
   callbacks_.believe(view);
   const bool is_first = view.epoch == 0 && self == NodeId{0};
-  if (!is_first && (view.epoch == 0 || view.node != self)) return;
-  if (!callbacks_.may_claim()) return;  // not yet: see Update
+  const bool was_leader = view.epoch != 0 && view.node == self;
+  // Who may not yet: see Update.
+  if ((is_first || was_leader) && callbacks_.may_claim()) ClaimAtOnce();
+  // Others take one that has an index for one that leads.
+  if (leader_ == nullptr) directory::DeactivateIndex(&parts_.home->directory());
+}
+
+void Leadership::ClaimAtOnce() {
   arrow::Status status = BeginClaim("it starts");
   while (status.ok() && claiming_ != nullptr) {
     const arrow::Result<bool> leads = claiming_->GoOn(kSlotsPerSlice);

@@ -50,7 +50,8 @@ class Leadership {
   Leadership(const Parts& parts, Callbacks callbacks);
 
   /// \brief Claim at once, before anyone is served, if this node led last, or if nobody
-  /// ever did and it is node 0. What fails is logged, and tried again by Update.
+  /// ever did and it is node 0. What fails is logged, and tried again by Update. If this
+  /// node does not lead then, no index of a former life of it is active.
   void Start();
 
   /// \brief One look: step down if there is a higher epoch, claim if nobody leads, after
@@ -62,6 +63,7 @@ class Leadership {
   directory::CatalogLeader* leader() const { return leader_.get(); }
 
  private:
+  void ClaimAtOnce();
   std::string WhyVacant(const directory::LeaderView& view);
   std::chrono::nanoseconds BackOff() const;
   uint32_t NumNodesBefore() const;
@@ -85,9 +87,9 @@ class Leadership {
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 
-/// \brief Region::AttachMissing as claims and publishes need it: a segment that cannot be
-/// read blocks them (U4), but not one whose node is off for this home (F8), and not one
-/// that was never formatted (C5). Reason node lost.
+/// \brief Region::AttachAnew and AttachMissing as claims and publishes need them: a
+/// segment that cannot be read blocks them (U4), but not one whose node is off for this
+/// home (F8), and not one that was never formatted (C5). Reason node lost.
 arrow::Status AttachAllThatCount(region::Region* region);
 
 }  // namespace sheaf::daemon

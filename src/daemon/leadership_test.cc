@@ -210,5 +210,30 @@ TEST_F(LeadershipTest, ALeaderThatMakesNoIndexIsFollowedAfterAWhile) {
   ASSERT_TRUE(cluster_.Leader().has_value());
 }
 
+/// #5: others took it for one that leads, for ever. Its next life cannot claim, here for
+/// want of the arbiter's word.
+TEST_F(LeadershipTest, WhoStartsAndDoesNotLeadHasNoIndex) {
+  const auto view = View();
+  ASSERT_EQ(view.node, NodeId{0});
+  const auto has_index = [&] {
+    return directory::HasIndex(region::SegmentsOf(*cluster_[1].region), view);
+  };
+  ASSERT_TRUE(has_index());
+  CatalogNode& node = cluster_[0];
+  Leadership next({node.region, node.home, &node.membership, &node.clock},
+                  {[] {}, [](const auto&) {}, [](const auto&) {}, [] { return false; }});
+  next.Start();
+  EXPECT_EQ(next.leader(), nullptr);
+  EXPECT_FALSE(has_index());
+  node.clock.Pause();  // Of the life before.
+  const std::function<void()> beat = [&] {
+    node.lines.Beat();
+    cluster_[1].clock.After(milliseconds(100), beat);
+  };
+  beat();
+  cluster_.Pass(kIndexlessMax + seconds(5));
+  EXPECT_GT(View().epoch, view.epoch);
+}
+
 }  // namespace
 }  // namespace sheaf::daemon

@@ -40,6 +40,10 @@ uint64_t BeyondItsLast(const region::Segment& segment, uint64_t refused) {
   return std::max({refused, last, last + 1});
 }
 
+// For one whose memory cannot be read: what it may have begun since this home saw it
+// last.
+constexpr uint64_t kUnseenIncarnationsMax = uint64_t{1} << 24;
+
 }  // namespace
 
 Membership::Membership(region::Region* region, Scheduler* clock, uint64_t incarnation,
@@ -57,6 +61,10 @@ Membership::Membership(region::Region* region, Scheduler* clock, uint64_t incarn
 }
 
 void Membership::Update() {
+  if (region_->AttachAnew()) {
+    Log(LogLevel::kInfo,
+        "memory of another node was formatted anew, and is mapped again");
+  }
   const std::string problem = region_->AttachMissing().ToString();
   if (problem != last_problem_)
     Log(LogLevel::kInfo, "segments of other nodes: ", problem);
@@ -71,15 +79,16 @@ void Membership::Update() {
 }
 
 void Membership::Rejoin() {
-  bool was_off = own_off_ >= incarnation_;
+  uint64_t off = own_off_;
   for (uint32_t k = 0; k < peers_.size(); ++k) {
     const region::Segment* segment = region_->segment({k});
     if (segment == nullptr) continue;
-    was_off |= region::LoadAdmitLine(*segment, region_->node()).off >= incarnation_;
+    off = std::max(off, region::LoadAdmitLine(*segment, region_->node()).off);
   }
-  const uint64_t next = rejoin_(was_off ? std::max(own_off_, incarnation_) : 0);
+  const bool is_off = off >= incarnation_;
+  const uint64_t next = rejoin_(is_off ? off : 0);
   if (next == 0) return;
-  Log(LogLevel::kWarning, was_off ? "off" : "withdrawn",
+  Log(LogLevel::kWarning, is_off ? "off" : "withdrawn",
       " for another home as incarnation ", incarnation_, ", back as ", next);
   incarnation_ = next;
   peers_[region_->node().value].admitted = next;
@@ -220,7 +229,7 @@ arrow::Result<uint64_t> Membership::BeginForget(NodeId node) {
   }
   Peer& peer = peers_[node.value];
   const region::Segment* segment = region_->segment({node.value});
-  if (segment == nullptr) return 0;  // never seen: holds nothing
+  if (segment == nullptr) return BeginForgetUnseen(node);
   const auto line = region::ReadIncarnation(*segment);
   const bool is_down =
       line.ok() && line->state == static_cast<uint32_t>(format::NodeState::kDown);
@@ -242,6 +251,20 @@ arrow::Result<uint64_t> Membership::BeginForget(NodeId node) {
   if (peer.admitted != 0 || incarnation > own.refused()) {
     Withdraw(node, incarnation, "it is forgotten");
   }
+  return incarnation;
+}
+
+// It holds nothing here if this home never admitted it. If it did, as X, it had grants
+// and leases here as X at most; sessions may have gone on since, so that what it is when
+// its memory is back must find itself off.
+uint64_t Membership::BeginForgetUnseen(NodeId node) {
+  const region::AdmitLine own = region::LoadAdmitLine(region_->own_segment(), node);
+  const uint64_t last = std::max(own.incarnation, own.refused());
+  if (last == 0 && region_->AttachMissing().ok()) return 0;  // nor is it there
+  const uint64_t incarnation = own.is_off() ? own.off
+                               : last == 0  ? 1
+                                            : last + kUnseenIncarnationsMax;
+  Withdraw(node, incarnation, "it is forgotten, and its memory cannot be read");
   return incarnation;
 }
 

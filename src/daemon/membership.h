@@ -29,9 +29,9 @@ namespace sheaf::daemon {
 class Membership {
  public:
   /// \brief Begins the own node's next incarnation: lease cells flushed, the line settled
-  /// (F6), above `off`. Returns it, or 0 if it is too early. `off`: the incarnation that
-  /// counts as off, 0 none; if there is one the cells of all its sessions may have been
-  /// ignored (F8), so they must end first.
+  /// (F6). Returns it, or 0 if it is too early. `off`: the highest that a home or a
+  /// certificate says is off, 0 if not this one: else the cells of all its sessions may
+  /// have been ignored (F8), so they must end first, and the next is above it.
   using RejoinFn = std::function<uint64_t(uint64_t off)>;
 
   /// \brief Adopts the admit lines that are in memory. `incarnation` is the own node's.
@@ -84,6 +84,7 @@ class Membership {
   void Rejoin();
   bool IsSilent(const Peer& peer) const;
   arrow::Result<uint64_t> BeginForget(NodeId node);
+  uint64_t BeginForgetUnseen(NodeId node);
   void CertifyOffLater(NodeId node, uint64_t incarnation, const DoneFn& done);
   arrow::Status CertifyOff(NodeId node, uint64_t incarnation);
 

@@ -53,22 +53,25 @@ void MembershipClient::Forget(NodeId node, const Done& done) {
 }
 
 void MembershipClient::TellArbiter(NodeId node, const Done& done) {
+  if (arbiter_ == nullptr) return done(arrow::Status::OK());
   const uint64_t off = region::LoadAdmitLine(region_->own_segment(), node).off;
-  if (arbiter_ == nullptr || off == 0) return done(arrow::Status::OK());
-  arbiter_->CertifyOff(CertificateOf(node, off), done);
+  const arbiter::OffCertificate certificate = CertificateOf(node, off);
+  if (certificate.format_epoch == 0) {
+    return done(arrow::Status::Invalid("node ", node.value, " was never seen here"));
+  }
+  arbiter_->CertifyOff(certificate, done);
 }
 
 void MembershipClient::OnOff(const arbiter::OffCertificate& certificate) {
   if (certificate.node.value >= region_->num_segments()) return;
   const region::Segment* const segment = region_->segment({certificate.node.value});
-  if (segment == nullptr) return;
+  if (certificate.format_epoch != format::FormatEpochOf(certificate.incarnation)) return;
   // Of memory that was there before: what it held is gone with that. Of memory that is
   // there since: what is mapped here was before, and counts no more either.
-  const uint64_t mapped = segment->header().format_epoch;
+  const uint64_t mapped = segment == nullptr ? 0 : segment->header().format_epoch;
   const bool is_own = certificate.node == region_->node();
   if (certificate.format_epoch < mapped ||
-      (is_own && certificate.format_epoch != mapped) ||
-      certificate.format_epoch != format::FormatEpochOf(certificate.incarnation)) {
+      (is_own && certificate.format_epoch != mapped)) {
     return;
   }
   membership_->ForgetIncarnation(certificate.node, certificate.incarnation,

@@ -404,6 +404,16 @@ TEST_F(MembershipTest, AnIncarnationThatWasCutShortIsNotBegunTwice) {
   EXPECT_EQ(nodes_[1]->incarnation(), NthOf(1, 3));
 }
 
+/// One whose memory could not be read when it was forgotten: off reaches far.
+TEST_F(MembershipTest, TheNextIncarnationIsAboveAllThatAreOff) {
+  region::StoreWithdrawn(&Segment(0), {1}, NthOf(1, 1000));
+  region::StoreCertifiedOff(&Segment(0), {1}, NthOf(1, 1000));
+  Begin(0);
+  Pass(milliseconds(500), {0, 1});
+  EXPECT_EQ(nodes_[1]->incarnation(), NthOf(1, 1001));
+  EXPECT_TRUE(Honours(0, 1));
+}
+
 TEST_F(MembershipTest, ANodeThatLivesIsNotForgotten) {
   ASSERT_RAISES(Invalid, Forget(1));
   ASSERT_RAISES(Invalid, Forget(0));

@@ -34,7 +34,7 @@ class NodeLines {
   /// the next one begins: stored + 1; the first of a formatting is above all of the
   /// formattings before (F9).
   HomeLife BeginLife(uint64_t boot);
-  /// \brief Stored + 1, settled (F6); if `off` is as high, the one after that.
+  /// \brief The one after the stored one and after `off`, settled (F6, F8).
   uint64_t NextIncarnation(uint64_t off = 0);
   void SayDown();  ///< State down, settled: a clean end.
 

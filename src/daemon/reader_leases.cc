@@ -112,8 +112,12 @@ arrow::Result<uint32_t> ReaderLeases::AddPage(uint64_t session) {
 
 arrow::Result<format::LeaseCell> ReaderLeases::Take(uint64_t session,
                                                     const ObjectId& object) {
-  ARROW_RETURN_NOT_OK(region_->AttachMissing());
   const region::Segment* home = region_->segment(object.segment);
+  if (home == nullptr) {  // its node may have come up since
+    const arrow::Status attached = region_->AttachMissing();
+    home = region_->segment(object.segment);
+    if (home == nullptr) ARROW_RETURN_NOT_OK(attached);
+  }
   if (home == nullptr || object.slot >= home->header().slots_max) {
     return MakeStatus(arrow::StatusCode::KeyError, ErrorReason::kStaleGeneration,
                       "there is no object " + std::to_string(object.segment.value) + ":" +

@@ -100,6 +100,7 @@ void RingTransport::SendLater(NodeId node) {
 
 // Nothing is taken here: what it would be answered with could not leave this turn.
 void RingTransport::Send(NodeId node) {
+  EndIfFormattedAnew(node);
   Peer& peer = PeerOf(node);
   peer.sends_later = false;
   if (peer.link == nullptr && !Open(node)) return;
@@ -156,8 +157,16 @@ bool RingTransport::Open(NodeId node) {
   }
   peer.link =
       std::make_unique<ring::Link>(*std::move(channel), platform::kFramePayloadMax);
+  peer.segment = segment;
   LookLater(node, nanoseconds(0));
   return true;
+}
+
+// A ring in memory of a former life is one that nobody writes.
+void RingTransport::EndIfFormattedAnew(NodeId node) {
+  const Peer& peer = PeerOf(node);
+  if (peer.link == nullptr || peer.segment == region_->segment({node.value})) return;
+  End(node, arrow::Status::IOError("its memory was formatted anew"));
 }
 
 void RingTransport::LookLater(NodeId node, nanoseconds delay) {
@@ -171,6 +180,7 @@ void RingTransport::LookLater(NodeId node, nanoseconds delay) {
 
 // True if something has come.
 bool RingTransport::Look(NodeId node) {
+  EndIfFormattedAnew(node);
   Peer& peer = PeerOf(node);
   if (!Open(node)) return false;
   bool has_moved = false;

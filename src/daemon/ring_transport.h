@@ -44,6 +44,7 @@ class RingTransport : public Transport {
  private:
   struct Peer {
     std::unique_ptr<ring::Link> link;           ///< Null while it is not opened.
+    const region::Segment* segment = nullptr;   ///< Whose ring `link` reads.
     uint64_t session = 0;                       ///< Of all that there were; 0 none.
     std::vector<std::vector<uint8_t>> replies;  ///< Leave at the end of the turn.
     size_t replies_bytes = 0;
@@ -57,6 +58,7 @@ class RingTransport : public Transport {
 
   Peer& PeerOf(NodeId node) { return peers_[node.value]; }
   bool Open(NodeId node);
+  void EndIfFormattedAnew(NodeId node);
   bool Look(NodeId node);
   void LookLater(NodeId node, std::chrono::nanoseconds delay);
   void LookAtAll();

@@ -281,8 +281,8 @@ arrow::Status Server::Impl::StartServices() {
 
 arrow::Status Server::Impl::StartTransport(const HomeLife& life) {
   if (config().messages_kind() == region::Messages::kSockets) {
-    auto sockets = std::make_unique<UnixTransport>(&loop_, config(), options_.node,
-                                                   life.incarnation);
+    auto sockets =
+        std::make_unique<UnixTransport>(&loop_, region_.get(), life.incarnation);
     sockets_ = sockets.get();
     transport_ = std::move(sockets);
     return arrow::Status::OK();

@@ -57,6 +57,21 @@ class ServerTest : public ::testing::Test {
     }
   }
 
+  uint64_t EpochOf(uint32_t node) {
+    EXPECT_OK(region_->AttachMissing());
+    return region_->segment({node})->header().format_epoch;
+  }
+
+  static arrow::Status Greet(RawClient* peer, uint64_t cluster, uint32_t node,
+                             uint64_t epoch, uint64_t peer_epoch = 0) {
+    const auto hello = [&](auto& b) {
+      constexpr auto kVersion = format::kMessageVersion;
+      return format::CreateNodeHello(b, kVersion, cluster, node, 1, epoch, peer_epoch)
+          .Union();
+    };
+    return peer->Call(Body::NodeHello, hello).status();
+  }
+
   std::unique_ptr<RawClient> Connect(uint32_t node) {
     auto client = std::make_unique<RawClient>(config_, node);
     SHEAF_CHECK(client->Hello().ok());
@@ -338,34 +353,27 @@ TEST_F(ServerTest, EmptyRequestsGetAnErrorAndNoMore) {
 }
 
 TEST_F(ServerTest, PeersAreCheckedToo) {
-  const auto greet = [&](uint64_t cluster, uint32_t node) {
+  const auto greet = [&](uint64_t cluster, uint32_t node, uint64_t more = 0,
+                         uint64_t peer_epoch = 0) {
     RawClient peer(config_, 0);
-    return peer
-        .Call(Body::NodeHello,
-              [&](auto& b) {
-                return format::CreateNodeHello(b, format::kMessageVersion, cluster, node,
-                                               1)
-                    .Union();
-              })
-        .status();
+    return Greet(&peer, cluster, node, EpochOf(1) + more, peer_epoch);
   };
   EXPECT_OK(greet(config_.cluster_id, 1));
   ASSERT_RAISES(Invalid, greet(config_.cluster_id + 1, 1));
   ASSERT_RAISES(Invalid, greet(config_.cluster_id, 0));
   ASSERT_RAISES(Invalid, greet(config_.cluster_id, 2));
+  EXPECT_OK(greet(config_.cluster_id, 1, 0, EpochOf(0)));
+  ASSERT_RAISES(Invalid, greet(config_.cluster_id, 1, 1));  // #5: another formatting
+  ASSERT_RAISES(Invalid, greet(config_.cluster_id, 1, 0, EpochOf(0) + 1));
   RawClient peer(config_, 0);
   ASSERT_RAISES(Invalid, peer.Call(Body::BindRequest, [](auto& b) {
     return format::CreateBindRequest(b).Union();
   }));
   // It may bind no objects but its own: nobody would ever retire this one.
   RawClient known(config_, 0);
-  ASSERT_OK(known.Call(Body::NodeHello, [&](auto& b) {
-    return format::CreateNodeHello(b, format::kMessageVersion, config_.cluster_id, 1, 1)
-        .Union();
-  }));
-  for (const format::ObjectKey& key :
-       {format::ObjectKey(9999, 0, 77), format::ObjectKey(0, 0, 77),
-        format::ObjectKey(1, 200, 77)}) {
+  ASSERT_OK(Greet(&known, config_.cluster_id, 1, EpochOf(1)));
+  using Key = format::ObjectKey;
+  for (const Key& key : {Key(9999, 0, 77), Key(0, 0, 77), Key(1, 200, 77)}) {
     ASSERT_RAISES(Invalid, known.Call(Body::BindRequest, [&](auto& b) {
       return format::CreateBindRequestDirect(b, "taxi", &key, true).Union();
     }));
@@ -382,10 +390,7 @@ TEST_F(ServerTest, ARepeatedRetireOfAPeerIsDone) {
   ASSERT_OK_AND_ASSIGN(const auto sealed,
                        client->Seal(*Describe(0, grant.offset, 4096), {.name = "taxi"}));
   RawClient peer(config_, 0);
-  ASSERT_OK(peer.Call(Body::NodeHello, [&](auto& b) {
-    return format::CreateNodeHello(b, format::kMessageVersion, config_.cluster_id, 1, 1)
-        .Union();
-  }));
+  ASSERT_OK(Greet(&peer, config_.cluster_id, 1, EpochOf(1)));
   const format::ObjectKey key = format::ToKey(sealed.object);
   std::vector<uint8_t> request = peer.Build(Body::RetireRequest, [&](auto& b) {
     return format::CreateRetireRequestDirect(b, &key, "taxi").Union();

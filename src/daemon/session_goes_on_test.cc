@@ -50,7 +50,7 @@ class SessionGoesOnTest : public ::testing::Test {
   }
 
   // Over a connection that is new.
-  arrow::Status GoOn(RawClient* client, uint64_t session) {
+  arrow::Status GoOn(RawClient* client, uint64_t session, uint64_t format_epoch = 0) {
     ARROW_ASSIGN_OR_RAISE(const auto pidfd,
                           platform::OpenPidFd(platform::CurrentProcessId()));
     const int fds[] = {pidfd.get()};
@@ -60,7 +60,8 @@ class SessionGoesOnTest : public ::testing::Test {
             [&](auto& builder) {
               return format::CreateHelloDirect(
                          builder, format::kMessageVersion, config_.cluster_id,
-                         platform::CurrentProcessId(), "test", "", session)
+                         platform::CurrentProcessId(), "test", "", session,
+                         /*grants=*/nullptr, /*leases=*/nullptr, format_epoch)
                   .Union();
             },
             fds)
@@ -73,6 +74,21 @@ class SessionGoesOnTest : public ::testing::Test {
   std::unique_ptr<ServerThread> server_;
   std::unique_ptr<RawClient> client_;
 };
+
+/// #5: what it holds is of a former life of the memory; numbers begin anew in each.
+TEST_F(SessionGoesOnTest, NobodyGoesOnOverMemoryThatWasGivenUp) {
+  client_->CloseSocket();
+  ASSERT_OK_AND_ASSIGN(
+      const auto region,
+      region::Region::Attach(config_, {{0}, region::Role::kClient, true}));
+  const uint64_t epoch = region->own_segment().header().format_epoch;
+  RawClient stale(config_, 0);
+  const arrow::Status refused = GoOn(&stale, client_->session(), epoch - 1);
+  EXPECT_TRUE(refused.IsInvalid());
+  EXPECT_NE(refused.message().find("it was given up"), std::string::npos) << refused;
+  RawClient again(config_, 0);
+  EXPECT_OK(GoOn(&again, client_->session(), epoch));
+}
 
 /// Its grants would come back while it writes there.
 TEST_F(SessionGoesOnTest, NobodyGoesOnWithAnotherProcessSession) {

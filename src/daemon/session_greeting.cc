@@ -165,7 +165,7 @@ arrow::Status SessionServer::StartPeer(const Connection::Ptr& guest,
          peers_.erase(from);
        }});
   peers_.insert(guest);
-  guest->Send(parts_.transport->MakeHelloReply(message.request_id()));
+  guest->Send(parts_.transport->MakeHelloReply(node, message.request_id()));
   return arrow::Status::OK();
 }
 
@@ -179,6 +179,14 @@ arrow::Status SessionServer::CheckHello(const format::Hello& hello) const {
   if (hello.cluster_id() != config_.cluster_id) {
     return arrow::Status::Invalid(
         "this client looks for another cluster, which ran here before");
+  }
+  const uint64_t epoch = parts_.home->format_epoch();
+  if (hello.session() != 0 && hello.format_epoch() != 0 &&
+      hello.format_epoch() != epoch) {
+    return arrow::Status::Invalid("session ", hello.session(), " is of memory of node ",
+                                  node_.value, " with format epoch ",
+                                  hello.format_epoch(), ", which is now ", epoch,
+                                  ": it was given up, connect anew");
   }
   return arrow::Status::OK();
 }
@@ -300,9 +308,9 @@ std::vector<uint8_t> SessionServer::MakeWelcome(uint64_t request_id,
                                                 uint64_t session) const {
   flatbuffers::FlatBufferBuilder builder;
   const std::vector<uint32_t> pages = parts_.home->LeasePagesOf(session);
-  const auto body = format::CreateWelcomeDirect(builder, session, node_.value,
-                                                parts_.home->incarnation(), &pages,
-                                                sessions_.at(session)->owner.access);
+  const auto body = format::CreateWelcomeDirect(
+      builder, session, node_.value, parts_.home->incarnation(), &pages,
+      sessions_.at(session)->owner.access, parts_.home->format_epoch());
   return format::FinishReply(&builder, request_id, format::Body::Welcome, body.Union());
 }
 

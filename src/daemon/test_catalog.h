@@ -67,8 +67,8 @@ struct CatalogNode : Transport {
         home(test_node->home.get()),
         lines(&region->own_segment()),
         membership(region, &clock, home->incarnation(),
-                   [this](bool) {
-                     const uint64_t next = lines.NextIncarnation();
+                   [this](uint64_t off) {
+                     const uint64_t next = lines.NextIncarnation(off);
                      home->SetIncarnation(next);
                      return next;
                    }),

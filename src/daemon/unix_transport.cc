@@ -18,7 +18,7 @@
 #include "format/message.h"
 #include "platform/process.h"
 #include "platform/unix_socket.h"
-#include "region/cluster_config.h"
+#include "region/region.h"
 #include "sheaf/status.h"
 #include "sheaf/types.h"
 
@@ -30,11 +30,12 @@ constexpr std::chrono::milliseconds kConnectRetryPeriod{20};
 
 }  // namespace
 
-UnixTransport::UnixTransport(EventLoop* loop, const region::ClusterConfig& config,
-                             NodeId self, uint64_t incarnation)
+UnixTransport::UnixTransport(EventLoop* loop, region::Region* region,
+                             uint64_t incarnation)
     : loop_(loop),
-      config_(config),
-      self_(self),
+      region_(region),
+      config_(region->config()),
+      self_(region->node()),
       incarnation_(incarnation),
       requests_(loop) {}
 
@@ -91,23 +92,53 @@ void UnixTransport::Connect(NodeId node) {
        [this, node](const Connection::Ptr&, const arrow::Status& reason) {
          Lose(node, reason);
        }});
-  peer.connection->Send(MakeHello());
+  flatbuffers::FlatBufferBuilder builder;
+  const auto hello = BuildHello(node, &builder);
+  peer.connection->Send(
+      format::FinishRequest(&builder, kHelloId, format::Body::NodeHello, hello));
 }
 
-std::vector<uint8_t> UnixTransport::MakeHello() const {
-  flatbuffers::FlatBufferBuilder builder;
-  const auto hello = format::CreateNodeHello(
-      builder, format::kMessageVersion, config_.cluster_id, self_.value, incarnation_);
-  return format::FinishRequest(&builder, kHelloId, format::Body::NodeHello,
-                               hello.Union());
+uint64_t UnixTransport::EpochOf(NodeId node) const {
+  const region::Segment* segment = region_->segment({node.value});
+  return segment == nullptr ? 0 : segment->header().format_epoch;
 }
 
-std::vector<uint8_t> UnixTransport::MakeHelloReply(uint64_t request_id) const {
+flatbuffers::Offset<void> UnixTransport::BuildHello(
+    NodeId node, flatbuffers::FlatBufferBuilder* builder) const {
+  return format::CreateNodeHello(*builder, format::kMessageVersion, config_.cluster_id,
+                                 self_.value, incarnation_, EpochOf(self_), EpochOf(node))
+      .Union();
+}
+
+std::vector<uint8_t> UnixTransport::MakeHelloReply(NodeId node,
+                                                   uint64_t request_id) const {
   flatbuffers::FlatBufferBuilder builder;
-  const auto hello = format::CreateNodeHello(
-      builder, format::kMessageVersion, config_.cluster_id, self_.value, incarnation_);
-  return format::FinishReply(&builder, request_id, format::Body::NodeHello,
-                             hello.Union());
+  const auto hello = BuildHello(node, &builder);
+  return format::FinishReply(&builder, request_id, format::Body::NodeHello, hello);
+}
+
+// Two nodes talk about the memory that both map, or not at all.
+arrow::Status UnixTransport::CheckEpochs(const format::NodeHello& hello) const {
+  const NodeId peer{hello.node()};
+  const auto is_mapped = [&] {
+    const uint64_t mapped = EpochOf(peer);
+    return mapped == 0 || mapped == hello.format_epoch();
+  };
+  if (!is_mapped()) region_->AttachAnew();
+  if (!is_mapped()) {
+    return arrow::Status::Invalid(
+        "node ", peer.value, " speaks of memory with format epoch ", hello.format_epoch(),
+        ", node ", self_.value, " has mapped its memory with ", EpochOf(peer),
+        ": if that stays so, start the daemon of node ", self_.value, " again");
+  }
+  if (hello.peer_format_epoch() != 0 && hello.peer_format_epoch() != EpochOf(self_)) {
+    return arrow::Status::Invalid(
+        "node ", peer.value, " has mapped memory of node ", self_.value,
+        " with format epoch ", hello.peer_format_epoch(), ", which is now ",
+        EpochOf(self_), ": if that stays so, start the daemon of node ", peer.value,
+        " again");
+  }
+  return arrow::Status::OK();
 }
 
 arrow::Result<NodeId> UnixTransport::CheckHello(const format::Message& message) const {
@@ -122,6 +153,7 @@ arrow::Result<NodeId> UnixTransport::CheckHello(const format::Message& message) 
   if (hello->node() >= config_.nodes || hello->node() == self_.value) {
     return arrow::Status::Invalid("peer says it is node ", hello->node());
   }
+  ARROW_RETURN_NOT_OK(CheckEpochs(*hello));
   return NodeId{hello->node()};
 }
 

@@ -14,17 +14,17 @@
 #include "daemon/transport.h"
 #include "format/message.h"
 #include "region/cluster_config.h"
+#include "region/region.h"
 #include "sheaf/types.h"
 
 namespace sheaf::daemon {
 
 /// \brief One connection to each peer, made when the first request needs it and again
 /// when it was lost; all that is unanswered is then sent once more. Connections that
-/// peers make to us come in through `Adopt`. The loop outlives it.
+/// peers make to us come in through `Adopt`. The loop and the region outlive it.
 class UnixTransport : public Transport {
  public:
-  UnixTransport(EventLoop* loop, const region::ClusterConfig& config, NodeId self,
-                uint64_t incarnation);
+  UnixTransport(EventLoop* loop, region::Region* region, uint64_t incarnation);
   ~UnixTransport() override;
 
   void Request(NodeId node, std::vector<uint8_t> message, ReplyCallback done) override;
@@ -34,10 +34,11 @@ class UnixTransport : public Transport {
   void SetIncarnation(uint64_t incarnation) { incarnation_ = incarnation; }
 
   /// \brief Check a peer's greeting, which came over a connection of our own user's.
-  /// Returns the peer; Invalid says what does not fit.
+  /// Returns the peer; Invalid says what does not fit. A peer whose memory was formatted
+  /// anew since it was mapped here is mapped again first.
   arrow::Result<NodeId> CheckHello(const format::Message& message) const;
   /// \brief The reply to a greeting that fits.
-  std::vector<uint8_t> MakeHelloReply(uint64_t request_id) const;
+  std::vector<uint8_t> MakeHelloReply(NodeId node, uint64_t request_id) const;
   /// \brief A request that `from` sent over a connection of its own.
   void Deliver(NodeId from, const format::Message& message, const ReplyFn& reply);
 
@@ -54,10 +55,14 @@ class UnixTransport : public Transport {
   arrow::Status CheckGreeting(NodeId node, const format::Message& reply) const;
   void SendRequests(NodeId node);
   void Lose(NodeId node, const arrow::Status& reason);
-  std::vector<uint8_t> MakeHello() const;
+  arrow::Status CheckEpochs(const format::NodeHello& hello) const;
+  uint64_t EpochOf(NodeId node) const;  ///< As mapped here; 0: not yet.
+  flatbuffers::Offset<void> BuildHello(NodeId node,
+                                       flatbuffers::FlatBufferBuilder* builder) const;
 
   EventLoop* loop_;
-  region::ClusterConfig config_;
+  region::Region* region_;
+  const region::ClusterConfig& config_;
   NodeId self_;
   uint64_t incarnation_;
   Handler handler_;

@@ -20,9 +20,11 @@
 #include "format/layout.h"
 #include "platform/file.h"
 #include "platform/process.h"
+#include "region/admit_line.h"
 #include "region/cluster_config.h"
 #include "region/part_set.h"
 #include "region/segment_header.h"
+#include "region/served_check.h"
 #include "sheaf/types.h"
 
 namespace sheaf::region {
@@ -40,6 +42,14 @@ arrow::Result<SegmentHeader> ReadHeader(const ClusterConfig& config,
   SegmentHeader header;
   std::memcpy(&header, part->data(), sizeof(header));
   return header;
+}
+
+bool IsOffForAny(const Region& region, SegmentId id) {
+  for (uint32_t k = 0; k < region.num_segments(); ++k) {
+    const Segment* home = region.segment({k});
+    if (home != nullptr && LoadAdmitLine(*home, {id.value}).is_off()) return true;
+  }
+  return false;
 }
 
 arrow::Result<std::unique_ptr<Part>> OpenChecked(const ClusterConfig& config,
@@ -147,8 +157,11 @@ arrow::Result<std::shared_ptr<Region>> Region::Attach(const ClusterConfig& confi
                                   complete.name, " with nodes 0 .. ", complete.nodes - 1);
   }
   std::shared_ptr<Region> region(new Region(std::move(complete), options));
-  ARROW_RETURN_NOT_OK(region->AttachMissing());
   const SegmentId own{options.node.value};
+  for (const auto& [id, status] : region->Map(region->options_.own_only)) {
+    // Whoever starts here may not have been asked yet to forget it.
+    if (id == own || !IsOffForAny(*region, id)) return status;
+  }
   if (region->segment(own) == nullptr) {
     return arrow::Status::IOError(SegmentText(region->config_, own),
                                   " does not exist: start node ", own.value,
@@ -159,7 +172,7 @@ arrow::Result<std::shared_ptr<Region>> Region::Attach(const ClusterConfig& confi
 
 Segment* Region::segment(SegmentId id) const {
   if (id.value >= segments_.size()) return nullptr;
-  // pairs with the release in AttachMissing
+  // pairs with the releases in Map and AttachAnew
   return segments_[id.value].load(std::memory_order_acquire);
 }
 
@@ -169,27 +182,50 @@ Segment& Region::own_segment() const {
   return *own;
 }
 
-arrow::Status Region::AttachMissing(bool (*is_dispensable)(const Region&, SegmentId)) {
-  const bool complete =
-      std::all_of(segments_.begin(), segments_.end(), [](const auto& attached) {
-        // pairs with the release below
-        return attached.load(std::memory_order_acquire) != nullptr;
-      });
-  if (complete) return arrow::Status::OK();
+Region::Problems Region::Map(bool own_only) {
+  Problems problems;
   const std::lock_guard lock(attach_mutex_);
-  arrow::Status status;
   for (uint32_t i = 0; i < segments_.size(); ++i) {
     const SegmentId id{i};
     if (segment(id) != nullptr) continue;
+    if (own_only && i != options_.node.value) continue;
     auto attached = AttachSegment(config_, options_, id);
-    if (!attached.ok() && (is_dispensable == nullptr || !is_dispensable(*this, id))) {
-      status &= attached.status();
-    }
+    if (!attached.ok()) problems.emplace_back(id, attached.status());
     if (!attached.ok() || *attached == nullptr) continue;
     owned_.push_back(std::move(*attached));
     segments_[i].store(owned_.back().get(), std::memory_order_release);
   }
+  return problems;
+}
+
+arrow::Status Region::AttachMissing() {
+  const bool complete =
+      std::ranges::all_of(segments_, [](const std::atomic<Segment*>& entry) {
+        // pairs with the release in Map
+        return entry.load(std::memory_order_acquire) != nullptr;
+      });
+  if (complete) return arrow::Status::OK();
+  arrow::Status status;
+  for (const auto& [id, problem] : Map(/*own_only=*/false)) {
+    if (!LoadAdmitLine(own_segment(), {id.value}).is_off()) status &= problem;
+  }
   return status;
+}
+
+bool Region::AttachAnew() {
+  bool is_any = false;
+  for (uint32_t i = 0; i < segments_.size(); ++i) {
+    const Segment* mapped = segment({i});
+    if (mapped == nullptr || !IsGivenUpSince(*mapped)) continue;
+    const std::lock_guard lock(attach_mutex_);
+    auto attached = AttachSegment(config_, options_, {i});
+    // Not yet formatted again, or not for us: membership says so, round by round.
+    if (!attached.ok() || *attached == nullptr) continue;
+    owned_.push_back(std::move(*attached));
+    segments_[i].store(owned_.back().get(), std::memory_order_release);
+    is_any = true;
+  }
+  return is_any;
 }
 
 uint8_t* Region::Resolve(const GlobalRange& range) const {

@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include <arrow/result.h>
@@ -28,18 +29,16 @@ enum class Role : uint8_t {
                ///< extents writable once they are made so (SetWritable).
   kDaemon,     ///< As client, and the own segment's control writable.
   kReader,     ///< All of it read-only.
-  kInspector,  ///< As daemon, on copies of the own control and leases: nobody else sees
-               ///< what it writes there. Not for the simulator.
+  kInspector,  ///< As daemon, on copies of the own control and leases. Not for sim.
 };
 
 enum class PartKind : uint8_t { kControl, kLeases, kData };
 const char* ToString(PartKind kind);
 
-/// \brief Where a process gets the files that are another user's: from its daemon, who
-/// opens them for it as docs/security.md says.
+/// \brief Another user's files come from its daemon; `open` is KeyError if there are
+/// none.
 struct PartSource {
   uint32_t user_id = 0;  ///< Whose they are.
-  /// KeyError if the segment does not exist (yet).
   std::function<arrow::Result<platform::UniqueFd>(SegmentId, PartKind)> open;
 };
 
@@ -48,6 +47,7 @@ struct AttachOptions {
   Role role = Role::kClient;
   bool relocate = false;  ///< Do not try the common base address (tests).
   std::optional<PartSource> source = std::nullopt;  ///< None: the files are this user's.
+  bool own_only = false;  ///< The others are left to AttachMissing.
 };
 
 /// \brief One mapped part. Bytes that other nodes write must be read after
@@ -111,7 +111,8 @@ class Region {
  public:
   /// \brief Map every segment of `config` that exists. The own node's must exist; others
   /// may appear later and are attached by `AttachMissing`. IOError or Invalid (wrong
-  /// magic, version, cluster, user) says which segment, what was found, and what to do.
+  /// magic, version, cluster, user) says which segment, what was found, and what to do;
+  /// not of a node that any home says is off (F8).
   static arrow::Result<std::shared_ptr<Region>> Attach(const ClusterConfig& config,
                                                        const AttachOptions& options);
   ~Region();
@@ -123,36 +124,38 @@ class Region {
   /// \brief Segment `id`, or nullptr if it does not exist (yet).
   Segment* segment(SegmentId id) const;
   Segment& own_segment() const;
-  /// \brief Map segments that came into being after Attach. One that is there and cannot
-  /// be mapped is an error, unless it `is_dispensable`. One that is not there costs a
-  /// stat.
-  arrow::Status AttachMissing(bool (*is_dispensable)(const Region&, SegmentId) = nullptr);
+  /// \brief Map segments that came into being since. One that is there and cannot be
+  /// mapped is an error, unless its node is off for the own home (F8); one that is not
+  /// costs a stat.
+  arrow::Status AttachMissing();
+  /// \brief Map again what was formatted anew since; true if there was any. Pointers into
+  /// a former life stay valid. Daemons only: a client may hold tables of it.
+  bool AttachAnew();
 
-  /// \brief Where a global address lies in this process; nullptr if the range is not
-  /// inside a mapped segment.
+  /// \brief Where a range lies in this process; nullptr if not in a mapped segment.
   uint8_t* Resolve(const GlobalRange& range) const;
 
-  /// \brief Which global address `[address, address+size)` is, if it lies inside one data
-  /// part.
+  /// \brief Which global address the bytes have, if they lie inside one data part.
   std::optional<GlobalAddress> Locate(const void* address, uint64_t size_bytes) const;
 
  private:
   Region(ClusterConfig config, AttachOptions options);
+  using Problems = std::vector<std::pair<SegmentId, arrow::Status>>;
+  Problems Map(bool own_only);  ///< Why some that are there cannot be mapped.
 
   ClusterConfig config_;
   AttachOptions options_;
   std::mutex attach_mutex_;  ///< One AttachMissing at a time; guards `owned_`.
-  std::vector<std::unique_ptr<Segment>> owned_;
-  /// [nodes], index = segment id; each is null until attached, then never changes.
+  std::vector<std::unique_ptr<Segment>> owned_;  ///< Also of former lives.
+  /// [nodes], index = segment id; each is null until attached.
   std::vector<std::atomic<Segment*>> segments_;
 };
 
-/// \brief Create (or take over and re-format) the segment of `node`: files, sizes, header
-/// with a new format epoch, all other control lines zero. The caller holds the node's
-/// lock of the segment. Invalid for files that are not Sheaf's, of another user or of
-/// another format version, saying what to do; they stay untouched. OutOfMemory if the
-/// control part does not fit. For the simulator also creates what each node's image
-/// needs.
+/// \brief Create (or take over and re-format) the segment of `node`: files, header with a
+/// new format epoch, all other control lines zero. The caller holds its lock. Invalid for
+/// files that are not Sheaf's, of another user or format version, saying what to do; they
+/// stay untouched. OutOfMemory if the control part does not fit; AlreadyExists if another
+/// host formats its window.
 arrow::Status FormatSegment(const ClusterConfig& config, NodeId node);
 
 enum class SegmentOrigin : uint8_t {
@@ -161,29 +164,27 @@ enum class SegmentOrigin : uint8_t {
 };
 
 /// \brief Have the segment of `node` ready for its daemon, who holds its lock: the one of
-/// this cluster that is there, with all that is in it, or else a new one. What is there
-/// but cannot be used (another cluster's, another version's or user's, of other sizes,
-/// with a damaged header) is Invalid, saying why and what to do, and stays untouched.
+/// this cluster that is there, or else a new one. What is there but cannot be used
+/// (another cluster's, version's or user's, of other sizes, with a damaged header) is
+/// Invalid, saying why and what to do, and stays untouched.
 arrow::Result<SegmentOrigin> PrepareSegment(const ClusterConfig& config, NodeId node);
 
-/// \brief Remove the files of `node`'s segment and its folder, if nothing else is in it.
-/// The caller holds the lock of the segment. Invalid, and nothing is removed, for files
-/// that FormatSegment would refuse. OK if there are none.
+/// \brief Remove the files of `node`'s segment, and its folder if nothing else is in it.
+/// The caller holds its lock. Invalid, and nothing is removed, for files that
+/// FormatSegment would refuse. OK if there are none.
 arrow::Status RemoveSegment(const ClusterConfig& config, NodeId node);
 
-/// \brief The lock of `node`'s segment, which its daemon holds for as long as it lives.
-/// It lies beside the memory: two clusters that disagree about all else meet there.
-/// AlreadyExists, naming the process and how to end it, if a daemon lives.
+/// \brief The lock of `node`'s segment, which its daemon holds while it lives, beside the
+/// memory. AlreadyExists, naming the process and how to end it, if a daemon lives.
 arrow::Result<platform::FileLock> LockSegment(const ClusterConfig& config, NodeId node);
 
 /// \brief Bytes that this host's nodes have taken when all of their data is granted.
 uint64_t FullBytes(const ClusterConfig& config);
 
 /// \brief Prepare `config.memory_folder` on this host. One that exists is used as it is
-/// (IOError if it is not private). One that does not is made, for shm with a tmpfs of its
-/// own with huge pages if this user may mount one. OutOfMemory, naming what is needed and
-/// free, if all of the memory is wanted now (prealloc) and does not fit. Nothing of it
-/// stays after a failure. Idempotent.
+/// (IOError if it is not private), else one is made, for shm with a tmpfs of its own with
+/// huge pages if this user may mount one. OutOfMemory, naming what is needed and free, if
+/// all of the memory is wanted now (prealloc) and does not fit; nothing stays then.
 arrow::Status PrepareMemoryFolder(const ClusterConfig& config);
 
 /// \brief True if there is a segment, of whatever cluster, of a node that this host may
@@ -191,10 +192,9 @@ arrow::Status PrepareMemoryFolder(const ClusterConfig& config);
 bool HasSegments(const ClusterConfig& config);
 
 /// \brief Remove the segments there, of this cluster or of a former one of this user, and
-/// the folder if PrepareMemoryFolder made it and nothing else is in it: what Sheaf did
-/// not make stays, and so do segments of other hosts' nodes and what they need.
-/// AlreadyExists, and nothing is removed, if a daemon lives there, naming it and how to
-/// end it. Invalid if a segment is not ours: it stays, the others go. OK without folder.
+/// the folder if PrepareMemoryFolder made it and nothing else is in it; segments of other
+/// hosts' nodes stay. AlreadyExists, and nothing is removed, if a daemon lives there,
+/// naming it. Invalid if a segment is not ours: it stays, the others go.
 arrow::Status RemoveMemoryFolder(const ClusterConfig& config);
 
 }  // namespace sheaf::region

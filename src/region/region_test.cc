@@ -18,7 +18,10 @@
 #include "format/layout.h"
 #include "platform/cache.h"
 #include "platform/file.h"
+#include "region/admit_line.h"
 #include "region/cluster_config.h"
+#include "region/control_line.h"
+#include "region/served_check.h"
 #include "region/test_cluster.h"
 #include "sheaf/types.h"
 #include "testing/arrow_test.h"
@@ -241,6 +244,41 @@ TEST_F(RegionTest, OneBadSegmentDoesNotHideThoseBehindIt) {
   EXPECT_THAT(attached.message(), HasSubstr("segment 1 in"));
   EXPECT_EQ(region->segment({1}), nullptr);
   EXPECT_NE(region->segment({2}), nullptr);
+}
+
+/// #5, F8: one that is off blocks nobody, whatever is where its memory was.
+TEST_F(RegionTest, ABadSegmentOfANodeThatIsOffIsLeftOut) {
+  config_.nodes = 3;
+  ASSERT_OK(FormatSegment(config_, NodeId{2}));
+  const auto region = Attach(kNode0, Role::kDaemon);
+  ClusterConfig other = config_;
+  other.cluster_id = 7;
+  ASSERT_OK(FormatSegment(other, kNode1));
+  EXPECT_RAISES(Invalid, Region::Attach(config_, {kNode0}));
+  StoreCertifiedOff(&region->own_segment(), kNode1, 1);
+  EXPECT_OK(region->AttachMissing());
+  EXPECT_OK(Region::Attach(config_, {kNode0}));
+  // One that was away, and has to be told yet, starts all the same.
+  ASSERT_OK_AND_ASSIGN(const auto late, Region::Attach(config_, {NodeId{2}}));
+  EXPECT_RAISES(Invalid, late->AttachMissing());
+}
+
+/// #5: files of a former life stay mapped, and are told from the new ones.
+TEST_F(RegionTest, WhatWasFormattedAnewIsMappedAgain) {
+  ASSERT_OK(FormatSegment(config_, kNode1));
+  const auto region = Attach(kNode0, Role::kDaemon);
+  const Segment* before = region->segment({1});
+  EXPECT_FALSE(IsGivenUpSince(*before) || region->AttachAnew());
+  ASSERT_OK(RemoveSegment(config_, kNode1));
+  EXPECT_TRUE(IsGivenUpSince(*before));
+  EXPECT_FALSE(region->AttachAnew());
+  EXPECT_EQ(region->segment({1}), before);
+  ASSERT_OK(FormatSegment(config_, kNode1));
+  EXPECT_TRUE(region->AttachAnew());
+  const Segment* after = region->segment({1});
+  EXPECT_NE(after, before);
+  EXPECT_FALSE(IsGivenUpSince(*after) || region->AttachAnew());
+  EXPECT_EQ(LoadControlLine(*before, before->SlotLine(0))[0], 0);  // Still mapped.
 }
 
 TEST_F(RegionTest, ANodeMayHaveLessThanTheOthers) {

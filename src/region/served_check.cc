@@ -1,8 +1,11 @@
 #include "region/served_check.h"
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <filesystem>
+#include <system_error>
 
 #include <arrow/status.h>
 
@@ -10,6 +13,7 @@
 #include "platform/process.h"
 #include "region/cluster_config.h"
 #include "region/control_line.h"
+#include "region/part_set.h"
 #include "region/region.h"
 
 namespace sheaf::region {
@@ -43,6 +47,17 @@ arrow::Status CheckNotServed(const ClusterConfig& config, const Segment& segment
   return arrow::Status::OK();
 }
 
+bool IsGivenUpSince(const Segment& segment) {
+  // One line tells, and daemons look often.
+  static_assert(offsetof(format::SegmentHeader, format_epoch) + sizeof(uint64_t) <=
+                format::kLineBytes);
+  const format::LineWords now = LoadControlLine(segment, segment.ControlLine(0));
+  const format::SegmentHeader& mapped = segment.header();
+  return now[offsetof(format::SegmentHeader, magic) / sizeof(uint64_t)] != mapped.magic ||
+         now[offsetof(format::SegmentHeader, format_epoch) / sizeof(uint64_t)] !=
+             mapped.format_epoch;
+}
+
 bool IsLaidOutAsMapped(const Segment& segment) {
   const Part& control = segment.control();
   control.cache()->Invalidate(control.data(), sizeof(format::SegmentHeader));
@@ -57,6 +72,14 @@ bool IsLaidOutAsMapped(const Segment& segment) {
          now.lease_pages_max == mapped.lease_pages_max &&
          now.data_size_bytes == mapped.data_size_bytes &&
          now.cluster_id == mapped.cluster_id;
+}
+
+bool IsFormattedAnew(const ClusterConfig& config, const Segment& segment) {
+  if (config.UsesDevices()) return !IsLaidOutAsMapped(segment);
+  std::error_code ignored;
+  return IsGivenUpSince(segment) &&
+         std::filesystem::exists(PartPath(config, segment.id(), PartKind::kControl),
+                                 ignored);
 }
 
 }  // namespace sheaf::region

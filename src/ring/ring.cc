@@ -200,6 +200,13 @@ class Channel::Impl {
     if (end.cluster_id != end_.cluster_id) {
       return arrow::Status::Invalid("node ", other_.value, " belongs to another cluster");
     }
+    const uint64_t epoch = end.life >> format::kRingLifeShift;
+    if (epoch != peer_->header().format_epoch) {
+      return arrow::Status::Invalid(
+          "node ", other_.value, " speaks of memory with format epoch ", epoch,
+          ", mapped here is its memory with ", peer_->header().format_epoch,
+          ": if that stays so, start the daemon of this node again");
+    }
     return arrow::Status::OK();
   }
 
@@ -312,6 +319,27 @@ bool IsOpenedBy(const region::Segment& peer, NodeId own) {
   const auto words = region::LoadControlLine(peer, EndLine(peer, own));
   const auto end = format::OpenLine<RingEnd>(words);
   return end && end->life != 0;
+}
+
+std::vector<NodeId> DamagedEnds(const region::Segment& own) {
+  std::vector<NodeId> damaged;
+  for (uint32_t k = 0; k < own.header().nodes_max; ++k) {
+    const format::LineWords words = region::LoadControlLine(own, EndLine(own, {k}));
+    const auto end = format::OpenLine<RingEnd>(words);
+    const bool is_used = !end || end->version != 0;
+    const bool is_good = end && end->cluster_id == own.header().cluster_id &&
+                         end->life >> format::kRingLifeShift == own.header().format_epoch;
+    // Busy: cut short, which is no damage.
+    if (is_used && !is_good && words[0] != region::kBusyLine) damaged.push_back({k});
+  }
+  return damaged;
+}
+
+void ClearEnds(region::Segment* own, const std::vector<NodeId>& peers) {
+  for (const NodeId peer : peers) {
+    region::StoreControlLine(own, EndLine(*own, peer), RingEnd{}, region::kBusyLine,
+                             region::Arrival::kSettled);
+  }
 }
 
 }  // namespace sheaf::ring

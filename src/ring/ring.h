@@ -84,4 +84,11 @@ class Channel {
 /// \brief Did the home of `peer`, ever, begin a channel to `own`?
 bool IsOpenedBy(const region::Segment& peer, NodeId own);
 
+/// \brief Peers about which `own`'s node has written what it never writes. Its next
+/// channel with them begins above what they acknowledged (M2).
+std::vector<NodeId> DamagedEnds(const region::Segment& own);
+/// \brief Write that there was no channel with them yet. The home's daemon, or who holds
+/// its lock.
+void ClearEnds(region::Segment* own, const std::vector<NodeId>& peers);
+
 }  // namespace sheaf::ring

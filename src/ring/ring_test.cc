@@ -231,7 +231,7 @@ TEST_P(RingTest, AnEndThatACrashCutShortGoesOn) {
   }
 }
 
-TEST_P(RingTest, APeerOfAnotherVersionOrClusterIsRefused) {
+TEST_P(RingTest, APeerOfAnotherVersionClusterOrFormattingIsRefused) {
   Greet();
   region::Segment& own = Own(0);
   uint64_t* line = own.ControlLine(own.layout().ring_ends + format::kLineBytes);
@@ -251,6 +251,11 @@ TEST_P(RingTest, APeerOfAnotherVersionOrClusterIsRefused) {
   end = *good;
   end.cluster_id += 1;
   EXPECT_THAT(say(end).ToString(), ::testing::HasSubstr("another cluster"));
+  end = *good;
+  end.life += uint64_t{1} << format::kRingLifeShift;  // #5: of memory not mapped here
+  EXPECT_THAT(say(end).ToString(), ::testing::HasSubstr("format epoch"));
+  EXPECT_FALSE(channels_[1]->Send(MakeFrame(8, 2), false));
+  ExpectNothing(1);
   EXPECT_OK(say(*good));
 }
 
