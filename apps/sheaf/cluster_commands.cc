@@ -147,9 +147,9 @@ arrow::Status Up(const Global& global, const ClusterOptions& options) {
   return arrow::Status::OK();
 }
 
-arrow::Status Down(const Global& global, bool keep) {
+arrow::Status Down(const Global& global, bool keep, bool force) {
   ARROW_ASSIGN_OR_RAISE(const std::string name, ResolveClusterName(global.cluster));
-  ARROW_RETURN_NOT_OK(StopCluster(name, {.keep = keep}));
+  ARROW_RETURN_NOT_OK(StopCluster(name, {.keep = keep, .force = force}));
   if (global.json) {
     PrintJson({{"cluster", name}, {"state", "down"}, {"kept", keep}});
   } else {

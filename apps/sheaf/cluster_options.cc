@@ -89,6 +89,11 @@ void AddUpOptions(CLI::App* add, ClusterOptions* up) {
          "and invalidated (coherent)")
       ->type_name("KIND")
       ->check(Unnamed(CLI::IsMember({"coherent", "software"})));
+  add->add_option(
+         "--messages", up->messages,
+         "Between daemons; sockets: of this host; rings: in the memory (sockets)")
+      ->type_name("KIND")
+      ->check(Unnamed(CLI::IsMember({"sockets", "rings"})));
   add->add_option("--folder", up->folder,
                   "Where the memory's files go; backend file needs one")
       ->type_name("FOLDER");
@@ -156,9 +161,15 @@ void AddClusterCommands(CLI::App* app, Global* global, ClusterOptions* up,
   CLI::App* down =
       app->add_subcommand("down", "End the cluster; its memory and tables are gone");
   auto keep = std::make_shared<bool>(false);
-  down->add_flag("--keep", *keep,
-                 "Leave memory and tables as they are for the next `sheaf up`");
-  down->callback([=] { *command = [=] { return Down(*global, *keep); }; });
+  CLI::Option* keep_option = down->add_flag(
+      "--keep", *keep, "Leave memory and tables as they are for the next `sheaf up`");
+  auto force = std::make_shared<bool>(false);
+  down->add_flag(
+      "--force", *force,
+      "With devices, or nodes on several hosts: do not ask who uses the memory\n"
+      "on other hosts. End the clients there first: what they read is wrong then");
+  keep_option->excludes(down->get_option("--force"));
+  down->callback([=] { *command = [=] { return Down(*global, *keep, *force); }; });
   CLI::App* nodes = app->add_subcommand("nodes", "List the nodes and what they hold");
   nodes->callback([=] { *command = [=] { return Nodes(*global); }; });
   CLI::App* fsck = app->add_subcommand(

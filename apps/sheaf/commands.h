@@ -24,7 +24,7 @@ struct Global {
 };
 
 arrow::Status Up(const Global& global, const ClusterOptions& options);
-arrow::Status Down(const Global& global, bool keep);
+arrow::Status Down(const Global& global, bool keep, bool force);
 arrow::Status ForgetNode(const Global& global, uint32_t node);
 arrow::Status Nodes(const Global& global);
 /// Of all nodes of this host, or of the one that is chosen; their daemons must not run.

@@ -23,6 +23,7 @@ struct ClusterOptions {
   std::optional<uint64_t> size_bytes;    ///< Of each node's data, rounded up to 2 MiB.
   std::optional<std::string> backend;    ///< "shm", "file" or "sim".
   std::optional<std::string> coherence;  ///< "coherent" or "software".
+  std::optional<std::string> messages;   ///< "sockets" or "rings", between daemons.
   /// Where the memory's files go (backend file: required).
   std::optional<std::string> folder;
   /// Name or number of a group of this host that may read, and of one that may write, too
@@ -66,13 +67,18 @@ arrow::Result<ClusterStatus> StartCluster(const ClusterOptions& options);
 struct StopOptions {
   /// Leave the memory and all tables in it to the next StartCluster.
   bool keep = false;
+  /// Give the memory up whether sessions of other hosts use it or not: what they read or
+  /// build there is wrong from then on. For when this cannot be told.
+  bool force = false;
   std::chrono::milliseconds timeout{60'000};
 };
 
 /// \brief End all daemons of this host and give their memory back; what crashed ones left
 /// is cleaned up as well; files that Sheaf did not make stay. Tables that other processes
-/// have open stay readable to them. KeyError if there is no such cluster; reason timeout
-/// if a daemon does not end, with its process id: those of lower nodes have ended then.
+/// have open stay readable to them. IOError, and the memory is kept, if sessions of other
+/// hosts use it, or if that cannot be told (`force`). KeyError if there is no such
+/// cluster; reason timeout if a daemon does not end, with its process id: those of lower
+/// nodes have ended then.
 arrow::Status StopCluster(const std::string& name, const StopOptions& options = {});
 
 /// \brief State of cluster `name` on this host. KeyError if there is none.

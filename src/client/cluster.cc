@@ -130,6 +130,9 @@ arrow::Result<ClusterConfig> MakeConfig(const ClusterOptions& options) {
     ARROW_ASSIGN_OR_RAISE(config.coherence, region::ParseCoherence(*options.coherence));
     ARROW_RETURN_NOT_OK(config.CheckCoherence());
   }
+  if (options.messages) {
+    ARROW_ASSIGN_OR_RAISE(config.messages, region::ParseMessages(*options.messages));
+  }
   if (options.prealloc) config.prealloc = true;
   client::SetShares(options, &config);
   config.ApplyDefaults();
@@ -146,9 +149,9 @@ arrow::Status RemoveRuntimeFolder(const ClusterConfig& config) {
   });
 }
 
-arrow::Status StopAndRemove(const ClusterConfig& config, Deadline deadline) {
+arrow::Status StopAndRemove(const ClusterConfig& config, Deadline deadline, bool force) {
   ARROW_RETURN_NOT_OK(client::StopDaemons(config, deadline));
-  ARROW_RETURN_NOT_OK(client::CheckNotReadElsewhere(config));
+  ARROW_RETURN_NOT_OK(client::CheckNotUsedElsewhere(config, force));
   arrow::Status memory = region::RemoveMemoryFolder(config);
   if (memory.IsAlreadyExists()) return memory;  // A daemon lives: it needs its folder.
   return memory & RemoveRuntimeFolder(config);
@@ -232,6 +235,8 @@ arrow::Status CheckAsKept(const ClusterOptions& options, ClusterConfig wanted,
         wanted.segment_size_bytes == kept.segment_size_bytes, "--size");
   check(options.backend.has_value(), wanted.backend == kept.backend, "--backend");
   check(options.coherence.has_value(), wanted.coherence == kept.coherence, "--coherence");
+  check(options.messages.has_value(), wanted.messages_kind() == kept.messages_kind(),
+        "--messages");
   check(options.folder.has_value(), wanted.memory_folder == kept.memory_folder,
         "--folder");
   if (runs) {
@@ -335,7 +340,7 @@ arrow::Status StopCluster(const std::string& name, const StopOptions& options) {
   }
   ARROW_RETURN_NOT_OK(config.status());
   return options.keep ? client::StopDaemons(*config, deadline)
-                      : StopAndRemove(*config, deadline);
+                      : StopAndRemove(*config, deadline, options.force);
 }
 
 arrow::Result<ClusterStatus> GetClusterStatus(const std::string& name) {
