@@ -78,5 +78,21 @@ TEST_F(Fsck, ADamagedGrantLineIsFoundAndRepaired) {
   EXPECT_EQ(Sheaf("put u " + WriteParquet("u.parquet", 1000)).code, 0);
 }
 
+TEST_F(Fsck, ADamagedRingEndIsFoundAndRepaired) {
+  Up("--nodes 2 --messages rings");
+  ASSERT_EQ(Sheaf("--node 1 put t " + WriteParquet("t.parquet", 1000)).code, 0);
+  EXPECT_EQ(Sheaf("up --messages sockets").code, 1);
+  ASSERT_EQ(Sheaf("down --keep").code, 0);
+  ASSERT_EQ(Sheaf("fsck").code, 0);
+  Damage(1, Layout().ring_ends + 16);  // what it says of node 0
+  const Ran found = Sheaf("fsck");
+  EXPECT_EQ(found.code, 1);
+  EXPECT_THAT(found.out, HasSubstr("ring end 1:0 is damaged"));
+  EXPECT_EQ(Sheaf("fsck --repair").code, 0);
+  EXPECT_EQ(Sheaf("fsck").code, 0);
+  ASSERT_EQ(Sheaf("up").code, 0);
+  EXPECT_EQ(Sheaf("--node 1 put u " + WriteParquet("u.parquet", 10)).code, 0);
+}
+
 }  // namespace
 }  // namespace sheaf::testing

@@ -25,6 +25,7 @@
 #include "region/cluster_config.h"
 #include "region/control_line.h"
 #include "region/region.h"
+#include "ring/ring.h"
 #include "sheaf/types.h"
 
 namespace sheaf::daemon {
@@ -101,6 +102,14 @@ void CheckCells(const Structures& of, SegmentReport* report) {
   for (const auto& [cell, count] : *counts) report->cells += count;
 }
 
+// The lines of rings tell themselves whole; their sender's next life writes them anew.
+void CheckRings(const region::Segment& own, SegmentReport* report) {
+  for (const NodeId peer : ring::DamagedEnds(own)) {
+    report->problems.push_back("ring end " + std::to_string(own.id().value) + ":" +
+                               std::to_string(peer.value) + " is damaged");
+  }
+}
+
 void Summarise(const Structures& of, SegmentReport* report) {
   const region::Segment& own = of.region->own_segment();
   report->format_epoch = own.header().format_epoch;
@@ -132,6 +141,7 @@ arrow::Result<SegmentReport> Inspect(region::Region* region) {
   Structures structures(region);
   CheckObjects(&structures, &report);
   CheckCells(structures, &report);
+  CheckRings(region->own_segment(), &report);
   Summarise(structures, &report);
   return report;
 }
@@ -190,7 +200,9 @@ arrow::Status RepairSegment(const region::ClusterConfig& config, NodeId node) {
   }
   ARROW_RETURN_NOT_OK(CheckNoLeases(*region));
   structures.directory.DisuseDamaged();
-  GrantTable grants(&region->own_segment());
+  region::Segment* const own = &region->own_segment();
+  ring::ClearEnds(own, ring::DamagedEnds(*own));
+  GrantTable grants(own);
   return grants.FreeAll();
 }
 
