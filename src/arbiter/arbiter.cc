@@ -134,7 +134,7 @@ arrow::Status Arbiter::Impl::RegisterFirst() {
   const auto deadline =
       platform::BootTime() + options_.time_to_live + std::chrono::seconds(1);
   for (;;) {
-    const arrow::Status status = Register();
+    arrow::Status status = Register();
     if (!status.IsAlreadyExists()) {
       Report(status);
       return arrow::Status::OK();

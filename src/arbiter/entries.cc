@@ -7,6 +7,8 @@
 #include <arrow/status.h>
 #include <nlohmann/json.hpp>
 
+#include "arbiter/arbiter.h"
+#include "arbiter/etcd_client.h"
 #include "sheaf/types.h"
 
 namespace sheaf::arbiter {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <fstream>
@@ -19,6 +20,7 @@
 #include <nlohmann/json.hpp>
 
 #include "arbiter/http_client.h"
+#include "base/etcd_access.h"
 
 namespace sheaf::arbiter {
 namespace {
@@ -172,15 +174,15 @@ arrow::Status EtcdClient::Impl::SignIn() {
   ARROW_ASSIGN_OR_RAISE(
       const HttpReply reply,
       Post(kPath, request.dump(-1, ' ', false, json::error_handler_t::replace)));
-  const auto answer = Read(kPath, reply);
-  if (!answer.ok()) {
-    return answer.status().WithMessage("etcd does not let user '", user_, "' in (",
-                                       password_file_, "): ", answer.status().message());
+  const auto read = Read(kPath, reply);
+  if (!read.ok()) {
+    return read.status().WithMessage("etcd does not let user '", user_, "' in (",
+                                     password_file_, "): ", read.status().message());
   }
-  const std::string* token = nullptr;
-  if (*answer && (*answer)->contains("token")) {
-    token = (**answer)["token"].get_ptr<const std::string*>();
-  }
+  const json answer = read->value_or(json::object());
+  const auto found = answer.find("token");
+  const auto* token =
+      found != answer.end() ? found->get_ptr<const std::string*>() : nullptr;
   if (token == nullptr || token->find_first_of("\r\n") != std::string::npos) {
     return arrow::Status::IOError("etcd gives user '", user_, "' no token");
   }

@@ -1,7 +1,6 @@
 #include "arbiter/fencing.h"
 
 #include <chrono>
-#include <cstdint>
 #include <map>
 #include <memory>
 #include <optional>

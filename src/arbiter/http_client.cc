@@ -10,6 +10,8 @@
 #include <arrow/status.h>
 #include <curl/curl.h>
 
+#include "base/etcd_access.h"
+
 namespace sheaf::arbiter {
 namespace {
 

@@ -195,7 +195,8 @@ std::vector<uint8_t> GuestServer::OnCensus(NodeId from, const format::Message& m
   }
   std::vector<format::GuestExtent> unsettled;
   for (const uint64_t id : home_->guests().Of(from)) {
-    if (!census.IsOver(*home_->guests().NameOf(id))) continue;
+    const auto name = home_->guests().NameOf(id);
+    if (!name || !census.IsOver(*name)) continue;
     bool is_settled = true;
     for (const Granted& held : home_->ExtentsOf(id)) {
       if (settled.contains(held.id)) continue;

@@ -147,8 +147,7 @@ arrow::Status EtcdServer::ChangePassword(const std::string& user,
                                          const std::string& password) {
   using nlohmann::json;
   const json root = {{"name", "root"}, {"password", kRootPassword}};
-  ARROW_ASSIGN_OR_RAISE(const auto signed_in,
-                        Post("/v3/auth/authenticate", root.dump()));
+  ARROW_ASSIGN_OR_RAISE(const auto signed_in, Post("/v3/auth/authenticate", root.dump()));
   const json answer = json::parse(signed_in.body, nullptr, /*allow_exceptions=*/false);
   if (!answer.contains("token")) return arrow::Status::IOError(signed_in.body);
   const json request = {{"name", user}, {"password", password}};
