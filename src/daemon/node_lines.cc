@@ -58,7 +58,11 @@ uint64_t NodeLines::NextStart(uint64_t stored) {
 uint64_t NodeLines::NextIncarnation(uint64_t off) {
   uint64_t incarnation = 0;
   region::UpdateIncarnation(segment_, [&](format::IncarnationLine* line) {
-    incarnation = line->incarnation = std::max(line->incarnation, off) + 1;
+    // What is off may be what a peer's line says: of another formatting it is garbage.
+    const bool is_of_it =
+        format::FormatEpochOf(off) == format::FormatEpochOf(line->incarnation);
+    line->incarnation = std::max(line->incarnation, is_of_it ? off : 0) + 1;
+    incarnation = line->incarnation;
     Announce(incarnation);
   });
   return incarnation;

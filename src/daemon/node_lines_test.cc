@@ -59,6 +59,14 @@ TEST_F(NodeLinesTest, NoIncarnationOfAFormerFormattingComesAgain) {
   EXPECT_EQ(NodeLines(segment()).BeginLife(kBoot).incarnation, next.incarnation);
 }
 
+/// It comes from another home's memory, too.
+TEST_F(NodeLinesTest, TheNextIncarnationIsAboveWhatIsOffButStaysInItsFormatting) {
+  NodeLines lines(segment());
+  const uint64_t first = lines.BeginLife(kBoot).incarnation;
+  EXPECT_EQ(lines.NextIncarnation(first + 7), first + 8);
+  EXPECT_EQ(lines.NextIncarnation(~uint64_t{0}), first + 9);
+}
+
 /// Numbers of sessions are made of it: none may come again.
 TEST_F(NodeLinesTest, ADamagedLineForgetsNoDaemonThatWas) {
   uint64_t last = 0;
