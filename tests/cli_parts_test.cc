@@ -239,6 +239,21 @@ TEST_F(CommandLineParts, OnPutsIntoTheMemoryOfAnotherNode) {
   EXPECT_EQ(Sheaf("put v " + file + " --on x").code, 2);
 }
 
+TEST_F(CommandLineParts, APartLargerThanTheMemorySaysWhatIsNeededAndFree) {
+  const std::string file = WriteGroups("large.parquet", 12'000'000, 500'000);  // 92 MiB
+  const uint64_t free = FreeBytes(1);
+  const Ran ran = Sheaf("--node 1 " + Part("t", 0, 2, file));
+  EXPECT_EQ(ran.code, 1);
+  EXPECT_THAT(ran.out, HasSubstr("table 't' from '" + file + "' does not fit"));
+  EXPECT_THAT(ran.out, HasSubstr("needs about 96000000 bytes"));
+  EXPECT_THAT(ran.out, HasSubstr("node 1 has " + std::to_string(free)));
+  EXPECT_THAT(ran.out, HasSubstr("sheaf rm"));
+  EXPECT_EQ(std::count(ran.out.begin(), ran.out.end(), '\n'), 1) << ran.out;
+  EXPECT_EQ(SheafJson("parts"), Json::array());
+  EXPECT_EQ(SheafJson("--node 1 " + Part("t", 0, 2, file) + " --split")["put"]["rows"],
+            6'000'000);
+}
+
 TEST_F(CommandLineParts, SpillUsesOtherNodesWhereThisOneIsFull) {
   const std::string file = WriteGroups("large.parquet", 12'000'000, 500'000);  // 92 MiB
   const Ran full = Sheaf("put t " + file);

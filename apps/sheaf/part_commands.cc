@@ -19,6 +19,7 @@
 #include "apps/sheaf/decode_pool.h"
 #include "apps/sheaf/output.h"
 #include "apps/sheaf/progress.h"
+#include "apps/sheaf/space_error.h"
 #include "apps/sheaf/table_files.h"
 #include "sheaf/parts.h"
 #include "sheaf/store.h"
@@ -87,16 +88,21 @@ arrow::Status PutPart(const Global& global, const PutArguments& arguments,
   ARROW_RETURN_NOT_OK(CheckSuffix(arguments.file));
   ARROW_RETURN_NOT_OK(arrow::io::ReadableFile::Open(arguments.file).status());
   ARROW_ASSIGN_OR_RAISE(auto store, ConnectOrStart(global));
-  std::shared_ptr<arrow::Table> table;
-  {
+  const auto pool = DecodePool::Make(store->memory_pool());
+  const FileShare share =
+      part.split ? FileShare{part.part.value_or(0), part.of} : FileShare{};
+  auto table = [&]() -> arrow::Result<std::shared_ptr<arrow::Table>> {
     ProgressBar bar("put " + arguments.name);
-    const FileShare share =
-        part.split ? FileShare{part.part.value_or(0), part.of} : FileShare{};
-    ARROW_ASSIGN_OR_RAISE(auto reader,
-                          OpenTableFile(
-                              arguments.file, DecodePool::Make(store->memory_pool()),
-                              [&](double done) { bar.Update(done); }, share));
-    ARROW_ASSIGN_OR_RAISE(table, reader->ToTable());
+    ARROW_ASSIGN_OR_RAISE(
+        auto reader,
+        OpenTableFile(
+            arguments.file, pool, [&](double done) { bar.Update(done); }, share));
+    return reader->ToTable();
+  }();
+  if (!table.ok()) {
+    ARROW_RETURN_NOT_OK(ExplainSpace(*store, store->node(), store->memory_pool(), *pool,
+                                     arguments.name, arguments.file));
+    return table.status();
   }
   PartOptions options;
   options.append = part.append;
@@ -104,7 +110,7 @@ arrow::Status PutPart(const Global& global, const PutArguments& arguments,
   options.checksum = arguments.checksum;
   if (part.deadline_seconds) options.deadline = Milliseconds(*part.deadline_seconds);
   ARROW_ASSIGN_OR_RAISE(const PartReceipt receipt,
-                        sheaf::PutPart(store, arguments.name, *table,
+                        sheaf::PutPart(store, arguments.name, **table,
                                        part.part.value_or(0), part.of, options));
   if (global.json) {
     PrintJson(ToJson(receipt, arguments.name, part));

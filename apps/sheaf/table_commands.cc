@@ -13,7 +13,6 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 #include <arrow/table.h>
-#include <arrow/util/thread_pool.h>
 #include <fmt/format.h>
 
 #include "apps/sheaf/column_checksum.h"
@@ -23,8 +22,8 @@
 #include "apps/sheaf/output.h"
 #include "apps/sheaf/progress.h"
 #include "apps/sheaf/rows.h"
+#include "apps/sheaf/space_error.h"
 #include "apps/sheaf/table_files.h"
-#include "client/node_info.h"
 #include "platform/bus_error.h"
 #include "platform/process.h"
 #include "sheaf/status.h"
@@ -84,21 +83,10 @@ arrow::Result<PutReceipt> PutFile(Store& store, const PutArguments& arguments) {
                                         ": sheaf put --replace ", arguments.name, " ",
                                         arguments.file, ", or sheaf rm ", arguments.name);
   }
-  const arrow::Status space = pool->CheckSpace();
-  if (receipt.ok() || space.ok()) return receipt;
-  // All that was decoded is freed once the decoder's workers have let go of it.
-  arrow::internal::GetCpuThreadPool()->WaitForIdle();
-  memory->ReleaseUnused();
-  const std::string what = "table '" + arguments.name + "' from '" + arguments.file + "'";
-  // Neither is mended by more memory.
-  if (IsOverQuota(space) || !space.IsOutOfMemory()) {
-    return space.WithMessage("cannot put ", what, ": ", space.message());
-  }
-  const auto bytes = static_cast<uint64_t>(pool->bytes_needed());
-  const std::string needed =
-      "about " + std::to_string(bytes) + " bytes (" + HumanBytes(bytes) + ")";
-  ARROW_ASSIGN_OR_RAISE(const auto nodes, store.Nodes());
-  return client::DoesNotFit(what, needed, nodes[node]);
+  if (receipt.ok()) return receipt;
+  ARROW_RETURN_NOT_OK(
+      ExplainSpace(store, node, memory, *pool, arguments.name, arguments.file));
+  return receipt;
 }
 
 }  // namespace
