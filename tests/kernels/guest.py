@@ -141,16 +141,25 @@ class Guest:
         end = time.monotonic() + seconds
         with self.changed:
             while not self.changed.wait_for(lambda: number in self.answers, 1):
-                if self.qemu.poll() is not None or time.monotonic() > end:
-                    console = pathlib.Path(self.path("console"))
+                if self.qemu.poll() is not None:
+                    raise Failure(f"{self.name} is gone ({self.qemu.poll()}; -9: is "
+                                  f"there memory?):\n{self.console()}")
+                if time.monotonic() > end:
                     raise Failure(f"{self.name}: no answer in {seconds} s:\n"
-                                  + console.read_text(errors="replace")[-2000:])
+                                  f"{self.console()}")
             return self.answers.pop(number)
+
+    def console(self):
+        """Its end."""
+        return pathlib.Path(self.path("console")).read_text(errors="replace")[-2000:]
 
     def ask(self, seconds, **request):
         number = next(self.ids)
         request["id"] = number
-        self.agent.sendall((json.dumps(request) + "\n").encode())
+        try:
+            self.agent.sendall((json.dumps(request) + "\n").encode())
+        except OSError as error:
+            raise Failure(f"{self.name} is gone: {error}") from error
         return self.await_answer(number, seconds + 30)
 
     def run(self, command, expect=0, timeout=120):
