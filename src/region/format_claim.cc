@@ -1,5 +1,7 @@
 #include "region/format_claim.h"
 
+#include <string.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
