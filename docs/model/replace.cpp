@@ -91,6 +91,7 @@ struct S : Mem<kNodes, LINES, kPosted> {
   // Ghosts: the highest version that a finished put() has; the same when the lookup
   // began; what the reader has seen last through the leader's index.
   uint8_t returned, rsnap, rlast;
+  uint8_t began[kPublishers];  // `returned` when the put began, + 1
   void arrived(int, int, int, int) {}
 };
 #pragma pack(pop)
@@ -99,6 +100,7 @@ using Memory = Ops<S, kNodes, LINES, kPosted>;
 static int D = 1, settle_epoch, settle_slot, settle_index, settle_scan, leaders = 2,
            home_of[kObjects] = {0, 0, 1};
 static bool crash, anyindex;
+static bool order;  // a put is newer than those that had returned when it began
 // The parts in which the proposed flow and the repaired flow differ.
 static bool seal_first;       // Sealed + epoch check + bind again, before Bound
 static bool unsettled_bound;  // Bound is flushed only
@@ -338,8 +340,13 @@ struct Model {
       Out(t, "home: slot := Retired, superseded", o);
     }
   }
+  void CheckOrder(int i, int mine) {
+    if (order && VersionOf(mine) + 1 < s.began[i])
+      viol("S5: a put that began after another one had returned is older");
+  }
   void Finish(S& t, int i) {
     t.pstep[i] = P_DONE;
+    t.began[i] = 0;
     t.version[i] = t.pepoch[i] = t.pnext[i] = t.leader[i] = t.reply[i] = t.retiring[i] =
         t.pwait[i] = 0;
   }
@@ -369,6 +376,7 @@ struct Model {
     }
     // Asked to retire while its put is under way: somebody newer has the name.
     if (KindOf(mine) == RETIRED && s.pstep[i] < P_ABORT) {
+      CheckOrder(i, mine);
       Finish(t, i);
       Out(t, "home: the object is superseded, put() returns", i);
       return;
@@ -380,6 +388,7 @@ struct Model {
           t = s;
           t.leader[i] = m;
           t.reply[i] = 0;
+          if (order && !s.began[i]) t.began[i] = s.returned + 1;
           t.pstep[i] = P_BIND_WAIT;
           Out(t, "home: asks a leader to bind", i, m);
         }
@@ -508,6 +517,7 @@ struct Model {
           });
         }
         if (s.retiring[i]) break;
+        CheckOrder(i, mine);
         if (VersionOf(mine) > t.returned) t.returned = VersionOf(mine);
         Finish(t, i);
         Out(t, "home: put() returns", i, VersionOf(mine));
@@ -643,6 +653,7 @@ int main(int argc, char** argv) {
   crash = a.has("crash");
   anyindex = a.has("anyindex");
   bool given = a.has("given");
+  order = a.has("order");
   seal_first = given || a.has("sealfirst");
   unsettled_bound = given || a.has("unsettled");
   no_check = given || a.has("nocheck");
