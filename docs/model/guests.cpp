@@ -105,7 +105,6 @@ struct Model {
     m->stage = ANSWERED, m->answer = answer, m->answer_inc = inc;
     m->guests = t.pages != 0;
   }
-  void Free(S& t) { t.hstep = H_FREE; }
   void Own(S& t, int k, const Message& m) {
     int gen = GenOf(OwnView(s, H, GRANT)) + 1;
     Memory::store(t, H, GRANT, GrantValue(gen, true));
@@ -135,7 +134,7 @@ struct Model {
         continue;
       }
       t.pages &= ~(1 << k), t.last_request[k] = 0;
-      if (holds) Free(t);
+      if (holds) t.hstep = H_FREE;
     }
     if (t.hstep != H_IDLE) return Out(t, "H: census, ends a guest", m.live, m.settled);
     Answer(t, unsettled);
@@ -147,8 +146,7 @@ struct Model {
     const Message known{0, 0, 0, 0, 0, 0, 0, s.known_last, s.known_live, 0, 0, 0, 0};
     const bool over = s.known_number && IsOver(known, k);
     if (over && s.life[k] == LIVE) viol("D1: a session that lives is taken for over");
-    if (over)
-      return Answer(t, kRefused), Out(t, "H: that session has ended", k);
+    if (over) return Answer(t, kRefused), Out(t, "H: that session has ended", k);
     if (m.request < s.last_request[k] && !b_norequestorder)
       return Answer(t, kRefused), Out(t, "H: an older request", k, m.request);
     t.last_request[k] = m.request;
@@ -158,8 +156,7 @@ struct Model {
     }
     if (mine && (s.request < m.request || b_norequestorder) &&
         (m.gen != GenOf(line) || b_takeunknown)) {
-      Free(t);
-      t.again = 1;
+      t.hstep = H_FREE, t.again = 1;
       return Out(t, "H: takes back what its session does not know", GenOf(line));
     }
     if (IsOwned(line) || GenOf(line) == G) {
@@ -173,7 +170,9 @@ struct Model {
     const int line = OwnView(s, H, GRANT);
     const bool same = (s.session == m.session || b_noreturngen) && IsOwned(line) &&
                       (GenOf(line) == m.gen || b_noreturngen);
-    if (same) return Free(t), Out(t, "H: the extent is returned", m.gen);
+    t.hstep = H_FREE;
+    if (same) return Out(t, "H: the extent is returned", m.gen);
+    t.hstep = H_IDLE;
     Answer(t, 0);
     Out(t, "H: that return was done", m.gen);
   }
@@ -193,9 +192,8 @@ struct Model {
       return;
     }
     Model u{mc, t};
-    if (m.kind == CENSUS) u.OnCensus(t, m);
-    if (m.kind == ASK_GRANT) u.OnGrant(t, m);
-    if (m.kind == RETURN) u.OnReturn(t, m);
+    if (m.kind == CENSUS) return u.OnCensus(t, m);
+    m.kind == RETURN ? u.OnReturn(t, m) : u.OnGrant(t, m);
   }
   void Refuse(S t) {
     Answer(t, kRefused);
@@ -258,7 +256,6 @@ struct Model {
       if (s.life[k] == LIVE || s.life[k] == DEAD) live |= 1 << k;
     return live;
   }
-  static void Nobody(S& t) { t.may = t.due = 1; }
   void DaemonAsk() {
     S t = s;
     const int k = s.ask.session;
@@ -266,7 +263,7 @@ struct Model {
     memset(&t.ask, 0, sizeof t.ask);
     t.asks[k] = t.gone[k] = 0;
     if (s.life[k] >= DEAD) {
-      if (s.life[k] == OVER) Nobody(t);
+      if (s.life[k] == OVER) t.may = t.due = 1;
       return Out(t, "W: an answer for nobody", k);
     }
     const bool granted = s.ask.kind == ASK_GRANT && s.ask.answer != kRefused;
@@ -339,12 +336,11 @@ struct Model {
       Late(t, m);
       memset(i ? &t.census : &t.ask, 0, sizeof(Message));
       if (s.from == i + 1) t.from = 3;
-      if (i) {
-        t.due = 1;
-      } else {
+      t.due |= i;
+      if (!i) {
         t.asks[m.session] = m.kind == RETURN ? RETURN : 0;
         if (sticky) t.unsure |= 1 << m.session;
-        if (s.life[m.session] == OVER) Nobody(t);
+        if (s.life[m.session] == OVER) t.may = t.due = 1;
       }
       Out(t, "W: gives up to wait for an answer", m.kind, m.session, true);
     }
@@ -383,8 +379,8 @@ struct Model {
         t.holds[k] = t.asks[k] = t.swait[k] = t.gone[k] = 0;
       }
       t.inc++, t.refused = s.inc, t.admitted = 0;
-      if (b_bootfrees && IsOwned(OwnView(s, H, GRANT)) && s.hstep == H_IDLE)
-        t.hstep = H_FREE;
+      const bool frees = b_bootfrees && s.hstep == H_IDLE;
+      if (frees && IsOwned(OwnView(s, H, GRANT))) t.hstep = H_FREE;
       Out(t, "W crashes, and boots as its next incarnation", 0, 0, true);
     }
     if (s.refused == s.inc) {
