@@ -99,7 +99,7 @@ using Memory = Ops<S, kNodes, LINES, kPosted>;
 
 static int D = 1, settle_epoch, settle_slot, settle_index, settle_scan, leaders = 2,
            home_of[kObjects] = {0, 0, 1};
-static bool crash, anyindex;
+static bool crash, anyindex, in_order;
 static bool order;  // a put is newer than those that had returned when it began
 // The parts in which the proposed flow and the repaired flow differ.
 static bool seal_first;       // Sealed + epoch check + bind again, before Bound
@@ -108,7 +108,7 @@ static bool no_check;         // no epoch check between Bound and commit
 static bool rebuild_sealed;   // the rebuild takes the highest Sealed OR Bound version
 static bool home_retires;     // the publisher's home asks for the retire, not the leader
 static bool b_earlyindex, b_retirefirst, b_nocompare, b_norewrite, b_lowwins, b_nowait,
-    b_scanfirst, b_noidxepoch, b_noconfirm;
+    b_scanfirst, b_noidxepoch, b_noconfirm, b_oneread;
 
 struct Model {
   MC<S>& mc;
@@ -594,12 +594,12 @@ struct Model {
           if (bound) {
             if (VersionOf(v) < s.rsnap)
               viol("S5: a lookup gives an older version than a finished put");
-            if (!s.any_index && VersionOf(v) < s.rlast)
+            if ((!s.any_index || in_order) && VersionOf(v) < s.rlast)
               viol("S5: the versions of one reader go backwards");
-            if (!s.any_index) u.rlast = VersionOf(v);
+            if (!s.any_index || in_order) u.rlast = VersionOf(v);
             u.lookups--;
           } else if (!s.any_index && s.M[INDEX + s.rleader] == s.rold &&
-                     MaxEpoch() == s.rmax) {
+                     (b_oneread || MaxEpoch() == s.rmax)) {
             viol(
                 "S5: the name looks absent: the leader's index points at an object that "
                 "is not Bound");
@@ -652,6 +652,7 @@ int main(int argc, char** argv) {
   home_of[2] = a.num("h2", 1);
   crash = a.has("crash");
   anyindex = a.has("anyindex");
+  in_order = a.has("inorder");
   bool given = a.has("given");
   order = a.has("order");
   seal_first = given || a.has("sealfirst");
@@ -669,6 +670,7 @@ int main(int argc, char** argv) {
   BUG(scanfirst);
   BUG(noidxepoch);
   BUG(noconfirm);
+  BUG(oneread);
   S s;
   Memory::init(s);
   int first =
