@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -15,9 +16,11 @@
 #include "daemon/log.h"
 #include "daemon/scheduler.h"
 #include "format/layout.h"
+#include "platform/shared_word.h"
 #include "region/admit_line.h"
 #include "region/cluster_config.h"
 #include "region/control_line.h"
+#include "region/line_batch.h"
 #include "region/region.h"
 #include "region/served_check.h"
 #include "sheaf/types.h"
@@ -30,6 +33,21 @@ using std::chrono::nanoseconds;
 
 nanoseconds SamplePeriod(const region::ClusterConfig& config) {
   return milliseconds(config.suspect_after_ms) / config.suspect_samples;
+}
+
+/// The node's incarnation line, of a segment that is laid out as it was mapped. Both
+/// lines were dropped.
+std::optional<format::IncarnationLine> DroppedIncarnation(
+    const region::Segment& segment) {
+  constexpr size_t kEpochWord = offsetof(format::SegmentHeader, format_epoch) / 8;
+  const auto* header = reinterpret_cast<const uint64_t*>(segment.control().data());
+  const bool is_as_mapped = platform::SharedWord(header + kEpochWord).LoadAcquire() ==
+                                segment.header().format_epoch ||
+                            region::IsLaidOutAsMapped(segment);
+  if (!is_as_mapped) return std::nullopt;
+  const auto line = format::OpenLine<format::IncarnationLine>(
+      platform::LoadLine(segment.NodeLine(format::NodeLine::kIncarnation)));
+  return line && region::IsPlausible(segment, *line) ? line : std::nullopt;
 }
 
 // For a node that died in the middle of its incarnation line: one that it cannot have had
@@ -69,13 +87,34 @@ void Membership::Update() {
   if (problem != last_problem_)
     Log(LogLevel::kInfo, "segments of other nodes: ", problem);
   last_problem_ = problem;
+  // Before any line is read: a heart that did not beat until then was silent until then.
+  const nanoseconds now = clock_->Now();
+  DropLines(now);
   bool is_withdrawn = own_off_ >= incarnation_;
   for (uint32_t k = 0; k < peers_.size(); ++k) {
     if (region_->segment({k}) == nullptr) continue;
-    UpdatePeer({k});
+    UpdatePeer({k}, now);
     is_withdrawn |= IsWithdrawnAt({k}, &peers_[k]);
   }
   if (is_withdrawn) Rejoin();
+}
+
+// What is read of each node, so that the loads need not wait for one another.
+void Membership::DropLines(nanoseconds now) const {
+  region::LineBatch lines;
+  for (uint32_t k = 0; k < peers_.size(); ++k) {
+    const region::Segment* segment = region_->segment({k});
+    if (segment == nullptr || NodeId{k} == region_->node()) continue;
+    const region::Part& control = segment->control();
+    const auto drop = [&](const void* line) {
+      lines.Drop(control, line, format::kLineBytes);
+    };
+    drop(control.data());
+    drop(segment->NodeLine(format::NodeLine::kIncarnation));
+    if (IsDue(peers_[k], now)) drop(segment->NodeLine(format::NodeLine::kHeartbeat));
+    drop(region::AdmitWordOf(*segment, region_->node(), region::AdmitWord::kIncarnation));
+  }
+  lines.Fence();
 }
 
 void Membership::Rejoin() {
@@ -95,31 +134,32 @@ void Membership::Rejoin() {
   for (Peer& peer : peers_) peer.honours_us = false;
 }
 
-void Membership::UpdatePeer(NodeId node) {
+void Membership::UpdatePeer(NodeId node, nanoseconds now) {
   if (node == region_->node()) return;  // NodeLines admits it
   Peer& peer = peers_[node.value];
   const region::Segment& segment = *region_->segment({node.value});
-  const auto line = region::IsLaidOutAsMapped(segment) ? region::PeekIncarnation(segment)
-                                                       : std::nullopt;
+  const auto line = DroppedIncarnation(segment);
   // Nothing of one that stopped in the middle of its line, or was never up.
   const uint64_t incarnation = line ? line->incarnation : 0;
   if (incarnation == 0 && peer.admitted == 0 && !peer.is_seen) return;
-  Sample(node, &peer);
+  if (IsDue(peer, now)) Sample(node, now, &peer);
   if (incarnation == 0 || incarnation == peer.admitted) return WithdrawIfSilent(node);
   // Never undone for an incarnation (F2): only the next one is admitted.
   const region::AdmitLine own = region::LoadAdmitLine(region_->own_segment(), node);
   if (incarnation > own.refused()) Admit(node, incarnation);
 }
 
+bool Membership::IsDue(const Peer& peer, nanoseconds now) const {
+  return !peer.is_seen || now - peer.last_sample >= SamplePeriod(region_->config());
+}
+
 // F1: a gap in our own sampling restarts the count: it was we who were away.
-void Membership::Sample(NodeId node, Peer* peer) {
-  const nanoseconds now = clock_->Now();
+void Membership::Sample(NodeId node, nanoseconds now, Peer* peer) {
   const nanoseconds period = SamplePeriod(region_->config());
-  if (peer->is_seen && now - peer->last_sample < period) return;
   const bool was_away = !peer->is_seen || now - peer->last_sample > 2 * period;
   const region::Segment& segment = *region_->segment({node.value});
   const uint64_t beat =
-      region::LoadControlLine(segment, segment.NodeLine(format::NodeLine::kHeartbeat))[0];
+      platform::SharedWord(segment.NodeLine(format::NodeLine::kHeartbeat)).LoadAcquire();
   if (was_away || beat != peer->beat) {
     peer->silent_samples = 0;
     peer->last_change = now;
@@ -174,7 +214,7 @@ void Membership::Withdraw(NodeId node, uint64_t incarnation, const char* why) {
 bool Membership::IsWithdrawnAt(NodeId node, Peer* peer) const {
   if (node == region_->node()) return false;
   const region::Segment& segment = *region_->segment({node.value});
-  const region::AdmitLine line = region::LoadAdmitLine(segment, region_->node());
+  const region::AdmitLine line = region::DroppedAdmitLine(segment, region_->node());
   if (line.incarnation == incarnation_) peer->honours_us = true;
   return line.refused() >= incarnation_ ||
          (peer->honours_us && line.incarnation != incarnation_);

@@ -75,8 +75,10 @@ class Membership {
     bool is_seen = false;     ///< Was sampled at all.
     bool honours_us = false;  ///< Has admitted an incarnation of this node.
   };
-  void UpdatePeer(NodeId node);
-  void Sample(NodeId node, Peer* peer);
+  void DropLines(std::chrono::nanoseconds now) const;
+  void UpdatePeer(NodeId node, std::chrono::nanoseconds now);
+  bool IsDue(const Peer& peer, std::chrono::nanoseconds now) const;
+  void Sample(NodeId node, std::chrono::nanoseconds now, Peer* peer);
   void Admit(NodeId node, uint64_t incarnation);
   void Withdraw(NodeId node, uint64_t incarnation, const char* why);
   void WithdrawIfSilent(NodeId node);

@@ -20,8 +20,10 @@
 #include "directory/index_writer.h"
 #include "directory/slot_reader.h"
 #include "format/layout.h"
+#include "platform/shared_word.h"
 #include "region/admit_line.h"
 #include "region/control_line.h"
+#include "region/line_batch.h"
 #include "region/region.h"
 #include "sheaf/status.h"
 #include "sheaf/types.h"
@@ -48,11 +50,19 @@ bool MayHoldName(const format::Slot& slot) {
 }  // namespace
 
 LeaderView FindLeader(const region::SegmentList& segments) {
+  region::LineBatch lines;
+  for (const region::Segment* segment : segments) {
+    if (segment == nullptr) continue;
+    lines.Drop(segment->control(), segment->NodeLine(format::NodeLine::kCatalogEpoch),
+               format::kLineBytes);
+  }
+  lines.Fence();
   LeaderView view;
   for (const region::Segment* segment : segments) {
     if (segment == nullptr) continue;
-    const uint64_t epoch = region::LoadControlLine(
-        *segment, segment->NodeLine(format::NodeLine::kCatalogEpoch))[0];
+    const uint64_t epoch =
+        platform::SharedWord(segment->NodeLine(format::NodeLine::kCatalogEpoch))
+            .LoadAcquire();
     if (epoch > view.epoch) view = {epoch, {segment->id().value}};
   }
   return view;

@@ -25,6 +25,7 @@
 namespace sheaf::directory {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::SizeIs;
 
 constexpr testing::FakeOptions kTwoNodes = {.segments = 2, .slots_max = 4096};
@@ -120,6 +121,37 @@ TEST(Lookup, FollowsAReplaceUnderWay) {
   ASSERT_OK_AND_ASSIGN(const auto found, cluster.Find("x"));
   ASSERT_TRUE(second.has_value() && found.has_value());
   EXPECT_EQ(found->object, second->object);
+}
+
+/// C7: why every epoch line is read, also where an index has an answer. That of a leader
+/// which is paused or gone stays active, and what it leads to may be Bound while the
+/// version after it is already seen by others.
+TEST(Lookup, ADeposedLeadersIndexDoesNotBringAnOldVersionBack) {
+  TestCluster cluster(kTwoNodes);
+  ASSERT_OK(cluster.Claim(1, 0));
+  ASSERT_OK_AND_ASSIGN(const Found first, cluster.Publish("x"));
+  ASSERT_OK(cluster.Claim(2, 1));
+  EXPECT_EQ(cluster.IndexHeader(0).epoch, 1U);  // Nobody told it.
+  const ObjectId second = cluster.Seal("x", 1);
+  ASSERT_OK_AND_ASSIGN(const Version version,
+                       cluster.leader().Bind({"x", second, /*replace=*/true}));
+  ASSERT_OK(cluster.MakeBound(second, version));
+  ASSERT_OK_AND_ASSIGN(const auto before, cluster.Find("x"));
+  EXPECT_EQ(before->object, first.object);
+  ASSERT_OK(cluster.leader().Commit("x", second, version));  // Nothing is Retired yet.
+  ASSERT_OK_AND_ASSIGN(const auto after, cluster.Find("x"));
+  EXPECT_EQ(after->object, second);
+}
+
+/// What costs a line of each node costs one wait for memory, not one for each.
+TEST(FindLeader, ReadsTheLinesOfAllNodesTogether) {
+  testing::FakeSegments segments({.segments = 3, .recording = true});
+  region::StoreControlWord(segments[1],
+                           segments[1]->NodeLine(format::NodeLine::kCatalogEpoch), 5);
+  segments.TakeLog();
+  EXPECT_EQ(FindLeader(segments.list()), (LeaderView{5, {1}}));
+  EXPECT_THAT(segments.TakeLog(),
+              ElementsAre("flush epoch", "flush epoch", "flush epoch", "fence"));
 }
 
 /// Readers in other threads while the index grows, a name is replaced over and over,

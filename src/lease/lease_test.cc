@@ -372,6 +372,25 @@ TEST(ScanLeases, SurvivesAnyMarksWordsAndCells) {
   EXPECT_RAISES(IOError, ScanLeases(segments.list(), {0}));
 }
 
+/// One wait for memory for all nodes' marks, one for their tables, one for their pages:
+/// marks before the tables, and these before the pages that they bound.
+TEST(ScanLeases, ReadsTheLinesOfAllNodesTogether) {
+  FakeSegments segments({.segments = 3, .recording = true});
+  for (uint32_t k = 0; k < 3; ++k) {
+    ASSERT_OK(PageTable(segments[k]).Activate(kSession));
+  }
+  segments.TakeLog();
+  ASSERT_OK(ScanLeases(segments.list(), {0}));
+  EXPECT_THAT(
+      segments.TakeLog(),
+      ElementsAre("flush admit", "fence",  //
+                  "flush incarnation", "flush incarnation", "flush incarnation", "fence",
+                  "flush word of page 0", "flush word of page 0", "flush word of page 0",
+                  "fence",  //
+                  "flush mark of page 0", "flush mark of page 0", "flush mark of page 0",
+                  "fence"));
+}
+
 TEST(ScanLeases, SkipsSegmentsThatAreNotThere) {
   FakeSegments segments;
   region::SegmentList list = segments.list();

@@ -44,11 +44,18 @@ inline uint64_t* AdmitWordOf(const Segment& home, NodeId node, AdmitWord word) {
          static_cast<uint32_t>(word);
 }
 
+/// \brief What `home` says about `node`, in a line that was dropped before (LineBatch).
+inline AdmitLine DroppedAdmitLine(const Segment& home, NodeId node) {
+  const format::LineWords words =
+      platform::LoadLine(AdmitWordOf(home, node, AdmitWord::kIncarnation));
+  return {words[0], words[1], words[2], words[3]};
+}
+
 /// \brief LOAD! of what `home` says about `node`.
 inline AdmitLine LoadAdmitLine(const Segment& home, NodeId node) {
-  const format::LineWords words =
-      LoadControlLine(home, AdmitWordOf(home, node, AdmitWord::kIncarnation));
-  return {words[0], words[1], words[2], words[3]};
+  home.control().cache()->Invalidate(AdmitWordOf(home, node, AdmitWord::kIncarnation),
+                                     format::kLineBytes);
+  return DroppedAdmitLine(home, node);
 }
 
 inline void StoreAdmitted(Segment* own, NodeId node, uint64_t incarnation) {
