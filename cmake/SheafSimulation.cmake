@@ -41,6 +41,11 @@ add_test(NAME simulation.nothing_is_wrong
          COMMAND simulate --seeds 60 --ops ${SHEAF_SIMULATION_OPS})
 set_tests_properties(simulation.nothing_is_wrong PROPERTIES LABELS multiprocess TIMEOUT 1200)
 
+# A larger cluster: names, the death of the leader and of another node, seen by all; it
+# also counts what that costs (docs/scale.md).
+add_test(NAME simulation.larger_cluster COMMAND simulate --scale 12)
+set_tests_properties(simulation.larger_cluster PROPERTIES LABELS multiprocess TIMEOUT 600)
+
 # Each simulation/mutants/<name>.patch is a bug: applied to a copy of the one source that it
 # names, which takes the place of that source in a program of its own. It must be found.
 if(NOT SHEAF_SANITIZE AND NOT SHEAF_COVERAGE)

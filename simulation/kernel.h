@@ -34,6 +34,20 @@ class Random {
   uint64_t state_;
 };
 
+/// \brief What a process has done so far, as far as it is counted.
+struct Work {
+  uint64_t lines = 0;     ///< Of control areas, that it flushed or invalidated.
+  uint64_t messages = 0;  ///< That it sent, doorbells included.
+  Work& operator+=(const Work& other) {
+    lines += other.lines;
+    messages += other.messages;
+    return *this;
+  }
+  Work operator-(const Work& other) const {
+    return {lines - other.lines, messages - other.messages};
+  }
+};
+
 /// What happens to a process at one of its next steps.
 enum class Fate : uint8_t { kKill, kPause, kPowerOff };
 
@@ -64,6 +78,8 @@ struct Process {
   const void* spun_at = nullptr;  ///< The memory it looked at last, where, how often.
   uint64_t spun_offset = 0;
   uint64_t spins = 0;
+
+  Work work;
 
   bool is_alive() const { return fiber != nullptr; }
 };
@@ -116,6 +132,10 @@ class Kernel {
   std::vector<int> FdsOf(const Process* process) const;
   /// \brief Something happened that may make a descriptor ready.
   void NoteActivity() { ++activity_; }
+  void NoteMessage() {
+    NoteActivity();
+    if (current_ != nullptr) ++current_->work.messages;
+  }
   uint64_t activity() const { return activity_; }
   /// \brief A living process for which `is_it` holds, or null.
   Process* Find(const std::function<bool(const Process&)>& is_it) const;

@@ -14,6 +14,7 @@
 #include <thread>
 #include <vector>
 
+#include "simulation/scale.h"
 #include "simulation/steps.h"
 #include "simulation/trials.h"
 
@@ -36,6 +37,9 @@ constexpr const char* kUsage = R"(usage: simulate [options]
   --only LIST    with --seed: leave out all steps but these (1,2,5)
   --planted      something is wrong with this program: exit status 0 once that is found
   --no-shrink    do not look for a shorter schedule that fails
+  --scale N      no schedule: N nodes, and what things cost in lines and messages
+  --tables T     with --scale: how many (20 for each node)
+  --rings        with --scale, of 16 nodes at most: messages through rings
 )";
 
 struct Options {
@@ -47,6 +51,7 @@ struct Options {
   std::string only;
   bool is_planted = false;
   bool shrinks = true;
+  sheaf::simulation::ScaleOptions scale{.nodes = 0, .tables = 0};
 };
 
 [[noreturn]] void EndWithUsage() {
@@ -64,6 +69,10 @@ Options Parse(int argc, char** argv) {
     }
     if (name == "--no-shrink") {
       options.shrinks = false;
+      continue;
+    }
+    if (name == "--rings") {
+      options.scale.rings = true;
       continue;
     }
     if (i + 1 == argc) EndWithUsage();
@@ -84,11 +93,24 @@ Options Parse(int argc, char** argv) {
       options.jobs = static_cast<uint32_t>(value);
     } else if (name == "--seed") {
       options.seed = value;
+    } else if (name == "--scale") {
+      options.scale.nodes = static_cast<uint32_t>(value);
+    } else if (name == "--tables") {
+      options.scale.tables = static_cast<uint32_t>(value);
     } else {
       EndWithUsage();
     }
   }
   if (options.seed) options.seeds = 1;
+  constexpr uint32_t kTablesPerNode = 20;
+  sheaf::simulation::ScaleOptions& scale = options.scale;
+  if (scale.tables == 0) scale.tables = kTablesPerNode * scale.nodes;
+  // The leader and one more node die, and the first tables of all are removed.
+  const bool is_small = scale.nodes < 4 || scale.tables <= scale.nodes;
+  // A ring of each pair, in the image that each node has of it: gigabytes.
+  constexpr uint32_t kNodesWithRingsMax = 16;
+  const bool is_large = scale.rings && scale.nodes > kNodesWithRingsMax;
+  if (scale.nodes != 0 && (is_small || is_large)) EndWithUsage();
   if (options.seeds == 0 || options.jobs == 0 || options.ops < options.seeds) {
     EndWithUsage();
   }
@@ -166,6 +188,13 @@ int TryMany(const Options& options) {
 int main(int argc, char** argv) {
   FixAddresses(argv);
   const Options options = Parse(argc, argv);
+  if (options.scale.nodes != 0) {
+    const auto verdict = sheaf::simulation::TryIn([&](const std::string& folder) {
+      sheaf::simulation::RunScale(options.scale, folder);
+    });
+    std::printf("%s", verdict.text.c_str());
+    return verdict.is_good ? 0 : kExitFound;
+  }
   if (!options.seed) return TryMany(options);
   const Schedule schedule = Only(
       sheaf::simulation::MakeSchedule(*options.seed, static_cast<uint32_t>(options.ops)),

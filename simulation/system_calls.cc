@@ -26,6 +26,7 @@
 #include <arrow/status.h>
 
 #include "base/fault_point.h"
+#include "format/layout.h"
 #include "platform/file.h"
 #include "region/sim_memory.h"
 #include "simulation/kernel.h"
@@ -145,7 +146,7 @@ ssize_t SendMessageReal(int socket, const struct msghdr* message, int flags)
 ssize_t SendMessage(int socket, const struct msghdr* message, int flags)
     SHEAF_WRAP("sendmsg");
 ssize_t SendMessage(int socket, const struct msghdr* message, int flags) {
-  Kernel::Get().NoteActivity();
+  Kernel::Get().NoteMessage();
   // Datagrams get lost.
   constexpr uint64_t kLossPeriod = 8;
   if (message->msg_name != nullptr && Kernel::Get().random().OneIn(kLossPeriod)) {
@@ -158,7 +159,7 @@ ssize_t SendReal(int socket, const void* bytes, size_t size, int flags)
     SHEAF_REAL("send");
 ssize_t Send(int socket, const void* bytes, size_t size, int flags) SHEAF_WRAP("send");
 ssize_t Send(int socket, const void* bytes, size_t size, int flags) {
-  Kernel::Get().NoteActivity();
+  Kernel::Get().NoteMessage();
   return SendReal(socket, bytes, size, flags);
 }
 
@@ -273,11 +274,19 @@ void PassFault(FaultPoint point)
     SHEAF_WRAP("_ZN5sheaf8internal19PassArmedFaultPointENS_10FaultPointE");
 void PassFault(FaultPoint point) { Kernel::Get().Step(point.info().name); }
 
+/// Ranges that are larger are data, or an index that is made anew.
+constexpr uint64_t kControlBytesMax = uint64_t{64} << 10;
+
 void FlushReal(region::SimMemory* memory, uint64_t offset, uint64_t size_bytes)
     SHEAF_REAL("_ZN5sheaf6region9SimMemory5FlushEmm");
 void Flush(region::SimMemory* memory, uint64_t offset, uint64_t size_bytes)
     SHEAF_WRAP("_ZN5sheaf6region9SimMemory5FlushEmm");
 void Flush(region::SimMemory* memory, uint64_t offset, uint64_t size_bytes) {
+  Process* const process = Kernel::Get().current();
+  if (process != nullptr && size_bytes > 0 && size_bytes <= kControlBytesMax) {
+    process->work.lines +=
+        (offset + size_bytes - 1) / format::kLineBytes - offset / format::kLineBytes + 1;
+  }
   Kernel::Get().StepAtMemory(memory, offset);
   FlushReal(memory, offset, size_bytes);
 }

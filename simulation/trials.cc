@@ -45,8 +45,9 @@ std::string MakeFolder() {
   return folder;
 }
 
-int Start(const Schedule& schedule, bool is_verbose, Child* child) {
-  child->seed = schedule.seed;
+using Body = std::function<void(const std::string& folder)>;
+
+int Start(const Body& body, bool is_verbose, Child* child) {
   child->folder = MakeFolder();
   child->output =
       ::open(child->folder.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, S_IRUSR | S_IWUSR);
@@ -55,10 +56,18 @@ int Start(const Schedule& schedule, bool is_verbose, Child* child) {
   SHEAF_CHECK(pid >= 0);
   if (pid != 0) return pid;
   if (!is_verbose) SHEAF_CHECK(::dup2(child->output, STDERR_FILENO) >= 0);
-  ::alarm(kRunSecondsMax);
-  Run(schedule, child->folder, is_verbose);
+  body(child->folder);
   std::fflush(nullptr);
   std::_Exit(0);
+}
+
+int Start(const Schedule& schedule, bool is_verbose, Child* child) {
+  child->seed = schedule.seed;
+  const auto body = [&](const std::string& folder) {
+    ::alarm(kRunSecondsMax);
+    Run(schedule, folder, is_verbose);
+  };
+  return Start(body, is_verbose, child);
 }
 
 std::string ReadOutput(int fd) {
@@ -110,6 +119,13 @@ Verdict Try(const Schedule& schedule, bool is_verbose) {
   Child child;
   int ended = 0;
   const int status = Wait(Start(schedule, is_verbose, &child), &ended);
+  return Finish(child, status);
+}
+
+Verdict TryIn(const Body& body) {
+  Child child;
+  int ended = 0;
+  const int status = Wait(Start(body, false, &child), &ended);
   return Finish(child, status);
 }
 

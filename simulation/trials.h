@@ -22,6 +22,10 @@ struct Verdict {
 /// \brief Run `schedule` in a child.
 Verdict Try(const Schedule& schedule, bool is_verbose);
 
+/// \brief Run `body` in a child, which is given an empty folder; its standard error is
+/// the verdict's text.
+Verdict TryIn(const std::function<void(const std::string& folder)>& body);
+
 /// \brief Run the schedules of `count` seeds from `first` on, `jobs` at a time, until one
 /// is not good. Calls `on_progress` after each.
 struct Finding {
