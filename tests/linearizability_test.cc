@@ -1,15 +1,18 @@
 // Names, as clients on four nodes see them while leaders of the catalog die and stop: a
-// recorded history of puts, replaces, removes and gets that Porcupine judges
+// recorded history of puts, replaces of any and of just one version, removes, gets and
+// versions that Porcupine judges
 // (tools/linearizability). `make linearizability`.
 
 #include <signal.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <map>
 #include <memory>
 #include <optional>
 #include <random>
@@ -82,38 +85,54 @@ class Recorder {
  private:
   std::string One() {
     const std::string name = "name" + std::to_string(random_() % kNames);
-    const uint64_t draw = random_() % 10;
-    int64_t value = (int64_t{client_} + 1) * 1'000'000 + ++last_value_;
+    const uint64_t draw = random_() % 12;
+    value_ = (int64_t{client_} + 1) * 1'000'000 + ++last_value_;
+    expected_ = version_ = 0;
     std::string operation;
-    std::string outcome = "ok";
+    std::string outcome;
     const int64_t begin = Now();
-    if (draw < 5) {
+    if (draw < 4) {
       operation = "get";
       const auto found = store_->Get(name);
-      value = found.ok() ? ValueOf(**found) : 0;
-      if (!found.ok()) outcome = found.status().IsKeyError() ? "absent" : "unknown";
-    } else if (draw < 7) {
+      value_ = found.ok() ? ValueOf(**found) : 0;
+      outcome = found.status().IsKeyError() ? "absent" : OutcomeOf(found.status());
+    } else if (draw < 6) {
+      operation = "stat";
+      value_ = 0;
+      const auto found = store_->Stat(name);
+      if (found.ok()) seen_[name] = version_ = found->version;
+      outcome = OutcomeOf(found.status());
+    } else if (draw < 8) {
       operation = "put";
-      outcome = OutcomeOf(store_->Put(name, *TableOf(value)).status());
+      outcome = Put(name, {});
     } else if (draw < 9) {
       operation = "replace";
-      outcome = OutcomeOf(
-          store_->Put(name, *TableOf(value), {.replace = true, .expected_version = {}})
-              .status());
+      outcome = Put(name, {.replace = true, .expected_version = {}});
+    } else if (draw < 11) {
+      operation = "swap";
+      expected_ = std::max(seen_[name], uint32_t{1});
+      outcome = Put(name, {.replace = true, .expected_version = expected_});
     } else {
       operation = "remove";
-      value = 0;
+      value_ = 0;
       outcome = OutcomeOf(store_->Remove(name));
     }
     std::ostringstream line;
-    line << client_ << ' ' << operation << ' ' << name << ' ' << value << ' ' << begin
-         << ' ' << Now() << ' ' << outcome << '\n';
+    line << client_ << ' ' << operation << ' ' << name << ' ' << value_ << ' ' << begin
+         << ' ' << Now() << ' ' << outcome << ' ' << expected_ << ' ' << version_ << '\n';
     return line.str();
+  }
+
+  std::string Put(const std::string& name, const PutOptions& options) {
+    const auto receipt = store_->Put(name, *TableOf(value_), options);
+    if (receipt.ok()) seen_[name] = version_ = receipt->version;
+    return OutcomeOf(receipt.status());
   }
 
   static std::string OutcomeOf(const arrow::Status& status) {
     if (status.ok()) return "ok";
     if (status.IsAlreadyExists()) return "exists";
+    if (IsVersionMismatch(status)) return "mismatch";
     return status.IsKeyError() ? "absent" : "unknown";
   }
 
@@ -121,6 +140,11 @@ class Recorder {
   uint32_t client_;
   std::mt19937_64 random_;
   int64_t last_value_ = 0;
+  // Of the operation that is under way; versions 0: none.
+  int64_t value_ = 0;
+  uint32_t expected_ = 0;
+  uint32_t version_ = 0;
+  std::map<std::string, uint32_t> seen_;  ///< The last version, by name.
 };
 
 // "<cluster> <client> <seed> <seconds> <history>"

@@ -48,6 +48,21 @@ arrow::Result<std::vector<ObjectId>> ReadCommitReply(const format::Message& repl
   return superseded;
 }
 
+arrow::Result<std::vector<CatalogLeader::Undecided>> ReadRemovalReply(
+    const format::Message& reply) {
+  ARROW_ASSIGN_OR_RAISE(const auto* body, format::BodyAs<format::RemovalReply>(reply));
+  std::vector<CatalogLeader::Undecided> undecided;
+  const size_t size = body->undecided() == nullptr ? 0 : body->undecided()->size();
+  if (size != (body->is_conditional() == nullptr ? 0 : body->is_conditional()->size())) {
+    return arrow::Status::Invalid("a removal reply that contradicts itself");
+  }
+  for (uint32_t i = 0; i < size; ++i) {
+    undecided.push_back({format::FromKey(*body->undecided()->Get(i)),
+                         body->is_conditional()->Get(i) != 0});
+  }
+  return undecided;
+}
+
 std::vector<uint8_t> MakeBind(uint64_t id, const CatalogClient::Bind& request) {
   flatbuffers::FlatBufferBuilder builder;
   const format::ObjectKey key = format::ToKey(request.object);
@@ -150,6 +165,27 @@ void CatalogClient::Commit(
       });
 }
 
+void CatalogClient::PrepareRemoval(
+    const std::string& name, const ObjectId& object, uint32_t sequence,
+    const std::function<void(const arrow::Result<std::vector<Undecided>>&)>& done) {
+  if (const arrow::Status known = CheckKnown(); !known.ok()) return done(known);
+  if (IsHere()) {
+    const auto leader = LeaderHere(believed_.epoch);
+    return done(leader.ok() ? (*leader)->PrepareRemoval(name, object, sequence)
+                            : arrow::Result<std::vector<Undecided>>(leader.status()));
+  }
+  flatbuffers::FlatBufferBuilder builder;
+  const format::ObjectKey key = format::ToKey(object);
+  const auto body = format::CreateRemovalRequestDirect(
+      builder, name.c_str(), &key, sequence, CheckedCast<uint32_t>(believed_.epoch));
+  Ask(format::FinishRequest(&builder, transport_->NextRequestId(),
+                            format::Body::RemovalRequest, body.Union()),
+      [done](const arrow::Result<const format::Message*>& reply) {
+        if (!reply.ok()) return done(reply.status());
+        done(ReadRemovalReply(**reply));
+      });
+}
+
 void CatalogClient::Unbind(const std::string& name, const ObjectId& object) {
   if (!CheckKnown().ok()) return;
   if (IsHere()) {
@@ -173,8 +209,13 @@ bool CatalogClient::Handle(NodeId from, const format::Message& message,
   const auto* bind = message.body_as<format::BindRequest>();
   const auto* commit = message.body_as<format::CommitRequest>();
   const auto* unbind = message.body_as<format::UnbindRequest>();
-  if (bind == nullptr && commit == nullptr && unbind == nullptr) return false;
-  if (bind != nullptr) {
+  const auto* removal = message.body_as<format::RemovalRequest>();
+  if (bind == nullptr && commit == nullptr && unbind == nullptr && removal == nullptr) {
+    return false;
+  }
+  if (removal != nullptr) {
+    reply(AnswerRemoval(from, id, *removal));
+  } else if (bind != nullptr) {
     reply(AnswerBind(from, id, *bind));
   } else if (commit != nullptr) {
     reply(AnswerCommit(from, id, *commit));
@@ -230,6 +271,28 @@ std::vector<uint8_t> CatalogClient::AnswerUnbind(NodeId from, uint64_t id,
   if (!leader.ok()) return format::MakeOutcomeReply(id, leader.status());
   (*leader)->Unbind(body.name()->str(), format::FromKey(*body.object()));
   return format::MakeOutcomeReply(id, arrow::Status::OK());
+}
+
+std::vector<uint8_t> CatalogClient::AnswerRemoval(NodeId from, uint64_t id,
+                                                  const format::RemovalRequest& body) {
+  if (body.name() == nullptr || !IsOf(from, body.object())) {
+    return format::MakeOutcomeReply(
+        id, arrow::Status::Invalid("removal without a name or an object of the sender"));
+  }
+  const auto leader = LeaderHere(body.leader_epoch());
+  if (!leader.ok()) return format::MakeOutcomeReply(id, leader.status());
+  const auto undecided = (*leader)->PrepareRemoval(
+      body.name()->str(), format::FromKey(*body.object()), body.sequence());
+  if (!undecided.ok()) return format::MakeOutcomeReply(id, undecided.status());
+  std::vector<format::ObjectKey> keys;
+  std::vector<uint8_t> is_conditional;
+  for (const Undecided& each : *undecided) {
+    keys.push_back(format::ToKey(each.object));
+    is_conditional.push_back(each.is_conditional ? 1 : 0);
+  }
+  flatbuffers::FlatBufferBuilder builder;
+  const auto reply = format::CreateRemovalReplyDirect(builder, &keys, &is_conditional);
+  return format::FinishReply(&builder, id, format::Body::RemovalReply, reply.Union());
 }
 
 }  // namespace sheaf::daemon

@@ -48,6 +48,11 @@ class CatalogClient {
   void Commit(
       const std::string& name, const ObjectId& object, directory::Version version,
       const std::function<void(const arrow::Result<std::vector<ObjectId>>&)>& done);
+  using Undecided = directory::CatalogLeader::Undecided;
+  /// \brief CatalogLeader::PrepareRemoval, at the leader that is believed in, as Commit.
+  void PrepareRemoval(
+      const std::string& name, const ObjectId& object, uint32_t sequence,
+      const std::function<void(const arrow::Result<std::vector<Undecided>>&)>& done);
   /// \brief A hint to the leader: nobody waits for it (C8).
   void Unbind(const std::string& name, const ObjectId& object);
 
@@ -67,6 +72,8 @@ class CatalogClient {
                                     const format::CommitRequest& body);
   std::vector<uint8_t> AnswerUnbind(NodeId from, uint64_t id,
                                     const format::UnbindRequest& body);
+  std::vector<uint8_t> AnswerRemoval(NodeId from, uint64_t id,
+                                     const format::RemovalRequest& body);
 
   const region::Region* region_;
   LeaderHereFn leader_;

@@ -27,14 +27,15 @@
 
 namespace sheaf::daemon {
 
-HomeClient::HomeClient(const region::Region* region, Home* home, CatalogClient* catalog,
+HomeClient::HomeClient(region::Region* region, Home* home, CatalogClient* catalog,
                        Reclaimer* reclaimer, Transport* transport, Scheduler* scheduler)
     : region_(region),
       home_(home),
       catalog_(catalog),
       reclaimer_(reclaimer),
       transport_(transport),
-      scheduler_(scheduler) {}
+      scheduler_(scheduler),
+      remover_(region, home, catalog, scheduler) {}
 
 arrow::Status HomeClient::CheckHome(const ObjectId& object) const {
   if (object.segment.value < region_->num_segments()) return arrow::Status::OK();
@@ -50,19 +51,28 @@ void HomeClient::Release(const ObjectId& object) {
 }
 
 void HomeClient::RetireHere(const ObjectId& object, const std::string& name,
-                            const Done& done) {
+                            bool is_removal, const Done& done) {
   if (Planted("reply-before-retired")) {
     done(arrow::Status::OK());
     const auto late = [this, object, name] { ARROW_UNUSED(RetireNow(object, name)); };
     return scheduler_->After(std::chrono::milliseconds(20), late);
   }
   const auto held = held_.find(object);
-  if (held == held_.end()) return done(RetireNow(object, name));
-  held->second.emplace_back(
-      [this, object, name, done] { done(RetireNow(object, name)); });
+  if (held == held_.end()) return RetireUnheld(object, name, is_removal, done);
+  held->second.emplace_back([this, object, name, is_removal, done] {
+    RetireUnheld(object, name, is_removal, done);
+  });
   if (held->second.size() > 1) return;
   scheduler_->After(kHoldMax, [this, object, alive = std::weak_ptr<bool>(alive_)] {
     if (!alive.expired()) Release(object);
+  });
+}
+
+void HomeClient::RetireUnheld(const ObjectId& object, const std::string& name,
+                              bool is_removal, const Done& done) {
+  if (!is_removal || name.empty()) return done(RetireNow(object, name));
+  remover_.Prepare(object, [this, object, name, done](const arrow::Status& may) {
+    done(may.ok() ? RetireNow(object, name) : may);
   });
 }
 
@@ -83,12 +93,24 @@ void HomeClient::Send(const ObjectId& object, std::vector<uint8_t> message,
 
 void HomeClient::Retire(const ObjectId& object, const std::string& name,
                         const Done& done) {
+  RetireAnywhere(object, name, /*is_removal=*/false, done);
+}
+
+void HomeClient::Remove(const ObjectId& object, const std::string& name,
+                        const Done& done) {
+  RetireAnywhere(object, name, /*is_removal=*/true, done);
+}
+
+void HomeClient::RetireAnywhere(const ObjectId& object, const std::string& name,
+                                bool is_removal, const Done& done) {
   if (const arrow::Status status = CheckHome(object); !status.ok()) return done(status);
-  if (object.segment == home_->segment()) return RetireHere(object, name, done);
+  if (object.segment == home_->segment()) {
+    return RetireHere(object, name, is_removal, done);
+  }
   flatbuffers::FlatBufferBuilder builder;
   const format::ObjectKey key = format::ToKey(object);
   const auto body = format::CreateRetireRequestDirect(
-      builder, &key, name.empty() ? nullptr : name.c_str());
+      builder, &key, name.empty() ? nullptr : name.c_str(), is_removal);
   Send(object,
        format::FinishRequest(&builder, transport_->NextRequestId(),
                              format::Body::RetireRequest, body.Union()),
@@ -142,6 +164,7 @@ bool HomeClient::Handle(const format::Message& message, const ReplyFn& reply) {
   } else if (retire != nullptr) {
     RetireHere(
         format::FromKey(*key), retire->name() != nullptr ? retire->name()->str() : "",
+        retire->is_removal(),
         [answer, is_repeated = message.is_repeated()](const arrow::Status& status) {
           // Done the first time, by a daemon that died before its reply.
           const bool is_done = is_repeated && IsStaleGeneration(status);

@@ -15,6 +15,7 @@
 #include "daemon/catalog_client.h"
 #include "daemon/home.h"
 #include "daemon/reclaimer.h"
+#include "daemon/remover.h"
 #include "daemon/scheduler.h"
 #include "daemon/transport.h"
 #include "format/message.h"
@@ -31,12 +32,15 @@ class HomeClient {
  public:
   using Done = std::function<void(const arrow::Status&)>;
 
-  HomeClient(const region::Region* region, Home* home, CatalogClient* catalog,
+  HomeClient(region::Region* region, Home* home, CatalogClient* catalog,
              Reclaimer* reclaimer, Transport* transport, Scheduler* scheduler);
 
-  /// \brief As Home::Retire; the leader is told that a name is free. Waits while the
-  /// object is held.
+  /// \brief As Home::Retire, of what was superseded, or is undone; the leader is told
+  /// that a name is free. Waits while the object is held.
   void Retire(const ObjectId& object, const std::string& name, const Done& done);
+  /// \brief As a user wants it: a named one goes once nobody is about to replace just it
+  /// (Remover).
+  void Remove(const ObjectId& object, const std::string& name, const Done& done);
   void SetKept(const ObjectId& object, bool kept, const Done& done);
 
   /// \brief An object of this home is a version whose put goes on: the version before may
@@ -55,7 +59,12 @@ class HomeClient {
   bool Handle(const format::Message& message, const ReplyFn& reply);
 
  private:
-  void RetireHere(const ObjectId& object, const std::string& name, const Done& done);
+  void RetireHere(const ObjectId& object, const std::string& name, bool is_removal,
+                  const Done& done);
+  void RetireUnheld(const ObjectId& object, const std::string& name, bool is_removal,
+                    const Done& done);
+  void RetireAnywhere(const ObjectId& object, const std::string& name, bool is_removal,
+                      const Done& done);
   arrow::Status RetireNow(const ObjectId& object, const std::string& name);
   arrow::Status CheckHome(const ObjectId& object) const;
   void Send(const ObjectId& object, std::vector<uint8_t> message, const Done& done);
@@ -66,6 +75,7 @@ class HomeClient {
   Reclaimer* reclaimer_;
   Transport* transport_;
   Scheduler* scheduler_;
+  Remover remover_;
   /// What to do when they are released.
   std::unordered_map<ObjectId, std::vector<std::function<void()>>> held_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);

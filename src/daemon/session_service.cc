@@ -213,7 +213,7 @@ void SessionService::Retire(const format::Message& message, const ReplyFn& reply
     return reply(
         format::MakeOutcomeReply(id, arrow::Status::Invalid("retire of nothing")));
   }
-  homes_->Retire(
+  homes_->Remove(
       format::FromKey(*body.object()), body.name() != nullptr ? body.name()->str() : "",
       [id, reply, is_repeated = message.is_repeated()](const arrow::Status& status) {
         // The first time it was done, by a daemon that died before its reply.

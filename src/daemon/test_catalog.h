@@ -99,11 +99,13 @@ struct CatalogNode : Transport {
   void Serve(Handler) override {}
   using Result = std::optional<arrow::Result<Publisher::Published>>;
   /// \brief `*result` holds the outcome once there is one; it outlives the node.
-  void Put(const std::string& name, bool replace, Result* result) {
+  /// \brief `expected` 0: any version may be replaced.
+  void Put(const std::string& name, bool replace, Result* result, uint32_t expected = 0) {
     Publisher::Request request;
     request.session = session;
     request.input.request = ++last_request;
     request.replace = replace;
+    request.expected_version = expected;
     request.input.name = name;
     request.input.descriptor =
         DescribeRanges(*region, {{{{region->node().value}, grant.extent.offset}, 4096}});

@@ -113,6 +113,12 @@ void HomeDirectory::Impl::AdoptSlot(uint32_t index) {
       adopted = GivenUp();
     }
   }
+  // Whoever was to remove it died, and told nobody that it did.
+  if (StateOf(adopted.slot) == LineState::kBound &&
+      (adopted.slot.flags & format::kSlotLeaving) != 0) {
+    adopted.slot.flags &= static_cast<uint8_t>(~format::kSlotLeaving);
+    adopted.stored = false;
+  }
   TakeOver(index, std::move(adopted));
 }
 

@@ -69,6 +69,10 @@ inline uint64_t HighestEpoch(const region::SegmentList& segments) {
   return FindLeader(segments).epoch;
 }
 
+/// \brief The highest sequence of a removed name that a leader of `segments` noted: no
+/// name that is not there begins at it, or below (C9).
+uint32_t RemovedSequence(const region::SegmentList& segments);
+
 /// \brief True if the index of `view` is complete: there is one that look-ups can use.
 bool HasIndex(const region::SegmentList& segments, const LeaderView& view);
 
@@ -85,7 +89,7 @@ void DeactivateIndex(HomeDirectory* home);
 /// the leader's own record area. Invariant CATALOG-1: an entry leads to the bound object
 /// of its name with the highest version, or while there is none to one that is about to
 /// be bound. Entries are hints: the slot decides. Invariant CATALOG-2: versions of a name
-/// rise within the epoch, also over its removal.
+/// rise, also over its removal and over changes of leader.
 class CatalogLeader {
  public:
   /// \brief Claim `epoch` and build the index by scanning the slots of all segments (C1,
@@ -148,6 +152,23 @@ class CatalogLeader {
   /// come back after the removal of its successor.
   arrow::Result<std::vector<ObjectId>> Commit(const std::string& name,
                                               const ObjectId& object, Version version);
+
+  /// \brief A version that was granted and may yet become bound.
+  struct Undecided {
+    ObjectId object;
+    /// It may have been granted to replace one version only, and then is not what the
+    /// removal of that one leaves.
+    bool is_conditional = false;
+  };
+  /// \brief C8: the home of `object`, which its slot says is leaving, will remove it,
+  /// its version of `sequence`. From now on nobody is granted to replace just this
+  /// version, and no later leader grants the name this sequence, or one below, again
+  /// (settled). Returns who was
+  /// granted the name before: once each of them is bound or gone, `object` may be
+  /// Retired. Reason stale generation if it was replaced. Idempotent.
+  arrow::Result<std::vector<Undecided>> PrepareRemoval(const std::string& name,
+                                                       const ObjectId& object,
+                                                       uint32_t sequence);
 
   /// \brief The object's name is free again (removed, or its publish was abandoned).
   void Unbind(const std::string& name, const ObjectId& object);

@@ -70,7 +70,10 @@ arrow::Result<CatalogLeader::Impl::SlotView> CatalogLeader::Impl::LoadSlot(
   }
   ARROW_ASSIGN_OR_RAISE(const format::Slot slot, ReadSlot(*segments[home], object.slot));
   if (slot.generation != object.generation) return SlotView::kGone;
-  if (StateOf(slot) == format::LineState::kBound) return SlotView::kBound;
+  if (StateOf(slot) == format::LineState::kBound) {
+    return (slot.flags & format::kSlotLeaving) != 0 ? SlotView::kLeaving
+                                                    : SlotView::kBound;
+  }
   return StateOf(slot) == format::LineState::kSealed ? SlotView::kSealed
                                                      : SlotView::kGone;
 }
@@ -91,7 +94,8 @@ arrow::Status CatalogLeader::Impl::Refresh(Name* name) const {
     }
     // What its home said is newer than what this node may see of its slot (C6 does not
     // settle).
-    live[i].is_bound |= view == SlotView::kBound;
+    live[i].is_bound |= view == SlotView::kBound || view == SlotView::kLeaving;
+    live[i].is_leaving = view == SlotView::kLeaving;
     (live[i].is_bound ? bound : sealed).push_back(live[i]);
   }
   std::ranges::sort(bound, {}, &Binding::version);
@@ -133,6 +137,9 @@ arrow::Status CatalogLeader::Impl::CheckReplace(const BindRequest& request,
   if (!name.target->is_bound || !name.pending.empty()) {
     return VersionMismatch("'" + request.name + "' is being replaced by another writer");
   }
+  if (name.target->is_leaving) {
+    return VersionMismatch("'" + request.name + "' is being removed");
+  }
   if (current.sequence != *request.expected_sequence) {
     return VersionMismatch("'" + request.name + "' has version " +
                            std::to_string(current.sequence) + ", version " +
@@ -141,11 +148,19 @@ arrow::Status CatalogLeader::Impl::CheckReplace(const BindRequest& request,
   return arrow::Status::OK();
 }
 
-/// Asked again, by a publisher that missed the answer or saw another epoch (C5): the same
-/// sequence, in the epoch of this leader.
-Version CatalogLeader::Impl::Regrant(Binding* binding) const {
-  if (!binding->is_bound) binding->version.epoch = epoch_;
-  return binding->version;
+/// Asked again, by a publisher that missed the answer: the same. What another leader
+/// granted is decided anew: that one may not have known what was put, or removed, since.
+std::optional<Version> CatalogLeader::Impl::GrantedBefore(const ObjectId& object,
+                                                          Name* name) const {
+  const Binding* binding = name->Find(object);
+  if (binding == nullptr) return std::nullopt;
+  if (binding->is_bound || binding->version.epoch == epoch_) return binding->version;
+  if (name->target && name->target->object == object) {
+    name->target.reset();
+  } else {
+    std::erase_if(name->pending, [&](const Binding& b) { return b.object == object; });
+  }
+  return std::nullopt;
 }
 
 arrow::Result<Version> CatalogLeader::Impl::Bind(const BindRequest& request) {
@@ -154,7 +169,7 @@ arrow::Result<Version> CatalogLeader::Impl::Bind(const BindRequest& request) {
   const auto known = names_.find(request.name);
   Name fresh;
   Name* name = known == names_.end() ? &fresh : &known->second;
-  if (Binding* binding = name->Find(request.object)) return Regrant(binding);
+  if (const auto granted = GrantedBefore(request.object, name)) return *granted;
   // What is not there (sealed, and settled before its home asks) would hold the name for
   // ever.
   ARROW_ASSIGN_OR_RAISE(const SlotView view, LoadSlot(request.object));
@@ -172,13 +187,17 @@ arrow::Result<Version> CatalogLeader::Impl::Bind(const BindRequest& request) {
 
 arrow::Result<Version> CatalogLeader::Impl::Grant(const BindRequest& request,
                                                   Name* name) {
-  const uint32_t last = std::max(name->last_sequence, sequence_floor_);
+  // While it is there its own is the highest.
+  const bool is_there = name->target && name->target->is_bound;
+  const uint32_t last =
+      is_there ? name->last_sequence : std::max(name->last_sequence, sequence_floor_);
   if (last == std::numeric_limits<uint32_t>::max()) {
     return arrow::Status::CapacityError("'", request.name, "' has no versions left");
   }
   const Version version{epoch_, last + 1};
   if (name->target) {
-    name->pending.push_back({request.object, version});
+    name->pending.push_back(
+        {request.object, version, false, request.expected_sequence.has_value()});
   } else {
     name->target = Binding{request.object, version};
     const arrow::Status status = StoreEntry(request.name, name, Arrival::kFlushed);
@@ -202,7 +221,9 @@ arrow::Result<std::vector<ObjectId>> CatalogLeader::Impl::Commit(const std::stri
   if (!is_known) {
     // Granted by an earlier leader, or long gone: the slot says.
     ARROW_ASSIGN_OR_RAISE(const SlotView view, LoadSlot(object));
-    if (view != SlotView::kBound) return std::vector<ObjectId>{};
+    if (view == SlotView::kGone || view == SlotView::kSealed) {
+      return std::vector<ObjectId>{};
+    }
     names_[name].pending.push_back({object, version});
   }
   Name& state = names_[name];
@@ -240,6 +261,31 @@ void CatalogLeader::Impl::Unbind(const std::string& name, const ObjectId& object
   if (!state.position && !state.target) return;
   // Cannot fail where it matters: to remove an entry needs no space.
   ARROW_UNUSED(StoreEntry(name, &state, Arrival::kFlushed));
+}
+
+/// C8. Who is granted the name from now on finds the object marked, as its home did
+/// before it asked.
+arrow::Result<std::vector<CatalogLeader::Undecided>> CatalogLeader::Impl::PrepareRemoval(
+    const std::string& name, const ObjectId& object, uint32_t sequence) {
+  ARROW_RETURN_NOT_OK(ValidateName(name));
+  StoreRemovedSequence(sequence);
+  std::vector<Undecided> undecided;
+  const auto known = names_.find(name);
+  if (known == names_.end()) return undecided;
+  Name& state = known->second;
+  ARROW_UNUSED(Refresh(&state));  // What cannot be read is not decided.
+  if (state.target && state.target->is_bound && state.target->object != object) {
+    return MakeStatus(arrow::StatusCode::Invalid, ErrorReason::kStaleGeneration,
+                      "this version of '" + name + "' was replaced by version " +
+                          std::to_string(state.target->version.sequence));
+  }
+  const auto add = [&](const Binding& binding) {
+    if (binding.is_bound || binding.object == object) return;
+    undecided.push_back({binding.object, binding.is_conditional});
+  };
+  if (state.target) add(*state.target);
+  for (const Binding& binding : state.pending) add(binding);
+  return undecided;
 }
 
 format::IndexEntry CatalogLeader::Impl::EntryOf(const std::string& name,
@@ -356,6 +402,11 @@ arrow::Result<std::vector<ObjectId>> CatalogLeader::Commit(const std::string& na
 
 void CatalogLeader::Unbind(const std::string& name, const ObjectId& object) {
   impl_->Unbind(name, object);
+}
+
+arrow::Result<std::vector<CatalogLeader::Undecided>> CatalogLeader::PrepareRemoval(
+    const std::string& name, const ObjectId& object, uint32_t sequence) {
+  return impl_->PrepareRemoval(name, object, sequence);
 }
 
 uint32_t CatalogLeader::epoch() const { return impl_->epoch(); }

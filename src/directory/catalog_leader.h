@@ -47,6 +47,9 @@ class CatalogLeader::Impl {
   arrow::Result<std::vector<ObjectId>> Commit(const std::string& name,
                                               const ObjectId& object, Version version);
   void Unbind(const std::string& name, const ObjectId& object);
+  arrow::Result<std::vector<Undecided>> PrepareRemoval(const std::string& name,
+                                                       const ObjectId& object,
+                                                       uint32_t sequence);
 
   uint32_t epoch() const { return epoch_; }
   const std::vector<ObjectId>& losers() const { return losers_; }
@@ -58,6 +61,9 @@ class CatalogLeader::Impl {
     ObjectId object;
     Version version;
     bool is_bound = false;  ///< Known to have been Bound; readers may have it.
+    /// May replace just the version that it found: granted so, or by another leader.
+    bool is_conditional = false;
+    bool is_leaving = false;  ///< Its home is about to remove it.
   };
   /// Invariant: if any binding is bound, `target` is the one of those with the highest
   /// version.
@@ -73,7 +79,7 @@ class CatalogLeader::Impl {
     bool IsIdle() const { return !target && pending.empty() && superseded.empty(); }
   };
   using Names = std::unordered_map<std::string, Name>;
-  enum class SlotView : uint8_t { kGone, kSealed, kBound };
+  enum class SlotView : uint8_t { kGone, kSealed, kBound, kLeaving };
   /// The next slot of a scan.
   struct SlotPlace {
     uint32_t segment = 0;
@@ -87,7 +93,7 @@ class CatalogLeader::Impl {
   arrow::Status Refresh(Name* name) const;
   arrow::Status CheckReplace(const BindRequest& request, const Name& name) const;
   arrow::Result<Version> Grant(const BindRequest& request, Name* name);
-  Version Regrant(Binding* binding) const;
+  std::optional<Version> GrantedBefore(const ObjectId& object, Name* name) const;
   std::vector<ObjectId> DropRetired(Name* name) const;
 
   format::IndexEntry EntryOf(const std::string& name, const Name& state) const;
@@ -104,6 +110,7 @@ class CatalogLeader::Impl {
                             format::Slot slot);
   void AddProblem(const ObjectId& object, const std::string& what);
   void ChooseTarget(Name* name);
+  void StoreRemovedSequence(uint32_t sequence);
 
   SegmentsFn segments_;
   HomeDirectory* home_;
@@ -112,7 +119,9 @@ class CatalogLeader::Impl {
   IndexWriter index_;
   Names names_;
   bool has_many_idle_ = false;
-  uint32_t sequence_floor_ = 0;  ///< Highest sequence of names that were forgotten.
+  /// Highest sequence of names that were forgotten, or removed before this claim.
+  uint32_t sequence_floor_ = 0;
+  uint32_t removed_sequence_ = 0;  ///< What the own line says (C9).
   std::function<void()> progress_ = [] {};
   SlotPlace scanned_;  ///< How far the claim has come.
   std::vector<ObjectId> losers_;

@@ -38,6 +38,8 @@ using format::LineState;
 constexpr int kObjectReads = 16;
 /// Some milliseconds' work.
 constexpr size_t kNamesBetweenProgress = 65536;
+/// Of the line of the catalog's epoch: the highest sequence of a removed name.
+constexpr size_t kRemovedWord = 1;
 
 bool MayHoldName(const format::Slot& slot) {
   if ((slot.flags & format::kSlotNamed) == 0) return false;
@@ -71,6 +73,30 @@ LeaderView FindLeader(const region::SegmentList& segments) {
 void DeactivateIndex(HomeDirectory* home) {
   IndexWriter index(home, /*epoch=*/0);
   if (index.is_active()) index.Deactivate();
+}
+
+uint32_t RemovedSequence(const region::SegmentList& segments) {
+  uint32_t removed = 0;
+  for (const region::Segment* segment : segments) {
+    if (segment == nullptr) continue;
+    const uint64_t sequence = region::LoadControlLine(
+        *segment, segment->NodeLine(format::NodeLine::kCatalogEpoch))[kRemovedWord];
+    // Another node's memory: more than there can be is nothing.
+    if (sequence > std::numeric_limits<uint32_t>::max()) continue;
+    removed = std::max(removed, static_cast<uint32_t>(sequence));
+  }
+  return removed;
+}
+
+/// In memory before the removal that it is of: a leader whose epoch nobody saw until then
+/// reads it after it claimed.
+void CatalogLeader::Impl::StoreRemovedSequence(uint32_t sequence) {
+  if (sequence <= removed_sequence_) return;
+  region::Segment* own = home_->own_segment();
+  uint64_t* line = own->NodeLine(format::NodeLine::kCatalogEpoch);
+  region::StoreControlWord(own, line + kRemovedWord, sequence);
+  PassFaultPoint("daemon.remove.after-sequence");
+  removed_sequence_ = sequence;
 }
 
 arrow::Status CatalogLeader::Impl::BeginClaim() {
@@ -118,6 +144,8 @@ arrow::Status CatalogLeader::Impl::FinishClaim() {
                           std::to_string(view.epoch));
   }
   PassFaultPoint("daemon.claim.after-confirm");
+  sequence_floor_ = RemovedSequence(segments_());
+  StoreRemovedSequence(sequence_floor_);
   size_t num_chosen = 0;
   for (auto& [name, state] : names_) {
     ChooseTarget(&state);
@@ -203,12 +231,16 @@ arrow::Status CatalogLeader::Impl::AdoptObject(const region::Segment& segment,
       const ObjectId id{segment.id(), index, slot.generation};
       const bool is_bound = StateOf(again) == LineState::kBound;
       if (!MayHoldName(again)) return arrow::Status::OK();  // Retired meanwhile.
+      constexpr bool kMayBeConditional = true;
       if (again.name_hash != hash_(record->name)) {
         AddProblem(id, "its slot has another hash than its name");
         return arrow::Status::OK();
       }
       names_[record->name].pending.push_back(
-          {id, {again.version_epoch, again.version_sequence}, is_bound});
+          {id,
+           {again.version_epoch, again.version_sequence},
+           is_bound,
+           kMayBeConditional});
       return arrow::Status::OK();
     }
     if (again.checksum == slot.checksum || reads == kObjectReads) {

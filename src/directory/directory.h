@@ -113,6 +113,8 @@ class HomeDirectory {
   arrow::Status Bind(
       const ObjectId& id);  ///< Named: Sealed -> Bound, settled (C6 flushes).
   arrow::Status SetKept(const ObjectId& id, bool kept);  ///< Unnamed and Sealed; settled.
+  /// \brief C8: a Bound object is about to be removed, or stays after all; settled.
+  arrow::Status SetLeaving(const ObjectId& id, bool leaving);
   arrow::Status Retire(const ObjectId& id);  ///< Sealed/Bound -> Retired, settled.
   /// \brief Retired -> Free g, settled; then record space is free again. Returns the
   /// record, whose ranges the caller releases after this.

@@ -255,6 +255,17 @@ arrow::Status HomeDirectory::SetKept(const ObjectId& id, bool kept) {
   return arrow::Status::OK();
 }
 
+arrow::Status HomeDirectory::SetLeaving(const ObjectId& id, bool leaving) {
+  ARROW_ASSIGN_OR_RAISE(format::Slot slot, impl_->Require(id, {LineState::kBound}));
+  const uint8_t flags = format::kSlotNamed | (leaving ? format::kSlotLeaving : 0);
+  if (slot.flags == flags) return arrow::Status::OK();
+  slot.flags = flags;
+  PassFaultPoint("daemon.remove.before-slot");
+  impl_->Store(id.slot, slot, Arrival::kSettled);
+  PassFaultPoint("daemon.remove.after-slot");
+  return arrow::Status::OK();
+}
+
 arrow::Status HomeDirectory::Retire(const ObjectId& id) {
   ARROW_ASSIGN_OR_RAISE(
       format::Slot slot,

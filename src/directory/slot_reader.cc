@@ -34,6 +34,10 @@ namespace {
 /// Slots that a scan invalidates with one fence: 64 KiB of lines.
 constexpr uint32_t kScanBatch = 1024;
 
+/// Of a line that is in use.
+constexpr uint8_t kFlagsMax =
+    format::kSlotNamed | format::kSlotKept | format::kSlotLeaving;
+
 std::optional<format::Slot> OpenSlot(const format::LineWords& words) {
   auto slot = format::OpenLine<format::Slot>(words);
   if (slot && !IsPlausible(*slot)) slot.reset();
@@ -174,7 +178,7 @@ std::optional<format::Slot> FindCutShort(const format::LineWords& words,
                                    LineState::kRetired, LineState::kFree,
                                    LineState::kDisused};
   for (const LineState state : kStates) {
-    for (uint8_t flags = 0; flags <= (format::kSlotNamed | format::kSlotKept); ++flags) {
+    for (uint8_t flags = 0; flags <= kFlagsMax; ++flags) {
       auto slot = std::bit_cast<format::Slot>(words);
       slot.state = static_cast<uint8_t>(state);
       slot.flags = flags;

@@ -82,9 +82,13 @@ class TestCluster {
     return Found{id, *version};
   }
 
+  /// \brief C8, of a name that nobody puts.
   arrow::Status Remove(const std::string& name) {
     ARROW_ASSIGN_OR_RAISE(const auto found, Find(name));
     if (!found) return arrow::Status::KeyError(name);
+    ARROW_RETURN_NOT_OK(home(found->object).SetLeaving(found->object, true));
+    ARROW_RETURN_NOT_OK(
+        leader_->PrepareRemoval(name, found->object, found->version.sequence).status());
     ARROW_RETURN_NOT_OK(home(found->object).Retire(found->object));
     leader_->Unbind(name, found->object);
     return arrow::Status::OK();

@@ -60,7 +60,8 @@ static_assert(sizeof(SegmentHeader) == 256 &&
 enum class NodeLine : uint32_t {
   kIncarnation = 0,   ///< IncarnationLine
   kHeartbeat = 1,     ///< one word that rises
-  kCatalogEpoch = 2,  ///< one word: highest catalog epoch this node claimed; 0 none
+  kCatalogEpoch = 2,  ///< two words: highest catalog epoch this node claimed, 0 none;
+                      ///< highest sequence of a removed name that it knows of
   kStatistics = 3,    ///< StatisticsLine
   kIndexHeader = 4,   ///< IndexHeaderLine
   kCount = 16,
@@ -105,9 +106,10 @@ enum class LineState : uint8_t {
 };
 
 enum SlotFlags : uint8_t {
-  kSlotNamed = 1,  ///< Named objects are readable only when Bound.
-  kSlotKept = 2,   ///< An unnamed object that outlives its creating session.
-  kSlotLost = 4,   ///< Disused: the line was damaged, what it held is not known.
+  kSlotNamed = 1,    ///< Named objects are readable only when Bound.
+  kSlotKept = 2,     ///< An unnamed object that outlives its creating session.
+  kSlotLost = 4,     ///< Disused: the line was damaged, what it held is not known.
+  kSlotLeaving = 8,  ///< Bound, and about to be removed: nobody may replace just it.
 };
 
 /// \brief Directory slot of one object, one line (L2). Written by the home daemon alone.

@@ -89,6 +89,12 @@ bool AreStructsAligned(const Message& message) {
       return IsAligned(message.body_as_CommitReply()->superseded());
     case Body::UnbindRequest:
       return IsAligned(message.body_as_UnbindRequest()->object());
+    case Body::PublishRequest:
+      return IsAligned(message.body_as_PublishRequest()->object());
+    case Body::RemovalRequest:
+      return IsAligned(message.body_as_RemovalRequest()->object());
+    case Body::RemovalReply:
+      return IsAligned(message.body_as_RemovalReply()->undecided());
     default:
       return true;  // no structs
   }

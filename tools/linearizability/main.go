@@ -3,14 +3,17 @@
 //
 //	checker <history> [<seconds>]
 //
-// One operation a line, separated by spaces: client, operation (put, replace, remove, get),
-// name, value, begin and end in nanoseconds of one clock, outcome. Values are positive and
-// each is put once; a get's is what it found, 0 if nothing. Outcomes: "ok"; "exists" (a put
-// that found a table); "absent" (a remove or get that found none); "unknown" (an error, or
-// the client died: it may take effect at any time from its begin on, or never).
+// One operation a line, separated by spaces: client, operation (put, replace, swap, remove,
+// get, stat), name, value, begin and end in nanoseconds of one clock, outcome, the version
+// that a swap expects, the version that a put made or a stat found (0: none). Values are
+// positive and each is put once; a get's is what it found, 0 if nothing. Outcomes: "ok";
+// "exists" (a put that found a table); "absent" (a remove, get or stat that found none);
+// "mismatch" (a swap that found another version, or none); "unknown" (an error, or the
+// client died: it may take effect at any time from its begin on, or never).
 //
-// Two answers say less than they seem to: "exists" is also told of a name that is being put,
-// so that one which overlaps another put says nothing; and a remove that was repeated because
+// Three answers say less than they seem to: "exists" is also told of a name that is being
+// put, and "mismatch" of one that is being put or removed, so that one which overlaps such
+// says nothing; and a remove that was repeated because
 // a daemon died is "ok" also if somebody else removed the table meanwhile.
 // Exit code 0 if it is, 1 if not, 2 if it cannot be said.
 package main
@@ -31,42 +34,87 @@ type input struct {
 	name      string
 	value     int64
 	outcome   string
+	expected  int64
+	version   int64
 }
 
-// The state is the value that the name leads to, 0 if none.
+// What a name is: the value that it leads to, 0 if none; its version; and the highest version
+// that it is known to have had. A version of a put whose outcome is not known is not known
+// either until somebody is told it: it is above the highest.
+type register struct {
+	value   int64
+	version int64
+	highest int64
+}
+
+const unknownVersion = -1
+
+// A put of any kind: versions rise, also over removals.
+func (now register) put(op input) (bool, interface{}) {
+	if op.outcome == "unknown" {
+		return true, register{op.value, unknownVersion, now.highest}
+	}
+	return op.version > now.highest, register{op.value, op.version, op.version}
+}
+
+// The same, when somebody was told that this is its version.
+func (now register) seen(version int64) (bool, register) {
+	if now.version == unknownVersion {
+		return version > now.highest, register{now.value, version, version}
+	}
+	return now.version == version, now
+}
+
 func step(state, in, _ interface{}) (bool, interface{}) {
-	now := state.(int64)
+	now := state.(register)
 	op := in.(input)
 	isUnknown := op.outcome == "unknown"
 	switch op.operation {
 	case "put":
 		if op.outcome == "exists" {
-			return now != 0, now
+			return now.value != 0, now
 		}
-		if now == 0 {
-			return true, op.value
+		if now.value == 0 {
+			return now.put(op)
 		}
 		return isUnknown, now
 	case "replace":
-		return true, op.value
+		return now.put(op)
+	case "swap":
+		isThere, known := now.seen(op.expected)
+		isThere = isThere && now.value != 0
+		if op.outcome == "mismatch" {
+			return !isThere || now.version == unknownVersion, now
+		}
+		if !isThere {
+			return isUnknown, now
+		}
+		return known.put(op)
 	case "remove":
 		if op.outcome == "absent" {
-			return now == 0, now
+			return now.value == 0, now
 		}
-		return true, int64(0)
+		return true, register{0, 0, now.highest}
 	case "undo": // of a put whose outcome is not known: it may have been seen for a moment
-		if now == op.value {
-			return true, int64(0)
+		if now.value == op.value {
+			return true, register{0, 0, now.highest}
 		}
 		return true, now
+	case "stat":
+		if op.outcome == "absent" {
+			return now.value == 0, now
+		}
+		isIt, known := now.seen(op.version)
+		return isIt && now.value != 0, known
 	default:
-		return now == op.value, now
+		return now.value == op.value, now
 	}
 }
 
 func describe(in, _ interface{}) string {
 	op := in.(input)
-	return fmt.Sprintf("%s(%s, %d) -> %s", op.operation, op.name, op.value, op.outcome)
+	return fmt.Sprintf("%s(%s, %d, %d) -> %s %d", op.operation, op.name, op.value, op.expected,
+		op.outcome, op.version)
 }
 
 // Each name is a register of its own.
@@ -102,12 +150,12 @@ func read(path string) []porcupine.Operation {
 		var op input
 		var begin, end int64
 		_, err := fmt.Sscan(lines.Text(), &client, &op.operation, &op.name, &op.value, &begin,
-			&end, &op.outcome)
+			&end, &op.outcome, &op.expected, &op.version)
 		if err != nil {
 			fail("'%s': %v", lines.Text(), err)
 		}
 		if op.outcome == "unknown" {
-			if op.operation == "get" {
+			if op.operation == "get" || op.operation == "stat" {
 				continue
 			}
 			end = math.MaxInt64
@@ -129,13 +177,15 @@ func read(path string) []porcupine.Operation {
 	return withoutReserved(history)
 }
 
-// Leaves out each "exists" while another put or replace of the name was under way.
+// Leaves out each "exists" and "mismatch" while another change of the name was under way.
 func withoutReserved(history []porcupine.Operation) []porcupine.Operation {
 	type span struct{ begin, end int64 }
 	puts := map[string][]span{}
 	for _, op := range history {
 		in := op.Input.(input)
-		if in.operation == "replace" || in.operation == "put" && in.outcome != "exists" {
+		isChange := in.operation != "get" && in.operation != "stat" &&
+			in.outcome != "exists" && in.outcome != "mismatch" && in.outcome != "absent"
+		if isChange {
 			puts[in.name] = append(puts[in.name], span{op.Call, op.Return})
 		}
 	}
@@ -143,7 +193,7 @@ func withoutReserved(history []porcupine.Operation) []porcupine.Operation {
 	for _, op := range history {
 		in := op.Input.(input)
 		isReserved := false
-		if in.operation == "put" && in.outcome == "exists" {
+		if in.outcome == "exists" || in.outcome == "mismatch" {
 			for _, other := range puts[in.name] {
 				isReserved = isReserved || other.begin < op.Return && op.Call < other.end
 			}
@@ -167,7 +217,7 @@ func main() {
 		}
 	}
 	model := porcupine.Model{
-		Init:              func() interface{} { return int64(0) },
+		Init:              func() interface{} { return register{} },
 		Step:              step,
 		Partition:         partition,
 		DescribeOperation: describe,

@@ -1,0 +1,174 @@
+#include "daemon/remover.h"
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
+#include <arrow/util/macros.h>
+
+#include "base/fault_point.h"
+#include "daemon/catalog_client.h"
+#include "daemon/foreign_leases.h"
+#include "daemon/home.h"
+#include "daemon/leadership.h"
+#include "daemon/log.h"
+#include "daemon/pending_requests.h"
+#include "daemon/scheduler.h"
+#include "directory/catalog.h"
+#include "directory/directory.h"
+#include "format/layout.h"
+#include "region/admit_line.h"
+#include "region/region.h"
+#include "sheaf/status.h"
+#include "sheaf/types.h"
+
+namespace sheaf::daemon {
+namespace {
+
+using format::LineState;
+
+/// A put takes some tenths of a millisecond from its grant on.
+constexpr std::chrono::milliseconds kLookPeriod{1};
+
+}  // namespace
+
+struct Remover::Removal {
+  ObjectId object;
+  std::string name;
+  uint32_t sequence = 0;
+  uint64_t epoch = 0;  ///< Of the leader that is asked.
+  std::chrono::nanoseconds deadline{0};
+  std::vector<CatalogClient::Undecided> undecided;
+  std::vector<Done> done;  ///< Of all who want it removed.
+};
+
+Remover::Remover(region::Region* region, Home* home, CatalogClient* catalog,
+                 Scheduler* scheduler)
+    : region_(region), home_(home), catalog_(catalog), scheduler_(scheduler) {}
+
+bool Remover::IsBound(const ObjectId& object) const {
+  const auto slot = home_->directory().GetSlot(object);
+  return slot.ok() && slot->state == static_cast<uint8_t>(LineState::kBound);
+}
+
+void Remover::Prepare(const ObjectId& object, const Done& done) {
+  if (!IsBound(object)) return done(arrow::Status::OK());
+  if (const auto found = removals_.find(object); found != removals_.end()) {
+    found->second->done.push_back(done);
+    return;
+  }
+  auto removal = std::make_shared<Removal>();
+  removal->object = object;
+  removal->name = home_->directory().GetRecord(object).ValueOrDie()->name;
+  removal->sequence = home_->directory().GetSlot(object)->version_sequence;
+  removal->deadline = scheduler_->Now() + kRemovalPatience;
+  removal->done.push_back(done);
+  removals_.emplace(object, removal);
+  // Settled before the leader is asked: whoever it grants the name later sees it.
+  const arrow::Status marked = home_->directory().SetLeaving(object, true);
+  if (!marked.ok()) return End(removal, marked);
+  Ask(removal);
+}
+
+// The one that has the highest epoch now. Of a later one the scan, and all grants, come
+// after the mark.
+void Remover::Ask(const RemovalPtr& removal) {
+  if (!IsBound(removal->object)) return End(removal, arrow::Status::OK());
+  if (const arrow::Status status = AttachAllThatCount(region_); !status.ok()) {
+    return Later(removal, &Remover::Ask, status);
+  }
+  const directory::LeaderView leader =
+      directory::FindLeader(region::SegmentsOf(*region_));
+  removal->epoch = leader.epoch;
+  catalog_->Believe(leader);
+  catalog_->PrepareRemoval(
+      removal->name, removal->object, removal->sequence,
+      [this, removal, alive = std::weak_ptr<bool>(alive_)](const auto& undecided) {
+        if (!alive.expired()) OnAnswer(removal, undecided);
+      });
+}
+
+// A leader that claimed meanwhile may have missed what this one noted of the removal.
+void Remover::OnAnswer(
+    const RemovalPtr& removal,
+    const arrow::Result<std::vector<CatalogClient::Undecided>>& undecided) {
+  if (!undecided.ok()) {
+    if (!IsNodeLost(undecided.status())) return End(removal, undecided.status());
+    return Later(removal, &Remover::Ask, undecided.status());
+  }
+  PassFaultPoint("daemon.remove.after-ask");
+  const directory::LeaderView leader =
+      directory::FindLeader(region::SegmentsOf(*region_));
+  if (leader.epoch != removal->epoch) {
+    return Later(removal, &Remover::Ask, NodeLost(leader.node, "leads by now"));
+  }
+  removal->undecided = *undecided;
+  Await(removal);
+}
+
+void Remover::Await(const RemovalPtr& removal) {
+  if (!IsBound(removal->object)) return End(removal, arrow::Status::OK());
+  while (!removal->undecided.empty()) {
+    const CatalogClient::Undecided& put = removal->undecided.back();
+    const Outlook outlook = Look(put);
+    if (outlook == Outlook::kTakesItsPlace) {
+      return End(removal, StaleObject(removal->object, "was replaced meanwhile"));
+    }
+    if (outlook == Outlook::kOpen) {
+      return Later(removal, &Remover::Await,
+                   NodeLost({put.object.segment.value},
+                            "is about to put '" + removal->name +
+                                "', and does not get on: start its daemon again (sheaf "
+                                "up), or wait, and repeat"));
+    }
+    removal->undecided.pop_back();
+  }
+  End(removal, arrow::Status::OK());
+}
+
+// LOAD! of the slot of a put that was granted the name.
+Remover::Outlook Remover::Look(const CatalogClient::Undecided& put) const {
+  const NodeId home{put.object.segment.value};
+  if (home.value >= region_->num_segments()) return Outlook::kOver;
+  if (home != region_->node() &&
+      region::LoadAdmitLine(region_->own_segment(), home).is_off()) {
+    return Outlook::kOver;  // F8: it stores nothing any more
+  }
+  const region::Segment* segment = region_->segment({home.value});
+  if (segment == nullptr) return Outlook::kOpen;
+  const auto slot = directory::ReadSlot(*segment, put.object.slot);
+  if (!slot.ok()) {
+    return IsStaleGeneration(slot.status()) ? Outlook::kOver : Outlook::kOpen;
+  }
+  if (slot->generation != put.object.generation) return Outlook::kOver;
+  const auto state = static_cast<LineState>(slot->state);
+  if (state == LineState::kSealed) return Outlook::kOpen;
+  // Any other may come before this removal or after it.
+  return state == LineState::kBound && put.is_conditional ? Outlook::kTakesItsPlace
+                                                          : Outlook::kOver;
+}
+
+void Remover::Later(const RemovalPtr& removal, void (Remover::*action)(const RemovalPtr&),
+                    const arrow::Status& why) {
+  if (scheduler_->Now() > removal->deadline) return End(removal, why);
+  scheduler_->After(kLookPeriod,
+                    [this, removal, action, alive = std::weak_ptr<bool>(alive_)] {
+                      if (!alive.expired()) (this->*action)(removal);
+                    });
+}
+
+void Remover::End(const RemovalPtr& removal, const arrow::Status& status) {
+  removals_.erase(removal->object);
+  if (!status.ok() && IsBound(removal->object)) {
+    LogIfError("a table that stays cannot be replaced",
+               home_->directory().SetLeaving(removal->object, false));
+  }
+  for (const Done& done : std::exchange(removal->done, {})) done(status);
+}
+
+}  // namespace sheaf::daemon
