@@ -15,11 +15,13 @@
 #include "base/plant.h"
 #include "daemon/home.h"
 #include "daemon/log.h"
+#include "daemon/pending_requests.h"
 #include "daemon/scheduler.h"
 #include "daemon/transport.h"
 #include "format/layout.h"
 #include "format/message.h"
 #include "platform/cache.h"
+#include "region/admit_line.h"
 #include "region/control_line.h"
 #include "region/region.h"
 #include "sheaf/status.h"
@@ -35,7 +37,7 @@ bool IsForHomes(Body type) {
          type == Body::SealRequest;
 }
 
-arrow::Status NodeLost(const std::string& text) {
+arrow::Status IsLost(const std::string& text) {
   return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kNodeLost, text);
 }
 
@@ -80,12 +82,23 @@ arrow::Status RemoteHomes::CheckHome(NodeId node) const {
     is_down = line && line->state != static_cast<uint32_t>(format::NodeState::kUp);
   }
   if (!is_down) return arrow::Status::OK();
-  return NodeLost("node " + std::to_string(node.value) +
-                  " is down: start it again with: sheaf up");
+  return IsLost("node " + std::to_string(node.value) +
+                " is down: start it again with: sheaf up");
 }
 
-arrow::Result<std::vector<uint8_t>> RemoteHomes::MakeRequest(
-    uint64_t session, uint32_t user_id, const format::Message& message) const {
+struct RemoteHomes::Call {
+  uint64_t session = 0;
+  uint32_t user_id = 0;
+  uint64_t request_id = 0;  ///< The session's: it names the request at the home.
+  NodeId home;
+  std::vector<uint8_t> message;
+  bool is_repeated = false;
+  std::chrono::nanoseconds sent_at{0};
+  ReplyFn reply;
+};
+
+arrow::Result<RemoteHomes::CallPtr> RemoteHomes::MakeCall(
+    const format::Message& message) const {
   const auto& body = *message.body_as<format::HomeRequest>();
   ARROW_RETURN_NOT_OK(CheckHome({body.node()}));
   if (body.message() == nullptr) return arrow::Status::Invalid("an empty request");
@@ -98,11 +111,12 @@ arrow::Result<std::vector<uint8_t>> RemoteHomes::MakeRequest(
                                   " to another home");
   }
   format::SetRequestId(&bytes, message.request_id());
-  flatbuffers::FlatBufferBuilder builder;
-  const auto guest = format::CreateGuestRequestDirect(
-      builder, home_->incarnation(), home_->format_epoch(), session, user_id, &bytes);
-  return format::FinishRequest(&builder, transport_->NextRequestId(), Body::GuestRequest,
-                               guest.Union(), message.is_repeated());
+  auto call = std::make_shared<Call>();
+  call->request_id = message.request_id();
+  call->home = {body.node()};
+  call->message = std::move(bytes);
+  call->is_repeated = message.is_repeated();
+  return call;
 }
 
 // What the other daemon made of it: its session takes it as from this one.
@@ -119,33 +133,63 @@ arrow::Result<std::vector<uint8_t>> RemoteHomes::ReadReply(
   // P1: to an incarnation that this node is no more. Nobody knows of it: it comes back.
   const auto* grant = message->body_as<format::GrantReply>();
   if (grant != nullptr && grant->incarnation() != home_->incarnation()) {
-    return NodeLost("this node was withdrawn while it was granted memory: try again");
+    return IsLost("this node was withdrawn while it was granted memory: try again");
   }
   return bytes;
 }
 
 void RemoteHomes::Handle(uint64_t session, uint32_t user_id,
                          const format::Message& message, const ReplyFn& reply) {
-  const uint64_t id = message.request_id();
-  auto request = MakeRequest(session, user_id, message);
-  if (!request.ok()) return reply(format::MakeOutcomeReply(id, request.status()));
-  const NodeId node{message.body_as<format::HomeRequest>()->node()};
-  remotes_[node].may_have_guests = true;
-  remotes_[node].was_used = true;
+  const auto call = MakeCall(message);
+  if (!call.ok()) {
+    return reply(format::MakeOutcomeReply(message.request_id(), call.status()));
+  }
+  (*call)->session = session;
+  (*call)->user_id = user_id;
+  (*call)->reply = reply;
+  remotes_[(*call)->home].may_have_guests = true;
+  remotes_[(*call)->home].was_used = true;
+  Send(*call);
+}
+
+void RemoteHomes::Send(const CallPtr& call) {
+  call->sent_at = scheduler_->Now();
+  flatbuffers::FlatBufferBuilder builder;
+  const auto guest = format::CreateGuestRequestDirect(
+      builder, home_->incarnation(), home_->format_epoch(), call->session, call->user_id,
+      &call->message);
   transport_->Request(
-      node, *std::move(request),
-      [this, session, node, id, reply, alive = std::weak_ptr<bool>(alive_)](
+      call->home,
+      format::FinishRequest(&builder, transport_->NextRequestId(), Body::GuestRequest,
+                            guest.Union(), call->is_repeated),
+      [this, call, alive = std::weak_ptr<bool>(alive_)](
           const arrow::Result<const format::Message*>& answer) {
-        if (alive.expired()) return;
-        auto bytes = ReadReply(id, answer);
-        reply(bytes.ok() ? *std::move(bytes)
-                         : format::MakeOutcomeReply(id, bytes.status()));
-        if (home_->HasSession(session)) return;
-        // What it got was for nobody.
-        remotes_[node].may_have_guests = true;
-        remotes_[node].is_due = true;
-        Tell(node);
+        if (!alive.expired()) OnAnswer(call, answer);
       });
+}
+
+void RemoteHomes::OnAnswer(const CallPtr& call,
+                           const arrow::Result<const format::Message*>& answer) {
+  if (IsNodeLost(answer.status()) && IsWorthWaiting(*call)) {
+    call->is_repeated = true;
+    return Send(call);
+  }
+  auto bytes = ReadReply(call->request_id, answer);
+  call->reply(bytes.ok() ? *std::move(bytes)
+                         : format::MakeOutcomeReply(call->request_id, bytes.status()));
+  if (home_->HasSession(call->session)) return;
+  // What it got was for nobody.
+  remotes_[call->home].may_have_guests = true;
+  remotes_[call->home].is_due = true;
+  Tell(call->home);
+}
+
+// It took too long for one message, as where a put waits for a leader; not so for a
+// request whose outcome somebody wants to know.
+bool RemoteHomes::IsWorthWaiting(const Call& call) const {
+  return scheduler_->Now() - call.sent_at >= kRequestDeadline &&
+         home_->HasSession(call.session) && CheckHome(call.home).ok() &&
+         region::LoadAdmitLine(region_->own_segment(), call.home).incarnation != 0;
 }
 
 void RemoteHomes::Tell(NodeId node) {

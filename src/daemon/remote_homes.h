@@ -39,7 +39,9 @@ class RemoteHomes {
   /// homes.
   void Start();
 
-  /// \brief Pass on a HomeRequest of `session`; answer when that home has.
+  /// \brief Pass on a HomeRequest of `session`; answer when that home has: however long
+  /// it takes, while it is up and its heart beats. A home does what it is asked for again
+  /// only once.
   void Handle(uint64_t session, uint32_t user_id, const format::Message& message,
               const ReplyFn& reply);
 
@@ -60,8 +62,13 @@ class RemoteHomes {
   };
 
   arrow::Status CheckHome(NodeId node) const;
-  arrow::Result<std::vector<uint8_t>> MakeRequest(uint64_t session, uint32_t user_id,
-                                                  const format::Message& message) const;
+  /// A request of a session, until it is answered.
+  struct Call;
+  using CallPtr = std::shared_ptr<Call>;
+  arrow::Result<CallPtr> MakeCall(const format::Message& message) const;
+  void Send(const CallPtr& call);
+  void OnAnswer(const CallPtr& call, const arrow::Result<const format::Message*>& answer);
+  bool IsWorthWaiting(const Call& call) const;
   arrow::Result<std::vector<uint8_t>> ReadReply(
       uint64_t request_id, const arrow::Result<const format::Message*>& reply) const;
   void Tell(NodeId node);

@@ -30,8 +30,8 @@
 namespace sheaf::daemon {
 
 class TestCatalog;
-constexpr std::chrono::milliseconds kLatency{
-    20};  ///< Of a message; tests look more often.
+/// Of a message; tests look more often.
+constexpr std::chrono::milliseconds kLatency{20};
 
 /// \brief The clock of one node, which stands still for what it put off while it is
 /// paused.
@@ -45,7 +45,6 @@ class NodeClock : public Scheduler {
       late_.push_back(std::move(action));
     });
   }
-  bool is_paused() const { return is_paused_; }
   void Pause() { is_paused_ = true; }
   void Continue() {
     is_paused_ = false;
@@ -98,8 +97,7 @@ struct CatalogNode : Transport {
   void Request(NodeId node, std::vector<uint8_t> message, ReplyCallback done) override;
   void Serve(Handler) override {}
   using Result = std::optional<arrow::Result<Publisher::Published>>;
-  /// \brief `*result` holds the outcome once there is one; it outlives the node.
-  /// \brief `expected` 0: any version may be replaced.
+  /// \brief `*result` outlives the node, and holds the outcome. `expected` 0: any.
   void Put(const std::string& name, bool replace, Result* result, uint32_t expected = 0) {
     Publisher::Request request;
     request.session = session;
