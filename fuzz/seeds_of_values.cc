@@ -99,7 +99,11 @@ void WriteStagings(const std::filesystem::path& corpus) {
   seeds.Write("two_of_four", client::EncodeStaging(staging));
   staging.append = true;
   staging.deadline_unix_ns = 1'700'000'000'000'000'000;
+  staging.candidate = {{{1}, 9, 79}, 3};
   seeds.Write("append_until", client::EncodeStaging(staging));
+  staging.state = client::StagingState::kComplete;
+  staging.manifest = {{{2}, 8, 80}, 4};
+  seeds.Write("complete", client::EncodeStaging(staging));
 }
 
 void WriteHandles(const std::filesystem::path& corpus) {

@@ -63,7 +63,8 @@ inline TablePtr Lineitem(int64_t first, int64_t rows) {
                              flags.Finish().ValueOrDie()});
 }
 
-// A process on some node that puts parts: "connect CLUSTER NODE", "part NAME I OF".
+// A process on some node that puts parts: "connect CLUSTER NODE", "part NAME I OF",
+// "append NAME I OF", "abort NAME", "remove NAME".
 inline std::string AnswerAsWriter(const std::string& request) {
   static auto* store = new std::shared_ptr<Store>();
   std::istringstream words(request);
@@ -92,11 +93,13 @@ inline std::string AnswerAsWriter(const std::string& request) {
     words >> n;
     return Barrier(*store, name, n, kLong).ToString();
   }
+  if (verb == "abort") return AbortParts(*store, name).ToString();
+  if (verb == "remove") return (*store)->Remove(name).ToString();
   uint32_t part = 0;
   uint32_t of = 0;
   words >> part >> of;
-  const auto put =
-      PutPart(*store, name, *Lineitem(part * kPartRows, kPartRows), part, of);
+  const auto put = PutPart(*store, name, *Lineitem(part * kPartRows, kPartRows), part, of,
+                           {.append = verb == "append"});
   return put.ok() ? "OK" : put.status().ToString();
 }
 

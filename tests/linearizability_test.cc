@@ -27,6 +27,7 @@
 #include <arrow/status.h>
 #include <arrow/table.h>
 #include <arrow/type.h>
+#include <arrow/util/macros.h>
 #include <gtest/gtest.h>
 
 #include "base/check.h"
@@ -157,6 +158,11 @@ std::string AnswerAsRecorder(const std::string& request) {
   int64_t seconds = 0;
   words >> cluster >> client >> seed >> seconds >> path;
   auto store = Store::Connect({cluster, client % kNodes});
+  // The daemon of its node may be dead just now.
+  ARROW_UNUSED(Eventually([&] {
+    if (!store.ok()) store = Store::Connect({cluster, client % kNodes});
+    return store.ok();
+  }));
   if (!store.ok()) return store.status().ToString();
   std::ofstream history(path);
   Recorder(*store, client, seed).Run(std::chrono::seconds(seconds), &history);

@@ -96,7 +96,7 @@ class Arrival {
       uint32_t index = 0;
       while (staging.Find(index) != nullptr) ++index;
       staging.Add({index, 0, *object_});
-      ARROW_ASSIGN_OR_RAISE(const bool stored,
+      ARROW_ASSIGN_OR_RAISE(const auto stored,
                             client::StoreStaging(session_, list_, staging, found));
       if (!stored) continue;
       id_ = staging.id;
@@ -127,6 +127,16 @@ class Arrival {
     return std::nullopt;
   }
 
+  // Nobody is left who would take a list that is gone for a barrier that has opened.
+  arrow::Result<bool> StoreWithout(const Staging& staging, const FoundStaging& found) {
+    if (staging.entries.empty()) {
+      return client::EraseStaging(*session_, list_, found.object);
+    }
+    ARROW_ASSIGN_OR_RAISE(const auto stored,
+                          client::StoreStaging(session_, list_, staging, found));
+    return stored.has_value();
+  }
+
   arrow::Status Withdraw() {
     Backoff backoff;
     for (;; backoff.Pause()) {
@@ -138,11 +148,8 @@ class Arrival {
         return entry.object == object_ || !client::IsThere(*session_, entry.object);
       });
       PassFaultPoint("client.barrier.before-withdraw");
-      arrow::Result<bool> withdrawn =
-          staging.entries.empty() ? client::EraseStaging(*session_, list_, found->object)
-                                  : client::StoreStaging(session_, list_, staging, found);
-      ARROW_RETURN_NOT_OK(withdrawn.status());
-      if (!*withdrawn) continue;
+      ARROW_ASSIGN_OR_RAISE(const bool withdrawn, StoreWithout(staging, *found));
+      if (!withdrawn) continue;
       return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kTimeout,
                         "barrier '" + name_ + "': " + std::to_string(arrived) + " of " +
                             std::to_string(n_) + " arrived");

@@ -21,6 +21,7 @@
 #include "client/put.h"
 #include "client/reader.h"
 #include "client/session.h"
+#include "client/staged_table.h"
 #include "client/staging.h"
 #include "codec/codec.h"
 #include "directory/directory.h"
@@ -53,120 +54,7 @@ std::string Join(const std::vector<uint32_t>& numbers) {
   return text;
 }
 
-std::string Describe(const arrow::Field& field) {
-  return "'" + field.name() + "' of type " + field.type()->ToString() +
-         (field.nullable() ? "" : ", not null");
-}
-
-/// What two schemas differ in; empty if nothing.
-std::string Difference(const arrow::Schema& mine, const arrow::Schema& other) {
-  const int num_fields = std::min(mine.num_fields(), other.num_fields());
-  for (int i = 0; i < num_fields; ++i) {
-    if (mine.field(i)->Equals(*other.field(i), /*check_metadata=*/false)) continue;
-    return "field " + std::to_string(i) + " is " + Describe(*mine.field(i)) + ", not " +
-           Describe(*other.field(i));
-  }
-  if (mine.num_fields() == other.num_fields()) return "";
-  const arrow::Schema& longer = mine.num_fields() > num_fields ? mine : other;
-  return "field " + std::to_string(num_fields) + ", " +
-         Describe(*longer.field(num_fields)) + ", is " +
-         (&longer == &mine ? "one too many" : "missing");
-}
-
-/// The pieces of a table in their order: shared as they are, no byte is looked at.
-class Assembly {
- public:
-  Status Add(const OpenObject& open) {
-    ARROW_ASSIGN_OR_RAISE(auto table, open.ToTable({}, DataUse::kShare));
-    if (tables_.empty()) {
-      columns_.resize(static_cast<size_t>(table->num_columns()));
-      schema_ = table->schema();
-    }
-    for (size_t i = 0; i < columns_.size(); ++i) {
-      const auto& chunks = table->column(static_cast<int>(i))->chunks();
-      columns_[i].insert(columns_[i].end(), chunks.begin(), chunks.end());
-    }
-    num_rows_ += table->num_rows();
-    all_have_checksums_ = all_have_checksums_ && open.descriptor().has_checksums();
-    tables_.push_back(std::move(table));
-    return open.descriptor().VisitBuffers(
-        [&](const GlobalRange& range, std::optional<uint64_t> checksum) {
-          if (checksum) checksums_.emplace(range, *checksum);
-          return Status::OK();
-        });
-  }
-
-  std::shared_ptr<arrow::Table> Table() const {
-    arrow::ChunkedArrayVector columns;
-    for (size_t i = 0; i < columns_.size(); ++i) {
-      columns.push_back(std::make_shared<arrow::ChunkedArray>(
-          columns_[i], schema_->field(static_cast<int>(i))->type()));
-    }
-    return arrow::Table::Make(schema_, std::move(columns), num_rows_);
-  }
-
-  bool all_have_checksums() const { return all_have_checksums_; }
-
-  /// What a piece's own descriptor says.
-  std::optional<uint64_t> ChecksumOf(const GlobalRange& range) const {
-    const auto found = checksums_.find(range);
-    if (found == checksums_.end()) return std::nullopt;
-    return found->second;
-  }
-
- private:
-  std::shared_ptr<arrow::Schema> schema_;
-  std::vector<arrow::ArrayVector> columns_;
-  std::vector<std::shared_ptr<arrow::Table>> tables_;
-  std::map<GlobalRange, uint64_t> checksums_;
-  int64_t num_rows_ = 0;
-  bool all_have_checksums_ = true;
-};
-
 }  // namespace
-
-std::vector<codec::Part> PartsOf(const OpenObject& open) {
-  std::vector<codec::Part> parts = open.descriptor().parts();
-  if (!parts.empty()) return parts;
-  const auto ranges = open.descriptor().Ranges();
-  const SegmentId segment =
-      ranges.empty() ? open.object().segment : ranges.front().begin.segment;
-  return {{open.descriptor().num_rows(), 0, segment}};
-}
-
-arrow::Result<std::optional<uint32_t>> VersionWith(
-    const std::shared_ptr<Session>& session, const std::string& name,
-    uint64_t staging_id) {
-  const auto open = OpenName(session, name);
-  if (open.status().IsKeyError()) return std::nullopt;
-  ARROW_RETURN_NOT_OK(open.status());
-  for (const codec::Part& part : open->descriptor().parts()) {
-    if (part.put == staging_id) return open->version();
-  }
-  return std::nullopt;
-}
-
-arrow::Result<std::optional<FoundStaging>> MeetStaging(
-    const std::shared_ptr<Session>& session, const std::string& name) {
-  const std::string list_name = PartsName(name);
-  if (list_name.size() > directory::kNameBytesMax) return std::nullopt;
-  for (;;) {
-    ARROW_ASSIGN_OR_RAISE(auto found, LoadStaging(session, list_name));
-    if (!found) return found;
-    Staging& staging = found->staging;
-    // Before the look at the table: who seals drops the parts after the table is there.
-    std::erase_if(staging.entries, [&](const StagedEntry& entry) {
-      return !IsThere(*session, entry.object);
-    });
-    const bool is_late =
-        staging.deadline_unix_ns != 0 && UnixTimeNs() >= staging.deadline_unix_ns;
-    if (!is_late) {
-      ARROW_ASSIGN_OR_RAISE(const auto version, VersionWith(session, name, staging.id));
-      if (!version) return found;
-    }
-    ARROW_RETURN_NOT_OK(CleanStaged(session, list_name, staging.id));
-  }
-}
 
 PartPut::PartPut(std::shared_ptr<Session> session, std::string name, uint32_t part,
                  uint32_t of, const PartOptions& options)
@@ -199,7 +87,7 @@ Status PartPut::CheckArguments() const {
 
 Status PartPut::CheckSchema(const arrow::Schema& schema, const arrow::Schema& other,
                             const std::string& of_what) const {
-  const std::string difference = Difference(schema, other);
+  const std::string difference = SchemaDifference(schema, other);
   if (difference.empty()) return Status::OK();
   return Status::Invalid("part ", part_, " of table '", name_,
                          "' has another schema than ", of_what, ": ", difference);
@@ -269,11 +157,29 @@ arrow::Result<PartReceipt> PartPut::Run(const arrow::Table& table) {
   num_rows_ = table.num_rows();
   schema_ = table.schema();
   auto placed = Place(std::move(receipt));
-  // It is in no list then. Reason timeout leaves it in one.
-  if (!placed.ok() && !IsTimeout(placed.status())) {
-    ARROW_UNUSED(Drop(*session_, object_));
-  }
+  // Reason timeout leaves it in a list.
+  if (!placed.ok() && !IsTimeout(placed.status())) Withdraw();
   return placed;
+}
+
+// It belongs to nobody then. One that cannot be taken out of its list any more stays: the
+// table may be made of it.
+void PartPut::Withdraw() {
+  Backoff backoff;
+  for (; staging_id_ != 0; backoff.Pause()) {
+    const auto found = LoadStaging(session_, list_name_);
+    if (!found.ok()) return;
+    if (!*found || (*found)->staging.id != staging_id_) break;
+    Staging staging = (*found)->staging;
+    if (staging.state != StagingState::kGathering) return;
+    const size_t removed = std::erase_if(
+        staging.entries, [&](const auto& entry) { return entry.object == object_; });
+    if (removed == 0) break;
+    const auto stored = StoreStaging(session_, list_name_, staging, *found);
+    if (!stored.ok()) return;
+    if (*stored) break;
+  }
+  ARROW_UNUSED(Drop(*session_, object_));
 }
 
 arrow::Result<PartReceipt> PartPut::Place(PartReceipt receipt) {
@@ -307,13 +213,49 @@ arrow::Result<PartPut::Step> PartPut::PlaceOnce(PartReceipt* receipt) {
       (staging.deadline_unix_ns == 0 || deadline_unix_ns_ < staging.deadline_unix_ns)) {
     staging.deadline_unix_ns = deadline_unix_ns_;
   }
+  const auto former = std::exchange(staging.candidate, std::nullopt);
   staging.Add({part_, num_rows_, object_});
-  if (staging.entries.size() == staging.of) return Seal(staging, receipt);
-  ARROW_ASSIGN_OR_RAISE(const bool stored,
-                        StoreStaging(session_, list_name_, staging, found));
+  if (of_ == 1) return PutAlone(staging, receipt);
+  const bool is_last = staging.entries.size() == staging.of;
+  if (is_last) {
+    auto prepared = PrepareStaged(session_, name_, &staging);
+    if (!prepared.ok()) return AfterRefusal(prepared.status());
+    receipt->table = *std::move(prepared);
+  }
+  ARROW_ASSIGN_OR_RAISE(auto stored, StoreStaging(session_, list_name_, staging, found));
+  const auto& unused = stored ? former : staging.candidate;
+  if (unused) ARROW_UNUSED(Drop(*session_, unused->object));
   if (!stored) return Step::kAgain;
+  staging_id_ = staging.id;
+  if (is_last) return Complete(*std::move(stored), receipt);
   ARROW_RETURN_NOT_OK(CheckNoOther(staging));
   return AfterStore(staging, receipt);
+}
+
+// What this call does not finish, since others had a hand in it, they do.
+arrow::Result<PartPut::Step> PartPut::Complete(FoundStaging stored,
+                                               PartReceipt* receipt) {
+  ARROW_ASSIGN_OR_RAISE(const auto end,
+                        CompleteStaged(session_, name_, std::move(stored)));
+  if (end && !end->refused.ok()) return end->refused;
+  std::optional<uint32_t> version = end ? end->version : std::nullopt;
+  if (!version) {
+    ARROW_ASSIGN_OR_RAISE(const auto found, MeetStaging(session_, name_));
+    if (found && found->staging.id == staging_id_) {  // A part was lost with its process.
+      receipt->table.reset();
+      return AfterStore(found->staging, receipt);
+    }
+    ARROW_ASSIGN_OR_RAISE(version, VersionWith(session_, name_, staging_id_));
+  }
+  if (!version) return Aborted();
+  receipt->version = *version;
+  receipt->table->version = *version;
+  receipt->missing.clear();
+  return Step::kSealed;
+}
+
+Status PartPut::Aborted() const {
+  return Status::Cancelled("the put of table '", name_, "' was aborted");
 }
 
 // A table that was whole, and its list gone, before this list began: the parts are its
@@ -324,7 +266,7 @@ Status PartPut::CheckNoOther(const Staging& staging) {
   if (!named) return Status::OK();
   ARROW_ASSIGN_OR_RAISE(const auto version, VersionWith(session_, name_, staging.id));
   if (version) return Status::OK();
-  ARROW_RETURN_NOT_OK(CleanStaged(session_, list_name_, staging.id));
+  ARROW_RETURN_NOT_OK(AbortStaged(session_, name_, staging.id).status());
   return Status::AlreadyExists("a table named '", name_, "' exists (version ",
                                named->version.sequence,
                                "); remove it first, or append to it");
@@ -333,77 +275,34 @@ Status PartPut::CheckNoOther(const Staging& staging) {
 // From now on the list keeps it. Who aborts, or seals, may have been faster.
 arrow::Result<PartPut::Step> PartPut::AfterStore(const Staging& staging,
                                                  PartReceipt* receipt) {
-  staging_id_ = staging.id;
   receipt->missing = staging.Missing();
   const Status kept = Keep(*session_, object_);
   PassFaultPoint("client.part.after-keep");
   if (kept.ok()) return Step::kStaged;
   if (!IsStaleGeneration(kept)) return kept;
   ARROW_ASSIGN_OR_RAISE(const auto version, VersionWith(session_, name_, staging.id));
-  if (!version) {
-    return Status::Cancelled("the put of table '", name_, "' was aborted");
-  }
+  if (!version) return Aborted();
   receipt->version = *version;
   receipt->missing.clear();
   return Step::kSealed;
 }
 
-// The table as an ordinary object over the bytes of all parts. Its name decides between
-// several who would do this; what is left of the list then is cleaned up by whoever meets
-// it.
-arrow::Result<PartPut::Step> PartPut::Seal(const Staging& staging, PartReceipt* receipt) {
-  Assembly assembly;
-  PublishOptions publish{.name = name_, .put = {}};
-  publish.may_copy_foreign = false;
-  if (options_.append) {
-    ARROW_ASSIGN_OR_RAISE(const auto base, OpenName(session_, name_));
-    ARROW_RETURN_NOT_OK(CheckSchema(*schema_, *base.descriptor().schema(), "the table"));
-    publish.put = {.replace = true, .expected_version = base.version()};
-    publish.parts = PartsOf(base);
-    // Another writer of the same last part was faster, and has not cleaned up.
-    const bool is_done = std::ranges::any_of(
-        publish.parts, [&](const auto& part) { return part.put == staging.id; });
-    if (is_done) return AfterRefusal(Status::AlreadyExists("it was appended"), staging);
-    ARROW_RETURN_NOT_OK(assembly.Add(base));
-  }
-  for (const StagedEntry& entry : staging.entries) {
-    const auto open = OpenObject::Open(session_, entry.object);
-    if (!open.ok()) return AfterRefusal(open.status(), staging);
-    const Status same = CheckSchema(*schema_, *open->descriptor().schema(),
-                                    "part " + std::to_string(entry.index));
-    ARROW_RETURN_NOT_OK(same);
-    const Status added = assembly.Add(*open);
-    if (!added.ok()) return AfterRefusal(added, staging);
-    publish.parts.push_back(
-        {open->descriptor().num_rows(), staging.id, entry.object.segment});
-  }
-  publish.put.checksum = assembly.all_have_checksums();
-  publish.known_checksum = [&](const GlobalRange& range) {
-    return assembly.ChecksumOf(range);
-  };
-  PassFaultPoint("client.part.before-table");
-  auto sealed = Put(session_, *assembly.Table(), publish);
-  PassFaultPoint("client.part.after-table");
-  if (!sealed.ok()) return AfterRefusal(sealed.status(), staging);
+// One part is the table, or all that is appended: its name decides.
+arrow::Result<PartPut::Step> PartPut::PutAlone(const Staging& staging,
+                                               PartReceipt* receipt) {
+  auto staged = AssembleStaged(session_, name_, staging);
+  if (!staged.ok()) return AfterRefusal(staged.status());
+  auto sealed = Put(session_, *staged->table, staged->publish);
+  if (!sealed.ok()) return AfterRefusal(sealed.status());
   receipt->version = sealed->version;
   receipt->missing.clear();
   receipt->table = *std::move(sealed);
-  // The table keeps the bytes. What cannot be cleaned up now, since a node is not there,
-  // will be by whoever meets it.
-  ARROW_UNUSED(CleanStaged(session_, list_name_, staging.id));
-  ARROW_UNUSED(Drop(*session_, object_));
+  ARROW_UNUSED(Drop(*session_, object_));  // The table keeps the bytes.
   return Step::kSealed;
 }
 
 // Another version, or a part that is gone: somebody else did something, so look again.
-arrow::Result<PartPut::Step> PartPut::AfterRefusal(const Status& status,
-                                                   const Staging& staging) {
-  if (status.IsAlreadyExists()) {
-    ARROW_ASSIGN_OR_RAISE(const auto version, VersionWith(session_, name_, staging.id));
-    if (!version) return status;
-    return Status::AlreadyExists("part ", part_, " of table '", name_,
-                                 "' was put by another writer");
-  }
+arrow::Result<PartPut::Step> PartPut::AfterRefusal(const Status& status) {
   if (IsVersionMismatch(status)) return Step::kAgain;
   if (!IsStaleGeneration(status) || ++stale_seals_ > kStaleSealsMax) return status;
   return Step::kAgain;
@@ -424,7 +323,12 @@ Status PartPut::Await(PartReceipt* receipt) {
       // Sealed since the look above, or gone.
       ARROW_ASSIGN_OR_RAISE(const auto again, VersionWith(session_, name_, staging_id_));
       if (again) continue;
-      return Status::Cancelled("the put of table '", name_, "' was aborted");
+      return Aborted();
+    }
+    if (found->staging.state != StagingState::kGathering) {
+      // Decided by somebody who may have died since.
+      ARROW_RETURN_NOT_OK(MeetStaging(session_, name_).status());
+      continue;
     }
     receipt->missing = found->staging.Missing();
     const auto timeout = [&](const char* when) {
@@ -434,7 +338,9 @@ Status PartPut::Await(PartReceipt* receipt) {
     };
     const int64_t deadline = found->staging.deadline_unix_ns;
     if (deadline != 0 && UnixTimeNs() >= deadline) {
-      ARROW_RETURN_NOT_OK(CleanStaged(session_, list_name_, staging_id_));
+      ARROW_ASSIGN_OR_RAISE(const StagedAbort aborted,
+                            AbortStaged(session_, name_, staging_id_));
+      if (aborted != StagedAbort::kAborted) continue;  // Others did, or it is whole.
       return timeout("at its deadline: the put was aborted");
     }
     if (platform::BootTime() >= end) return timeout("still");

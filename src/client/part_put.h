@@ -22,8 +22,8 @@
 namespace sheaf::client {
 
 /// \brief One call of sheaf::PutPart (docs/tables.md). The bytes go into an unnamed
-/// object, then that object into the list of parts by compare and swap; whoever would
-/// make the list complete seals the table instead. One thread.
+/// object, then that object into the list of parts by compare and swap; whoever makes the
+/// list whole prepares the table with it (staged_table.h). One thread.
 class PartPut {
  public:
   PartPut(std::shared_ptr<Session> session, std::string name, uint32_t part, uint32_t of,
@@ -43,11 +43,14 @@ class PartPut {
   arrow::Result<std::optional<FoundStaging>> Meet();
   arrow::Result<PartReceipt> Place(PartReceipt receipt);
   arrow::Result<Step> PlaceOnce(PartReceipt* receipt);
-  arrow::Result<Step> Seal(const Staging& staging, PartReceipt* receipt);
-  arrow::Result<Step> AfterRefusal(const arrow::Status& status, const Staging& staging);
+  arrow::Result<Step> PutAlone(const Staging& staging, PartReceipt* receipt);
+  arrow::Result<Step> Complete(FoundStaging stored, PartReceipt* receipt);
+  arrow::Result<Step> AfterRefusal(const arrow::Status& status);
   arrow::Status CheckNoOther(const Staging& staging);
   arrow::Result<Step> AfterStore(const Staging& staging, PartReceipt* receipt);
   arrow::Status Await(PartReceipt* receipt);
+  arrow::Status Aborted() const;
+  void Withdraw();
   Staging Begin() const;
 
   std::shared_ptr<Session> session_;
@@ -63,19 +66,5 @@ class PartPut {
   uint64_t staging_id_ = 0;  ///< Of the list that this part is in.
   int stale_seals_ = 0;
 };
-
-/// \brief Of an object that was not put in parts: one, where its first byte is.
-std::vector<codec::Part> PartsOf(const OpenObject& open);
-
-/// \brief The table's version that parts of the put `staging_id` are in; nothing if there
-/// is none.
-arrow::Result<std::optional<uint32_t>> VersionWith(
-    const std::shared_ptr<Session>& session, const std::string& name,
-    uint64_t staging_id);
-
-/// \brief Clean up what the list of a table's parts says is over: sealed by somebody who
-/// died, or past its deadline. The list, if it goes on, without parts that are gone.
-arrow::Result<std::optional<FoundStaging>> MeetStaging(
-    const std::shared_ptr<Session>& session, const std::string& name);
 
 }  // namespace sheaf::client

@@ -19,6 +19,7 @@
 #include "client/part_put.h"
 #include "client/reader.h"
 #include "client/session.h"
+#include "client/staged_table.h"
 #include "client/staging.h"
 #include "client/store_session.h"
 #include "codec/codec.h"
@@ -145,9 +146,8 @@ arrow::Status AbortParts(const std::shared_ptr<Store>& store, const std::string&
   ARROW_RETURN_NOT_OK(client::CheckTableName(name));
   // What is left of a put that is over is no put any more.
   ARROW_RETURN_NOT_OK(client::MeetStaging(session, name).status());
-  ARROW_ASSIGN_OR_RAISE(const bool aborted,
-                        client::AbortStaged(session, client::PartsName(name)));
-  if (aborted) return arrow::Status::OK();
+  ARROW_ASSIGN_OR_RAISE(const auto aborted, client::AbortStaged(session, name));
+  if (aborted == client::StagedAbort::kAborted) return arrow::Status::OK();
   return arrow::Status::KeyError("no parts of a table '", name, "' wait for others");
 }
 

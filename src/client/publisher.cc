@@ -258,6 +258,7 @@ arrow::Result<PutReceipt> Publisher::Seal() {
                                         .replace = options_.put.replace,
                                         .expected_version = options_.put.expected_version,
                                         .keep = options_.keep,
+                                        .is_prepared = options_.is_prepared,
                                         .parents = std::move(parents)});
   // Also after an error: the object may have been visible for a while, and read, before
   // it failed. Its bytes are not written again.

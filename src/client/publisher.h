@@ -32,6 +32,8 @@ struct PublishOptions {
   /// Bytes of other homes that cannot be shared (any more) are copied; else the put fails
   /// with reason stale generation.
   bool may_copy_foreign = true;
+  /// Of a named one: nobody sees it before PublishPrepared.
+  bool is_prepared = false;
 };
 
 /// \brief Builds one object: batches or whole tables in, a receipt out. One thread.

@@ -87,6 +87,24 @@ arrow::Status Drop(Session& session, const ObjectId& object) {
   return IsStaleGeneration(dropped) ? arrow::Status::OK() : dropped;
 }
 
+arrow::Result<uint32_t> PublishPrepared(Session& session, const ObjectId& object,
+                                        const std::string& name, bool replace,
+                                        uint32_t expected_version) {
+  ARROW_ASSIGN_OR_RAISE(
+      Reply reply, session.daemon().Call(format::Body::PublishRequest,
+                                         [&](flatbuffers::FlatBufferBuilder* builder) {
+                                           const auto key = format::ToKey(object);
+                                           const auto text = builder->CreateString(name);
+                                           return format::CreatePublishRequest(
+                                                      *builder, &key, text, replace,
+                                                      expected_version)
+                                               .Union();
+                                         }));
+  ARROW_ASSIGN_OR_RAISE(const auto* body,
+                        format::BodyAs<format::SealReply>(reply.message()));
+  return body->version();
+}
+
 arrow::Status Keep(Session& session, const ObjectId& object) {
   return session.daemon()
       .Call(format::Body::KeepRequest,

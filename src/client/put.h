@@ -52,6 +52,14 @@ arrow::Status Retire(Session& session, const ObjectId& object, const std::string
 /// \brief End an unnamed object. OK if it is gone already.
 arrow::Status Drop(Session& session, const ObjectId& object);
 
+/// \brief Make visible what was put as prepared; its version. However often it is asked
+/// for, once: reason stale generation if it was visible and is not any more, or was
+/// dropped. AlreadyExists or reason version mismatch if the name refuses it: it stays
+/// prepared.
+arrow::Result<uint32_t> PublishPrepared(Session& session, const ObjectId& object,
+                                        const std::string& name, bool replace,
+                                        uint32_t expected_version);
+
 /// \brief Let an unnamed object outlive its session. Reason stale generation if it is
 /// gone.
 arrow::Status Keep(Session& session, const ObjectId& object);

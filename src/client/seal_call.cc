@@ -69,7 +69,8 @@ arrow::Result<Sealed> RequestSeal(Session& session, const SealCall& call) {
                  const auto parent_keys = builder->CreateVectorOfStructs(keys);
                  return format::CreateSealRequest(*builder, bytes, name, call.replace,
                                                   call.expected_version.value_or(0),
-                                                  call.keep, parent_keys)
+                                                  call.keep, parent_keys,
+                                                  call.is_prepared)
                      .Union();
                }));
   ARROW_ASSIGN_OR_RAISE(const auto* body,

@@ -32,9 +32,19 @@ namespace sheaf::client {
 namespace {
 
 constexpr std::string_view kMetadataKey = "sheaf.staging";
-constexpr uint32_t kMagic = 0x31544853;  // "SHT1", the last character is the version
+constexpr uint32_t kMagic = 0x32544853;  // "SHT2", the last character is the version
 constexpr uint32_t kAppendFlag = 1;
+constexpr uint32_t kStateShift = 8;  // of the flags: 8 bits
 
+/// All zero: none.
+struct StoredManifest {
+  uint64_t generation;
+  uint32_t segment;
+  uint32_t slot;
+  uint32_t base_version;
+  uint32_t reserved;  // Zero.
+};
+constexpr StoredManifest kNoManifest{};
 /// How a list is stored, little-endian: head, then its entries.
 struct StoredHead {
   uint32_t magic;
@@ -43,6 +53,8 @@ struct StoredHead {
   int64_t deadline_unix_ns;
   uint32_t of;
   uint32_t num_entries;
+  StoredManifest manifest;
+  StoredManifest candidate;
 };
 struct StoredEntry {
   int64_t num_rows;
@@ -52,14 +64,35 @@ struct StoredEntry {
   uint32_t index;
   uint32_t reserved;  // Zero.
 };
-static_assert(sizeof(StoredHead) == 32 &&
+static_assert(sizeof(StoredHead) == 80 &&
               std::has_unique_object_representations_v<StoredHead>);
 static_assert(sizeof(StoredEntry) == 32 &&
               std::has_unique_object_representations_v<StoredEntry>);
 
+bool IsPossible(uint32_t segment, uint32_t slot, uint64_t generation) {
+  return segment < format::kNodesMax && slot < format::kSlotsMax &&
+         (generation & format::kGenerationLowMask) != 0;
+}
+
+StoredManifest Stored(const std::optional<StagedManifest>& manifest) {
+  if (!manifest) return {};
+  const ObjectId& object = manifest->object;
+  return {object.generation, object.segment.value, object.slot, manifest->base_version,
+          0};
+}
+
+arrow::Result<std::optional<StagedManifest>> Manifest(const StoredManifest& stored) {
+  if (std::memcmp(&stored, &kNoManifest, sizeof(stored)) == 0) return std::nullopt;
+  if (!IsPossible(stored.segment, stored.slot, stored.generation) ||
+      stored.reserved != 0) {
+    return arrow::Status::Invalid("a staging list names an impossible table");
+  }
+  return StagedManifest{{{stored.segment}, stored.slot, stored.generation},
+                        stored.base_version};
+}
+
 arrow::Status CheckEntry(const StoredEntry& entry, const Staging& staging) {
-  const bool fits = entry.segment < format::kNodesMax && entry.slot < format::kSlotsMax &&
-                    (entry.generation & format::kGenerationLowMask) != 0;
+  const bool fits = IsPossible(entry.segment, entry.slot, entry.generation);
   const bool rises =
       staging.entries.empty() || entry.index > staging.entries.back().index;
   if (fits && rises && entry.index < staging.of && entry.num_rows >= 0 &&
@@ -91,9 +124,15 @@ std::vector<uint32_t> Staging::Missing() const {
 }
 
 std::string EncodeStaging(const Staging& staging) {
-  const StoredHead head{kMagic,     staging.append ? kAppendFlag : 0,
-                        staging.id, staging.deadline_unix_ns,
-                        staging.of, static_cast<uint32_t>(staging.entries.size())};
+  const StoredHead head{kMagic,
+                        (staging.append ? kAppendFlag : 0) |
+                            (static_cast<uint32_t>(staging.state) << kStateShift),
+                        staging.id,
+                        staging.deadline_unix_ns,
+                        staging.of,
+                        static_cast<uint32_t>(staging.entries.size()),
+                        Stored(staging.manifest),
+                        Stored(staging.candidate)};
   std::string bytes(reinterpret_cast<const char*>(&head), sizeof(head));
   for (const StagedEntry& entry : staging.entries) {
     const StoredEntry stored{entry.num_rows,
@@ -113,13 +152,22 @@ arrow::Result<Staging> DecodeStaging(std::string_view bytes) {
     return arrow::Status::Invalid("a staging list of ", bytes.size(), " bytes");
   }
   std::memcpy(&head, bytes.data(), sizeof(head));
-  if (head.magic != kMagic || (head.flags & ~kAppendFlag) != 0 || head.id == 0 ||
+  const uint32_t state = head.flags >> kStateShift;
+  if (head.magic != kMagic || (head.flags & 0xFF & ~kAppendFlag) != 0 ||
+      state > static_cast<uint32_t>(StagingState::kOver) || head.id == 0 ||
       head.of == 0 || head.of > kStagedMax || head.num_entries > head.of ||
       bytes.size() != sizeof(head) + head.num_entries * sizeof(StoredEntry)) {
     return arrow::Status::Invalid("bytes are not a staging list, or of another version");
   }
   Staging staging{
       head.id, head.of, (head.flags & kAppendFlag) != 0, head.deadline_unix_ns, {}};
+  staging.state = static_cast<StagingState>(state);
+  ARROW_ASSIGN_OR_RAISE(staging.manifest, Manifest(head.manifest));
+  ARROW_ASSIGN_OR_RAISE(staging.candidate, Manifest(head.candidate));
+  if ((staging.state == StagingState::kComplete) != staging.manifest.has_value() &&
+      staging.state != StagingState::kOver) {
+    return arrow::Status::Invalid("a staging list contradicts itself");
+  }
   staging.entries.reserve(head.num_entries);
   for (uint32_t i = 0; i < head.num_entries; ++i) {
     StoredEntry entry;
@@ -162,9 +210,9 @@ arrow::Result<std::optional<FoundStaging>> LoadStaging(
   return FoundStaging{std::move(staging), open->object(), open->version()};
 }
 
-arrow::Result<bool> StoreStaging(const std::shared_ptr<Session>& session,
-                                 const std::string& name, const Staging& staging,
-                                 const std::optional<FoundStaging>& found) {
+arrow::Result<std::optional<FoundStaging>> StoreStaging(
+    const std::shared_ptr<Session>& session, const std::string& name,
+    const Staging& staging, const std::optional<FoundStaging>& found) {
   const auto schema = arrow::schema(
       arrow::FieldVector{},
       arrow::key_value_metadata({std::string(kMetadataKey)}, {EncodeStaging(staging)}));
@@ -174,9 +222,9 @@ arrow::Result<bool> StoreStaging(const std::shared_ptr<Session>& session,
   const auto stored =
       Put(session, *arrow::Table::Make(schema, arrow::ArrayVector{}, 0), options);
   PassFaultPoint("client.staging.after-store");
-  if (stored.ok()) return true;
+  if (stored.ok()) return FoundStaging{staging, stored->handle.object, stored->version};
   if (stored.status().IsAlreadyExists() || IsVersionMismatch(stored.status())) {
-    return false;
+    return std::nullopt;
   }
   return stored.status();
 }
@@ -196,48 +244,12 @@ bool IsThere(Session& session, const ObjectId& object) {
   if (segment == nullptr || object.slot >= segment->header().slots_max) return true;
   const auto slot = directory::ReadSlot(*segment, object.slot);
   if (!slot.ok()) return !IsStaleGeneration(slot.status());
-  return slot->generation == object.generation && directory::IsReadable(*slot);
-}
-
-namespace {
-
-// True if it was there and is gone.
-arrow::Result<bool> Remove(Session& session, const std::string& name,
-                           const FoundStaging& found) {
-  for (const StagedEntry& entry : found.staging.entries) {
-    PassFaultPoint("client.staging.before-drop");
-    ARROW_RETURN_NOT_OK(Drop(session, entry.object));
-  }
-  return EraseStaging(session, name, found.object);
-}
-
-}  // namespace
-
-arrow::Result<bool> AbortStaged(const std::shared_ptr<Session>& session,
-                                const std::string& name) {
-  if (name.size() > directory::kNameBytesMax) return false;
-  bool was_there = false;
-  Backoff backoff;
-  for (;;) {
-    ARROW_ASSIGN_OR_RAISE(const auto found, LoadStaging(session, name));
-    if (!found) return was_there;
-    was_there = true;
-    ARROW_ASSIGN_OR_RAISE(const bool removed, Remove(*session, name, *found));
-    if (removed) return true;
-    backoff.Pause();  // A part came meanwhile.
-  }
-}
-
-arrow::Status CleanStaged(const std::shared_ptr<Session>& session,
-                          const std::string& name, uint64_t id) {
-  Backoff backoff;
-  for (;;) {
-    ARROW_ASSIGN_OR_RAISE(const auto found, LoadStaging(session, name));
-    if (!found || found->staging.id != id) return arrow::Status::OK();
-    ARROW_ASSIGN_OR_RAISE(const bool removed, Remove(*session, name, *found));
-    if (removed) return arrow::Status::OK();
-    backoff.Pause();
-  }
+  // A table that is prepared cannot be opened, and is there.
+  const bool is_prepared =
+      slot->state == static_cast<uint8_t>(format::LineState::kSealed) &&
+      (slot->flags & format::kSlotPrepared) != 0;
+  return slot->generation == object.generation &&
+         (is_prepared || directory::IsReadable(*slot));
 }
 
 void Backoff::Pause() {

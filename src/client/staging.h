@@ -30,6 +30,21 @@ struct StagedEntry {
   bool operator==(const StagedEntry&) const = default;
 };
 
+/// \brief What is to happen to what the list names. Stored before anything is done about
+/// it; whoever finds it goes on from there (docs/tables.md).
+enum class StagingState : uint8_t {
+  kGathering,  ///< Others are missing, or nobody has decided yet.
+  kComplete,   ///< Parts only: the manifest becomes the table. Nobody can abort it.
+  kOver,       ///< It is all to go. Nothing changes it any more.
+};
+
+/// \brief The whole table, prepared: an object that is visible once it is published.
+struct StagedManifest {
+  ObjectId object;
+  uint32_t base_version = 0;  ///< It replaces this one; 0: it is a new table.
+  bool operator==(const StagedManifest&) const = default;
+};
+
 /// \brief The list. It and the objects that it names are all that there is of a put whose
 /// parts are not all there: who removes the objects, then the list, leaves nothing.
 struct Staging {
@@ -38,6 +53,9 @@ struct Staging {
   bool append = false;
   int64_t deadline_unix_ns = 0;      ///< 0: none.
   std::vector<StagedEntry> entries;  ///< By index, each once.
+  StagingState state = StagingState::kGathering;
+  std::optional<StagedManifest> manifest = std::nullopt;   ///< Just if complete: kept.
+  std::optional<StagedManifest> candidate = std::nullopt;  ///< The next one, maybe not.
 
   const StagedEntry* Find(uint32_t index) const;
   /// \brief Of an index that is not there yet.
@@ -70,28 +88,19 @@ struct FoundStaging {
 arrow::Result<std::optional<FoundStaging>> LoadStaging(
     const std::shared_ptr<Session>& session, const std::string& name);
 
-/// \brief Put the next version of a list, or its first if `found` is nothing. False if
-/// somebody else changed it since.
-arrow::Result<bool> StoreStaging(const std::shared_ptr<Session>& session,
-                                 const std::string& name, const Staging& staging,
-                                 const std::optional<FoundStaging>& found);
+/// \brief Put the next version of a list, or its first if `found` is nothing: as it is
+/// then. Nothing if somebody else changed it since.
+arrow::Result<std::optional<FoundStaging>> StoreStaging(
+    const std::shared_ptr<Session>& session, const std::string& name,
+    const Staging& staging, const std::optional<FoundStaging>& found);
 
 /// \brief Remove exactly this version of the list. False if it is gone or changed.
 arrow::Result<bool> EraseStaging(Session& session, const std::string& name,
                                  const ObjectId& object);
 
-/// \brief True if the slot of `object` says that it can be opened, or cannot be read.
+/// \brief True if the slot of `object` says that it can be opened, or is prepared, or
+/// cannot be read.
 bool IsThere(Session& session, const ObjectId& object);
-
-/// \brief Remove the objects of the list of that name and the list: of what is complete,
-/// or is not to be. Done again after a death in the middle of it, it finishes. False if
-/// there is no list (any more).
-arrow::Result<bool> AbortStaged(const std::shared_ptr<Session>& session,
-                                const std::string& name);
-
-/// \brief The same, if the list is still the one of `id`.
-arrow::Status CleanStaged(const std::shared_ptr<Session>& session,
-                          const std::string& name, uint64_t id);
 
 /// \brief Pauses between tries at what others change too: longer from one to the next.
 class Backoff {

@@ -21,6 +21,7 @@
 #include "client/put.h"
 #include "client/reader.h"
 #include "client/session.h"
+#include "client/staged_table.h"
 #include "client/staging.h"
 #include "client/store_session.h"
 #include "codec/codec.h"
@@ -184,18 +185,25 @@ arrow::Result<std::shared_ptr<arrow::Table>> Store::Get(const std::string& name,
   return table;
 }
 
+// A put in parts whose list says that it is complete is a table, whether it is visible
+// yet or not; what is removed is never put again by what is left of its list.
 arrow::Status Store::Remove(const std::string& name) {
-  arrow::Status removed;
-  do {
+  for (;;) {
     const auto found = impl_->Find(name);
-    removed = found.ok() ? client::Retire(*impl_->session, found->object, name)
-                         : found.status();
+    if (!found.ok() && !found.status().IsKeyError()) return found.status();
+    ARROW_ASSIGN_OR_RAISE(const bool finished,
+                          client::FinishStaged(impl_->session, name));
+    if (finished) continue;
+    arrow::Status removed = found.ok()
+                                ? client::Retire(*impl_->session, found->object, name)
+                                : found.status();
     // Replaced between look-up and removal: remove what is there now.
-  } while (IsStaleGeneration(removed));
-  if (!removed.ok() && !removed.IsKeyError()) return removed;
-  ARROW_ASSIGN_OR_RAISE(const bool aborted,
-                        client::AbortStaged(impl_->session, client::PartsName(name)));
-  return aborted ? arrow::Status::OK() : removed;
+    if (IsStaleGeneration(removed)) continue;
+    if (!removed.ok() && !removed.IsKeyError()) return removed;
+    ARROW_ASSIGN_OR_RAISE(const auto aborted, client::AbortStaged(impl_->session, name));
+    if (removed.ok() || aborted == client::StagedAbort::kNone) return removed;
+    if (aborted == client::StagedAbort::kAborted) return arrow::Status::OK();
+  }
 }
 
 arrow::Result<std::vector<TableInfo>> Store::List() {

@@ -145,7 +145,9 @@ void Home::AdoptSessions() {
     const auto slot = directory_.GetSlot(object);
     const auto record = directory_.GetRecord(object);
     if (!slot.ok() || !record.ok()) continue;
-    if ((slot->flags & (format::kSlotNamed | format::kSlotKept)) != 0) continue;
+    const bool is_named = (slot->flags & format::kSlotNamed) != 0 &&
+                          (slot->flags & format::kSlotPrepared) == 0;
+    if (is_named || (slot->flags & format::kSlotKept) != 0) continue;
     sessions_.insert((*record)->creator_session);
   }
   std::erase_if(sessions_, [this](uint64_t session) { return guests_.Has(session); });
@@ -176,7 +178,9 @@ void Home::AdoptPuts() {
     for (const ObjectId& object : directory_.ObjectsIn(state)) {
       const auto slot = directory_.GetSlot(object);
       const auto record = directory_.GetRecord(object);
-      if (!slot.ok() || !record.ok() || !directory::IsReadable(*slot)) continue;
+      if (!slot.ok() || !record.ok()) continue;
+      const bool is_prepared = (slot->flags & format::kSlotPrepared) != 0;
+      if (!is_prepared && !directory::IsReadable(*slot)) continue;
       NotePut((*record)->creator_session, (*record)->creator_request,
               {object, slot->version_sequence});
     }
@@ -356,7 +360,9 @@ std::optional<Home::Put> Home::FindPut(uint64_t session, uint64_t request) const
 arrow::Status Home::Retire(const ObjectId& object, const std::string& name) {
   ARROW_ASSIGN_OR_RAISE(const format::Slot slot, directory_.GetSlot(object));
   ARROW_ASSIGN_OR_RAISE(const auto record, directory_.GetRecord(object));
-  if (record->name != name) {
+  // One that is prepared is dropped as unnamed ones are.
+  const bool is_dropped = name.empty() && (slot.flags & format::kSlotPrepared) != 0;
+  if (record->name != name && !is_dropped) {
     return arrow::Status::Invalid("the object is named '", record->name, "', not '", name,
                                   "'");
   }
@@ -378,7 +384,8 @@ arrow::Status Home::SetKept(const ObjectId& object, bool kept) {
   if (slot.state != static_cast<uint8_t>(format::LineState::kSealed)) {
     return StaleObject(object, "is not an unnamed live object");
   }
-  if ((slot.flags & format::kSlotNamed) != 0) {
+  if ((slot.flags & format::kSlotNamed) != 0 &&
+      (slot.flags & format::kSlotPrepared) == 0) {
     return arrow::Status::Invalid("a named object is kept until it is removed");
   }
   return directory_.SetKept(object, kept);

@@ -42,6 +42,7 @@ struct SealInput {
   std::shared_ptr<arrow::Buffer> descriptor;
   std::string name;  ///< Empty: unnamed.
   bool keep = false;
+  bool is_prepared = false;  ///< Under its name, and not put yet.
   std::vector<ObjectId> parents;
   int64_t now_unix_ns = 0;
 };
@@ -126,8 +127,7 @@ class Home {
   /// \brief -> Retired, settled. Invalid unless `name` is the object's (empty if it has
   /// none); stale if it is gone or Retired already. Any session may do it.
   arrow::Status Retire(const ObjectId& object, const std::string& name);
-  /// \brief Let an unnamed object outlive its session, or no more. Invalid if it is
-  /// named.
+  /// \brief Let an unnamed or prepared object outlive its session, or not; else Invalid.
   arrow::Status SetKept(const ObjectId& object, bool kept);
   directory::HomeDirectory& directory() { return directory_; }
 

@@ -77,8 +77,11 @@ void HomeClient::RetireUnheld(const ObjectId& object, const std::string& name,
 }
 
 arrow::Status HomeClient::RetireNow(const ObjectId& object, const std::string& name) {
+  const auto record = home_->directory().GetRecord(object);
   ARROW_RETURN_NOT_OK(home_->Retire(object, name));
-  if (!name.empty()) catalog_->Unbind(name, object);
+  // A prepared one that was dropped may have been about to have its name.
+  const std::string& freed = record.ok() ? (*record)->name : name;
+  if (!freed.empty()) catalog_->Unbind(freed, object);
   reclaimer_->Kick();
   return arrow::Status::OK();
 }
@@ -127,6 +130,20 @@ void HomeClient::SetKept(const ObjectId& object, bool kept, const Done& done) {
        format::FinishRequest(&builder, transport_->NextRequestId(),
                              format::Body::KeepRequest, body.Union()),
        done);
+}
+
+void HomeClient::AskToPublish(const ObjectId& object, const std::string& name,
+                              bool replace, uint32_t expected_version,
+                              const ReplyCallback& done) {
+  if (const arrow::Status status = CheckHome(object); !status.ok()) return done(status);
+  flatbuffers::FlatBufferBuilder builder;
+  const format::ObjectKey key = format::ToKey(object);
+  const auto body = format::CreatePublishRequestDirect(builder, &key, name.c_str(),
+                                                       replace, expected_version);
+  transport_->Request({object.segment.value},
+                      format::FinishRequest(&builder, transport_->NextRequestId(),
+                                            format::Body::PublishRequest, body.Union()),
+                      done);
 }
 
 // Any request would do.

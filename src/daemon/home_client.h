@@ -54,6 +54,10 @@ class HomeClient {
   /// sent now; with the first error if one cannot be reached.
   void AwaitAnswers(const std::set<SegmentId>& homes, const Done& done);
 
+  /// \brief Ask the home of `object`, not our own: PublishRequest.
+  void AskToPublish(const ObjectId& object, const std::string& name, bool replace,
+                    uint32_t expected_version, const ReplyCallback& done);
+
   /// \brief Answer a peer's message about an object of this home. False if it is
   /// something else.
   bool Handle(const format::Message& message, const ReplyFn& reply);

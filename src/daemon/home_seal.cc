@@ -111,10 +111,9 @@ arrow::Result<ObjectId> Home::Seal(uint64_t session, const SealInput& input) {
   ARROW_RETURN_NOT_OK(space_.ranges().AddReference(granules));
   uint8_t flags = 0;
   if (!input.name.empty()) {
-    flags = format::kSlotNamed;
-  } else if (input.keep) {
-    flags = format::kSlotKept;
+    flags = format::kSlotNamed | (input.is_prepared ? format::kSlotPrepared : 0);
   }
+  if (input.keep && (input.name.empty() || input.is_prepared)) flags |= format::kSlotKept;
   auto object = directory_.Seal(record, flags);
   if (!object.ok()) {
     space_.ranges().DropReference(granules);

@@ -18,6 +18,7 @@
 #include "base/fault_point.h"
 #include "base/plant.h"
 #include "daemon/catalog_client.h"
+#include "daemon/foreign_leases.h"
 #include "daemon/home.h"
 #include "daemon/home_client.h"
 #include "daemon/leadership.h"
@@ -70,6 +71,7 @@ struct Publisher::Attempt {
   /// leader says or does not. A leader that claimed meanwhile may have retired the
   /// version before because of it.
   bool is_visible = false;
+  bool is_prepared = false;
   ObjectId object;
   directory::Version version;
   int binds = 0;
@@ -106,7 +108,7 @@ arrow::Status Publisher::CheckName(const Request& request) const {
 void Publisher::Publish(const Request& request, Done done) {
   if (request.is_repeated && PublishedBefore(request, done)) return;
   const bool named = !request.input.name.empty();
-  if (named) {
+  if (named && !request.input.is_prepared) {
     if (const arrow::Status may = CheckName(request); !may.ok()) return done(may);
   }
   Seal(request, kDoubtRoundsMax,
@@ -165,7 +167,7 @@ bool Publisher::HoldsStill(uint64_t session, const std::vector<GrantId>& grants)
 }
 
 void Publisher::Go(const Request& request, const ObjectId& object, Done done) {
-  if (request.input.name.empty()) {
+  if (request.input.name.empty() || request.input.is_prepared) {
     home_->NotePut(request.session, request.input.request, {object, 0});
     return done(Published{object, 0});
   }
@@ -207,6 +209,49 @@ void Publisher::CommitAgain(const ObjectId& object, const std::string& name,
   Commit(attempt);
 }
 
+void Publisher::PublishPrepared(const ObjectId& object, const Request& request,
+                                Done done) {
+  const auto slot = home_->directory().GetSlot(object);
+  if (!slot.ok()) return done(slot.status());
+  const auto record = home_->directory().GetRecord(object);
+  if (!record.ok()) return done(record.status());
+  if ((*record)->name != request.input.name) {
+    return done(arrow::Status::Invalid("it was prepared as '", (*record)->name, "'"));
+  }
+  std::vector<Done>& waiting = publishing_[object];
+  waiting.push_back(std::move(done));
+  if (waiting.size() > 1) return;
+  const Done tell = [this, object](const arrow::Result<Published>& result) {
+    const auto told = publishing_.extract(object);
+    for (const Done& each : told.mapped()) each(result);
+  };
+  if (slot->state == static_cast<uint8_t>(format::LineState::kBound)) {
+    return CommitAgain(object, request.input.name, *slot, tell);
+  }
+  if (slot->state != static_cast<uint8_t>(format::LineState::kSealed) ||
+      (slot->flags & format::kSlotPrepared) == 0) {
+    return tell(StaleObject(object, "is not prepared any more"));
+  }
+  auto attempt = std::make_shared<Attempt>();
+  attempt->request = request;
+  attempt->done = tell;
+  attempt->is_prepared = true;
+  attempt->object = object;
+  attempt->deadline = scheduler_->Now() + Patience();
+  Bind(attempt);
+}
+
+// The name may have been granted: it is free again.
+void Publisher::StayPrepared(const ObjectId& object, const std::string& name) {
+  const auto slot = home_->directory().GetSlot(object);
+  if (!slot.ok() || slot->state != static_cast<uint8_t>(format::LineState::kSealed) ||
+      slot->version_epoch == 0) {
+    return;
+  }
+  LogIfError("a version of what is not put", home_->directory().SetVersion(object, 0, 0));
+  catalog_->Unbind(name, object);
+}
+
 // A publish that was cut short before it was visible is undone: nobody was told of it,
 // and its client, who knows what it wanted, asks again. One that is visible is committed
 // again (C9): the leader may not know of it yet.
@@ -217,7 +262,9 @@ void Publisher::Recover() {
       const auto slot = home_->directory().GetSlot(object);
       const auto record = home_->directory().GetRecord(object);
       if (!slot.ok() || !record.ok() || (*record)->name.empty()) continue;
-      if (state == format::LineState::kBound) {
+      if ((slot->flags & format::kSlotPrepared) != 0) {
+        StayPrepared(object, (*record)->name);  // Who prepared it asks again.
+      } else if (state == format::LineState::kBound) {
         CommitAgain(object, (*record)->name, *slot, [](const auto& committed) {
           LogIfError("cannot commit a table of a former life", committed.status());
         });
@@ -316,8 +363,10 @@ arrow::Status Publisher::MakeVisible(const AttemptPtr& attempt) {
   ARROW_RETURN_NOT_OK(home_->directory().Bind(attempt->object));
   const region::Segment& own = region_->own_segment();
   own.control().cache()->Settle(own.SlotLine(attempt->object.slot), format::kLineBytes);
-  home_->NotePut(attempt->request.session, attempt->request.input.request,
-                 {attempt->object, attempt->version.sequence});
+  if (!attempt->is_prepared) {  // Its slot says what was done.
+    home_->NotePut(attempt->request.session, attempt->request.input.request,
+                   {attempt->object, attempt->version.sequence});
+  }
   homes_->Hold(attempt->object);
   PassFaultPoint("daemon.publish.after-note");
   return arrow::Status::OK();
@@ -417,6 +466,11 @@ void Publisher::RetireOld(const ObjectId& object, const std::string& name,
 }
 
 void Publisher::Fail(const AttemptPtr& attempt, const arrow::Status& status) {
+  if (attempt->is_prepared) {
+    homes_->Release(attempt->object);
+    StayPrepared(attempt->object, attempt->request.input.name);
+    return attempt->done(status);
+  }
   home_->ForgetPut(attempt->request.session, attempt->request.input.request);
   homes_->Release(attempt->object);
   homes_->Retire(

@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include <arrow/result.h>
@@ -55,6 +56,11 @@ class Publisher {
   /// \brief Calls `done` once, maybe before this returns.
   void Publish(const Request& request, Done done);
 
+  /// \brief Make visible what was sealed as prepared, under `name`: once, however often
+  /// and by whomever it is asked for. Invalid with reason stale generation if it is gone,
+  /// as it is once a table that was visible is; what the leader refuses (as for a put)
+  /// stays prepared.
+  void PublishPrepared(const ObjectId& object, const Request& request, Done done);
   /// \brief After a restart: finish or undo what a former life began. Returns at once.
   void Recover();
 
@@ -90,12 +96,14 @@ class Publisher {
   void RetireSuperseded(const AttemptPtr& attempt,
                         const std::vector<ObjectId>& superseded);
   void Fail(const AttemptPtr& attempt, const arrow::Status& status);
+  void StayPrepared(const ObjectId& object, const std::string& name);
 
   region::Region* region_;
   Home* home_;
   CatalogClient* catalog_;
   HomeClient* homes_;
   Scheduler* scheduler_;
+  std::unordered_map<ObjectId, std::vector<Done>> publishing_;  ///< Prepared ones.
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

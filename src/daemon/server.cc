@@ -384,6 +384,9 @@ void Server::Impl::OnNodeMessage(NodeId from, const format::Message& message,
       members_->Handle(message, reply) || guests_->Handle(from, message, reply)) {
     return;
   }
+  if (message.body_type() == format::Body::PublishRequest) {
+    return service_->PublishHere(message, reply);
+  }
   if (message.body_type() == format::Body::FlushPagesRequest) {
     home_->FlushLeasePages();
     return reply(format::MakeOutcomeReply(message.request_id(), arrow::Status::OK()));

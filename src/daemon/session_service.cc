@@ -65,6 +65,7 @@ arrow::Result<Publisher::Request> ReadSealRequest(uint64_t session,
   request.replace = body.replace();
   request.expected_version = body.expected_version();
   request.input.keep = body.keep();
+  request.input.is_prepared = body.is_prepared() && body.name() != nullptr;
   request.input.now_unix_ns = NowUnixNs();
   if (body.name() != nullptr) request.input.name = body.name()->str();
   if (body.parents() != nullptr) {
@@ -123,6 +124,9 @@ arrow::Status SessionService::Handle(uint64_t session, const format::Message& me
       break;
     case Body::SealRequest:
       Seal(session, message, reply);
+      break;
+    case Body::PublishRequest:
+      Publish(message, reply);
       break;
     case Body::RetireRequest:
       Retire(message, reply);
@@ -204,6 +208,48 @@ void SessionService::Seal(uint64_t session, const format::Message& message,
         reply(published.ok() ? MakeSealReply(id, *published)
                              : format::MakeOutcomeReply(id, published.status()));
       });
+}
+
+void SessionService::PublishHere(const format::Message& message, const ReplyFn& reply) {
+  const uint64_t id = message.request_id();
+  const auto& body = *message.body_as<format::PublishRequest>();
+  if (body.object() == nullptr || body.name() == nullptr ||
+      body.object()->segment() != home_->segment().value) {
+    return reply(format::MakeOutcomeReply(
+        id, arrow::Status::Invalid("publish of nothing, or of another home's")));
+  }
+  Publisher::Request request;
+  request.input.name = body.name()->str();
+  request.replace = body.replace();
+  request.expected_version = body.expected_version();
+  publisher_->PublishPrepared(
+      format::FromKey(*body.object()), request,
+      [id, reply](const arrow::Result<Publisher::Published>& published) {
+        reply(published.ok() ? MakeSealReply(id, *published)
+                             : format::MakeOutcomeReply(id, published.status()));
+      });
+}
+
+void SessionService::Publish(const format::Message& message, const ReplyFn& reply) {
+  const uint64_t id = message.request_id();
+  const auto& body = *message.body_as<format::PublishRequest>();
+  if (body.object() == nullptr || body.name() == nullptr ||
+      body.object()->segment() == home_->segment().value) {
+    return PublishHere(message, reply);
+  }
+  homes_->AskToPublish(format::FromKey(*body.object()), body.name()->str(),
+                       body.replace(), body.expected_version(),
+                       [id, reply](const arrow::Result<const format::Message*>& answer) {
+                         if (!answer.ok())
+                           return reply(format::MakeOutcomeReply(id, answer.status()));
+                         const auto sealed = format::BodyAs<format::SealReply>(**answer);
+                         if (!sealed.ok() || (*sealed)->object() == nullptr) {
+                           return reply(format::MakeOutcomeReply(
+                               id, arrow::Status::Invalid("another reply to a publish")));
+                         }
+                         reply(MakeSealReply(id, {format::FromKey(*(*sealed)->object()),
+                                                  (*sealed)->version()}));
+                       });
 }
 
 void SessionService::Retire(const format::Message& message, const ReplyFn& reply) {

@@ -32,7 +32,11 @@ class SessionService {
   arrow::Status HandleGuest(uint64_t guest, uint64_t incarnation,
                             const format::Message& message, const ReplyFn& reply);
 
+  /// \brief Answer a PublishRequest, of a session or a peer, for an object of this home.
+  void PublishHere(const format::Message& message, const ReplyFn& reply);
+
  private:
+  void Publish(const format::Message& message, const ReplyFn& reply);
   using TryGrant = std::function<arrow::Result<Granted>()>;
   void Grant(uint64_t id, uint64_t incarnation, const TryGrant& grant,
              const ReplyFn& reply);

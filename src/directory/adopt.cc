@@ -177,6 +177,16 @@ HomeDirectory::Impl::Adopted HomeDirectory::Impl::CompleteUpdate(
     adopted.stored = false;
     return adopted;
   }
+  // A prepared object that was about to have its first version has none.
+  auto unversioned = fields;
+  unversioned.version_epoch = 0;
+  unversioned.version_sequence = 0;
+  if (const auto slot = FindWordZero(std::bit_cast<format::LineWords>(unversioned), size);
+      slot && (slot->flags & format::kSlotPrepared) != 0) {
+    Adopted adopted = AdoptLine(index, format::SealLine(*slot));
+    adopted.stored = false;
+    return adopted;
+  }
   // A mixture. Only a seal, a version or a free changes more than word 0 and the
   // checksum. Of a named object that is all there: Sealed, the publisher asks again (C4)
   // or gives up.

@@ -112,7 +112,8 @@ class HomeDirectory {
   arrow::Status SetVersion(const ObjectId& id, uint32_t epoch, uint32_t sequence);
   arrow::Status Bind(
       const ObjectId& id);  ///< Named: Sealed -> Bound, settled (C6 flushes).
-  arrow::Status SetKept(const ObjectId& id, bool kept);  ///< Unnamed and Sealed; settled.
+  arrow::Status SetKept(const ObjectId& id,
+                        bool kept);  ///< Unnamed or prepared; settled.
   /// \brief C8: a Bound object is about to be removed, or stays after all; settled.
   arrow::Status SetLeaving(const ObjectId& id, bool leaving);
   arrow::Status Retire(const ObjectId& id);  ///< Sealed/Bound -> Retired, settled.

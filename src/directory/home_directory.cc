@@ -85,7 +85,9 @@ arrow::Status HomeDirectory::Impl::CheckSealable(const Record& record,
   if (is_named == record.name.empty()) {
     return arrow::Status::Invalid("flag `named` and the record's name contradict");
   }
-  if ((flags & ~(format::kSlotNamed | format::kSlotKept)) != 0) {
+  const bool is_prepared = (flags & format::kSlotPrepared) != 0;
+  if ((flags & ~(format::kSlotNamed | format::kSlotKept | format::kSlotPrepared)) != 0 ||
+      (is_prepared && !is_named)) {
     return arrow::Status::Invalid("unknown slot flags ", static_cast<int>(flags));
   }
   for (const GlobalRange& range : record.own_ranges) {
@@ -233,6 +235,7 @@ arrow::Status HomeDirectory::Bind(const ObjectId& id) {
   }
   if (StateOf(slot) == LineState::kBound) return arrow::Status::OK();
   slot.state = static_cast<uint8_t>(LineState::kBound);
+  slot.flags = format::kSlotNamed;  // Prepared no more.
   // C6 only flushes. In class C another node could then miss, for up to D, a name whose
   // publish has returned; in the other classes this costs no more.
   PassFaultPoint("daemon.bind.before-slot");
@@ -243,10 +246,12 @@ arrow::Status HomeDirectory::Bind(const ObjectId& id) {
 
 arrow::Status HomeDirectory::SetKept(const ObjectId& id, bool kept) {
   ARROW_ASSIGN_OR_RAISE(format::Slot slot, impl_->Require(id, {LineState::kSealed}));
-  if ((slot.flags & format::kSlotNamed) != 0) {
+  constexpr uint8_t kPrepared = format::kSlotNamed | format::kSlotPrepared;
+  const uint8_t kind = slot.flags & kPrepared;
+  if (kind != 0 && kind != kPrepared) {
     return arrow::Status::Invalid("a named object outlives its session by itself");
   }
-  const uint8_t flags = kept ? format::kSlotKept : 0;
+  const uint8_t flags = kind | (kept ? format::kSlotKept : 0);
   if (slot.flags == flags) return arrow::Status::OK();
   slot.flags = flags;
   PassFaultPoint("daemon.keep.before-slot");
@@ -300,7 +305,10 @@ std::vector<ObjectId> HomeDirectory::UnnamedOf(uint64_t creator_session) const {
   std::vector<ObjectId> ids;
   for (const uint32_t index : impl_->SlotsIn(LineState::kSealed)) {
     const Impl::Entry& entry = impl_->entry(index);
-    if (entry.slot.flags == 0 && entry.record->creator_session == creator_session) {
+    const bool is_unnamed = (entry.slot.flags & format::kSlotNamed) == 0 ||
+                            (entry.slot.flags & format::kSlotPrepared) != 0;
+    if (is_unnamed && (entry.slot.flags & format::kSlotKept) == 0 &&
+        entry.record->creator_session == creator_session) {
       ids.push_back(impl_->IdOf(index));
     }
   }

@@ -36,7 +36,7 @@ constexpr uint32_t kScanBatch = 1024;
 
 /// Of a line that is in use.
 constexpr uint8_t kFlagsMax =
-    format::kSlotNamed | format::kSlotKept | format::kSlotLeaving;
+    format::kSlotNamed | format::kSlotKept | format::kSlotLeaving | format::kSlotPrepared;
 
 std::optional<format::Slot> OpenSlot(const format::LineWords& words) {
   auto slot = format::OpenLine<format::Slot>(words);

@@ -106,10 +106,11 @@ enum class LineState : uint8_t {
 };
 
 enum SlotFlags : uint8_t {
-  kSlotNamed = 1,    ///< Named objects are readable only when Bound.
-  kSlotKept = 2,     ///< An unnamed object that outlives its creating session.
-  kSlotLost = 4,     ///< Disused: the line was damaged, what it held is not known.
-  kSlotLeaving = 8,  ///< Bound, and about to be removed: nobody may replace just it.
+  kSlotNamed = 1,      ///< Named objects are readable only when Bound.
+  kSlotKept = 2,       ///< An unnamed object that outlives its creating session.
+  kSlotLost = 4,       ///< Disused: the line was damaged, what it held is not known.
+  kSlotPrepared = 16,  ///< Sealed under its name, and not put yet: as an unnamed one.
+  kSlotLeaving = 8,    ///< Bound, and about to be removed: nobody may replace just it.
 };
 
 /// \brief Directory slot of one object, one line (L2). Written by the home daemon alone.

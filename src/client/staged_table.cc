@@ -1,0 +1,428 @@
+#include "client/staged_table.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <arrow/chunked_array.h>
+#include <arrow/result.h>
+#include <arrow/status.h>
+#include <arrow/table.h>
+#include <arrow/type.h>
+#include <arrow/util/macros.h>
+
+#include "base/fault_point.h"
+#include "client/publisher.h"
+#include "client/put.h"
+#include "client/reader.h"
+#include "client/session.h"
+#include "client/staging.h"
+#include "codec/codec.h"
+#include "directory/directory.h"
+#include "sheaf/status.h"
+#include "sheaf/store.h"
+#include "sheaf/types.h"
+
+namespace sheaf::client {
+namespace {
+
+using arrow::Status;
+using SessionPtr = std::shared_ptr<Session>;
+
+/// Of a manifest whose version others replace; some seconds.
+constexpr int kTriesMax = 1000;
+
+std::string Describe(const arrow::Field& field) {
+  return "'" + field.name() + "' of type " + field.type()->ToString() +
+         (field.nullable() ? "" : ", not null");
+}
+
+/// The pieces of a table in their order: shared as they are, no byte is looked at.
+class Assembly {
+ public:
+  Status Add(const OpenObject& open) {
+    ARROW_ASSIGN_OR_RAISE(auto table, open.ToTable({}, DataUse::kShare));
+    if (tables_.empty()) {
+      columns_.resize(static_cast<size_t>(table->num_columns()));
+      schema_ = table->schema();
+    }
+    for (size_t i = 0; i < columns_.size(); ++i) {
+      const auto& chunks = table->column(static_cast<int>(i))->chunks();
+      columns_[i].insert(columns_[i].end(), chunks.begin(), chunks.end());
+    }
+    num_rows_ += table->num_rows();
+    all_have_checksums_ = all_have_checksums_ && open.descriptor().has_checksums();
+    tables_.push_back(std::move(table));
+    return open.descriptor().VisitBuffers(
+        [&](const GlobalRange& range, std::optional<uint64_t> checksum) {
+          if (checksum) checksums_.emplace(range, *checksum);
+          return Status::OK();
+        });
+  }
+
+  std::shared_ptr<arrow::Table> Table() const {
+    arrow::ChunkedArrayVector columns;
+    for (size_t i = 0; i < columns_.size(); ++i) {
+      columns.push_back(std::make_shared<arrow::ChunkedArray>(
+          columns_[i], schema_->field(static_cast<int>(i))->type()));
+    }
+    return arrow::Table::Make(schema_, std::move(columns), num_rows_);
+  }
+
+  bool all_have_checksums() const { return all_have_checksums_; }
+
+  /// What the pieces' own descriptors say.
+  std::map<GlobalRange, uint64_t> TakeChecksums() { return std::move(checksums_); }
+
+ private:
+  std::shared_ptr<arrow::Schema> schema_;
+  std::vector<arrow::ArrayVector> columns_;
+  std::vector<std::shared_ptr<arrow::Table>> tables_;
+  std::map<GlobalRange, uint64_t> checksums_;
+  int64_t num_rows_ = 0;
+  bool all_have_checksums_ = true;
+};
+
+bool HasPartsOf(const OpenObject& open, uint64_t staging_id) {
+  return std::ranges::any_of(open.descriptor().parts(),
+                             [&](const auto& part) { return part.put == staging_id; });
+}
+
+// False if it is not as `found` any more.
+arrow::Result<bool> Store(const SessionPtr& session, const std::string& name,
+                          const Staging& staging, FoundStaging* found) {
+  ARROW_ASSIGN_OR_RAISE(auto stored,
+                        StoreStaging(session, PartsName(name), staging, *found));
+  if (!stored) return false;
+  *found = *std::move(stored);
+  return true;
+}
+
+// A table that was put is no object of the list's any more.
+Status DropPrepared(Session& session, const std::optional<StagedManifest>& prepared) {
+  if (!prepared) return Status::OK();
+  const Status dropped = Drop(session, prepared->object);
+  return dropped.IsInvalid() ? Status::OK() : dropped;
+}
+
+// Of a list that nobody changes any more. Done again after a death in the middle of it,
+// it finishes.
+Status Clear(const SessionPtr& session, const std::string& name,
+             const FoundStaging& found) {
+  for (const StagedEntry& entry : found.staging.entries) {
+    PassFaultPoint("client.staging.before-drop");
+    ARROW_RETURN_NOT_OK(Drop(*session, entry.object));
+  }
+  if (found.staging.state == StagingState::kOver) {
+    ARROW_RETURN_NOT_OK(DropPrepared(*session, found.staging.candidate));
+    ARROW_RETURN_NOT_OK(DropPrepared(*session, found.staging.manifest));
+  }
+  return EraseStaging(*session, PartsName(name), found.object).status();
+}
+
+// False if it is not as `found` any more.
+arrow::Result<bool> EndStaging(const SessionPtr& session, const std::string& name,
+                               FoundStaging found) {
+  Staging over = found.staging;
+  over.state = StagingState::kOver;
+  ARROW_ASSIGN_OR_RAISE(const bool stored, Store(session, name, over, &found));
+  if (!stored) return false;
+  PassFaultPoint("client.staging.after-end");
+  ARROW_RETURN_NOT_OK(Clear(session, name, found));
+  return true;
+}
+
+// Its manifest is decided. Of a new table it is never another one, so that the list may
+// go; what is appended can be made anew as long as its list says that it is complete.
+Status ClearDecided(const SessionPtr& session, const std::string& name,
+                    const FoundStaging& found) {
+  if (!found.staging.append) return Clear(session, name, found);
+  return EndStaging(session, name, found).status();
+}
+
+// For another version of the table. The old one can never be put: its version is past.
+arrow::Result<bool> PrepareAnew(const SessionPtr& session, const std::string& name,
+                                FoundStaging* found) {
+  Staging staging = found->staging;
+  const StagedManifest former = *staging.manifest;
+  const Status prepared = PrepareStaged(session, name, &staging).status();
+  // Another one did it, or the table went meanwhile.
+  if (IsStaleGeneration(prepared) || prepared.IsKeyError()) return false;
+  ARROW_RETURN_NOT_OK(prepared);
+  const auto give_up = [&](const Status& status) {
+    ARROW_UNUSED(Drop(*session, staging.candidate->object));
+    return status;
+  };
+  auto stored = Store(session, name, staging, found);
+  if (!stored.ok() || !*stored) {
+    ARROW_RETURN_NOT_OK(give_up(stored.status()));
+    return false;
+  }
+  ARROW_RETURN_NOT_OK(Keep(*session, staging.candidate->object));
+  staging.manifest = std::exchange(staging.candidate, std::nullopt);
+  ARROW_ASSIGN_OR_RAISE(const bool decided, Store(session, name, staging, found));
+  if (decided) ARROW_RETURN_NOT_OK(DropPrepared(*session, former));
+  return decided;
+}
+
+// What to do about a manifest of another version than the table's: nothing if it is to be
+// tried again.
+arrow::Result<std::optional<StagedEnd>> AfterMismatch(const SessionPtr& session,
+                                                      const std::string& name,
+                                                      FoundStaging* found) {
+  const auto base = OpenName(session, name);
+  if (base.status().IsKeyError()) {
+    ARROW_ASSIGN_OR_RAISE(const bool ended, EndStaging(session, name, *found));
+    if (!ended) return std::nullopt;
+    return StagedEnd{std::nullopt, base.status()};
+  }
+  ARROW_RETURN_NOT_OK(base.status());
+  if (HasPartsOf(*base, found->staging.id)) {
+    ARROW_RETURN_NOT_OK(ClearDecided(session, name, *found));
+    return StagedEnd{base->version(), {}};
+  }
+  if (base->version() == found->staging.manifest->base_version) return std::nullopt;
+  ARROW_RETURN_NOT_OK(PrepareAnew(session, name, found).status());
+  return std::nullopt;
+}
+
+// Of a complete list; nothing if it is not as `found` any more.
+arrow::Result<std::optional<StagedEnd>> Finish(const SessionPtr& session,
+                                               const std::string& name,
+                                               FoundStaging found) {
+  Backoff backoff;
+  for (int tries = 1;; ++tries, backoff.Pause()) {
+    const Staging& staging = found.staging;
+    const StagedManifest manifest = *staging.manifest;
+    PassFaultPoint("client.part.before-table");
+    const auto version = PublishPrepared(*session, manifest.object, name, staging.append,
+                                         manifest.base_version);
+    PassFaultPoint("client.part.after-table");
+    StagedEnd end;
+    if (version.ok()) {
+      end.version = *version;
+    } else if (IsVersionMismatch(version.status()) && staging.append) {
+      ARROW_ASSIGN_OR_RAISE(auto after, AfterMismatch(session, name, &found));
+      if (after) return after;
+      ARROW_ASSIGN_OR_RAISE(auto now, LoadStaging(session, PartsName(name)));
+      if (!now || now->object != found.object) return std::nullopt;
+      if (tries > kTriesMax) return version.status();
+      continue;
+    } else if (version.status().IsAlreadyExists()) {
+      const Status dropped = Drop(*session, manifest.object);
+      if (dropped.IsInvalid()) continue;  // Another one could put it meanwhile.
+      ARROW_RETURN_NOT_OK(dropped);
+      end.refused = version.status();
+    } else if (!IsStaleGeneration(version.status())) {
+      return version.status();
+    }
+    // One that is gone was put: it is dropped only where the list is over, or the name is
+    // another table's. The table keeps the bytes; what cannot be cleaned up now, since a
+    // node is not there, will be by whoever meets it.
+    ARROW_UNUSED(ClearDecided(session, name, found));
+    return end;
+  }
+}
+
+}  // namespace
+
+std::string SchemaDifference(const arrow::Schema& mine, const arrow::Schema& other) {
+  const int num_fields = std::min(mine.num_fields(), other.num_fields());
+  for (int i = 0; i < num_fields; ++i) {
+    if (mine.field(i)->Equals(*other.field(i), /*check_metadata=*/false)) continue;
+    return "field " + std::to_string(i) + " is " + Describe(*mine.field(i)) + ", not " +
+           Describe(*other.field(i));
+  }
+  if (mine.num_fields() == other.num_fields()) return "";
+  const arrow::Schema& longer = mine.num_fields() > num_fields ? mine : other;
+  return "field " + std::to_string(num_fields) + ", " +
+         Describe(*longer.field(num_fields)) + ", is " +
+         (&longer == &mine ? "one too many" : "missing");
+}
+
+std::vector<codec::Part> PartsOf(const OpenObject& open) {
+  std::vector<codec::Part> parts = open.descriptor().parts();
+  if (!parts.empty()) return parts;
+  const auto ranges = open.descriptor().Ranges();
+  const SegmentId segment =
+      ranges.empty() ? open.object().segment : ranges.front().begin.segment;
+  return {{open.descriptor().num_rows(), 0, segment}};
+}
+
+arrow::Result<std::optional<uint32_t>> VersionWith(
+    const std::shared_ptr<Session>& session, const std::string& name,
+    uint64_t staging_id) {
+  const auto open = OpenName(session, name);
+  if (open.status().IsKeyError()) return std::nullopt;
+  ARROW_RETURN_NOT_OK(open.status());
+  for (const codec::Part& part : open->descriptor().parts()) {
+    if (part.put == staging_id) return open->version();
+  }
+  return std::nullopt;
+}
+
+arrow::Result<StagedTable> AssembleStaged(const SessionPtr& session,
+                                          const std::string& name,
+                                          const Staging& staging) {
+  Assembly assembly;
+  StagedTable staged;
+  staged.publish.name = name;
+  staged.publish.may_copy_foreign = false;
+  std::shared_ptr<arrow::Schema> schema;
+  if (staging.append) {
+    ARROW_ASSIGN_OR_RAISE(const auto base, OpenName(session, name));
+    staged.base_version = base.version();
+    staged.publish.put = {.replace = true, .expected_version = base.version()};
+    staged.publish.parts = PartsOf(base);
+    schema = base.descriptor().schema();
+    ARROW_RETURN_NOT_OK(assembly.Add(base));
+  }
+  for (const StagedEntry& entry : staging.entries) {
+    ARROW_ASSIGN_OR_RAISE(const auto open, OpenObject::Open(session, entry.object));
+    if (schema == nullptr) schema = open.descriptor().schema();
+    const std::string difference = SchemaDifference(*open.descriptor().schema(), *schema);
+    if (!difference.empty()) {
+      return Status::Invalid("part ", entry.index, " of table '", name,
+                             "' has another schema than the others: ", difference);
+    }
+    ARROW_RETURN_NOT_OK(assembly.Add(open));
+    staged.publish.parts.push_back(
+        {open.descriptor().num_rows(), staging.id, entry.object.segment});
+  }
+  staged.publish.put.checksum = assembly.all_have_checksums();
+  staged.table = assembly.Table();
+  staged.publish.known_checksum =
+      [known = assembly.TakeChecksums()](
+          const GlobalRange& range) -> std::optional<uint64_t> {
+    const auto found = known.find(range);
+    if (found == known.end()) return std::nullopt;
+    return found->second;
+  };
+  return staged;
+}
+
+arrow::Result<PutReceipt> PrepareStaged(const SessionPtr& session,
+                                        const std::string& name, Staging* staging) {
+  ARROW_ASSIGN_OR_RAISE(StagedTable staged, AssembleStaged(session, name, *staging));
+  staged.publish.is_prepared = true;
+  PassFaultPoint("client.part.before-prepare");
+  ARROW_ASSIGN_OR_RAISE(PutReceipt receipt, Put(session, *staged.table, staged.publish));
+  PassFaultPoint("client.part.after-prepare");
+  staging->candidate = StagedManifest{receipt.handle.object, staged.base_version};
+  return receipt;
+}
+
+arrow::Result<std::optional<StagedEnd>> CompleteStaged(const SessionPtr& session,
+                                                       const std::string& name,
+                                                       FoundStaging found) {
+  // Kept before it is decided, so that no death takes a part of the table along. Who
+  // keeps another's part may be faster than its own process; that is told by the list.
+  for (const StagedEntry& entry : found.staging.entries) {
+    const Status kept = Keep(*session, entry.object);
+    if (IsStaleGeneration(kept)) return std::nullopt;
+    ARROW_RETURN_NOT_OK(kept);
+  }
+  const Status kept = Keep(*session, found.staging.candidate->object);
+  if (IsStaleGeneration(kept)) return std::nullopt;
+  ARROW_RETURN_NOT_OK(kept);
+  Staging complete = found.staging;
+  complete.state = StagingState::kComplete;
+  complete.manifest = std::exchange(complete.candidate, std::nullopt);
+  PassFaultPoint("client.staging.before-complete");
+  ARROW_ASSIGN_OR_RAISE(const bool stored, Store(session, name, complete, &found));
+  if (!stored) return std::nullopt;
+  PassFaultPoint("client.staging.after-complete");
+  return Finish(session, name, std::move(found));
+}
+
+namespace {
+
+// All parts are there, and whoever brought the last one has not decided: maybe it died.
+Status TryToComplete(const SessionPtr& session, const std::string& name,
+                     FoundStaging found) {
+  const auto& candidate = found.staging.candidate;
+  if (!candidate || !IsThere(*session, candidate->object)) {
+    Staging staging = found.staging;
+    ARROW_RETURN_NOT_OK(PrepareStaged(session, name, &staging).status());
+    const auto stored = Store(session, name, staging, &found);
+    if (!stored.ok() || !*stored) {
+      ARROW_UNUSED(Drop(*session, staging.candidate->object));
+      return stored.status();
+    }
+  }
+  return CompleteStaged(session, name, std::move(found)).status();
+}
+
+bool IsLate(const Staging& staging) {
+  return staging.deadline_unix_ns != 0 && UnixTimeNs() >= staging.deadline_unix_ns;
+}
+
+}  // namespace
+
+arrow::Result<std::optional<FoundStaging>> MeetStaging(const SessionPtr& session,
+                                                       const std::string& name) {
+  const std::string list_name = PartsName(name);
+  if (list_name.size() > directory::kNameBytesMax) return std::nullopt;
+  Backoff backoff;
+  for (bool may_complete = true;; backoff.Pause()) {
+    ARROW_ASSIGN_OR_RAISE(auto found, LoadStaging(session, list_name));
+    if (!found) return found;
+    Staging& staging = found->staging;
+    if (staging.state == StagingState::kComplete) {
+      ARROW_RETURN_NOT_OK(Finish(session, name, *found).status());
+    } else if (staging.state == StagingState::kOver) {
+      ARROW_RETURN_NOT_OK(Clear(session, name, *found));
+    } else if (IsLate(staging)) {
+      ARROW_RETURN_NOT_OK(EndStaging(session, name, *found).status());
+    } else {
+      std::erase_if(staging.entries, [&](const StagedEntry& entry) {
+        return !IsThere(*session, entry.object);
+      });
+      const bool is_full = staging.entries.size() == staging.of;
+      if (!is_full || !may_complete) return found;
+      // It may not be possible yet, as where a node is away: that is no reason not to
+      // abort it.
+      may_complete = TryToComplete(session, name, *found).ok();
+    }
+  }
+}
+
+arrow::Result<bool> FinishStaged(const SessionPtr& session, const std::string& name) {
+  const std::string list_name = PartsName(name);
+  if (list_name.size() > directory::kNameBytesMax) return false;
+  Backoff backoff;
+  for (bool did = false;; backoff.Pause()) {
+    ARROW_ASSIGN_OR_RAISE(const auto found, LoadStaging(session, list_name));
+    if (!found || found->staging.state != StagingState::kComplete) return did;
+    ARROW_RETURN_NOT_OK(Finish(session, name, *found).status());
+    did = true;
+  }
+}
+
+arrow::Result<StagedAbort> AbortStaged(const SessionPtr& session, const std::string& name,
+                                       uint64_t id) {
+  const std::string list_name = PartsName(name);
+  if (list_name.size() > directory::kNameBytesMax) return StagedAbort::kNone;
+  Backoff backoff;
+  for (auto outcome = StagedAbort::kNone;; backoff.Pause()) {
+    ARROW_ASSIGN_OR_RAISE(const auto found, LoadStaging(session, list_name));
+    if (!found || (id != 0 && found->staging.id != id)) return outcome;
+    if (found->staging.state == StagingState::kComplete) {
+      ARROW_RETURN_NOT_OK(Finish(session, name, *found).status());
+      outcome = StagedAbort::kFinished;
+    } else if (found->staging.state == StagingState::kOver) {
+      ARROW_RETURN_NOT_OK(Clear(session, name, *found));
+    } else {
+      ARROW_ASSIGN_OR_RAISE(const bool ended, EndStaging(session, name, *found));
+      if (ended) return StagedAbort::kAborted;
+    }
+  }
+}
+
+}  // namespace sheaf::client

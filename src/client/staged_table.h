@@ -1,0 +1,87 @@
+// How a put in parts ends: as a table, or as nothing. Decided by its list (staging.h),
+// and done by whoever meets that (docs/tables.md).
+
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <arrow/result.h>
+#include <arrow/status.h>
+#include <arrow/type_fwd.h>
+
+#include "client/publisher.h"
+#include "client/reader.h"
+#include "client/session.h"
+#include "client/staging.h"
+#include "codec/codec.h"
+#include "sheaf/store.h"
+#include "sheaf/types.h"
+
+namespace sheaf::client {
+
+/// \brief Of an object that was not put in parts: one, where its first byte is.
+std::vector<codec::Part> PartsOf(const OpenObject& open);
+
+/// \brief The table's version that parts of the put `staging_id` are in; nothing if there
+/// is none.
+arrow::Result<std::optional<uint32_t>> VersionWith(
+    const std::shared_ptr<Session>& session, const std::string& name,
+    uint64_t staging_id);
+
+/// \brief What two schemas differ in; empty if nothing.
+std::string SchemaDifference(const arrow::Schema& mine, const arrow::Schema& other);
+
+/// \brief A table of all that a list names, over the bytes as they are.
+struct StagedTable {
+  std::shared_ptr<arrow::Table> table;
+  PublishOptions publish;     ///< Under its name: replaces `base_version` with `append`.
+  uint32_t base_version = 0;  ///< 0: it is a new one.
+};
+/// \brief Reason stale generation if a part is gone; KeyError if the table that it is
+/// appended to is; Invalid names the part whose schema differs.
+arrow::Result<StagedTable> AssembleStaged(const std::shared_ptr<Session>& session,
+                                          const std::string& name,
+                                          const Staging& staging);
+
+/// \brief Prepare the table of `staging`, which has all its parts: an object that goes
+/// with this process until it is kept.
+arrow::Result<PutReceipt> PrepareStaged(const std::shared_ptr<Session>& session,
+                                        const std::string& name, Staging* staging);
+
+/// \brief What became of a put.
+struct StagedEnd {
+  std::optional<uint32_t> version;  ///< Of the table, if this call saw it put.
+  arrow::Status refused;            ///< Why there is none: the name, or its version.
+};
+
+/// \brief From a list that has all parts and a candidate on: keep them, decide, publish,
+/// clean up. Nothing if the list is not as `found` any more: look again.
+arrow::Result<std::optional<StagedEnd>> CompleteStaged(
+    const std::shared_ptr<Session>& session, const std::string& name, FoundStaging found);
+
+/// \brief Do what the list of a table's parts says is to be done: a complete one becomes
+/// the table, one that is over or late goes. The list if it goes on, without parts that
+/// are gone.
+arrow::Result<std::optional<FoundStaging>> MeetStaging(
+    const std::shared_ptr<Session>& session, const std::string& name);
+
+/// \brief Put the table of a list that is complete, and clean up. False if there is none.
+arrow::Result<bool> FinishStaged(const std::shared_ptr<Session>& session,
+                                 const std::string& name);
+
+/// \brief What AbortStaged found.
+enum class StagedAbort : uint8_t {
+  kNone,      ///< No list that could be aborted.
+  kAborted,   ///< It was, by this call.
+  kFinished,  ///< One that is complete: it is the table by now, or was refused.
+};
+/// \brief End the put of that name, if it (and its number is `id`, unless 0) is not
+/// complete.
+arrow::Result<StagedAbort> AbortStaged(const std::shared_ptr<Session>& session,
+                                       const std::string& name, uint64_t id = 0);
+
+}  // namespace sheaf::client
