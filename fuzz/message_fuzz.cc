@@ -198,7 +198,7 @@ class MessageFuzz {
 
   sheaf::fuzz::World world_;
   sheaf::daemon::EventLoop loop_;
-  sheaf::daemon::UnixTransport greeter_{&loop_, world_.region(0).config(), NodeId{0}, 1};
+  sheaf::daemon::UnixTransport greeter_{&loop_, &world_.region(0), 1};
   uint32_t node_ = 0;
   std::unique_ptr<sheaf::fuzz::WorldDaemon> daemon_;
   std::array<uint64_t, 2> sessions_{};

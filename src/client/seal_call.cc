@@ -59,20 +59,18 @@ arrow::Result<Sealed> RequestSeal(Session& session, const SealCall& call) {
   for (const ObjectId& parent : call.parents) keys.push_back(format::ToKey(parent));
   ARROW_ASSIGN_OR_RAISE(
       Reply reply,
-      CallHome(&session.daemon(), session.region(), call.home, format::Body::SealRequest,
-               [&](flatbuffers::FlatBufferBuilder* builder) {
-                 const auto bytes =
-                     builder->CreateVector(call.descriptor->data(),
-                                           static_cast<size_t>(call.descriptor->size()));
-                 const auto name =
-                     call.name.empty() ? 0 : builder->CreateString(call.name);
-                 const auto parent_keys = builder->CreateVectorOfStructs(keys);
-                 return format::CreateSealRequest(*builder, bytes, name, call.replace,
-                                                  call.expected_version.value_or(0),
-                                                  call.keep, parent_keys,
-                                                  call.is_prepared)
-                     .Union();
-               }));
+      CallHome(
+          &session.daemon(), session.region(), call.home, format::Body::SealRequest,
+          [&](flatbuffers::FlatBufferBuilder* builder) {
+            const auto bytes = builder->CreateVector(
+                call.descriptor->data(), static_cast<size_t>(call.descriptor->size()));
+            const auto name = call.name.empty() ? 0 : builder->CreateString(call.name);
+            const auto parent_keys = builder->CreateVectorOfStructs(keys);
+            return format::CreateSealRequest(*builder, bytes, name, call.replace,
+                                             call.expected_version.value_or(0), call.keep,
+                                             parent_keys, call.is_prepared)
+                .Union();
+          }));
   ARROW_ASSIGN_OR_RAISE(const auto* body,
                         format::BodyAs<format::SealReply>(reply.message()));
   if (body->object() == nullptr)

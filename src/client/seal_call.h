@@ -24,7 +24,7 @@ struct SealCall {
   bool replace = false;
   std::optional<uint32_t> expected_version = std::nullopt;
   bool keep = false;
-  bool is_prepared = false;  ///< As PublishOptions.
+  bool is_prepared = false;            ///< As PublishOptions.
   std::vector<ObjectId> parents = {};  ///< Whose bytes it shares.
 };
 

@@ -181,7 +181,7 @@ HomeDirectory::Impl::Adopted HomeDirectory::Impl::CompleteUpdate(
   auto unversioned = fields;
   unversioned.version_epoch = 0;
   unversioned.version_sequence = 0;
-  if (const auto slot = FindWordZero(std::bit_cast<format::LineWords>(unversioned), size);
+  if (const auto slot = FindCutShort(std::bit_cast<format::LineWords>(unversioned), size);
       slot && (slot->flags & format::kSlotPrepared) != 0) {
     Adopted adopted = AdoptLine(index, format::SealLine(*slot));
     adopted.stored = false;

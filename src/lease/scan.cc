@@ -43,8 +43,8 @@ std::vector<const region::Segment*> SegmentsThatCount(const region::SegmentList&
   for (const region::Segment* segment : segments) {
     if (segment == nullptr) continue;
     const NodeId node{segment->id().value};
-    if (home != nullptr && region::DroppedAdmitLine(*home, node).is_off())
-      continue;  // F8
+    const bool is_off = home != nullptr && region::DroppedAdmitLine(*home, node).is_off();
+    if (is_off) continue;  // F8
     counted.push_back(segment);
   }
   return counted;
