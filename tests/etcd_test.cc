@@ -18,9 +18,14 @@
 #include "arbiter/entries.h"
 #include "arbiter/etcd_client.h"
 #include "base/etcd_access.h"
+#include "client/session.h"
+#include "client/store_session.h"
 #include "platform/test_folder.h"
+#include "region/cluster_config.h"
+#include "region/region.h"
 #include "sheaf/status.h"
 #include "sheaf/store.h"
+#include "sheaf/types.h"
 #include "testing/arrow_test.h"
 #include "testing/etcd_server.h"
 #include "testing/eventually.h"
@@ -147,6 +152,20 @@ TEST_F(Etcd, AHomeThatWasAwayLearnsThatANodeIsOff) {
   const ArmedDaemon home(cluster_->name(), 1, "", cluster_->folder() + "/log");
   EXPECT_TRUE(Eventually([&] { return Free(1) == free_at_start; }));
   AwaitState(2, "off");
+}
+
+/// Its ids and incarnations are not used again, whatever the clock says.
+TEST_F(Etcd, MemoryThatWasLostIsFormattedAboveAllThatWas) {
+  const auto epoch_in_etcd = [&] {
+    return arbiter::LoadFormatEpoch(client_.get(), Prefix(), NodeId{1}).ValueOrDie();
+  };
+  ASSERT_TRUE(Eventually([&] { return epoch_in_etcd() != 0; }));
+  const uint64_t far_ahead = epoch_in_etcd() + 1'000'000;  // As if the clock went back.
+  ASSERT_OK(arbiter::RaiseFormatEpoch(client_.get(), Prefix(), NodeId{1}, far_ahead));
+  ASSERT_OK(cluster_->KillDaemon(1));
+  std::filesystem::remove_all(SessionOf(*store_)->region().config().segment_folder({1}));
+  ASSERT_OK(cluster_->StartMissing());
+  EXPECT_TRUE(Eventually([&] { return epoch_in_etcd() > far_ahead; })) << epoch_in_etcd();
 }
 
 /// The node that etcd knows as the leader is the one that leads in memory.

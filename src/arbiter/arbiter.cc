@@ -50,6 +50,8 @@ class Arbiter::Impl {
         events_(std::move(events)) {}
 
   arrow::Status RegisterFirst();
+  uint64_t last_format_epoch() const { return last_format_epoch_; }
+  void SetFormatEpoch(uint64_t format_epoch);
   void Run() {
     thread_ = std::thread([this] { Loop(); });
   }
@@ -68,6 +70,7 @@ class Arbiter::Impl {
   arrow::Status Renew();
   arrow::Status Register();
   arrow::Status TellOffs();
+  arrow::Status TellFormatEpoch();
   arrow::Status Fence();
   arrow::Status ElectLeader();
   void Report(const arrow::Status& status);
@@ -77,7 +80,9 @@ class Arbiter::Impl {
   const Daemon self_;
   // The thread's, once it runs.
   std::unique_ptr<EtcdClient> etcd_;
-  int64_t lease_ = 0;  ///< 0: not registered.
+  int64_t lease_ = 0;               ///< 0: not registered.
+  uint64_t last_format_epoch_ = 0;  ///< At the start.
+  bool has_told_epoch_ = false;     ///< Since this registration.
   std::optional<arrow::Status> reported_;
   Fencing fencing_;
   Steady taken_;              ///< Another daemon is registered as our node.
@@ -93,6 +98,7 @@ class Arbiter::Impl {
   std::mutex mutex_;
   std::condition_variable changed_;
   bool must_stop_ = false;                       // Guarded by mutex_.
+  uint64_t format_epoch_ = 0;                    // Guarded by mutex_.
   bool wants_to_lead_ = false;                   // Guarded by mutex_.
   bool may_lead_ = false;                        // Guarded by mutex_.
   bool loop_answered_ = false;                   // Guarded by mutex_.
@@ -127,6 +133,7 @@ arrow::Status Arbiter::Impl::Register() {
                                                          ToText(self_), lease));
   if (!is_ours) return arrow::Status::IOError("another daemon registers as this node");
   lease_ = lease;
+  has_told_epoch_ = false;
   return arrow::Status::OK();
 }
 
@@ -136,6 +143,10 @@ arrow::Status Arbiter::Impl::RegisterFirst() {
   for (;;) {
     arrow::Status status = Register();
     if (!status.IsAlreadyExists()) {
+      if (status.ok()) {
+        status = LoadFormatEpoch(etcd_.get(), options_.key_prefix, self_.node)
+                     .Value(&last_format_epoch_);
+      }
       Report(status);
       return arrow::Status::OK();
     }
@@ -180,6 +191,20 @@ arrow::Status Arbiter::Impl::TellOffs() {
     }
   }
   return status;
+}
+
+// Once in each registration: an etcd that lost all learns it again.
+arrow::Status Arbiter::Impl::TellFormatEpoch() {
+  uint64_t epoch = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    epoch = format_epoch_;
+  }
+  if (epoch == 0 || has_told_epoch_) return arrow::Status::OK();
+  ARROW_RETURN_NOT_OK(
+      RaiseFormatEpoch(etcd_.get(), options_.key_prefix, self_.node, epoch));
+  has_told_epoch_ = true;
+  return arrow::Status::OK();
 }
 
 arrow::Status Arbiter::Impl::Fence() {
@@ -265,6 +290,7 @@ void Arbiter::Impl::Turn() {
                                          "registration was not renewed"));
   }
   arrow::Status status = KeepRegistered();
+  if (status.ok()) status = TellFormatEpoch();
   if (status.ok()) status = ElectLeader();
   if (!status.ok()) {
     const std::lock_guard lock(mutex_);
@@ -293,6 +319,11 @@ void Arbiter::Impl::Ask(std::function<void()> request) {
   const std::lock_guard lock(mutex_);
   requests_.push_back(std::move(request));
   changed_.notify_one();
+}
+
+void Arbiter::Impl::SetFormatEpoch(uint64_t format_epoch) {
+  const std::lock_guard lock(mutex_);
+  format_epoch_ = format_epoch;
 }
 
 void Arbiter::Impl::CertifyOff(const OffCertificate& certificate, const DoneFn& done) {
@@ -348,6 +379,12 @@ arrow::Result<std::unique_ptr<Arbiter>> Arbiter::Start(const ArbiterOptions& opt
 
 Arbiter::Arbiter(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Arbiter::~Arbiter() { impl_->Stop(); }
+
+uint64_t Arbiter::last_format_epoch() const { return impl_->last_format_epoch(); }
+
+void Arbiter::SetFormatEpoch(uint64_t format_epoch) {
+  impl_->SetFormatEpoch(format_epoch);
+}
 
 void Arbiter::CertifyOff(const OffCertificate& certificate, const DoneFn& done) {
   impl_->CertifyOff(certificate, done);

@@ -85,6 +85,12 @@ class Arbiter {
   /// Ends the registration, if etcd answers; nothing is posted any more.
   ~Arbiter();
 
+  /// \brief The highest format epoch that memory of this node had, as etcd knew it at
+  /// `Start`; 0 if it did not. Memory that was lost is formatted above it.
+  uint64_t last_format_epoch() const;
+  /// \brief What it is now: kept in etcd, also in one that loses all.
+  void SetFormatEpoch(uint64_t format_epoch);
+
   using DoneFn = std::function<void(const arrow::Status&)>;
   /// \brief Tell all homes, now and later, that `certificate` holds. `done`: etcd has it;
   /// IOError if it does not answer: nobody will be told.

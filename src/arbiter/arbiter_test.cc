@@ -190,6 +190,24 @@ TEST_F(ArbiterTest, RegistersAgainAfterAnEtcdThatLostAll) {
   EXPECT_TRUE(NodeEntry(3).has_value());
 }
 
+TEST_F(ArbiterTest, TheFormatEpochOutlivesMemoryAndEtcd) {
+  const auto epoch = [&] { return LoadFormatEpoch(client_.get(), kPrefix, {3}); };
+  {
+    ASSERT_OK_AND_ASSIGN(const auto member, Start(3, 100));
+    EXPECT_EQ(member->arbiter->last_format_epoch(), 0);
+    member->arbiter->SetFormatEpoch(41);
+    EXPECT_TRUE(member->Sees([&] { return epoch().ValueOrDie() == 41; }));
+    server_->Kill();
+    EXPECT_TRUE(member->SeesChange(false));
+    server_->ForgetAll();
+    ASSERT_OK(server_->Restart());
+    EXPECT_TRUE(member->Sees([&] { return epoch().ValueOr(0) == 41; }));
+  }
+  ASSERT_OK(RaiseFormatEpoch(client_.get(), kPrefix, {3}, 40));  // lowers nothing
+  ASSERT_OK_AND_ASSIGN(const auto next, Start(3, 101));
+  EXPECT_EQ(next->arbiter->last_format_epoch(), 41);
+}
+
 TEST_F(ArbiterTest, OneThatWasReplacedMeanwhileIsToldToEnd) {
   ASSERT_OK_AND_ASSIGN(const auto member, Start(3, 100));
   RegisterBeta(3, /*lease=*/0);

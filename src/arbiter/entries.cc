@@ -16,7 +16,7 @@ namespace {
 
 using nlohmann::json;
 
-/// Others may raise the same certificate meanwhile.
+/// Others may raise the same entry meanwhile.
 constexpr int kRaisesMax = 16;
 
 arrow::Result<uint64_t> NumberIn(const json& object, const char* key) {
@@ -36,6 +36,25 @@ json Parse(const std::string& text) {
   return json::parse(text, nullptr, /*allow_exceptions=*/false);
 }
 
+uint64_t FormatEpochIn(const EtcdClient::Entry& entry) {
+  return NumberIn(Parse(entry.value), "format_epoch").ValueOr(0);
+}
+
+/// Stores `text` under `key` unless `suffices` says that what is there will do.
+template <typename Suffices>
+arrow::Status Raise(EtcdClient* etcd, const std::string& key, const std::string& text,
+                    const Suffices& suffices) {
+  for (int i = 0; i < kRaisesMax; ++i) {
+    ARROW_ASSIGN_OR_RAISE(const auto entry, etcd->Get(key));
+    if (entry && suffices(*entry)) return arrow::Status::OK();
+    ARROW_ASSIGN_OR_RAISE(
+        const bool is_stored,
+        etcd->PutIf(key, entry ? entry->revision : 0, text, /*lease=*/0));
+    if (is_stored) return arrow::Status::OK();
+  }
+  return arrow::Status::IOError(key, " changes all the time");
+}
+
 }  // namespace
 
 std::string NodeKeys(const std::string& prefix) { return prefix + "/node/"; }
@@ -49,6 +68,10 @@ std::string FenceKey(const std::string& prefix, NodeId node) {
 }
 
 std::string LeaderKey(const std::string& prefix) { return prefix + "/leader"; }
+
+std::string EpochKey(const std::string& prefix, NodeId node) {
+  return prefix + "/epoch/" + std::to_string(node.value);
+}
 
 std::string OffKeys(const std::string& prefix) { return prefix + "/off/"; }
 
@@ -95,19 +118,26 @@ bool Covers(const OffCertificate& held, const OffCertificate& asked) {
 
 arrow::Status StoreOff(EtcdClient* etcd, const std::string& prefix,
                        const OffCertificate& certificate) {
-  const std::string key = OffKey(prefix, certificate.node);
-  for (int i = 0; i < kRaisesMax; ++i) {
-    ARROW_ASSIGN_OR_RAISE(const auto entry, etcd->Get(key));
-    if (entry) {
-      const auto held = ParseOffCertificate(entry->value);
-      if (held.ok() && Covers(*held, certificate)) return arrow::Status::OK();
-    }
-    ARROW_ASSIGN_OR_RAISE(
-        const bool is_stored,
-        etcd->PutIf(key, entry ? entry->revision : 0, ToText(certificate), /*lease=*/0));
-    if (is_stored) return arrow::Status::OK();
-  }
-  return arrow::Status::IOError(key, " changes all the time");
+  return Raise(etcd, OffKey(prefix, certificate.node), ToText(certificate),
+               [&](const EtcdClient::Entry& entry) {
+                 const auto held = ParseOffCertificate(entry.value);
+                 return held.ok() && Covers(*held, certificate);
+               });
+}
+
+arrow::Result<uint64_t> LoadFormatEpoch(EtcdClient* etcd, const std::string& prefix,
+                                        NodeId node) {
+  ARROW_ASSIGN_OR_RAISE(const auto entry, etcd->Get(EpochKey(prefix, node)));
+  return entry ? FormatEpochIn(*entry) : 0;
+}
+
+arrow::Status RaiseFormatEpoch(EtcdClient* etcd, const std::string& prefix, NodeId node,
+                               uint64_t format_epoch) {
+  return Raise(etcd, EpochKey(prefix, node),
+               json{{"node", node.value}, {"format_epoch", format_epoch}}.dump(),
+               [&](const EtcdClient::Entry& entry) {
+                 return FormatEpochIn(entry) >= format_epoch;
+               });
 }
 
 }  // namespace sheaf::arbiter

@@ -18,6 +18,7 @@ std::string NodeKey(const std::string& prefix, NodeId node);   ///< `<prefix>/no
 std::string OffKey(const std::string& prefix, NodeId node);    ///< `<prefix>/off/<k>`
 std::string FenceKey(const std::string& prefix, NodeId node);  ///< `<prefix>/fence/<k>`
 std::string LeaderKey(const std::string& prefix);              ///< `<prefix>/leader`
+std::string EpochKey(const std::string& prefix, NodeId node);  ///< `<prefix>/epoch/<k>`
 std::string OffKeys(const std::string& prefix);                ///< Begin of all of these.
 std::string NodeKeys(const std::string& prefix);               ///< Likewise.
 
@@ -32,5 +33,12 @@ bool Covers(const OffCertificate& held, const OffCertificate& asked);
 /// \brief Keep `certificate` for all homes, now and later; never lowers one.
 arrow::Status StoreOff(EtcdClient* etcd, const std::string& prefix,
                        const OffCertificate& certificate);
+
+/// \brief The highest format epoch that memory of `node` is known to have had, 0 if none.
+arrow::Result<uint64_t> LoadFormatEpoch(EtcdClient* etcd, const std::string& prefix,
+                                        NodeId node);
+/// \brief Keep `format_epoch`, if that is higher.
+arrow::Status RaiseFormatEpoch(EtcdClient* etcd, const std::string& prefix, NodeId node,
+                               uint64_t format_epoch);
 
 }  // namespace sheaf::arbiter

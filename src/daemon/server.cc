@@ -205,7 +205,10 @@ arrow::Status Server::Impl::AskArbiter() {
 
 arrow::Status Server::Impl::OpenSegment() {
   const NodeId node = options_.node;
-  ARROW_ASSIGN_OR_RAISE(const auto origin, region::PrepareSegment(config(), node));
+  ARROW_ASSIGN_OR_RAISE(
+      const auto origin,
+      region::PrepareSegment(config(), node,
+                             arbiter_ == nullptr ? 0 : arbiter_->last_format_epoch()));
   if (origin == region::SegmentOrigin::kKept) {
     Log(LogLevel::kInfo, "going on with what is in ",
         region::SegmentText(config(), {node.value}));
@@ -220,6 +223,9 @@ arrow::Status Server::Impl::OpenSegment() {
       region_, region::Region::Attach(config(), {.node = node,
                                                  .role = region::Role::kDaemon,
                                                  .relocate = options_.relocate}));
+  if (arbiter_ != nullptr) {
+    arbiter_->SetFormatEpoch(region_->own_segment().header().format_epoch);
+  }
   return origin == region::SegmentOrigin::kKept
              ? region::CheckNotServed(config(), region_->own_segment())
              : arrow::Status::OK();

@@ -152,11 +152,11 @@ class Region {
 };
 
 /// \brief Create (or take over and re-format) the segment of `node`: files, header with a
-/// new format epoch, all other control lines zero. The caller holds its lock. Invalid for
-/// files that are not Sheaf's, of another user or format version, saying what to do; they
-/// stay untouched. OutOfMemory if the control part does not fit; AlreadyExists if another
-/// host formats its window.
-arrow::Status FormatSegment(const ClusterConfig& config, NodeId node);
+/// format epoch above `last_epoch` and that of what is there, all other control lines
+/// zero. The caller holds its lock. Invalid for files that are not Sheaf's, of another
+/// user or version, which stay untouched; OutOfMemory if the control part does not fit;
+/// AlreadyExists if another host formats its window.
+arrow::Status FormatSegment(const ClusterConfig&, NodeId node, uint64_t last_epoch = 0);
 
 enum class SegmentOrigin : uint8_t {
   kFormatted,  ///< New: nothing is in it.
@@ -164,14 +164,14 @@ enum class SegmentOrigin : uint8_t {
 };
 
 /// \brief Have the segment of `node` ready for its daemon, who holds its lock: the one of
-/// this cluster that is there, or else a new one. What is there but cannot be used
-/// (another cluster's, version's or user's, of other sizes, with a damaged header) is
-/// Invalid, saying why and what to do, and stays untouched.
-arrow::Result<SegmentOrigin> PrepareSegment(const ClusterConfig& config, NodeId node);
+/// this cluster that is there, or else a new one, above `last_epoch`. What is there but
+/// cannot be used (another cluster's, version's or user's, of other sizes, with a damaged
+/// header) is Invalid, saying why and what to do, and stays untouched.
+arrow::Result<SegmentOrigin> PrepareSegment(const ClusterConfig& config, NodeId node,
+                                            uint64_t last_epoch = 0);
 
-/// \brief Remove the files of `node`'s segment, and its folder if nothing else is in it.
-/// The caller holds its lock. Invalid, and nothing is removed, for files that
-/// FormatSegment would refuse. OK if there are none.
+/// \brief Remove the files of `node`'s segment, if any, and its folder if that is empty. The
+/// caller holds its lock. Invalid, removing nothing, for what FormatSegment would refuse.
 arrow::Status RemoveSegment(const ClusterConfig& config, NodeId node);
 
 /// \brief The lock of `node`'s segment, which its daemon holds while it lives, beside the

@@ -218,12 +218,11 @@ arrow::Status LockWindow(const ClusterConfig& config, SegmentId id,
   return arrow::Status::OK();
 }
 
-/// One above the last.
-arrow::Result<uint64_t> NewEpoch(const ClusterConfig& config, SegmentId id,
-                                 uint64_t old_epoch) {
+arrow::Result<uint64_t> EpochAbove(const ClusterConfig& config, SegmentId id,
+                                   uint64_t last_epoch) {
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   const uint64_t epoch = NextFormatEpoch(
-      old_epoch, std::chrono::duration_cast<std::chrono::seconds>(now).count(),
+      last_epoch, std::chrono::duration_cast<std::chrono::seconds>(now).count(),
       platform::RandomBits());
   if (epoch <= kFormatEpochMax) return epoch;
   return arrow::Status::Invalid(SegmentText(config, id), ": format epoch ", epoch,
@@ -243,9 +242,11 @@ arrow::Result<std::unique_ptr<FormatClaim>> Claim(const ClusterConfig& config,
   return claim;
 }
 
-/// Over what is there, whose epoch was `old_epoch`.
-arrow::Status FormatOver(const ClusterConfig& config, SegmentId id, uint64_t old_epoch) {
-  ARROW_ASSIGN_OR_RAISE(const uint64_t epoch, NewEpoch(config, id, old_epoch));
+/// Over what is there, whose epoch was `old_epoch`; what was lost had up to `last_epoch`.
+arrow::Status FormatOver(const ClusterConfig& config, SegmentId id, uint64_t old_epoch,
+                         uint64_t last_epoch = 0) {
+  ARROW_ASSIGN_OR_RAISE(const uint64_t epoch,
+                        EpochAbove(config, id, std::max(old_epoch, last_epoch)));
   ARROW_ASSIGN_OR_RAISE(const auto claim, Claim(config, id, old_epoch));
   // New files, not the old ones emptied: who still reads a former life keeps its bytes.
   ARROW_RETURN_NOT_OK(RemoveParts(config, id));
@@ -262,12 +263,13 @@ arrow::Status FormatOver(const ClusterConfig& config, SegmentId id, uint64_t old
 
 }  // namespace
 
-arrow::Status FormatSegment(const ClusterConfig& incomplete, NodeId node) {
+arrow::Status FormatSegment(const ClusterConfig& incomplete, NodeId node,
+                            uint64_t last_epoch) {
   ARROW_ASSIGN_OR_RAISE(const ClusterConfig config, Complete(incomplete, node));
   const SegmentId id{node.value};
   ARROW_RETURN_NOT_OK(MakeFolder(config, id));
   ARROW_ASSIGN_OR_RAISE(const uint64_t old_epoch, CheckLeftover(config, id));
-  return FormatOver(config, id, old_epoch);
+  return FormatOver(config, id, old_epoch, last_epoch);
 }
 
 arrow::Status FormatAnyway(const ClusterConfig& incomplete, NodeId node) {
@@ -292,8 +294,8 @@ arrow::Status FormatWhereNothingIs(const ClusterConfig& incomplete, NodeId node)
 }
 
 // A header is written once, magic last: one without it was never used.
-arrow::Result<SegmentOrigin> PrepareSegment(const ClusterConfig& incomplete,
-                                            NodeId node) {
+arrow::Result<SegmentOrigin> PrepareSegment(const ClusterConfig& incomplete, NodeId node,
+                                            uint64_t last_epoch) {
   ClusterConfig config = incomplete;
   config.ApplyDefaults();
   const SegmentId id{node.value};
@@ -301,7 +303,7 @@ arrow::Result<SegmentOrigin> PrepareSegment(const ClusterConfig& incomplete,
   const auto found = ReadLeftover(config, id);
   if (!found.ok() && !found.status().IsKeyError()) return found.status();
   if (!found.ok() || Inspect(*found) == HeaderState::kBlank) {
-    ARROW_RETURN_NOT_OK(FormatSegment(config, node));
+    ARROW_RETURN_NOT_OK(FormatSegment(config, node, last_epoch));
     return SegmentOrigin::kFormatted;
   }
   arrow::Status usable = CheckHeader(*found, config, id, platform::CurrentUserId());
