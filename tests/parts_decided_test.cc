@@ -16,6 +16,7 @@
 #include <gtest/gtest.h>
 
 #include "base/check.h"
+#include "client/put.h"
 #include "client/staging.h"
 #include "client/store_session.h"
 #include "sheaf/sheaf.h"
@@ -54,9 +55,11 @@ class Stopping {
     stat >> word >> word >> word;
     return word == "T";
   }
+  /// To the next point, or the end.
+  void Resume() { ::kill(peer_->process_id(), SIGCONT); }
   /// What it was told in the end.
   std::string Continue() {
-    ::kill(peer_->process_id(), SIGCONT);
+    Resume();
     return Join();
   }
   std::string Join() {
@@ -232,6 +235,40 @@ TEST_P(PartsDecided, AnAppendThatStopsMeetsOthers) {
     ExpectNoList();
     Clear();
   }
+  ExpectNothingLeft();
+}
+
+/// Of a writer that saw another table, which goes before its own is whole.
+TEST_P(PartsDecided, APartOfATableThatIsThereIsNotRefused) {
+  Stopping first(cluster_->name(), 0,
+                 "client.part.after-bytes=pause,client.staging.before-store=pause@2",
+                 "part t 0 2");
+  Stopping last(cluster_->name(), 1, "client.part.after-bytes=pause", "part t 1 2");
+  ASSERT_TRUE(Eventually([&] { return first.IsStopped() && last.IsStopped(); }));
+  ASSERT_OK_AND_ASSIGN(const PutReceipt other, stores_[2]->Put("t", *Part(5)));
+  first.Resume();
+  const auto has_list = [&] {
+    const auto list = client::LoadStaging(SessionOf(*stores_[3]), client::PartsName("t"));
+    return list.ok() && list->has_value();
+  };
+  ASSERT_TRUE(Eventually([&] { return has_list() && first.IsStopped(); }));
+  ASSERT_OK(client::Retire(*SessionOf(*stores_[2]), other.handle.object, "t"));
+  EXPECT_EQ(last.Continue(), "OK");
+  EXPECT_EQ(first.Continue(), "OK");
+  EXPECT_TRUE(IsThere());
+  Clear();
+  ExpectNothingLeft();
+}
+
+TEST_P(PartsDecided, WhoseTableWasRemovedIsToldThatItMayHaveBeen) {
+  Stopping first(cluster_->name(), 0, "client.staging.after-store=pause", "part t 0 2");
+  ASSERT_TRUE(Eventually([&] { return first.IsStopped(); }));
+  ASSERT_OK_AND_ASSIGN(const auto last, PutPart(stores_[1], "t", *Part(1), 1, 2));
+  EXPECT_NE(last.version, 0U);
+  ASSERT_OK(stores_[2]->Remove("t"));
+  const std::string told = first.Continue();
+  EXPECT_TRUE(told.starts_with("Cancelled")) << told;
+  EXPECT_NE(told.find("or its table was removed"), std::string::npos) << told;
   ExpectNothingLeft();
 }
 

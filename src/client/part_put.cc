@@ -255,7 +255,8 @@ arrow::Result<PartPut::Step> PartPut::Complete(FoundStaging stored,
 }
 
 Status PartPut::Aborted() const {
-  return Status::Cancelled("the put of table '", name_, "' was aborted");
+  return Status::Cancelled("the put of table '", name_,
+                           "' was aborted, or its table was removed since");
 }
 
 // A table that was whole, and its list gone, before this list began: the parts are its
@@ -266,7 +267,12 @@ Status PartPut::CheckNoOther(const Staging& staging) {
   if (!named) return Status::OK();
   ARROW_ASSIGN_OR_RAISE(const auto version, VersionWith(session_, name_, staging.id));
   if (version) return Status::OK();
-  ARROW_RETURN_NOT_OK(AbortStaged(session_, name_, staging.id).status());
+  ARROW_ASSIGN_OR_RAISE(const auto aborted, AbortStaged(session_, name_, staging.id));
+  if (aborted != StagedAbort::kAborted) {
+    // That other one may have gone meanwhile, and another writer made this one whole.
+    ARROW_ASSIGN_OR_RAISE(const auto again, VersionWith(session_, name_, staging.id));
+    if (again) return Status::OK();
+  }
   return Status::AlreadyExists("a table named '", name_, "' exists (version ",
                                named->version.sequence,
                                "); remove it first, or append to it");
