@@ -238,6 +238,46 @@ TEST_P(PartsDecided, AnAppendThatStopsMeetsOthers) {
   ExpectNothingLeft();
 }
 
+/// As the table moved on after the list was complete: however many prepare it anew, and
+/// stop or die between two steps of that, one is put and the others go.
+TEST_P(PartsDecided, AnAppendThatIsPreparedAnewByMoreThanOneLeavesNothing) {
+  for (const char* point : {"client.staging.after-store", "client.staging.before-store@2",
+                            "client.staging.after-store@2"}) {
+    for (const char* action : {"pause", "kill"}) {
+      for (const bool moves_on : {false, true}) {
+        SCOPED_TRACE(fmt::format("{} {} {}", point, action, moves_on));
+        const PutOptions next{.replace = true, .expected_version = {}};
+        ASSERT_OK(stores_[0]->Put("t", *Part(0)));
+        ASSERT_OK(PutPart(stores_[0], "t", *Part(1), 0, 2, {.append = true}));
+        Stopping last(cluster_->name(), 1, "client.staging.after-complete=kill",
+                      "append t 1 2");
+        EXPECT_EQ(last.Join(), "died");
+        ASSERT_OK(stores_[0]->Put("t", *Part(5), next));
+        Stopping anew(cluster_->name(), 2, At(point, action), "abort t");
+        if (std::string(action) == "kill") {
+          EXPECT_EQ(anew.Join(), "died");
+        } else {
+          ASSERT_TRUE(Eventually([&] { return anew.IsStopped(); }));
+        }
+        if (moves_on) {
+          ASSERT_OK(stores_[0]->Put("t", *Part(6), next));
+        }
+        const arrow::Status abort = AbortParts(stores_[3], "t");
+        EXPECT_RAISES(KeyError, abort);
+        if (std::string(action) == "pause") {
+          const std::string told = anew.Continue();
+          EXPECT_TRUE(told.starts_with("Key error")) << told;
+        }
+        ASSERT_OK_AND_ASSIGN(const TablePtr table, stores_[3]->Get("t"));
+        EXPECT_EQ(table->num_rows(), 3 * kPartRows);
+        ExpectNoList();
+        Clear();
+      }
+    }
+  }
+  ExpectNothingLeft();
+}
+
 /// Of a writer that saw another table, which goes before its own is whole.
 TEST_P(PartsDecided, APartOfATableThatIsThereIsNotRefused) {
   Stopping first(cluster_->name(), 0,

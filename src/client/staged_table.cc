@@ -146,29 +146,47 @@ Status ClearDecided(const SessionPtr& session, const std::string& name,
   return EndStaging(session, name, found).status();
 }
 
-// For another version of the table. The old one can never be put: its version is past.
+// One that was the manifest and is to go, as the list names it until then. `base_version`
+// of the next one is above 0: it is appended to something.
+bool IsFormer(const StagedManifest& candidate) { return candidate.base_version == 0; }
+
+// The candidate, which is there, is the manifest from now on. False if the list is not as
+// `found` any more.
+arrow::Result<bool> Promote(const SessionPtr& session, const std::string& name,
+                            FoundStaging* found) {
+  Staging staging = found->staging;
+  const ObjectId former = staging.manifest->object;
+  staging.manifest = std::exchange(staging.candidate, StagedManifest{former, 0});
+  ARROW_ASSIGN_OR_RAISE(const bool decided, Store(session, name, staging, found));
+  if (decided) ARROW_RETURN_NOT_OK(DropPrepared(*session, found->staging.candidate));
+  return decided;
+}
+
+// For another version of the table. The old manifest can never be put: its version is
+// past. The list names whatever is kept at each step: what others made already becomes
+// the manifest first, whether or not its version is past as well.
 arrow::Result<bool> PrepareAnew(const SessionPtr& session, const std::string& name,
                                 FoundStaging* found) {
   Staging staging = found->staging;
-  const StagedManifest former = *staging.manifest;
+  if (staging.candidate && !IsFormer(*staging.candidate)) {
+    const Status kept = Keep(*session, staging.candidate->object);
+    if (kept.ok()) return Promote(session, name, found);
+    if (!IsStaleGeneration(kept)) return kept;
+  }
+  ARROW_RETURN_NOT_OK(DropPrepared(*session, staging.candidate));
   const Status prepared = PrepareStaged(session, name, &staging).status();
   // Another one did it, or the table went meanwhile.
   if (IsStaleGeneration(prepared) || prepared.IsKeyError()) return false;
   ARROW_RETURN_NOT_OK(prepared);
-  const auto give_up = [&](const Status& status) {
-    ARROW_UNUSED(Drop(*session, staging.candidate->object));
-    return status;
-  };
-  auto stored = Store(session, name, staging, found);
+  const auto stored = Store(session, name, staging, found);
   if (!stored.ok() || !*stored) {
-    ARROW_RETURN_NOT_OK(give_up(stored.status()));
-    return false;
+    ARROW_UNUSED(Drop(*session, staging.candidate->object));
+    return stored;
   }
-  ARROW_RETURN_NOT_OK(Keep(*session, staging.candidate->object));
-  staging.manifest = std::exchange(staging.candidate, std::nullopt);
-  ARROW_ASSIGN_OR_RAISE(const bool decided, Store(session, name, staging, found));
-  if (decided) ARROW_RETURN_NOT_OK(DropPrepared(*session, former));
-  return decided;
+  const Status kept = Keep(*session, staging.candidate->object);
+  if (IsStaleGeneration(kept)) return false;  // Others put it meanwhile.
+  ARROW_RETURN_NOT_OK(kept);
+  return Promote(session, name, found);
 }
 
 // What to do about a manifest of another version than the table's: nothing if it is to be

@@ -54,8 +54,9 @@ struct Staging {
   int64_t deadline_unix_ns = 0;      ///< 0: none.
   std::vector<StagedEntry> entries;  ///< By index, each once.
   StagingState state = StagingState::kGathering;
-  std::optional<StagedManifest> manifest = std::nullopt;   ///< Just if complete: kept.
-  std::optional<StagedManifest> candidate = std::nullopt;  ///< The next one, maybe not.
+  std::optional<StagedManifest> manifest = std::nullopt;  ///< Just if complete: kept.
+  /// The next one, maybe not; of a list that is complete one of base 0 was the manifest.
+  std::optional<StagedManifest> candidate = std::nullopt;
 
   const StagedEntry* Find(uint32_t index) const;
   /// \brief Of an index that is not there yet.
