@@ -352,7 +352,8 @@ arrow::Status CatalogLeader::Impl::Rebuild() {
 void CatalogLeader::Impl::ForgetIdleNames() {
   std::erase_if(names_, [this](const auto& entry) {
     if (!entry.second.IsIdle()) return false;
-    sequence_floor_ = std::max(sequence_floor_, entry.second.last_sequence);
+    sequence_floor_ = std::max(sequence_floor_,
+                               std::min(entry.second.last_sequence, kRemovedSequenceMax));
     return true;
   });
   has_many_idle_ = false;

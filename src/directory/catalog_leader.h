@@ -24,6 +24,10 @@
 
 namespace sheaf::directory {
 
+/// Of removed versions, at most: whatever the memory or a message of another node says,
+/// each name has as many versions left.
+constexpr uint32_t kRemovedSequenceMax = uint32_t{1} << 31;
+
 class CatalogLeader::Impl {
  public:
   Impl(SegmentsFn segments, HomeDirectory* home, uint32_t epoch, HashFn hash)

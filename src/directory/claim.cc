@@ -81,8 +81,7 @@ uint32_t RemovedSequence(const region::SegmentList& segments) {
     if (segment == nullptr) continue;
     const uint64_t sequence = region::LoadControlLine(
         *segment, segment->NodeLine(format::NodeLine::kCatalogEpoch))[kRemovedWord];
-    // Another node's memory: more than there can be is nothing.
-    if (sequence > std::numeric_limits<uint32_t>::max()) continue;
+    if (sequence > kRemovedSequenceMax) continue;  // No leader noted that.
     removed = std::max(removed, static_cast<uint32_t>(sequence));
   }
   return removed;
@@ -91,6 +90,7 @@ uint32_t RemovedSequence(const region::SegmentList& segments) {
 /// In memory before the removal that it is of: a leader whose epoch nobody saw until then
 /// reads it after it claimed.
 void CatalogLeader::Impl::StoreRemovedSequence(uint32_t sequence) {
+  sequence = std::min(sequence, kRemovedSequenceMax);
   if (sequence <= removed_sequence_) return;
   region::Segment* own = home_->own_segment();
   uint64_t* line = own->NodeLine(format::NodeLine::kCatalogEpoch);

@@ -1,6 +1,7 @@
 // What the leader knows of versions that go (docs/protocol.md C8, C9).
 
 #include <cstdint>
+#include <limits>
 #include <string>
 
 #include <gmock/gmock.h>
@@ -48,6 +49,24 @@ TEST(Removal, VersionsRiseOverRemovalAndAChangeOfLeader) {
   EXPECT_EQ(third.version, (Version{4, 6}));
   ASSERT_OK_AND_ASSIGN(const Found stays, cluster.Publish("stays", 0, true));
   EXPECT_EQ(stays.version.sequence, 2U);
+}
+
+/// Words and messages of other nodes are input.
+TEST(Removal, NoNodeUsesUpTheVersionsOfNamesThatAreNotThere) {
+  constexpr uint32_t kMost = std::numeric_limits<uint32_t>::max();
+  TestCluster cluster(kTwoNodes);
+  ASSERT_OK(cluster.Claim(1));
+  ASSERT_OK_AND_ASSIGN(const Found first, cluster.Publish("a"));
+  ASSERT_OK(cluster.home(first.object).SetLeaving(first.object, true));
+  ASSERT_OK(cluster.leader().PrepareRemoval("a", first.object, kMost));
+  ASSERT_OK(cluster.Claim(2, 1));
+  ASSERT_OK_AND_ASSIGN(const Found second, cluster.Publish("b"));
+  StoreControlWord(cluster.segments()[0],
+                   cluster.segments()[0]->NodeLine(format::NodeLine::kCatalogEpoch) + 1,
+                   kMost);
+  ASSERT_OK(cluster.Claim(4, 0));
+  ASSERT_OK_AND_ASSIGN(const Found third, cluster.Publish("c"));
+  EXPECT_GE(third.version.sequence, second.version.sequence);
 }
 
 /// C8: a put that may replace just this version, or the removal of it.
