@@ -241,14 +241,16 @@ void Publisher::PublishPrepared(const ObjectId& object, const Request& request,
   Bind(attempt);
 }
 
-// The name may have been granted: it is free again.
+// The name may have been granted, also where the answer was lost: it is free again.
 void Publisher::StayPrepared(const ObjectId& object, const std::string& name) {
   const auto slot = home_->directory().GetSlot(object);
-  if (!slot.ok() || slot->state != static_cast<uint8_t>(format::LineState::kSealed) ||
-      slot->version_epoch == 0) {
+  if (!slot.ok() || slot->state != static_cast<uint8_t>(format::LineState::kSealed)) {
     return;
   }
-  LogIfError("a version of what is not put", home_->directory().SetVersion(object, 0, 0));
+  if (slot->version_epoch != 0) {
+    LogIfError("a version of what is not put",
+               home_->directory().SetVersion(object, 0, 0));
+  }
   catalog_->Unbind(name, object);
 }
 

@@ -119,8 +119,9 @@ void Remover::Await(const RemovalPtr& removal) {
     if (outlook == Outlook::kTakesItsPlace) {
       return End(removal, StaleObject(removal->object, "was replaced meanwhile"));
     }
-    if (outlook == Outlook::kOpen) {
-      return Later(removal, &Remover::Await,
+    if (outlook != Outlook::kOver) {
+      const bool is_open = outlook == Outlook::kOpen;
+      return Later(removal, is_open ? &Remover::Await : &Remover::Ask,
                    NodeLost({put.object.segment.value},
                             "is about to put '" + removal->name +
                                 "', and does not get on: start its daemon again (sheaf "
@@ -147,7 +148,12 @@ Remover::Outlook Remover::Look(const CatalogClient::Undecided& put) const {
   }
   if (slot->generation != put.object.generation) return Outlook::kOver;
   const auto state = static_cast<LineState>(slot->state);
-  if (state == LineState::kSealed) return Outlook::kOpen;
+  if (state == LineState::kSealed) {
+    // What is prepared stays when it is refused: the leader knows whether it was.
+    const bool has_no_version =
+        (slot->flags & format::kSlotPrepared) != 0 && slot->version_epoch == 0;
+    return has_no_version ? Outlook::kMayBeGivenBack : Outlook::kOpen;
+  }
   // Any other may come before this removal or after it.
   return state == LineState::kBound && put.is_conditional ? Outlook::kTakesItsPlace
                                                           : Outlook::kOver;

@@ -42,7 +42,7 @@ class Remover {
  private:
   struct Removal;
   using RemovalPtr = std::shared_ptr<Removal>;
-  enum class Outlook : uint8_t { kOpen, kOver, kTakesItsPlace };
+  enum class Outlook : uint8_t { kOpen, kMayBeGivenBack, kOver, kTakesItsPlace };
   void Ask(const RemovalPtr& removal);
   void OnAnswer(const RemovalPtr& removal,
                 const arrow::Result<std::vector<CatalogClient::Undecided>>& undecided);

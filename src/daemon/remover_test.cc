@@ -39,6 +39,30 @@ class RemoverTest : public ::testing::Test {
     (*cluster_)[1].homes.Remove(object_, "a",
                                 [removed](const auto& status) { *removed = status; });
   }
+  /// At node 2: the next version.
+  ObjectId Prepare(const std::string& name) {
+    CatalogNode& node = (*cluster_)[2];
+    Publisher::Request request;
+    request.session = node.session;
+    request.input.request = ++node.last_request;
+    request.input.name = name;
+    request.input.is_prepared = true;
+    request.input.descriptor = DescribeRanges(
+        *node.region, {{{{node.region->node().value}, node.grant.extent.offset}, 4096}});
+    ObjectId prepared;
+    node.publisher.Publish(
+        request, [&](const auto& done) { prepared = done.ValueOrDie().object; });
+    return prepared;
+  }
+  void Put(bool is_prepared, CatalogNode::Result* put) {
+    if (!is_prepared) return (*cluster_)[2].Put("a", true, put, /*expected=*/1);
+    Publisher::Request request;
+    request.input.name = "a";
+    request.replace = true;
+    request.expected_version = 1;
+    (*cluster_)[2].publisher.PublishPrepared(Prepare("a"), request,
+                                             [put](const auto& done) { *put = done; });
+  }
   std::optional<directory::Found> Find() {
     return directory::Lookup(*(*cluster_)[0].region, "a").ValueOrDie();
   }
@@ -59,28 +83,33 @@ class RemoverTest : public ::testing::Test {
 TEST_F(RemoverTest, OfAPutOfTheNextVersionAndTheRemovalExactlyOneSucceeds) {
   int removals = 0;
   int puts = 0;
-  for (const bool leader_stops : {false, true}) {
-    for (int delay = 0; delay < 200; delay += 5) {
-      SetUp();
-      CatalogNode::Result put;
-      Removed removed;
-      (*cluster_)[2].Put("a", true, &put, /*expected=*/1);
-      cluster_->Pass(milliseconds(delay));
-      Remove(&removed);
-      if (leader_stops) {
-        cluster_->Pass(milliseconds(delay % 45));
-        (*cluster_)[0].clock.Pause();
+  const auto meet = [&](bool is_prepared, bool leader_stops, int delay) {
+    SetUp();
+    CatalogNode::Result put;
+    Removed removed;
+    Put(is_prepared, &put);
+    cluster_->Pass(milliseconds(delay));
+    Remove(&removed);
+    if (leader_stops) {
+      cluster_->Pass(milliseconds(delay % 45));
+      (*cluster_)[0].clock.Pause();
+    }
+    ASSERT_TRUE(
+        cluster_->PassUntil([&] { return put.has_value() && removed.has_value(); }));
+    (*cluster_)[0].clock.Continue();
+    cluster_->Pass(seconds(10));
+    EXPECT_NE(put->ok(), removed->ok())
+        << is_prepared << ", after " << delay << " ms, " << leader_stops << ": "
+        << put->status().ToString() << ", " << removed->ToString();
+    EXPECT_EQ(Find().has_value(), put->ok()) << delay;
+    removals += removed->ok();
+    puts += put->ok();
+  };
+  for (const bool is_prepared : {false, true}) {
+    for (const bool leader_stops : {false, true}) {
+      for (int delay = 0; delay < 200; delay += 5) {
+        meet(is_prepared, leader_stops, delay);
       }
-      ASSERT_TRUE(
-          cluster_->PassUntil([&] { return put.has_value() && removed.has_value(); }));
-      (*cluster_)[0].clock.Continue();
-      cluster_->Pass(seconds(10));
-      EXPECT_NE(put->ok(), removed->ok())
-          << "after " << delay << " ms, " << leader_stops << ": "
-          << put->status().ToString() << ", " << removed->ToString();
-      EXPECT_EQ(Find().has_value(), put->ok()) << delay;
-      removals += removed->ok();
-      puts += put->ok();
     }
   }
   EXPECT_GT(removals, 0);
@@ -104,6 +133,39 @@ TEST_F(RemoverTest, APutThatDoesNotGetOnKeepsTheTableAndIsNamed) {
   (*cluster_)[2].clock.Continue();
   ASSERT_TRUE(cluster_->PassUntil([&] { return put.has_value(); }));
   ASSERT_OK(*put);
+}
+
+/// What was granted, and given back, may stay where it is: its slot says nothing.
+TEST_F(RemoverTest, APutThatIsGivenBackKeepsNoTable) {
+  const ObjectId prepared = Prepare("a");
+  std::optional<arrow::Result<directory::Version>> granted;
+  (*cluster_)[2].catalog.RequestBind({"a", prepared, true, 1},
+                                     [&](const auto& version) { granted = version; });
+  ASSERT_TRUE(cluster_->PassUntil([&] { return granted.has_value(); }));
+  ASSERT_OK(*granted);
+  Removed removed;
+  Remove(&removed);
+  cluster_->Pass(3 * kLatency);
+  EXPECT_EQ(removed, std::nullopt);
+  (*cluster_)[2].publisher.Recover();
+  ASSERT_TRUE(cluster_->PassUntil([&] { return removed.has_value(); }));
+  EXPECT_OK(*removed);
+}
+
+/// Granted, and its home died before it knew: it stays prepared, and the name is free.
+TEST_F(RemoverTest, WhatStaysPreparedHoldsNoName) {
+  const ObjectId prepared = Prepare("b");
+  std::optional<arrow::Result<directory::Version>> granted;
+  (*cluster_)[2].catalog.RequestBind({"b", prepared, false, {}},
+                                     [&](const auto& version) { granted = version; });
+  ASSERT_TRUE(cluster_->PassUntil([&] { return granted.has_value(); }));
+  ASSERT_OK(*granted);
+  (*cluster_)[2].publisher.Recover();
+  cluster_->Pass(3 * kLatency);
+  CatalogNode::Result put;
+  (*cluster_)[1].Put("b", false, &put);
+  ASSERT_TRUE(cluster_->PassUntil([&] { return put.has_value(); }));
+  EXPECT_OK(*put);
 }
 
 /// Where the same is asked for twice, one of them did it.
