@@ -300,6 +300,40 @@ TEST_P(PartsDecided, APartOfATableThatIsThereIsNotRefused) {
   ExpectNothingLeft();
 }
 
+/// Its list stays until that node is there; nobody waits for it.
+TEST_P(PartsDecided, AListThatIsDoneOnANodeThatIsAwayIsInNobodysWay) {
+  if (std::string(GetParam().name) != "Shm") GTEST_SKIP() << "waits of 10 s: once";
+  ASSERT_OK(PutPart(stores_[0], "t", *Part(0), 0, 2));
+  Stopping last(cluster_->name(), 1, "client.staging.after-store=pause", "part t 1 2");
+  ASSERT_TRUE(Eventually([&] { return last.IsStopped(); }));
+  Stopping finishes(cluster_->name(), 2, "client.part.after-table=kill", "abort t");
+  EXPECT_EQ(finishes.Join(), "died");
+  EXPECT_TRUE(IsThere());
+  ASSERT_OK(cluster_->KillDaemon(2));
+  EXPECT_OK(stores_[3]->Remove("t"));
+  EXPECT_FALSE(IsThere());
+  ASSERT_OK(cluster_->StartMissing());
+  last.Continue();
+  EXPECT_FALSE(IsThere());
+  Clear();
+  ExpectNothingLeft();
+}
+
+TEST_P(PartsDecided, ABarrierThatANodeWasRemovingWhenItDiedHoldsNobodyForEver) {
+  if (std::string(GetParam().name) != "Shm") GTEST_SKIP() << "waits of 10 s: once";
+  ASSERT_OK(cluster_->KillDaemon(1));
+  ASSERT_OK(cluster_->StartMissing("daemon.remove.after-slot=kill"));
+  std::thread first(
+      [&] { EXPECT_FALSE(Barrier(stores_[1], "b", 3, milliseconds(0)).ok()); });
+  ASSERT_TRUE(Eventually([&] { return !cluster_->OpenDaemon(1).ok(); }));
+  const arrow::Status second = Barrier(stores_[3], "b", 3, milliseconds(0));
+  EXPECT_TRUE(IsNodeLost(second)) << second.ToString();
+  first.join();
+  ASSERT_OK(cluster_->StartMissing());
+  const arrow::Status third = Barrier(stores_[3], "b", 3, milliseconds(0));
+  EXPECT_TRUE(IsTimeout(third)) << third.ToString();
+}
+
 TEST_P(PartsDecided, WhoseTableWasRemovedIsToldThatItMayHaveBeen) {
   Stopping first(cluster_->name(), 0, "client.staging.after-store=pause", "part t 0 2");
   ASSERT_TRUE(Eventually([&] { return first.IsStopped(); }));

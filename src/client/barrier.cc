@@ -38,6 +38,8 @@ using client::Staging;
 constexpr std::chrono::microseconds kPollFirst{100};
 constexpr std::chrono::microseconds kPollLongest{5'000};
 constexpr std::chrono::hours kTimeoutMax{24 * 365};
+/// Beside the timeout, for changes of the list: many may arrive at once.
+constexpr std::chrono::seconds kPatience{10};
 
 /// One call of Barrier.
 class Arrival {
@@ -49,19 +51,20 @@ class Arrival {
         n_(n) {}
 
   arrow::Status Run(std::chrono::nanoseconds timeout) {
-    arrow::Status status = ArriveAndWait(platform::BootTime() + timeout);
+    end_ = platform::BootTime() + timeout;
+    arrow::Status status = ArriveAndWait();
     if (object_) ARROW_UNUSED(client::Drop(*session_, *object_));
     return status;
   }
 
  private:
-  arrow::Status ArriveAndWait(std::chrono::nanoseconds end) {
+  arrow::Status ArriveAndWait() {
     ARROW_ASSIGN_OR_RAISE(bool is_open, Arrive());
     std::chrono::nanoseconds pause = kPollFirst;
     while (!is_open) {
       ARROW_ASSIGN_OR_RAISE(const auto found, Load());
       if (!found) return arrow::Status::OK();
-      const auto left = end - platform::BootTime();
+      const auto left = end_ - platform::BootTime();
       if (left <= std::chrono::nanoseconds(0)) return Withdraw();
       platform::SleepFor(std::min(pause, left));
       pause = std::min<std::chrono::nanoseconds>(2 * pause, kPollLongest);
@@ -90,6 +93,7 @@ class Arrival {
       if (staging.entries.size() + 1 == n_) {
         ARROW_ASSIGN_OR_RAISE(const bool opened, Open(found));
         if (opened) return true;
+        ARROW_RETURN_NOT_OK(CheckPatience());
         continue;
       }
       ARROW_RETURN_NOT_OK(MakeObject());
@@ -98,11 +102,23 @@ class Arrival {
       staging.Add({index, 0, *object_});
       ARROW_ASSIGN_OR_RAISE(const auto stored,
                             client::StoreStaging(session_, list_, staging, found));
-      if (!stored) continue;
+      if (!stored) {
+        ARROW_RETURN_NOT_OK(CheckPatience());
+        continue;
+      }
       id_ = staging.id;
       PassFaultPoint("client.barrier.after-arrival");
       return false;
     }
+  }
+
+  /// A list that its node was about to remove, and died, changes for nobody until then.
+  arrow::Status CheckPatience() const {
+    if (platform::BootTime() < end_ + kPatience) return arrow::Status::OK();
+    return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kNodeLost,
+                      "barrier '" + name_ +
+                          "': its list does not change; a node may be down: start it "
+                          "again with: sheaf up");
   }
 
   /// Not kept: it ends with this process.
@@ -149,7 +165,10 @@ class Arrival {
       });
       PassFaultPoint("client.barrier.before-withdraw");
       ARROW_ASSIGN_OR_RAISE(const bool withdrawn, StoreWithout(staging, *found));
-      if (!withdrawn) continue;
+      if (!withdrawn) {
+        ARROW_RETURN_NOT_OK(CheckPatience());
+        continue;
+      }
       return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kTimeout,
                         "barrier '" + name_ + "': " + std::to_string(arrived) + " of " +
                             std::to_string(n_) + " arrived");
@@ -160,6 +179,7 @@ class Arrival {
   const std::string& name_;
   const std::string list_;
   const uint32_t n_;
+  std::chrono::nanoseconds end_{0};
   std::optional<ObjectId> object_;  ///< Of this arrival, if others are missing.
   uint64_t id_ = 0;
 };

@@ -198,12 +198,11 @@ arrow::Result<std::optional<StagedEnd>> AfterMismatch(const SessionPtr& session,
   if (base.status().IsKeyError()) {
     ARROW_ASSIGN_OR_RAISE(const bool ended, EndStaging(session, name, *found));
     if (!ended) return std::nullopt;
-    return StagedEnd{std::nullopt, base.status()};
+    return StagedEnd{std::nullopt, base.status(), {}};
   }
   ARROW_RETURN_NOT_OK(base.status());
   if (HasPartsOf(*base, found->staging.id)) {
-    ARROW_RETURN_NOT_OK(ClearDecided(session, name, *found));
-    return StagedEnd{base->version(), {}};
+    return StagedEnd{base->version(), {}, ClearDecided(session, name, *found)};
   }
   if (base->version() == found->staging.manifest->base_version) return std::nullopt;
   ARROW_RETURN_NOT_OK(PrepareAnew(session, name, found).status());
@@ -243,7 +242,7 @@ arrow::Result<std::optional<StagedEnd>> Finish(const SessionPtr& session,
     // One that is gone was put: it is dropped only where the list is over, or the name is
     // another table's. The table keeps the bytes; what cannot be cleaned up now, since a
     // node is not there, will be by whoever meets it.
-    ARROW_UNUSED(ClearDecided(session, name, found));
+    end.cleared = ClearDecided(session, name, found);
     return end;
   }
 }
@@ -393,7 +392,8 @@ arrow::Result<std::optional<FoundStaging>> MeetStaging(const SessionPtr& session
     if (!found) return found;
     Staging& staging = found->staging;
     if (staging.state == StagingState::kComplete) {
-      ARROW_RETURN_NOT_OK(Finish(session, name, *found).status());
+      ARROW_ASSIGN_OR_RAISE(const auto end, Finish(session, name, *found));
+      if (end) ARROW_RETURN_NOT_OK(end->cleared);
     } else if (staging.state == StagingState::kOver) {
       ARROW_RETURN_NOT_OK(Clear(session, name, *found));
     } else if (IsLate(staging)) {
@@ -418,7 +418,8 @@ arrow::Result<bool> FinishStaged(const SessionPtr& session, const std::string& n
   for (bool did = false;; backoff.Pause()) {
     ARROW_ASSIGN_OR_RAISE(const auto found, LoadStaging(session, list_name));
     if (!found || found->staging.state != StagingState::kComplete) return did;
-    ARROW_RETURN_NOT_OK(Finish(session, name, *found).status());
+    ARROW_ASSIGN_OR_RAISE(const auto end, Finish(session, name, *found));
+    if (end && !end->cleared.ok()) return did;
     did = true;
   }
 }
@@ -432,8 +433,9 @@ arrow::Result<StagedAbort> AbortStaged(const SessionPtr& session, const std::str
     ARROW_ASSIGN_OR_RAISE(const auto found, LoadStaging(session, list_name));
     if (!found || (id != 0 && found->staging.id != id)) return outcome;
     if (found->staging.state == StagingState::kComplete) {
-      ARROW_RETURN_NOT_OK(Finish(session, name, *found).status());
+      ARROW_ASSIGN_OR_RAISE(const auto end, Finish(session, name, *found));
       outcome = StagedAbort::kFinished;
+      if (end && !end->cleared.ok()) return outcome;
     } else if (found->staging.state == StagingState::kOver) {
       ARROW_RETURN_NOT_OK(Clear(session, name, *found));
     } else {

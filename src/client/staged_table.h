@@ -56,6 +56,7 @@ arrow::Result<PutReceipt> PrepareStaged(const std::shared_ptr<Session>& session,
 struct StagedEnd {
   std::optional<uint32_t> version;  ///< Of the table, if this call saw it put.
   arrow::Status refused;            ///< Why there is none: the name, or its version.
+  arrow::Status cleared;            ///< Why its list is left; for whoever meets it.
 };
 
 /// \brief From a list that has all parts and a candidate on: keep them, decide, publish,
@@ -69,7 +70,8 @@ arrow::Result<std::optional<StagedEnd>> CompleteStaged(
 arrow::Result<std::optional<FoundStaging>> MeetStaging(
     const std::shared_ptr<Session>& session, const std::string& name);
 
-/// \brief Put the table of a list that is complete, and clean up. False if there is none.
+/// \brief Put the table of a list that is complete, and clean up. False if there is none,
+/// or it was done before, but for a list that cannot be cleaned up now.
 arrow::Result<bool> FinishStaged(const std::shared_ptr<Session>& session,
                                  const std::string& name);
 

@@ -188,7 +188,7 @@ arrow::Result<std::shared_ptr<arrow::Table>> Store::Get(const std::string& name,
 // A put in parts whose list says that it is complete is a table, whether it is visible
 // yet or not; what is removed is never put again by what is left of its list.
 arrow::Status Store::Remove(const std::string& name) {
-  for (;;) {
+  for (bool is_again = false;;) {
     const auto found = impl_->Find(name);
     if (!found.ok() && !found.status().IsKeyError()) return found.status();
     ARROW_ASSIGN_OR_RAISE(const bool finished,
@@ -201,8 +201,9 @@ arrow::Status Store::Remove(const std::string& name) {
     if (IsStaleGeneration(removed)) continue;
     if (!removed.ok() && !removed.IsKeyError()) return removed;
     ARROW_ASSIGN_OR_RAISE(const auto aborted, client::AbortStaged(impl_->session, name));
-    if (removed.ok() || aborted == client::StagedAbort::kNone) return removed;
     if (aborted == client::StagedAbort::kAborted) return arrow::Status::OK();
+    if (removed.ok() || aborted == client::StagedAbort::kNone || is_again) return removed;
+    is_again = true;  // Its list may be left, as where a node is away.
   }
 }
 
