@@ -113,6 +113,11 @@ arrow::Status GuestServer::OnRequest(NodeId from, const format::Message& message
   if (census != censuses_.end() && census->second.IsOver(name)) {
     return HasEnded(from, name.session);
   }
+  // Its node was told since what it has here, and asks no more when that was nothing.
+  if (census != censuses_.end() && body.census() < census->second.number) {
+    return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kNodeLost,
+                      "a request that is older than a census of its node: try again");
+  }
   if (body.message() == nullptr) return arrow::Status::Invalid("an empty request");
   std::vector<uint8_t> bytes(body.message()->begin(), body.message()->end());
   ARROW_ASSIGN_OR_RAISE(const format::Message* request, format::ParseMessage(bytes));

@@ -44,14 +44,14 @@ class GuestServerTest : public ::testing::Test {
         /*settled=*/nullptr, number);
     return Say(Body::GuestsRequest, &builder, body.Union());
   }
-  arrow::Status AskForMemory(uint64_t session) {
+  arrow::Status AskForMemory(uint64_t session, uint64_t last_census) {
     flatbuffers::FlatBufferBuilder inner;
     const auto grant = format::CreateGrantRequest(inner, 4096).Union();
     const auto bytes = format::FinishRequest(&inner, 1, Body::GrantRequest, grant);
     flatbuffers::FlatBufferBuilder builder;
     const auto body = format::CreateGuestRequestDirect(
         builder, guests_.home->incarnation(), guests_.home->format_epoch(), session,
-        /*user_id=*/0, &bytes);
+        /*user_id=*/0, &bytes, last_census);
     return Say(Body::GuestRequest, &builder, body.Union());
   }
 
@@ -68,15 +68,23 @@ class GuestServerTest : public ::testing::Test {
 };
 
 TEST_F(GuestServerTest, AnOlderCensusThatComesLateIsRefused) {
-  ASSERT_OK(AskForMemory(10));
+  ASSERT_OK(AskForMemory(10, 6));
   ASSERT_OK(Census(7, /*last=*/20, {10}));
-  EXPECT_TRUE(IsStaleGeneration(AskForMemory(12)));  // over
+  EXPECT_TRUE(IsStaleGeneration(AskForMemory(12, 6)));  // over
   EXPECT_TRUE(IsStaleGeneration(Census(6, /*last=*/11, {10})));
-  EXPECT_TRUE(IsStaleGeneration(AskForMemory(12)));
+  EXPECT_TRUE(IsStaleGeneration(AskForMemory(12, 6)));
   ASSERT_OK(Census(7, /*last=*/20, {10}));  // the same, once more
   ASSERT_OK(Census(8, /*last=*/21, {10, 21}));
-  ASSERT_OK(AskForMemory(21));
+  ASSERT_OK(AskForMemory(21, 8));
   EXPECT_EQ(home_.home->guests().size(), 2U);
+}
+
+TEST_F(GuestServerTest, ARequestThatIsOlderThanACensusOpensNoGuest) {
+  ASSERT_OK(Census(7, /*last=*/20, {10}));
+  EXPECT_TRUE(IsNodeLost(AskForMemory(10, 6)));
+  EXPECT_EQ(home_.home->guests().size(), 0U);
+  ASSERT_OK(AskForMemory(10, 7));
+  EXPECT_EQ(home_.home->guests().size(), 1U);
 }
 
 }  // namespace

@@ -93,6 +93,7 @@ struct RemoteHomes::Call {
   NodeId home;
   std::vector<uint8_t> message;
   bool is_repeated = false;
+  uint64_t census = 0;  ///< The last one before it was sent.
   std::chrono::nanoseconds sent_at{0};
   ReplyFn reply;
 };
@@ -147,17 +148,19 @@ void RemoteHomes::Handle(uint64_t session, uint32_t user_id,
   (*call)->session = session;
   (*call)->user_id = user_id;
   (*call)->reply = reply;
-  remotes_[(*call)->home].may_have_guests = true;
-  remotes_[(*call)->home].was_used = true;
   Send(*call);
 }
 
 void RemoteHomes::Send(const CallPtr& call) {
   call->sent_at = scheduler_->Now();
+  call->census = last_census_;
+  Remote& remote = remotes_[call->home];
+  remote.may_have_guests = true;
+  remote.was_used = true;
   flatbuffers::FlatBufferBuilder builder;
   const auto guest = format::CreateGuestRequestDirect(
       builder, home_->incarnation(), home_->format_epoch(), call->session, call->user_id,
-      &call->message);
+      &call->message, call->census);
   transport_->Request(
       call->home,
       format::FinishRequest(&builder, transport_->NextRequestId(), Body::GuestRequest,
@@ -170,7 +173,7 @@ void RemoteHomes::Send(const CallPtr& call) {
 
 void RemoteHomes::OnAnswer(const CallPtr& call,
                            const arrow::Result<const format::Message*>& answer) {
-  if (IsNodeLost(answer.status()) && IsWorthWaiting(*call)) {
+  if (IsNodeLost(answer.status()) && IsWorthAsking(*call)) {
     call->is_repeated = true;
     return Send(call);
   }
@@ -184,10 +187,11 @@ void RemoteHomes::OnAnswer(const CallPtr& call,
   Tell(call->home);
 }
 
-// It took too long for one message, as where a put waits for a leader; not so for a
-// request whose outcome somebody wants to know.
-bool RemoteHomes::IsWorthWaiting(const Call& call) const {
-  return scheduler_->Now() - call.sent_at >= kRequestDeadline &&
+// It took too long for one message, as where a put waits for a leader, or a census went
+// past it; not so for a request whose outcome somebody wants to know.
+bool RemoteHomes::IsWorthAsking(const Call& call) const {
+  const bool was_passed = remotes_.at(call.home).last_census > call.census;
+  return (was_passed || scheduler_->Now() - call.sent_at >= kRequestDeadline) &&
          home_->HasSession(call.session) && CheckHome(call.home).ok() &&
          region::LoadAdmitLine(region_->own_segment(), call.home).incarnation != 0;
 }
@@ -198,12 +202,13 @@ void RemoteHomes::Tell(NodeId node) {
   remote.is_asked = true;
   remote.is_due = false;
   remote.was_used = false;
+  remote.last_census = ++last_census_;
   const std::vector<uint64_t> sessions(home_->sessions().begin(),
                                        home_->sessions().end());
   flatbuffers::FlatBufferBuilder builder;
   const auto census = format::CreateGuestsRequestDirect(
       builder, home_->incarnation(), home_->format_epoch(), home_->last_session(),
-      &sessions, &remote.settled, ++last_census_);
+      &sessions, &remote.settled, remote.last_census);
   transport_->Request(node,
                       format::FinishRequest(&builder, transport_->NextRequestId(),
                                             Body::GuestsRequest, census.Union()),

@@ -55,9 +55,10 @@ class RemoteHomes {
   /// What is known of one home.
   struct Remote {
     bool may_have_guests = false;
-    bool was_used = false;  ///< Since it was told last.
-    bool is_due = false;    ///< It must be told.
-    bool is_asked = false;  ///< An answer is awaited, or a retry.
+    bool was_used = false;     ///< Since it was told last.
+    bool is_due = false;       ///< It must be told.
+    bool is_asked = false;     ///< An answer is awaited, or a retry.
+    uint64_t last_census = 0;  ///< That it was sent, by number.
     std::vector<format::GrantKey> settled;
   };
 
@@ -68,7 +69,7 @@ class RemoteHomes {
   arrow::Result<CallPtr> MakeCall(const format::Message& message) const;
   void Send(const CallPtr& call);
   void OnAnswer(const CallPtr& call, const arrow::Result<const format::Message*>& answer);
-  bool IsWorthWaiting(const Call& call) const;
+  bool IsWorthAsking(const Call& call) const;
   arrow::Result<std::vector<uint8_t>> ReadReply(
       uint64_t request_id, const arrow::Result<const format::Message*>& reply) const;
   void Tell(NodeId node);

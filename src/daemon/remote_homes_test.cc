@@ -33,8 +33,9 @@ class SilentTransport : public Transport {
   void Serve(Handler) override {}
   const format::Message& Last() const { return *format::GetMessage(sent.back().data()); }
   /// \brief Of the last request.
-  void Answer(const std::vector<uint8_t>& reply) {
-    requests_.Complete({1}, Last().request_id(), format::GetMessage(reply.data()));
+  void Answer(const std::vector<uint8_t>& reply) { Answer(Last().request_id(), reply); }
+  void Answer(uint64_t id, const std::vector<uint8_t>& reply) {
+    requests_.Complete({1}, id, format::GetMessage(reply.data()));
   }
 
   std::vector<std::vector<uint8_t>> sent;
@@ -74,6 +75,12 @@ class RemoteHomesTest : public ::testing::Test {
                                           Body::GuestReply, body.Union()));
   }
 
+  static std::vector<uint8_t> IsLostReply(const std::vector<uint8_t>& request) {
+    return format::MakeOutcomeReply(
+        format::GetMessage(request.data())->request_id(),
+        MakeStatus(arrow::StatusCode::IOError, ErrorReason::kNodeLost, "try again"));
+  }
+
   static constexpr uint64_t kRequest = 7;
   region::TestMemory memory_;
   FakeScheduler clock_;
@@ -109,6 +116,38 @@ TEST_F(RemoteHomesTest, AHomeThatIsWithdrawnOrDownIsLost) {
   ASSERT_TRUE(reply_.has_value());
   EXPECT_TRUE(IsNodeLost(Outcome()));
   EXPECT_EQ(transport_.sent.size(), 1U);
+}
+
+TEST_F(RemoteHomesTest, ARequestThatACensusHasPassedIsSentAgain) {
+  const auto census_of = [](const std::vector<uint8_t>& bytes) {
+    return format::GetMessage(bytes.data())->body_as<format::GuestRequest>()->census();
+  };
+  const std::vector<uint8_t> request = transport_.sent[0];
+  const auto refuse = [&](const std::vector<uint8_t>& bytes) {
+    transport_.Answer(format::GetMessage(bytes.data())->request_id(), IsLostReply(bytes));
+  };
+  remotes_->Refresh();
+  ASSERT_EQ(transport_.sent.size(), 2U);
+  const auto* census = transport_.Last().body_as<format::GuestsRequest>();
+  ASSERT_NE(census, nullptr);
+  EXPECT_LT(census_of(request), census->number());
+  const uint64_t number = census->number();
+  flatbuffers::FlatBufferBuilder builder;
+  const auto nobody = format::CreateGuestsReply(builder);
+  transport_.Answer(format::FinishReply(&builder, transport_.Last().request_id(),
+                                        Body::GuestsReply, nobody.Union()));
+  refuse(request);
+  EXPECT_FALSE(reply_.has_value());
+  ASSERT_EQ(transport_.sent.size(), 3U);
+  EXPECT_TRUE(transport_.Last().is_repeated());
+  EXPECT_EQ(census_of(transport_.sent[2]), number);
+  refuse(transport_.sent[2]);  // no census has passed this one
+  ASSERT_TRUE(reply_.has_value());
+  EXPECT_TRUE(IsNodeLost(Outcome()));
+  // It may have opened a guest: the home is told of its end.
+  remotes_->OnSessionEnded();
+  ASSERT_EQ(transport_.sent.size(), 4U);
+  EXPECT_EQ(transport_.Last().body_type(), Body::GuestsRequest);
 }
 
 TEST_F(RemoteHomesTest, NobodyAsksForASessionThatHasEnded) {
