@@ -143,7 +143,7 @@ arrow::Status Leadership::BeginClaim(const std::string& why) {
   region::Region* region = parts_.region;
   ARROW_ASSIGN_OR_RAISE(
       const uint32_t epoch,
-      directory::NextEpoch(region::SegmentsOf(*region), region->node()));
+      directory::NextEpoch(region::SegmentsOf(*region), region->node(), granted_epoch_));
   Log(LogLevel::kInfo, "claims the catalog with epoch ", epoch, ": ", why);
   claim_began_ = parts_.scheduler->Now();
   ARROW_ASSIGN_OR_RAISE(claiming_, directory::CatalogLeader::Begin(
@@ -167,6 +167,7 @@ void Leadership::GoOn() {
 
 void Leadership::EndClaim(const arrow::Status& status) {
   Log(LogLevel::kWarning, "does not lead the catalog: ", status.ToString());
+  if (claiming_ != nullptr) granted_epoch_ = claiming_->granted_epoch();
   claiming_.reset();
   ++tries_;
   callbacks_.another_leads();  // Who can may claim.

@@ -82,7 +82,8 @@ class Leadership {
   /// Since when the leader has had no index; nothing while it has one.
   std::optional<std::chrono::nanoseconds> indexless_since_;
   directory::LeaderView indexless_;
-  int tries_ = 0;  ///< Claims that led to nothing, or not for long.
+  uint32_t granted_epoch_ = 0;  ///< That a claim found, and was not above.
+  int tries_ = 0;               ///< Claims that led to nothing, or not for long.
   std::chrono::nanoseconds claimed_at_{0};
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };

@@ -122,6 +122,26 @@ TEST_F(LeadershipTest, ALeaderThatGoesOnStepsDownAndDoesNoHarm) {
   EXPECT_EQ(cluster_.Leader(), 1);  // It does not take it back.
 }
 
+/// Its line is lost with its memory; its versions are not.
+TEST_F(LeadershipTest, WhoFollowsALeaderWhoseMemoryIsLostIsAboveItsVersions) {
+  CatalogNode::Result first;
+  cluster_[2].Put("a", false, &first);
+  ASSERT_TRUE(Await(&first));
+  ASSERT_OK(*first);
+  const uint64_t lost = View().epoch;
+  cluster_[0].clock.Pause();
+  region::Segment* leader = &cluster_[0].region->own_segment();
+  region::StoreControlWord(leader, leader->NodeLine(format::NodeLine::kCatalogEpoch), 0);
+  ASSERT_TRUE(
+      cluster_.PassUntil([&] { return cluster_[1].leadership.leader() != nullptr; }));
+  EXPECT_GT(View().epoch, lost);
+  CatalogNode::Result second;
+  cluster_[2].Put("a", true, &second);
+  ASSERT_TRUE(Await(&second));
+  ASSERT_OK(*second);
+  EXPECT_EQ(Find(2, "a")->object, (*second)->object);
+}
+
 TEST_F(LeadershipTest, APutThatWaitsForASilentLeaderIsDoneByTheNext) {
   for (const bool replace : {false, true}) {
     CatalogNode::Result before;

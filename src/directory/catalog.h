@@ -78,8 +78,10 @@ bool HasIndex(const region::SegmentList& segments, const LeaderView& view);
 
 /// \brief The epoch that `claimant` may claim now: its smallest own number (those that
 /// are its id modulo the nodes that the region was formatted for) above every epoch that
-/// a node of `segments` claimed (C1). CapacityError if there is none left.
-arrow::Result<uint32_t> NextEpoch(const region::SegmentList& segments, NodeId claimant);
+/// a node of `segments` claimed, and above `granted` (C1). CapacityError if there is none
+/// left.
+arrow::Result<uint32_t> NextEpoch(const region::SegmentList& segments, NodeId claimant,
+                                  uint32_t granted = 0);
 
 /// \brief The index that a former life of `home` left, if any, is inactive, settled: who
 /// does not lead denies no names, and another node may see that it does not lead (C1).
@@ -115,6 +117,10 @@ class CatalogLeader {
   /// \brief Scan `slots` more slots, and after the last one make the index (C2): true
   /// then. Errors as Claim; the claim is over then, for this epoch.
   arrow::Result<bool> GoOn(uint32_t slots);
+  /// \brief The highest epoch of a version that the claim found. One that is not below
+  /// its own, as where the memory of a leader was lost, ends it: reason node lost; claim
+  /// above.
+  uint32_t granted_epoch() const;
   /// \brief `progress` is called now and then in calls that take long.
   void OnProgress(const std::function<void()>& progress);
 

@@ -411,6 +411,7 @@ arrow::Result<std::vector<CatalogLeader::Undecided>> CatalogLeader::PrepareRemov
 }
 
 uint32_t CatalogLeader::epoch() const { return impl_->epoch(); }
+uint32_t CatalogLeader::granted_epoch() const { return impl_->granted_epoch(); }
 
 arrow::Result<bool> CatalogLeader::GoOn(uint32_t slots) {
   return impl_->GoOnClaiming(slots);

@@ -56,6 +56,7 @@ class CatalogLeader::Impl {
                                                        uint32_t sequence);
 
   uint32_t epoch() const { return epoch_; }
+  uint32_t granted_epoch() const { return granted_epoch_; }
   const std::vector<ObjectId>& losers() const { return losers_; }
   const std::vector<std::string>& problems() const { return problems_; }
 
@@ -127,7 +128,8 @@ class CatalogLeader::Impl {
   uint32_t sequence_floor_ = 0;
   uint32_t removed_sequence_ = 0;  ///< What the own line says (C9).
   std::function<void()> progress_ = [] {};
-  SlotPlace scanned_;  ///< How far the claim has come.
+  SlotPlace scanned_;           ///< How far the claim has come.
+  uint32_t granted_epoch_ = 0;  ///< The highest of a version that it found.
   std::vector<ObjectId> losers_;
   std::vector<std::string> problems_;
 };

@@ -431,6 +431,22 @@ TEST(Claim, NeedsANewEpoch) {
   EXPECT_OK(cluster.Claim(3));
 }
 
+/// The leader's memory was formatted anew: its epoch is in versions alone.
+TEST(Claim, IsAboveAllVersionsThatAreThere) {
+  TestCluster cluster(kTwoNodes);
+  ASSERT_OK(cluster.Claim(6));
+  ASSERT_OK(cluster.Publish("a", 1));
+  region::StoreControlWord(
+      cluster.segments()[0],
+      cluster.segments()[0]->NodeLine(format::NodeLine::kCatalogEpoch), 0);
+  EXPECT_TRUE(IsNodeLost(cluster.Claim(3, 1)));
+  EXPECT_TRUE(IsNodeLost(cluster.Claim(6)));
+  EXPECT_GT(*NextEpoch(cluster.segments().list(), {1}, 1000), 1000);
+  ASSERT_OK(cluster.Claim(7, 1));
+  ASSERT_OK_AND_ASSIGN(const Found next, cluster.Publish("a", 1, true));
+  ExpectFound(&cluster, "a", next.object);
+}
+
 TEST(Claim, AfterARestartTheIndexOfTheLastLifeStaysUntilTheNext) {
   TestCluster cluster({.slots_max = 1024});
   ASSERT_OK(cluster.Claim(1));

@@ -143,6 +143,14 @@ arrow::Status CatalogLeader::Impl::FinishClaim() {
                           " claimed the catalog meanwhile, with epoch " +
                           std::to_string(view.epoch));
   }
+  // The line that said so is lost, or cannot be read. A version below one that is there
+  // would never replace it.
+  if (granted_epoch_ >= epoch_) {
+    return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kNodeLost,
+                      "versions were granted with epoch " +
+                          std::to_string(granted_epoch_) +
+                          ", by a leader whose line is lost: claimed again above it");
+  }
   PassFaultPoint("daemon.claim.after-confirm");
   sequence_floor_ = RemovedSequence(segments_());
   StoreRemovedSequence(sequence_floor_);
@@ -154,10 +162,11 @@ arrow::Status CatalogLeader::Impl::FinishClaim() {
   return Rebuild();
 }
 
-arrow::Result<uint32_t> NextEpoch(const region::SegmentList& segments, NodeId claimant) {
+arrow::Result<uint32_t> NextEpoch(const region::SegmentList& segments, NodeId claimant,
+                                  uint32_t granted) {
   const uint64_t numbers =
       segments.at(claimant.value)->header().nodes_max;  // one owner each
-  const uint64_t above = HighestEpoch(segments) + 1;
+  const uint64_t above = std::max<uint64_t>(HighestEpoch(segments), granted) + 1;
   const uint64_t next = above + (claimant.value + numbers - above % numbers) % numbers;
   if (next <= std::numeric_limits<uint32_t>::max()) return static_cast<uint32_t>(next);
   return arrow::Status::CapacityError("the catalog's epochs are used up");
@@ -211,6 +220,7 @@ arrow::Status CatalogLeader::Impl::AdoptUnreadable(const region::Segment& segmen
   }
   AddProblem(id, "'" + record->name + "' is neither there nor free until node " +
                      std::to_string(segment.id().value) + " runs again");
+  granted_epoch_ = std::max(granted_epoch_, slot->version_epoch);
   // The slot decides, once it can be read.
   names_[record->name].pending.push_back(
       {id, {slot->version_epoch, slot->version_sequence}, /*is_bound=*/false});
@@ -236,6 +246,7 @@ arrow::Status CatalogLeader::Impl::AdoptObject(const region::Segment& segment,
         AddProblem(id, "its slot has another hash than its name");
         return arrow::Status::OK();
       }
+      granted_epoch_ = std::max(granted_epoch_, again.version_epoch);
       names_[record->name].pending.push_back(
           {id,
            {again.version_epoch, again.version_sequence},
