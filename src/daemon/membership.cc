@@ -16,6 +16,7 @@
 #include "daemon/log.h"
 #include "daemon/scheduler.h"
 #include "format/layout.h"
+#include "format/lease_cell.h"
 #include "platform/shared_word.h"
 #include "region/admit_line.h"
 #include "region/cluster_config.h"
@@ -62,6 +63,9 @@ uint64_t BeyondItsLast(const region::Segment& segment, uint64_t refused) {
 // last.
 constexpr uint64_t kUnseenIncarnationsMax = uint64_t{1} << 24;
 
+// No home is that far ahead of a node, however often it was told to forget it.
+constexpr uint64_t kIncarnationsAheadMax = 64 * kUnseenIncarnationsMax;
+
 }  // namespace
 
 Membership::Membership(region::Region* region, Scheduler* clock, uint64_t incarnation,
@@ -69,6 +73,7 @@ Membership::Membership(region::Region* region, Scheduler* clock, uint64_t incarn
     : region_(region),
       clock_(clock),
       incarnation_(incarnation),
+      sessions_since_(incarnation),
       rejoin_(std::move(rejoin)),
       peers_(region->config().nodes) {
   // R1: what was withdrawn stays so.
@@ -90,7 +95,7 @@ void Membership::Update() {
   // Before any line is read: a heart that did not beat until then was silent until then.
   const nanoseconds now = clock_->Now();
   DropLines(now);
-  bool is_withdrawn = own_off_ >= incarnation_;
+  bool is_withdrawn = own_off_ >= sessions_since_;
   for (uint32_t k = 0; k < peers_.size(); ++k) {
     if (region_->segment({k}) == nullptr) continue;
     UpdatePeer({k}, now);
@@ -122,14 +127,15 @@ void Membership::Rejoin() {
   for (uint32_t k = 0; k < peers_.size(); ++k) {
     const region::Segment* segment = region_->segment({k});
     if (segment == nullptr) continue;
-    off = std::max(off, region::LoadAdmitLine(*segment, region_->node()).off);
+    off = std::max(off, OwnLife(region::LoadAdmitLine(*segment, region_->node()).off));
   }
-  const bool is_off = off >= incarnation_;
+  const bool is_off = off >= sessions_since_;
   const uint64_t next = rejoin_(is_off ? off : 0);
   if (next == 0) return;
   Log(LogLevel::kWarning, is_off ? "off" : "withdrawn",
       " for another home as incarnation ", incarnation_, ", back as ", next);
   incarnation_ = next;
+  if (is_off) sessions_since_ = next;
   peers_[region_->node().value].admitted = next;
   for (Peer& peer : peers_) peer.honours_us = false;
 }
@@ -210,13 +216,24 @@ void Membership::Withdraw(NodeId node, uint64_t incarnation, const char* why) {
   if (Planted("no-quarantine") && on_off_) on_off_(node);
 }
 
-// By a home that had admitted this incarnation: another one has not seen us yet.
+// What another home, or a certificate, says of this node; 0 if that is garbage: of
+// another formatting, or of a life that cannot be.
+uint64_t Membership::OwnLife(uint64_t incarnation) const {
+  const bool can_be =
+      format::FormatEpochOf(incarnation) == format::FormatEpochOf(incarnation_) &&
+      incarnation < incarnation_ + kIncarnationsAheadMax;
+  return can_be ? incarnation : 0;
+}
+
+// By a home that had admitted this incarnation: another one has not seen us yet. Sessions
+// of one that is off there must end, also if the next has begun since.
 bool Membership::IsWithdrawnAt(NodeId node, Peer* peer) const {
   if (node == region_->node()) return false;
   const region::Segment& segment = *region_->segment({node.value});
   const region::AdmitLine line = region::DroppedAdmitLine(segment, region_->node());
   if (line.incarnation == incarnation_) peer->honours_us = true;
-  return line.refused() >= incarnation_ ||
+  return OwnLife(line.withdrawn) >= incarnation_ ||
+         OwnLife(line.off) >= sessions_since_ ||
          (peer->honours_us && line.incarnation != incarnation_);
 }
 
@@ -239,7 +256,7 @@ void Membership::Forget(NodeId node, const DoneFn& done) {
 void Membership::ForgetIncarnation(NodeId node, uint64_t incarnation,
                                    const DoneFn& done) {
   if (node == region_->node()) {
-    own_off_ = std::max(own_off_, incarnation);
+    own_off_ = std::max(own_off_, OwnLife(incarnation));
     return done(arrow::Status::OK());
   }
   const Peer& peer = peers_[node.value];

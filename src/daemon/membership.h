@@ -30,8 +30,9 @@ class Membership {
  public:
   /// \brief Begins the own node's next incarnation: lease cells flushed, the line settled
   /// (F6). Returns it, or 0 if it is too early. `off`: the highest that a home or a
-  /// certificate says is off, 0 if not this one: else the cells of all its sessions may
-  /// have been ignored (F8), so they must end first, and the next is above it.
+  /// certificate says is off, 0 if none that a session is of: else the cells of all its
+  /// sessions may have been ignored (F8), so they must end first, and the next is above
+  /// it.
   using RejoinFn = std::function<uint64_t(uint64_t off)>;
 
   /// \brief Adopts the admit lines that are in memory. `incarnation` is the own node's.
@@ -83,6 +84,7 @@ class Membership {
   void Withdraw(NodeId node, uint64_t incarnation, const char* why);
   void WithdrawIfSilent(NodeId node);
   bool IsWithdrawnAt(NodeId node, Peer* peer) const;
+  uint64_t OwnLife(uint64_t incarnation) const;
   void Rejoin();
   bool IsSilent(const Peer& peer) const;
   arrow::Result<uint64_t> BeginForget(NodeId node);
@@ -93,6 +95,8 @@ class Membership {
   region::Region* region_;
   Scheduler* clock_;
   uint64_t incarnation_;
+  /// The lowest that a session may be of: all began then, or since.
+  uint64_t sessions_since_;
   uint64_t own_off_ = 0;  ///< Of this node, as certified elsewhere.
   RejoinFn rejoin_;
   std::function<void(NodeId)> on_off_;

@@ -414,6 +414,35 @@ TEST_F(MembershipTest, TheNextIncarnationIsAboveAllThatAreOff) {
   EXPECT_TRUE(Honours(0, 1));
 }
 
+/// Its own memory says what a home believes of others; here it is garbage.
+TEST_F(MembershipTest, GarbageOfAHomeEndsNobodysSessions) {
+  sessions_left_ = 1;
+  const uint64_t first = nodes_[1]->incarnation();
+  for (const uint64_t word : {~uint64_t{0}, first + (uint64_t{1} << 31)}) {
+    region::StoreCertifiedOff(&Segment(2), {1}, word);
+    region::StoreWithdrawn(&Segment(2), {1}, word);
+    Pass(milliseconds(500), {0, 1});
+    EXPECT_EQ(nodes_[1]->incarnation(), first + 1);  // honoured there no more
+  }
+  EXPECT_TRUE(Honours(0, 1));
+}
+
+/// F8: the home ignored the cells of that life, which its sessions still read by.
+TEST_F(MembershipTest, SessionsOfALifeThatIsOffEndAlsoInTheNext) {
+  const uint64_t first = nodes_[1]->incarnation();
+  sessions_left_ = 1;
+  region::StoreWithdrawn(&Segment(2), {1}, first);
+  Pass(milliseconds(50), {1});
+  ASSERT_EQ(nodes_[1]->incarnation(), first + 1);  // with its sessions
+  region::StoreWithdrawn(&Segment(0), {1}, first);
+  region::StoreCertifiedOff(&Segment(0), {1}, first);
+  Pass(milliseconds(200), {1});
+  EXPECT_EQ(nodes_[1]->incarnation(), first + 1);
+  sessions_left_ = 0;
+  Pass(milliseconds(500), {1});
+  EXPECT_EQ(nodes_[1]->incarnation(), first + 2);
+}
+
 TEST_F(MembershipTest, ANodeThatLivesIsNotForgotten) {
   ASSERT_RAISES(Invalid, Forget(1));
   ASSERT_RAISES(Invalid, Forget(0));
