@@ -13,6 +13,7 @@
 #include "platform/shared_word.h"
 #include "region/admit_line.h"
 #include "region/control_line.h"
+#include "region/served_check.h"
 #include "sheaf/types.h"
 
 namespace sheaf::daemon {
@@ -81,6 +82,7 @@ void NodeLines::SayDown() {
 
 bool NodeLines::Beat() {
   PassFaultPoint("daemon.heartbeat.before-beat");
+  if (region::IsGivenUpSince(*segment_)) return false;
   uint64_t* word = segment_->NodeLine(format::NodeLine::kHeartbeat);
   platform::CacheControl* cache = segment_->control().cache();
   cache->Invalidate(word, sizeof(uint64_t));

@@ -39,8 +39,8 @@ class NodeLines {
   void SayDown();  ///< State down, settled: a clean end.
 
   /// \brief One heartbeat, flushed. False, and nothing is written, if the line is ahead
-  /// of this daemon: another one, of another host, writes it too. Whoever is behind must
-  /// end without another store.
+  /// of this daemon, or the memory was given up, or formatted anew: another one, of
+  /// another host, writes it too. Whoever is behind must end without another store.
   bool Beat();
 
   /// \brief Flushed if it differs from what was written last.

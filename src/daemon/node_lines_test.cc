@@ -47,6 +47,21 @@ TEST_F(NodeLinesTest, WhoeverIsBehindAnotherDaemonOfItsNodeFindsOut) {
   EXPECT_TRUE(second.Beat());
 }
 
+/// Given up while its daemon was stopped: the line is behind, not ahead.
+TEST_F(NodeLinesTest, WhoeverHasAFormerFormattingFindsOut) {
+  const auto former = region_;
+  NodeLines lines(&former->own_segment());
+  lines.BeginLife(kBoot);
+  EXPECT_TRUE(lines.Beat());
+  ASSERT_OK(region::RemoveSegment(config_, kNode0));
+  EXPECT_FALSE(lines.Beat());
+  Format();
+  EXPECT_FALSE(lines.Beat());
+  EXPECT_EQ(region::LoadControlLine(*segment(),
+                                    segment()->NodeLine(format::NodeLine::kHeartbeat))[0],
+            0);
+}
+
 TEST_F(NodeLinesTest, NoIncarnationOfAFormerFormattingComesAgain) {
   NodeLines lines(segment());
   uint64_t last = lines.BeginLife(kBoot).incarnation;

@@ -364,7 +364,8 @@ void Server::Impl::Beat() {
 void Server::Impl::EndAtOnce() const {
   Log(LogLevel::kError, "another daemon, of another host, is node ", options_.node.value,
       " of cluster '", config().name,
-      "' as well, and ahead of this one: this one ends at once");
+      "' as well, and ahead of this one, or has given up its memory: this one ends at "
+      "once");
   std::_Exit(1);
 }
 

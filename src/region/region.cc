@@ -212,10 +212,12 @@ arrow::Status Region::AttachMissing() {
   return status;
 }
 
+// Not the own segment: who formatted that anew is another daemon, whose lines this one
+// may not write (L1).
 bool Region::AttachAnew() {
   bool is_any = false;
   for (uint32_t i = 0; i < segments_.size(); ++i) {
-    const Segment* mapped = segment({i});
+    const Segment* mapped = i == options_.node.value ? nullptr : segment({i});
     if (mapped == nullptr || !IsGivenUpSince(*mapped)) continue;
     const std::lock_guard lock(attach_mutex_);
     auto attached = AttachSegment(config_, options_, {i});

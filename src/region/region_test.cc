@@ -279,6 +279,12 @@ TEST_F(RegionTest, WhatWasFormattedAnewIsMappedAgain) {
   EXPECT_NE(after, before);
   EXPECT_FALSE(IsGivenUpSince(*after) || region->AttachAnew());
   EXPECT_EQ(LoadControlLine(*before, before->SlotLine(0))[0], 0);  // Still mapped.
+  const Segment* own = &region->own_segment();
+  ASSERT_OK(RemoveSegment(config_, kNode0));
+  ASSERT_OK(FormatSegment(config_, kNode0));
+  EXPECT_TRUE(IsGivenUpSince(*own));
+  EXPECT_FALSE(region->AttachAnew());  // It is another daemon's.
+  EXPECT_EQ(&region->own_segment(), own);
 }
 
 TEST_F(RegionTest, ANodeMayHaveLessThanTheOthers) {
