@@ -114,7 +114,8 @@ arrow::Status GuestServer::OnRequest(NodeId from, const format::Message& message
     return HasEnded(from, name.session);
   }
   // Its node was told since what it has here, and asks no more when that was nothing.
-  if (census != censuses_.end() && body.census() < census->second.number) {
+  if (census != censuses_.end() &&
+      census->second.IsAfter(body.incarnation(), body.census())) {
     return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kNodeLost,
                       "a request that is older than a census of its node: try again");
   }
@@ -179,11 +180,13 @@ void GuestServer::Answer(uint64_t id, uint64_t request_id, std::vector<uint8_t> 
 // D3: what is not said to be settled is named, and freed when it is.
 std::vector<uint8_t> GuestServer::OnCensus(NodeId from, const format::Message& message) {
   const auto& body = *message.body_as<format::GuestsRequest>();
-  Census census{body.format_epoch(), body.number(), body.last_session(), {}};
+  Census census{
+      body.incarnation(), body.format_epoch(), body.number(), body.last_session(), {}};
   // All it says is true for ever, but a newer one said more: of sessions that it does not
   // know, requests that come late would be served again.
   const auto known = censuses_.find(from);
-  if (known != censuses_.end() && census.IsOlderThan(known->second)) {
+  if (known != censuses_.end() &&
+      known->second.IsAfter(census.incarnation, census.number)) {
     return format::MakeOutcomeReply(
         message.request_id(),
         MakeStatus(arrow::StatusCode::Invalid, ErrorReason::kStaleGeneration,

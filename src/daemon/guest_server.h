@@ -54,13 +54,15 @@ class GuestServer {
   };
   /// What a node's daemon said of its sessions: stays true.
   struct Census {
+    uint64_t incarnation = 0;  ///< One life: the node may have lost its count since.
     uint64_t format_epoch = 0;
     uint64_t number = 0;
     uint64_t last_session = 0;
     std::set<uint64_t> sessions;
     bool IsOver(const GuestName& name) const;
-    bool IsOlderThan(const Census& other) const {
-      return format_epoch == other.format_epoch && number < other.number;
+    /// \brief True if what that incarnation said after its census `last` is older.
+    bool IsAfter(uint64_t of_incarnation, uint64_t last) const {
+      return incarnation == of_incarnation && last < number;
     }
   };
 

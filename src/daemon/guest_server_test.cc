@@ -87,5 +87,17 @@ TEST_F(GuestServerTest, ARequestThatIsOlderThanACensusOpensNoGuest) {
   EXPECT_EQ(home_.home->guests().size(), 1U);
 }
 
+/// Its count is kept twice; with both lost it is another incarnation all the same.
+TEST_F(GuestServerTest, ANextIncarnationMayCountAnew) {
+  ASSERT_OK(AskForMemory(10, 6));
+  ASSERT_OK(Census(7, /*last=*/20, {10}));
+  guests_.home->SetIncarnation(guests_.lines.NextIncarnation());
+  EXPECT_TRUE(IsNodeLost(Census(8, /*last=*/20, {10})));  // not honoured yet
+  cluster_.Pass(std::chrono::milliseconds(500));
+  ASSERT_OK(AskForMemory(10, 1));
+  ASSERT_OK(Census(1, /*last=*/20, {10}));
+  EXPECT_TRUE(IsNodeLost(AskForMemory(10, 0)));
+}
+
 }  // namespace
 }  // namespace sheaf::daemon
