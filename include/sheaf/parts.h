@@ -48,10 +48,11 @@ struct PartReceipt {
 /// Invalid names part and field if the schema is not that of the parts that are there (or
 /// of the table, with `append`), or if `of` or `append` differ from theirs. AlreadyExists
 /// if there is a table of that name, without `append`, or this part of it. KeyError if
-/// there is none, with `append`. Cancelled if it was aborted meanwhile, or its table removed. Reason timeout
-/// names the missing parts: after `wait` this part stays, at the deadline it is gone as
-/// well. After any other error this part is not there; reason disconnected or node lost
-/// as for `Put`. A process that dies takes its part with it until this has returned.
+/// there is none, with `append`. Cancelled if it was aborted meanwhile, or its table
+/// removed. Reason timeout names the missing parts: after `wait` this part stays, at the
+/// deadline it is gone as well. After any other error this part is not there; reason
+/// disconnected or node lost as for `Put`. A process that dies takes its part with it
+/// until this has returned.
 arrow::Result<PartReceipt> PutPart(const std::shared_ptr<Store>& store,
                                    const std::string& name, const arrow::Table& table,
                                    uint32_t part, uint32_t of,

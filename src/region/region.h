@@ -170,8 +170,8 @@ enum class SegmentOrigin : uint8_t {
 arrow::Result<SegmentOrigin> PrepareSegment(const ClusterConfig& config, NodeId node,
                                             uint64_t last_epoch = 0);
 
-/// \brief Remove the files of `node`'s segment, if any, and its folder if that is empty. The
-/// caller holds its lock. Invalid, removing nothing, for what FormatSegment would refuse.
+/// \brief Remove the files of `node`'s segment, if any, and its folder if that is empty.
+/// The caller holds its lock. Invalid, removing nothing, if FormatSegment would refuse.
 arrow::Status RemoveSegment(const ClusterConfig& config, NodeId node);
 
 /// \brief The lock of `node`'s segment, which its daemon holds while it lives, beside the
