@@ -1,5 +1,5 @@
 // Model K: a home shares removed bytes of another home once that home has answered
-// (docs/protocol.md O4, decision 0010; src/daemon/foreign_leases.cc, publisher.cc Seal).
+// (docs/protocol.md O4, decision 0013; src/daemon/foreign_leases.cc, publisher.cc Seal).
 //
 // Node 1 is home B of two objects, X and Y; a publisher on node 0 holds leases on both.
 // Anyone may remove them at any time. The publisher asks its home A to seal a table that
