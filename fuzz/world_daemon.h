@@ -75,10 +75,21 @@ struct WorldDaemon {
   static std::unique_ptr<directory::CatalogLeader> Lead(region::Region* region,
                                                         daemon::Home* home) {
     if (region->node() != NodeId{0}) return nullptr;
-    const uint32_t epoch =
-        directory::NextEpoch(region::SegmentsOf(*region), region->node()).ValueOrDie();
-    return directory::CatalogLeader::Claim(region, &home->directory(), epoch)
-        .ValueOrDie();
+    // Versions of other epochs may be there: the next claim is above them.
+    uint32_t granted = 0;
+    for (;;) {
+      const region::SegmentList segments = region::SegmentsOf(*region);
+      const uint32_t epoch =
+          directory::NextEpoch(segments, region->node(), granted).ValueOrDie();
+      auto leader = directory::CatalogLeader::Begin([segments] { return segments; },
+                                                    &home->directory(), epoch)
+                        .ValueOrDie();
+      arrow::Result<bool> leads = false;
+      while (leads.ok() && !*leads) leads = leader->GoOn(UINT32_MAX);
+      if (leads.ok()) return leader;
+      SHEAF_CHECK(leader->granted_epoch() >= epoch);
+      granted = leader->granted_epoch();
+    }
   }
 
   daemon::FakeScheduler clock;
