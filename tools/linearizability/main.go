@@ -13,8 +13,9 @@
 //
 // Three answers say less than they seem to: "exists" is also told of a name that is being
 // put, and "mismatch" of one that is being put or removed, so that one which overlaps such
-// says nothing; and a remove that was repeated because
-// a daemon died is "ok" also if somebody else removed the table meanwhile.
+// says nothing (also where the other was refused in the end: one leader may have granted it,
+// and the next one not); and a remove that was repeated because a daemon died is "ok" also
+// if somebody else removed the table meanwhile.
 // Exit code 0 if it is, 1 if not, 2 if it cannot be said.
 package main
 
@@ -177,14 +178,20 @@ func read(path string) []porcupine.Operation {
 	return withoutReserved(history)
 }
 
+// No change of leader takes less: what was refused sooner was never granted.
+const leaderChange = 50 * time.Millisecond
+
 // Leaves out each "exists" and "mismatch" while another change of the name was under way.
 func withoutReserved(history []porcupine.Operation) []porcupine.Operation {
 	type span struct{ begin, end int64 }
 	puts := map[string][]span{}
 	for _, op := range history {
 		in := op.Input.(input)
-		isChange := in.operation != "get" && in.operation != "stat" &&
-			in.outcome != "exists" && in.outcome != "mismatch" && in.outcome != "absent"
+		isRefused := in.outcome == "exists" || in.outcome == "mismatch"
+		isChange := in.operation != "get" && in.operation != "stat" && in.outcome != "absent"
+		if isRefused {
+			isChange = op.Return-op.Call >= leaderChange.Nanoseconds()
+		}
 		if isChange {
 			puts[in.name] = append(puts[in.name], span{op.Call, op.Return})
 		}
@@ -195,7 +202,8 @@ func withoutReserved(history []porcupine.Operation) []porcupine.Operation {
 		isReserved := false
 		if in.outcome == "exists" || in.outcome == "mismatch" {
 			for _, other := range puts[in.name] {
-				isReserved = isReserved || other.begin < op.Return && op.Call < other.end
+				isItself := other == span{op.Call, op.Return}
+				isReserved = isReserved || !isItself && other.begin < op.Return && op.Call < other.end
 			}
 		}
 		if !isReserved {
