@@ -2,14 +2,17 @@
 
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "daemon/log.h"
 #include "daemon/test_catalog.h"
 #include "directory/catalog.h"
 #include "directory/directory.h"
 #include "format/layout.h"
+#include "format/message.h"
 #include "region/region.h"
 #include "sheaf/status.h"
 #include "testing/arrow_test.h"
@@ -36,8 +39,26 @@ class RemoverTest : public ::testing::Test {
   }
 
   void Remove(Removed* removed) {
-    (*cluster_)[1].homes.Remove(object_, "a",
+    (*cluster_)[1].homes.Remove(object_, "a", /*remover=*/0,
                                 [removed](const auto& status) { *removed = status; });
+  }
+  /// From another node, over a connection that was lost: `remover` names the request.
+  Removed RemoveAgain(uint32_t remover) {
+    flatbuffers::FlatBufferBuilder builder;
+    const format::ObjectKey key = format::ToKey(object_);
+    const auto body = format::CreateRetireRequestDirect(builder, &key, "a",
+                                                        /*is_removal=*/true, remover);
+    std::vector<uint8_t> request =
+        format::FinishRequest(&builder, 1, format::Body::RetireRequest, body.Union());
+    format::MarkRepeated(&request);
+    const auto removed = std::make_shared<Removed>();
+    (*cluster_)[1].homes.Handle(*format::GetMessage(request.data()),
+                                [removed](const std::vector<uint8_t>& reply) {
+                                  *removed =
+                                      format::ToStatus(*format::GetMessage(reply.data()));
+                                });
+    EXPECT_TRUE(cluster_->PassUntil([&] { return removed->has_value(); }));
+    return *removed;
   }
   /// At node 2: the next version.
   ObjectId Prepare(const std::string& name) {
@@ -179,6 +200,44 @@ TEST_F(RemoverTest, TwoWhoRemoveAreToldApart) {
   EXPECT_OK(*first);
   EXPECT_TRUE(IsStaleGeneration(*second)) << second->ToString();
   EXPECT_EQ(Find(), std::nullopt);
+}
+
+/// Its answer was lost, and a put of the next version won: the removal did not happen.
+TEST_F(RemoverTest, ARemovalThatIsAskedAgainIsNotTakenForThePutThatWon) {
+  for (const bool is_restarted : {false, true}) {
+    SetUp();
+    CatalogNode::Result put;
+    Put(/*is_prepared=*/false, &put);
+    ASSERT_TRUE(cluster_->PassUntil([&] { return put.has_value(); }));
+    ASSERT_OK(*put);
+    if (is_restarted) cluster_->Restart(1);
+    const Removed again = RemoveAgain(/*remover=*/7);
+    EXPECT_TRUE(IsStaleGeneration(*again)) << again->ToString();
+    EXPECT_TRUE(Find().has_value());
+  }
+}
+
+/// Its answer was lost: it did happen, by that request and by no other one, also where
+/// its memory is free by now.
+TEST_F(RemoverTest, ARemovalThatIsAskedAgainIsDoneIfItDidIt) {
+  for (const bool is_restarted : {false, true}) {
+    SetUp();
+    Removed removed;
+    (*cluster_)[1].homes.Remove(object_, "a", /*remover=*/7, [&](const auto& status) {
+      removed = status;
+      if (is_restarted) (*cluster_)[1].clock.Pause();  // before it frees anything
+    });
+    ASSERT_TRUE(cluster_->PassUntil([&] { return removed.has_value(); }));
+    ASSERT_OK(*removed);
+    if (is_restarted) cluster_->Restart(1);
+    EXPECT_OK(*RemoveAgain(7));
+    const Removed other = RemoveAgain(8);
+    EXPECT_TRUE(IsStaleGeneration(*other)) << other->ToString();
+    (*cluster_)[1].reclaimer.Kick();
+    ASSERT_TRUE(
+        cluster_->PassUntil([&] { return (*cluster_)[1].home->num_retired() == 0; }));
+    EXPECT_OK(*RemoveAgain(7));
+  }
 }
 
 }  // namespace

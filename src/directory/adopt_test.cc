@@ -123,7 +123,7 @@ std::vector<LineWords> LinesOfOneLife(FakeSegments* segments, uint8_t flags) {
     EXPECT_OK(home.Bind(id));
     lines.push_back(WordsOf(*segments, 0));
   }
-  EXPECT_OK(home.Retire(id));
+  EXPECT_OK(home.Retire(id, /*remover=*/7));
   lines.push_back(WordsOf(*segments, 0));
   EXPECT_OK(home.Free(id));
   lines.push_back(WordsOf(*segments, 0));

@@ -271,12 +271,13 @@ arrow::Status HomeDirectory::SetLeaving(const ObjectId& id, bool leaving) {
   return arrow::Status::OK();
 }
 
-arrow::Status HomeDirectory::Retire(const ObjectId& id) {
+arrow::Status HomeDirectory::Retire(const ObjectId& id, uint32_t remover) {
   ARROW_ASSIGN_OR_RAISE(
       format::Slot slot,
       impl_->Require(id, {LineState::kSealed, LineState::kBound, LineState::kRetired}));
   if (StateOf(slot) == LineState::kRetired) return arrow::Status::OK();
   slot.state = static_cast<uint8_t>(LineState::kRetired);
+  slot.remover = remover;
   PassFaultPoint("daemon.retire.before-slot");
   impl_->Store(id.slot, slot, Arrival::kSettled);
   PassFaultPoint("daemon.retire.after-slot");

@@ -177,14 +177,18 @@ std::optional<format::Slot> FindCutShort(const format::LineWords& words,
   constexpr LineState kStates[] = {LineState::kSealed, LineState::kBound,
                                    LineState::kRetired, LineState::kFree,
                                    LineState::kDisused};
-  for (const LineState state : kStates) {
-    for (uint8_t flags = 0; flags <= kFlagsMax; ++flags) {
-      auto slot = std::bit_cast<format::Slot>(words);
+  auto slot = std::bit_cast<format::Slot>(words);
+  slot.reserved0 = 0;
+  // One that was about to be Retired may have who did it, and be as it was otherwise.
+  for (const uint32_t remover : {slot.remover, uint32_t{0}}) {
+    slot.remover = remover;
+    for (const LineState state : kStates) {
       slot.state = static_cast<uint8_t>(state);
-      slot.flags = flags;
-      slot.reserved0 = 0;
       slot.record_size_bytes = IsInUse(state) ? size_bytes : 0;
-      if (format::SealLine(slot)[7] == words[7]) return slot;
+      for (uint8_t flags = 0; flags <= kFlagsMax; ++flags) {
+        slot.flags = flags;
+        if (format::SealLine(slot)[7] == words[7]) return slot;
+      }
     }
   }
   return std::nullopt;

@@ -125,7 +125,8 @@ struct Slot {
   uint32_t version_sequence;
   uint32_t version_epoch;
   uint64_t record_checksum;  ///< XXH3 of the record's bytes.
-  uint64_t reserved1;
+  uint32_t reserved1;
+  uint32_t remover;   ///< Retired: by which request of a session; 0: by none.
   uint64_t checksum;  ///< XXH3 of the bytes before.
 };
 static_assert(sizeof(Slot) == kLineBytes);
