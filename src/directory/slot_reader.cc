@@ -177,11 +177,22 @@ std::optional<format::Slot> FindCutShort(const format::LineWords& words,
   constexpr LineState kStates[] = {LineState::kSealed, LineState::kBound,
                                    LineState::kRetired, LineState::kFree,
                                    LineState::kDisused};
-  auto slot = std::bit_cast<format::Slot>(words);
+  constexpr uint32_t kPrepared = format::kSlotNamed | format::kSlotPrepared;
+  const auto fields = std::bit_cast<format::Slot>(words);
+  // What depends on state and flags may be of the other line.
+  struct Dependent {
+    uint32_t prepared_flags;
+    uint32_t remover;
+  };
+  const Dependent possible[] = {{fields.prepared_flags, fields.remover},
+                                {0, 0},
+                                {kPrepared, 0},
+                                {kPrepared | format::kSlotKept, 0}};
+  auto slot = fields;
   slot.reserved0 = 0;
-  // One that was about to be Retired may have who did it, and be as it was otherwise.
-  for (const uint32_t remover : {slot.remover, uint32_t{0}}) {
-    slot.remover = remover;
+  for (const Dependent& dependent : possible) {
+    slot.prepared_flags = dependent.prepared_flags;
+    slot.remover = dependent.remover;
     for (const LineState state : kStates) {
       slot.state = static_cast<uint8_t>(state);
       slot.record_size_bytes = IsInUse(state) ? size_bytes : 0;
