@@ -13,6 +13,7 @@
 #include "directory/directory.h"
 #include "format/layout.h"
 #include "format/message.h"
+#include "region/admit_line.h"
 #include "region/region.h"
 #include "sheaf/status.h"
 #include "testing/arrow_test.h"
@@ -59,6 +60,14 @@ class RemoverTest : public ::testing::Test {
                                 });
     EXPECT_TRUE(cluster_->PassUntil([&] { return removed->has_value(); }));
     return *removed;
+  }
+  /// Node `k` dies, and cannot touch the memory any more: so node 1 was told.
+  void SetOff(uint32_t k) {
+    (*cluster_)[k].clock.Pause();
+    const uint64_t incarnation = (*cluster_)[k].home->incarnation();
+    region::Segment* own = &(*cluster_)[1].region->own_segment();
+    region::StoreWithdrawn(own, {k}, incarnation);
+    region::StoreCertifiedOff(own, {k}, incarnation);
   }
   /// At node 2: the next version.
   ObjectId Prepare(const std::string& name) {
@@ -200,6 +209,37 @@ TEST_F(RemoverTest, TwoWhoRemoveAreToldApart) {
   EXPECT_OK(*first);
   EXPECT_TRUE(IsStaleGeneration(*second)) << second->ToString();
   EXPECT_EQ(Find(), std::nullopt);
+}
+
+/// Its home died, and is off: what it stores no more holds nobody up.
+TEST_F(RemoverTest, APutOfANodeThatIsOffIsOver) {
+  CatalogNode::Result put;
+  (*cluster_)[2].Put("a", true, &put, /*expected=*/1);
+  cluster_->Pass(3 * kLatency / 2);  // granted; not known at its home
+  Removed removed;
+  Remove(&removed);
+  SetOff(2);
+  ASSERT_TRUE(cluster_->PassUntil([&] { return removed.has_value(); }));
+  EXPECT_OK(*removed);
+}
+
+/// It won before: whoever leads next finds it.
+TEST_F(RemoverTest, APutThatANodeDidBeforeItWasOffTakesItsPlace) {
+  CatalogNode::Result put;
+  (*cluster_)[2].Put("a", true, &put, /*expected=*/1);
+  cluster_->Pass(3 * kLatency / 2);  // granted; not known at its home
+  (*cluster_)[2].clock.Pause();
+  Removed removed;
+  Remove(&removed);
+  cluster_->Pass(3 * kLatency / 2);  // the leader was asked; its answer is on its way
+  (*cluster_)[2].clock.Continue();
+  cluster_->Pass(kLatency / 10);
+  using format::LineState;
+  ASSERT_FALSE((*cluster_)[2].home->directory().ObjectsIn(LineState::kBound).empty());
+  ASSERT_EQ(removed, std::nullopt);
+  SetOff(2);
+  ASSERT_TRUE(cluster_->PassUntil([&] { return removed.has_value(); }));
+  EXPECT_TRUE(IsStaleGeneration(*removed)) << removed->ToString();
 }
 
 /// Its answer was lost, and a put of the next version won: the removal did not happen.
