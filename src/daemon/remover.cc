@@ -56,7 +56,15 @@ bool Remover::IsBound(const ObjectId& object) const {
   return slot.ok() && slot->state == static_cast<uint8_t>(LineState::kBound);
 }
 
+bool Remover::IsNotPutYet(const ObjectId& object) const {
+  const auto slot = home_->directory().GetSlot(object);
+  return slot.ok() && slot->state == static_cast<uint8_t>(LineState::kSealed) &&
+         (slot->flags & format::kSlotNamed) != 0;
+}
+
 void Remover::Prepare(const ObjectId& object, const Done& done) {
+  // Prepared, or being put: no version of the name that anybody can have seen.
+  if (IsNotPutYet(object)) return done(StaleObject(object, "is not put yet"));
   if (!IsBound(object)) return done(arrow::Status::OK());
   if (const auto found = removals_.find(object); found != removals_.end()) {
     found->second->done.push_back(done);

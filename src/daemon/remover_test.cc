@@ -182,6 +182,23 @@ TEST_F(RemoverTest, APutThatIsGivenBackKeepsNoTable) {
   EXPECT_OK(*removed);
 }
 
+/// A table that is decided, and not put yet: a removal that names it is none of its list.
+TEST_F(RemoverTest, WhatIsPreparedIsDroppedNotRemoved) {
+  const ObjectId prepared = Prepare("a");
+  HomeClient& homes = (*cluster_)[2].homes;
+  Removed removed;
+  homes.Remove(prepared, "a", /*remover=*/7,
+               [&](const auto& status) { removed = status; });
+  ASSERT_TRUE(cluster_->PassUntil([&] { return removed.has_value(); }));
+  EXPECT_TRUE(IsStaleGeneration(*removed)) << removed->ToString();
+  EXPECT_OK((*cluster_)[2].home->directory().SetKept(prepared, true));
+  Removed dropped;
+  homes.Remove(prepared, "", /*remover=*/8,
+               [&](const auto& status) { dropped = status; });
+  ASSERT_TRUE(cluster_->PassUntil([&] { return dropped.has_value(); }));
+  EXPECT_OK(*dropped);
+}
+
 /// Granted, and its home died before it knew: it stays prepared, and the name is free.
 TEST_F(RemoverTest, WhatStaysPreparedHoldsNoName) {
   const ObjectId prepared = Prepare("b");
