@@ -82,6 +82,8 @@ class FieldReader {
     } else if (const auto* retire = message.body_as<format::RetireRequest>()) {
       Add(retire->object());
       Add(retire->name());
+      Add(retire->is_removal());
+      Add(retire->remover());
     } else if (const auto* keep = message.body_as<format::KeepRequest>()) {
       Add(keep->object());
       Add(keep->keep());

@@ -334,6 +334,27 @@ TEST_P(PartsDecided, ABarrierThatANodeWasRemovingWhenItDiedHoldsNobodyForEver) {
   EXPECT_TRUE(IsTimeout(third)) << third.ToString();
 }
 
+/// Its name is neither free nor there: whoever brings the next part tried for ever.
+TEST_P(PartsDecided, AListThatANodeWasPuttingWhenItDiedHoldsNobodyForEver) {
+  if (std::string(GetParam().name) != "Shm") GTEST_SKIP() << "waits of 15 s: once";
+  ASSERT_OK(cluster_->KillDaemon(1));
+  ASSERT_OK(cluster_->StartMissing("daemon.publish.before-check=kill"));
+  std::thread first([&] { EXPECT_FALSE(PutPart(stores_[1], "t", *Part(0), 0, 2).ok()); });
+  ASSERT_TRUE(Eventually([&] { return !cluster_->OpenDaemon(1).ok(); }));
+  const arrow::Status second = PutPart(stores_[3], "t", *Part(1), 1, 2).status();
+  EXPECT_TRUE(IsNodeLost(second)) << second.ToString();
+  EXPECT_NE(second.message().find("table 't'"), std::string::npos) << second.ToString();
+  const arrow::Status late =
+      PutPart(stores_[3], "t", *Part(1), 1, 2, {.deadline = milliseconds(0)}).status();
+  EXPECT_TRUE(IsTimeout(late)) << late.ToString();
+  first.join();
+  ASSERT_OK(cluster_->StartMissing());
+  ASSERT_OK(PutPart(stores_[3], "t", *Part(1), 1, 2));
+  ASSERT_OK(PutPart(stores_[0], "t", *Part(0), 0, 2));
+  EXPECT_TRUE(IsThere());
+  Clear();
+}
+
 TEST_P(PartsDecided, WhoseTableWasRemovedIsToldThatItMayHaveBeen) {
   Stopping first(cluster_->name(), 0, "client.staging.after-store=pause", "part t 0 2");
   ASSERT_TRUE(Eventually([&] { return first.IsStopped(); }));

@@ -158,7 +158,7 @@ arrow::Result<PartReceipt> PartPut::Run(const arrow::Table& table) {
   schema_ = table.schema();
   auto placed = Place(std::move(receipt));
   // Reason timeout leaves it in a list.
-  if (!placed.ok() && !IsTimeout(placed.status())) Withdraw();
+  if (!placed.ok() && (staging_id_ == 0 || !IsTimeout(placed.status()))) Withdraw();
   return placed;
 }
 
@@ -166,7 +166,7 @@ arrow::Result<PartReceipt> PartPut::Run(const arrow::Table& table) {
 // table may be made of it.
 void PartPut::Withdraw() {
   Backoff backoff;
-  for (; staging_id_ != 0; backoff.Pause()) {
+  while (staging_id_ != 0) {
     const auto found = LoadStaging(session_, list_name_);
     if (!found.ok()) return;
     if (!*found || (*found)->staging.id != staging_id_) break;
@@ -178,6 +178,7 @@ void PartPut::Withdraw() {
     const auto stored = StoreStaging(session_, list_name_, staging, *found);
     if (!stored.ok()) return;
     if (*stored) break;
+    if (!backoff.PauseAt((*found)->version, ListOf(name_)).ok()) return;
   }
   ARROW_UNUSED(Drop(*session_, object_));
 }
@@ -193,7 +194,14 @@ arrow::Result<PartReceipt> PartPut::Place(PartReceipt receipt) {
       return receipt;
     }
     if (step == Step::kSealed) return receipt;
-    backoff.Pause();
+    if (deadline_unix_ns_ != 0 && UnixTimeNs() >= deadline_unix_ns_) {
+      return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kTimeout,
+                        "part " + std::to_string(part_) + " found no place in table '" +
+                            name_ + "' until its deadline");
+    }
+    ARROW_RETURN_NOT_OK(backoff.PauseAt(seen_version_, options_.append && of_ == 1
+                                                           ? "table '" + name_ + "'"
+                                                           : ListOf(name_)));
   }
 }
 
@@ -208,6 +216,7 @@ arrow::Result<PartPut::Step> PartPut::PlaceOnce(PartReceipt* receipt) {
     ARROW_RETURN_NOT_OK(CheckJoins(found->staging));
     ARROW_RETURN_NOT_OK(CheckSchemaOf(found->staging, *schema_));
   }
+  seen_version_ = found ? found->version : 0;
   Staging staging = found ? found->staging : Begin();
   if (deadline_unix_ns_ != 0 &&
       (staging.deadline_unix_ns == 0 || deadline_unix_ns_ < staging.deadline_unix_ns)) {
@@ -298,6 +307,7 @@ arrow::Result<PartPut::Step> PartPut::PutAlone(const Staging& staging,
                                                PartReceipt* receipt) {
   auto staged = AssembleStaged(session_, name_, staging);
   if (!staged.ok()) return AfterRefusal(staged.status());
+  seen_version_ = staged->base_version;
   auto sealed = Put(session_, *staged->table, staged->publish);
   if (!sealed.ok()) return AfterRefusal(sealed.status());
   receipt->version = sealed->version;

@@ -65,6 +65,7 @@ class PartPut {
   std::shared_ptr<arrow::Schema> schema_;
   uint64_t staging_id_ = 0;  ///< Of the list that this part is in.
   int stale_seals_ = 0;
+  uint32_t seen_version_ = 0;  ///< Of what was to be changed: the list, or the table.
 };
 
 }  // namespace sheaf::client

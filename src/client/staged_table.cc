@@ -249,6 +249,10 @@ arrow::Result<std::optional<StagedEnd>> Finish(const SessionPtr& session,
 
 }  // namespace
 
+std::string ListOf(const std::string& name) {
+  return "the list of parts of table '" + name + "'";
+}
+
 std::string SchemaDifference(const arrow::Schema& mine, const arrow::Schema& other) {
   const int num_fields = std::min(mine.num_fields(), other.num_fields());
   for (int i = 0; i < num_fields; ++i) {
@@ -387,7 +391,7 @@ arrow::Result<std::optional<FoundStaging>> MeetStaging(const SessionPtr& session
   const std::string list_name = PartsName(name);
   if (list_name.size() > directory::kNameBytesMax) return std::nullopt;
   Backoff backoff;
-  for (bool may_complete = true;; backoff.Pause()) {
+  for (bool may_complete = true;;) {
     ARROW_ASSIGN_OR_RAISE(auto found, LoadStaging(session, list_name));
     if (!found) return found;
     Staging& staging = found->staging;
@@ -408,6 +412,7 @@ arrow::Result<std::optional<FoundStaging>> MeetStaging(const SessionPtr& session
       // abort it.
       may_complete = TryToComplete(session, name, *found).ok();
     }
+    ARROW_RETURN_NOT_OK(backoff.PauseAt(found->version, ListOf(name)));
   }
 }
 
@@ -415,12 +420,13 @@ arrow::Result<bool> FinishStaged(const SessionPtr& session, const std::string& n
   const std::string list_name = PartsName(name);
   if (list_name.size() > directory::kNameBytesMax) return false;
   Backoff backoff;
-  for (bool did = false;; backoff.Pause()) {
+  for (bool did = false;;) {
     ARROW_ASSIGN_OR_RAISE(const auto found, LoadStaging(session, list_name));
     if (!found || found->staging.state != StagingState::kComplete) return did;
     ARROW_ASSIGN_OR_RAISE(const auto end, Finish(session, name, *found));
     if (end && !end->cleared.ok()) return did;
     did = true;
+    ARROW_RETURN_NOT_OK(backoff.PauseAt(found->version, ListOf(name)));
   }
 }
 
@@ -429,7 +435,7 @@ arrow::Result<StagedAbort> AbortStaged(const SessionPtr& session, const std::str
   const std::string list_name = PartsName(name);
   if (list_name.size() > directory::kNameBytesMax) return StagedAbort::kNone;
   Backoff backoff;
-  for (auto outcome = StagedAbort::kNone;; backoff.Pause()) {
+  for (auto outcome = StagedAbort::kNone;;) {
     ARROW_ASSIGN_OR_RAISE(const auto found, LoadStaging(session, list_name));
     if (!found || (id != 0 && found->staging.id != id)) return outcome;
     if (found->staging.state == StagingState::kComplete) {
@@ -442,6 +448,7 @@ arrow::Result<StagedAbort> AbortStaged(const SessionPtr& session, const std::str
       ARROW_ASSIGN_OR_RAISE(const bool ended, EndStaging(session, name, *found));
       if (ended) return StagedAbort::kAborted;
     }
+    ARROW_RETURN_NOT_OK(backoff.PauseAt(found->version, ListOf(name)));
   }
 }
 

@@ -32,6 +32,9 @@ arrow::Result<std::optional<uint32_t>> VersionWith(
     const std::shared_ptr<Session>& session, const std::string& name,
     uint64_t staging_id);
 
+/// \brief What errors call the list of a table's parts.
+std::string ListOf(const std::string& name);
+
 /// \brief What two schemas differ in; empty if nothing.
 std::string SchemaDifference(const arrow::Schema& mine, const arrow::Schema& other);
 

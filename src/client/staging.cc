@@ -261,6 +261,22 @@ void Backoff::Pause() {
   next_us_ = std::min(2 * next_us_, kLongestUs);
 }
 
+arrow::Status Backoff::PauseAt(uint32_t version, const std::string& what) {
+  const auto now = platform::BootTime();
+  if (version_ != version) {
+    version_ = version;
+    stuck_at_ = now + kStuckAfter;
+  } else if (now >= stuck_at_) {
+    return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kNodeLost,
+                      what +
+                          " does not change: a node that was about to put or remove "
+                          "it does not get on. `sheaf nodes` shows which is down: "
+                          "start it again with: sheaf up");
+  }
+  Pause();
+  return arrow::Status::OK();
+}
+
 int64_t UnixTimeNs() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(
              std::chrono::system_clock::now().time_since_epoch())

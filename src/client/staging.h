@@ -4,6 +4,7 @@
 
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -103,13 +104,23 @@ arrow::Result<bool> EraseStaging(Session& session, const std::string& name,
 /// cannot be read.
 bool IsThere(Session& session, const ObjectId& object);
 
+/// How long what refuses every change may stay as it is. A put that is under way ends by
+/// then, also where the catalog's leader changes meanwhile.
+constexpr std::chrono::seconds kStuckAfter{15};
+
 /// \brief Pauses between tries at what others change too: longer from one to the next.
 class Backoff {
  public:
   void Pause();
+  /// \brief Pause, since `what` (as in an error), found at `version`, 0 none, was not
+  /// changed as it was to be. Reason node lost once it was found at the same version for
+  /// kStuckAfter: who is to change it, or to give it up, does not get on.
+  arrow::Status PauseAt(uint32_t version, const std::string& what);
 
  private:
   int64_t next_us_ = 50;
+  std::optional<uint32_t> version_;
+  std::chrono::nanoseconds stuck_at_{0};
 };
 
 /// Nanoseconds since 1970.

@@ -357,7 +357,8 @@ std::optional<Home::Put> Home::FindPut(uint64_t session, uint64_t request) const
   return Put{{segment(), put.slot, put.generation}, put.version_sequence};
 }
 
-arrow::Status Home::Retire(const ObjectId& object, const std::string& name) {
+arrow::Status Home::Retire(const ObjectId& object, const std::string& name,
+                           uint32_t remover) {
   ARROW_ASSIGN_OR_RAISE(const format::Slot slot, directory_.GetSlot(object));
   ARROW_ASSIGN_OR_RAISE(const auto record, directory_.GetRecord(object));
   // One that is prepared is dropped as unnamed ones are.
@@ -370,11 +371,11 @@ arrow::Status Home::Retire(const ObjectId& object, const std::string& name) {
   if (slot.state == static_cast<uint8_t>(format::LineState::kRetired)) {
     return StaleObject(object, "is retired already");
   }
-  return MarkRetired(object);
+  return MarkRetired(object, remover);
 }
 
-arrow::Status Home::MarkRetired(const ObjectId& object) {
-  ARROW_RETURN_NOT_OK(directory_.Retire(object));
+arrow::Status Home::MarkRetired(const ObjectId& object, uint32_t remover) {
+  ARROW_RETURN_NOT_OK(directory_.Retire(object, remover));
   retired_[object] = clock_->Now() + GraceOf(region_->config());  // from the flush on
   return arrow::Status::OK();
 }

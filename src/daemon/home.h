@@ -94,8 +94,7 @@ class Home {
   /// since its reply was lost, comes back.
   arrow::Result<Granted> Grant(uint64_t guest, const GuestGrant& what);
   std::vector<Granted> ExtentsOf(uint64_t guest) const;
-  /// \brief The last request of a put that was noted (P4); 0 none.
-  uint64_t LastPutRequestOf(uint64_t session) const;
+  uint64_t LastPutRequestOf(uint64_t session) const;  ///< Of those noted (P4); 0 none.
 
   // Grants.
   /// \brief Reason quota if the session or its user may hold no more.
@@ -124,9 +123,10 @@ class Home {
   /// \brief What was noted of `request`, if it is the last put of `session`: for a
   /// request that is repeated. The object may be gone since.
   std::optional<Put> FindPut(uint64_t session, uint64_t request) const;
-  /// \brief -> Retired, settled. Invalid unless `name` is the object's (empty if it has
-  /// none); stale if it is gone or Retired already. Any session may do it.
-  arrow::Status Retire(const ObjectId& object, const std::string& name);
+  /// \brief -> Retired, settled. Invalid unless `name` is the object's ("" if it has
+  /// none); stale if it is gone or Retired already. `remover`: which request does it.
+  arrow::Status Retire(const ObjectId& object, const std::string& name,
+                       uint32_t remover = 0);
   /// \brief Let an unnamed or prepared object outlive its session, or not; else Invalid.
   arrow::Status SetKept(const ObjectId& object, bool kept);
   directory::HomeDirectory& directory() { return directory_; }
@@ -173,7 +173,7 @@ class Home {
                                ParentSet* parents);
   arrow::Result<Owners> CoverForeign(const std::vector<GlobalRange>& ranges,
                                      ParentSet* parents);
-  arrow::Status MarkRetired(const ObjectId& object);
+  arrow::Status MarkRetired(const ObjectId& object, uint32_t remover = 0);
   arrow::Status Free(const ObjectId& object);
 
   region::Region* region_;

@@ -20,9 +20,10 @@
 #include "daemon/reclaimer.h"
 #include "daemon/scheduler.h"
 #include "daemon/transport.h"
+#include "directory/directory.h"
+#include "format/layout.h"
 #include "format/message.h"
 #include "region/region.h"
-#include "sheaf/status.h"
 #include "sheaf/types.h"
 
 namespace sheaf::daemon {
@@ -35,7 +36,14 @@ HomeClient::HomeClient(region::Region* region, Home* home, CatalogClient* catalo
       reclaimer_(reclaimer),
       transport_(transport),
       scheduler_(scheduler),
-      remover_(region, home, catalog, scheduler) {}
+      remover_(region, home, catalog, scheduler) {
+  // Of a former life, whose answers may have been lost.
+  const directory::HomeDirectory& directory = home->directory();
+  for (const ObjectId& object : directory.ObjectsIn(format::LineState::kRetired)) {
+    const auto slot = directory.GetSlot(object);
+    if (slot.ok()) removals_.Add(object, slot->remover);
+  }
+}
 
 arrow::Status HomeClient::CheckHome(const ObjectId& object) const {
   if (object.segment.value < region_->num_segments()) return arrow::Status::OK();
@@ -50,38 +58,39 @@ void HomeClient::Release(const ObjectId& object) {
   for (const auto& go_on : held.mapped()) go_on();
 }
 
-void HomeClient::RetireHere(const ObjectId& object, const std::string& name,
-                            bool is_removal, const Done& done) {
+void HomeClient::RetireHere(const Retirement& what, const Done& done) {
   if (Planted("reply-before-retired")) {
     done(arrow::Status::OK());
-    const auto late = [this, object, name] { ARROW_UNUSED(RetireNow(object, name)); };
+    const auto late = [this, what] { ARROW_UNUSED(RetireNow(what)); };
     return scheduler_->After(std::chrono::milliseconds(20), late);
   }
-  const auto held = held_.find(object);
-  if (held == held_.end()) return RetireUnheld(object, name, is_removal, done);
-  held->second.emplace_back([this, object, name, is_removal, done] {
-    RetireUnheld(object, name, is_removal, done);
-  });
+  const auto held = held_.find(what.object);
+  if (held == held_.end()) return RetireUnheld(what, done);
+  held->second.emplace_back([this, what, done] { RetireUnheld(what, done); });
   if (held->second.size() > 1) return;
-  scheduler_->After(kHoldMax, [this, object, alive = std::weak_ptr<bool>(alive_)] {
-    if (!alive.expired()) Release(object);
+  scheduler_->After(kHoldMax,
+                    [this, object = what.object, alive = std::weak_ptr<bool>(alive_)] {
+                      if (!alive.expired()) Release(object);
+                    });
+}
+
+void HomeClient::RetireUnheld(const Retirement& what, const Done& done) {
+  if (!what.is_removal || what.name.empty()) return done(RetireNow(what));
+  remover_.Prepare(what.object, [this, what, done](const arrow::Status& may) {
+    done(may.ok() ? RetireNow(what) : may);
   });
 }
 
-void HomeClient::RetireUnheld(const ObjectId& object, const std::string& name,
-                              bool is_removal, const Done& done) {
-  if (!is_removal || name.empty()) return done(RetireNow(object, name));
-  remover_.Prepare(object, [this, object, name, done](const arrow::Status& may) {
-    done(may.ok() ? RetireNow(object, name) : may);
-  });
-}
-
-arrow::Status HomeClient::RetireNow(const ObjectId& object, const std::string& name) {
-  const auto record = home_->directory().GetRecord(object);
-  ARROW_RETURN_NOT_OK(home_->Retire(object, name));
+arrow::Status HomeClient::RetireNow(const Retirement& what) {
+  // Of a request that comes again just its own removal is OK: what others removed, or
+  // replaced, it did not.
+  if (removals_.Has(what.object, what.remover)) return arrow::Status::OK();
+  const auto record = home_->directory().GetRecord(what.object);
+  ARROW_RETURN_NOT_OK(home_->Retire(what.object, what.name, what.remover));
+  removals_.Add(what.object, what.remover);
   // A prepared one that was dropped may have been about to have its name.
-  const std::string& freed = record.ok() ? (*record)->name : name;
-  if (!freed.empty()) catalog_->Unbind(freed, object);
+  const std::string& freed = record.ok() ? (*record)->name : what.name;
+  if (!freed.empty()) catalog_->Unbind(freed, what.object);
   reclaimer_->Kick();
   return arrow::Status::OK();
 }
@@ -96,25 +105,24 @@ void HomeClient::Send(const ObjectId& object, std::vector<uint8_t> message,
 
 void HomeClient::Retire(const ObjectId& object, const std::string& name,
                         const Done& done) {
-  RetireAnywhere(object, name, /*is_removal=*/false, done);
+  RetireAnywhere({object, name, /*is_removal=*/false, /*remover=*/0}, done);
 }
 
-void HomeClient::Remove(const ObjectId& object, const std::string& name,
+void HomeClient::Remove(const ObjectId& object, const std::string& name, uint32_t remover,
                         const Done& done) {
-  RetireAnywhere(object, name, /*is_removal=*/true, done);
+  RetireAnywhere({object, name, /*is_removal=*/true, remover}, done);
 }
 
-void HomeClient::RetireAnywhere(const ObjectId& object, const std::string& name,
-                                bool is_removal, const Done& done) {
-  if (const arrow::Status status = CheckHome(object); !status.ok()) return done(status);
-  if (object.segment == home_->segment()) {
-    return RetireHere(object, name, is_removal, done);
-  }
+void HomeClient::RetireAnywhere(const Retirement& what, const Done& done) {
+  const arrow::Status status = CheckHome(what.object);
+  if (!status.ok()) return done(status);
+  if (what.object.segment == home_->segment()) return RetireHere(what, done);
   flatbuffers::FlatBufferBuilder builder;
-  const format::ObjectKey key = format::ToKey(object);
+  const format::ObjectKey key = format::ToKey(what.object);
   const auto body = format::CreateRetireRequestDirect(
-      builder, &key, name.empty() ? nullptr : name.c_str(), is_removal);
-  Send(object,
+      builder, &key, what.name.empty() ? nullptr : what.name.c_str(), what.is_removal,
+      what.remover);
+  Send(what.object,
        format::FinishRequest(&builder, transport_->NextRequestId(),
                              format::Body::RetireRequest, body.Union()),
        done);
@@ -180,13 +188,9 @@ bool HomeClient::Handle(const format::Message& message, const ReplyFn& reply) {
     answer(arrow::Status::Invalid("request about an object of another home"));
   } else if (retire != nullptr) {
     RetireHere(
-        format::FromKey(*key), retire->name() != nullptr ? retire->name()->str() : "",
-        retire->is_removal(),
-        [answer, is_repeated = message.is_repeated()](const arrow::Status& status) {
-          // Done the first time, by a daemon that died before its reply.
-          const bool is_done = is_repeated && IsStaleGeneration(status);
-          answer(is_done ? arrow::Status::OK() : status);
-        });
+        {format::FromKey(*key), retire->name() != nullptr ? retire->name()->str() : "",
+         retire->is_removal(), retire->is_removal() ? retire->remover() : 0},
+        answer);
   } else {
     answer(home_->SetKept(format::FromKey(*key), keep->keep()));
   }

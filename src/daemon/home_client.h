@@ -14,6 +14,7 @@
 
 #include "daemon/catalog_client.h"
 #include "daemon/home.h"
+#include "daemon/recent_removals.h"
 #include "daemon/reclaimer.h"
 #include "daemon/remover.h"
 #include "daemon/scheduler.h"
@@ -39,8 +40,10 @@ class HomeClient {
   /// that a name is free. Waits while the object is held.
   void Retire(const ObjectId& object, const std::string& name, const Done& done);
   /// \brief As a user wants it: a named one goes once nobody is about to replace just it
-  /// (Remover).
-  void Remove(const ObjectId& object, const std::string& name, const Done& done);
+  /// (Remover). Asked again, `remover`, which says by which request of which session, is
+  /// told OK just if it did it, also over restarts of the home; 0: none that asks again.
+  void Remove(const ObjectId& object, const std::string& name, uint32_t remover,
+              const Done& done);
   void SetKept(const ObjectId& object, bool kept, const Done& done);
 
   /// \brief An object of this home is a version whose put goes on: the version before may
@@ -63,13 +66,17 @@ class HomeClient {
   bool Handle(const format::Message& message, const ReplyFn& reply);
 
  private:
-  void RetireHere(const ObjectId& object, const std::string& name, bool is_removal,
-                  const Done& done);
-  void RetireUnheld(const ObjectId& object, const std::string& name, bool is_removal,
-                    const Done& done);
-  void RetireAnywhere(const ObjectId& object, const std::string& name, bool is_removal,
-                      const Done& done);
-  arrow::Status RetireNow(const ObjectId& object, const std::string& name);
+  /// What is to be retired, and why.
+  struct Retirement {
+    ObjectId object;
+    std::string name;
+    bool is_removal = false;
+    uint32_t remover = 0;
+  };
+  void RetireHere(const Retirement& what, const Done& done);
+  void RetireUnheld(const Retirement& what, const Done& done);
+  void RetireAnywhere(const Retirement& what, const Done& done);
+  arrow::Status RetireNow(const Retirement& what);
   arrow::Status CheckHome(const ObjectId& object) const;
   void Send(const ObjectId& object, std::vector<uint8_t> message, const Done& done);
 
@@ -80,6 +87,7 @@ class HomeClient {
   Transport* transport_;
   Scheduler* scheduler_;
   Remover remover_;
+  RecentRemovals removals_;
   /// What to do when they are released.
   std::unordered_map<ObjectId, std::vector<std::function<void()>>> held_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);

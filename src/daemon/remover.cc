@@ -56,7 +56,15 @@ bool Remover::IsBound(const ObjectId& object) const {
   return slot.ok() && slot->state == static_cast<uint8_t>(LineState::kBound);
 }
 
+bool Remover::IsNotPutYet(const ObjectId& object) const {
+  const auto slot = home_->directory().GetSlot(object);
+  return slot.ok() && slot->state == static_cast<uint8_t>(LineState::kSealed) &&
+         (slot->flags & format::kSlotNamed) != 0;
+}
+
 void Remover::Prepare(const ObjectId& object, const Done& done) {
+  // Prepared, or being put: no version of the name that anybody can have seen.
+  if (IsNotPutYet(object)) return done(StaleObject(object, "is not put yet"));
   if (!IsBound(object)) return done(arrow::Status::OK());
   if (const auto found = removals_.find(object); found != removals_.end()) {
     found->second->done.push_back(done);
@@ -136,19 +144,21 @@ void Remover::Await(const RemovalPtr& removal) {
 Remover::Outlook Remover::Look(const CatalogClient::Undecided& put) const {
   const NodeId home{put.object.segment.value};
   if (home.value >= region_->num_segments()) return Outlook::kOver;
-  if (home != region_->node() &&
-      region::LoadAdmitLine(region_->own_segment(), home).is_off()) {
-    return Outlook::kOver;  // F8: it stores nothing any more
-  }
+  // F8: one that is off stores nothing any more. What it stored before is there for all,
+  // as the next leader's scan would show.
+  const bool is_off = home != region_->node() &&
+                      region::LoadAdmitLine(region_->own_segment(), home).is_off();
+  const Outlook unless_off = is_off ? Outlook::kOver : Outlook::kOpen;
   const region::Segment* segment = region_->segment({home.value});
-  if (segment == nullptr) return Outlook::kOpen;
+  if (segment == nullptr) return unless_off;
   const auto slot = directory::ReadSlot(*segment, put.object.slot);
   if (!slot.ok()) {
-    return IsStaleGeneration(slot.status()) ? Outlook::kOver : Outlook::kOpen;
+    return IsStaleGeneration(slot.status()) ? Outlook::kOver : unless_off;
   }
   if (slot->generation != put.object.generation) return Outlook::kOver;
   const auto state = static_cast<LineState>(slot->state);
   if (state == LineState::kSealed) {
+    if (is_off) return Outlook::kOver;
     // What is prepared stays when it is refused: the leader knows whether it was.
     const bool has_no_version =
         (slot->flags & format::kSlotPrepared) != 0 && slot->version_epoch == 0;

@@ -35,8 +35,9 @@ class Remover {
           Scheduler* scheduler);
 
   /// \brief `done`, maybe inside the call: OK, then retire it at once; if it cannot be
-  /// retired that says so. Reason stale generation if it was replaced meanwhile; reason
-  /// node lost if a leader or the home of a put under way does not answer: it stays.
+  /// retired that says so. Reason stale generation if it was replaced meanwhile, or is no
+  /// version of the name yet (what is prepared is dropped, never removed); reason node
+  /// lost if a leader or the home of a put under way does not answer: it stays.
   void Prepare(const ObjectId& object, const Done& done);
 
  private:
@@ -52,6 +53,7 @@ class Remover {
              const arrow::Status& why);
   void End(const RemovalPtr& removal, const arrow::Status& status);
   bool IsBound(const ObjectId& object) const;
+  bool IsNotPutYet(const ObjectId& object) const;
 
   region::Region* region_;
   Home* home_;

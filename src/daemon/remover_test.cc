@@ -2,14 +2,18 @@
 
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "daemon/log.h"
 #include "daemon/test_catalog.h"
 #include "directory/catalog.h"
 #include "directory/directory.h"
 #include "format/layout.h"
+#include "format/message.h"
+#include "region/admit_line.h"
 #include "region/region.h"
 #include "sheaf/status.h"
 #include "testing/arrow_test.h"
@@ -36,8 +40,34 @@ class RemoverTest : public ::testing::Test {
   }
 
   void Remove(Removed* removed) {
-    (*cluster_)[1].homes.Remove(object_, "a",
+    (*cluster_)[1].homes.Remove(object_, "a", /*remover=*/0,
                                 [removed](const auto& status) { *removed = status; });
+  }
+  /// From another node, over a connection that was lost: `remover` names the request.
+  Removed RemoveAgain(uint32_t remover) {
+    flatbuffers::FlatBufferBuilder builder;
+    const format::ObjectKey key = format::ToKey(object_);
+    const auto body = format::CreateRetireRequestDirect(builder, &key, "a",
+                                                        /*is_removal=*/true, remover);
+    std::vector<uint8_t> request =
+        format::FinishRequest(&builder, 1, format::Body::RetireRequest, body.Union());
+    format::MarkRepeated(&request);
+    const auto removed = std::make_shared<Removed>();
+    (*cluster_)[1].homes.Handle(*format::GetMessage(request.data()),
+                                [removed](const std::vector<uint8_t>& reply) {
+                                  *removed =
+                                      format::ToStatus(*format::GetMessage(reply.data()));
+                                });
+    EXPECT_TRUE(cluster_->PassUntil([&] { return removed->has_value(); }));
+    return *removed;
+  }
+  /// Node `k` dies, and cannot touch the memory any more: so node 1 was told.
+  void SetOff(uint32_t k) {
+    (*cluster_)[k].clock.Pause();
+    const uint64_t incarnation = (*cluster_)[k].home->incarnation();
+    region::Segment* own = &(*cluster_)[1].region->own_segment();
+    region::StoreWithdrawn(own, {k}, incarnation);
+    region::StoreCertifiedOff(own, {k}, incarnation);
   }
   /// At node 2: the next version.
   ObjectId Prepare(const std::string& name) {
@@ -152,6 +182,23 @@ TEST_F(RemoverTest, APutThatIsGivenBackKeepsNoTable) {
   EXPECT_OK(*removed);
 }
 
+/// A table that is decided, and not put yet: a removal that names it is none of its list.
+TEST_F(RemoverTest, WhatIsPreparedIsDroppedNotRemoved) {
+  const ObjectId prepared = Prepare("a");
+  HomeClient& homes = (*cluster_)[2].homes;
+  Removed removed;
+  homes.Remove(prepared, "a", /*remover=*/7,
+               [&](const auto& status) { removed = status; });
+  ASSERT_TRUE(cluster_->PassUntil([&] { return removed.has_value(); }));
+  EXPECT_TRUE(IsStaleGeneration(*removed)) << removed->ToString();
+  EXPECT_OK((*cluster_)[2].home->directory().SetKept(prepared, true));
+  Removed dropped;
+  homes.Remove(prepared, "", /*remover=*/8,
+               [&](const auto& status) { dropped = status; });
+  ASSERT_TRUE(cluster_->PassUntil([&] { return dropped.has_value(); }));
+  EXPECT_OK(*dropped);
+}
+
 /// Granted, and its home died before it knew: it stays prepared, and the name is free.
 TEST_F(RemoverTest, WhatStaysPreparedHoldsNoName) {
   const ObjectId prepared = Prepare("b");
@@ -179,6 +226,75 @@ TEST_F(RemoverTest, TwoWhoRemoveAreToldApart) {
   EXPECT_OK(*first);
   EXPECT_TRUE(IsStaleGeneration(*second)) << second->ToString();
   EXPECT_EQ(Find(), std::nullopt);
+}
+
+/// Its home died, and is off: what it stores no more holds nobody up.
+TEST_F(RemoverTest, APutOfANodeThatIsOffIsOver) {
+  CatalogNode::Result put;
+  (*cluster_)[2].Put("a", true, &put, /*expected=*/1);
+  cluster_->Pass(3 * kLatency / 2);  // granted; not known at its home
+  Removed removed;
+  Remove(&removed);
+  SetOff(2);
+  ASSERT_TRUE(cluster_->PassUntil([&] { return removed.has_value(); }));
+  EXPECT_OK(*removed);
+}
+
+/// It won before: whoever leads next finds it.
+TEST_F(RemoverTest, APutThatANodeDidBeforeItWasOffTakesItsPlace) {
+  CatalogNode::Result put;
+  (*cluster_)[2].Put("a", true, &put, /*expected=*/1);
+  cluster_->Pass(3 * kLatency / 2);  // granted; not known at its home
+  (*cluster_)[2].clock.Pause();
+  Removed removed;
+  Remove(&removed);
+  cluster_->Pass(3 * kLatency / 2);  // the leader was asked; its answer is on its way
+  (*cluster_)[2].clock.Continue();
+  cluster_->Pass(kLatency / 10);
+  using format::LineState;
+  ASSERT_FALSE((*cluster_)[2].home->directory().ObjectsIn(LineState::kBound).empty());
+  ASSERT_EQ(removed, std::nullopt);
+  SetOff(2);
+  ASSERT_TRUE(cluster_->PassUntil([&] { return removed.has_value(); }));
+  EXPECT_TRUE(IsStaleGeneration(*removed)) << removed->ToString();
+}
+
+/// Its answer was lost, and a put of the next version won: the removal did not happen.
+TEST_F(RemoverTest, ARemovalThatIsAskedAgainIsNotTakenForThePutThatWon) {
+  for (const bool is_restarted : {false, true}) {
+    SetUp();
+    CatalogNode::Result put;
+    Put(/*is_prepared=*/false, &put);
+    ASSERT_TRUE(cluster_->PassUntil([&] { return put.has_value(); }));
+    ASSERT_OK(*put);
+    if (is_restarted) cluster_->Restart(1);
+    const Removed again = RemoveAgain(/*remover=*/7);
+    EXPECT_TRUE(IsStaleGeneration(*again)) << again->ToString();
+    EXPECT_TRUE(Find().has_value());
+  }
+}
+
+/// Its answer was lost: it did happen, by that request and by no other one, also where
+/// its memory is free by now.
+TEST_F(RemoverTest, ARemovalThatIsAskedAgainIsDoneIfItDidIt) {
+  for (const bool is_restarted : {false, true}) {
+    SetUp();
+    Removed removed;
+    (*cluster_)[1].homes.Remove(object_, "a", /*remover=*/7, [&](const auto& status) {
+      removed = status;
+      if (is_restarted) (*cluster_)[1].clock.Pause();  // before it frees anything
+    });
+    ASSERT_TRUE(cluster_->PassUntil([&] { return removed.has_value(); }));
+    ASSERT_OK(*removed);
+    if (is_restarted) cluster_->Restart(1);
+    EXPECT_OK(*RemoveAgain(7));
+    const Removed other = RemoveAgain(8);
+    EXPECT_TRUE(IsStaleGeneration(*other)) << other->ToString();
+    (*cluster_)[1].reclaimer.Kick();
+    ASSERT_TRUE(
+        cluster_->PassUntil([&] { return (*cluster_)[1].home->num_retired() == 0; }));
+    EXPECT_OK(*RemoveAgain(7));
+  }
 }
 
 }  // namespace

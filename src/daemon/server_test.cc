@@ -384,7 +384,7 @@ TEST_F(ServerTest, PeersAreCheckedToo) {
 }
 
 /// The reply of the first was lost with the daemon that did it.
-TEST_F(ServerTest, ARepeatedRetireOfAPeerIsDone) {
+TEST_F(ServerTest, ARepeatedRemovalOfAPeerIsDone) {
   auto client = Connect(0);
   ASSERT_OK_AND_ASSIGN(const auto grant, client->RequestGrant(4096));
   ASSERT_OK_AND_ASSIGN(const auto sealed,
@@ -393,10 +393,10 @@ TEST_F(ServerTest, ARepeatedRetireOfAPeerIsDone) {
   ASSERT_OK(Greet(&peer, config_.cluster_id, 1, EpochOf(1)));
   const format::ObjectKey key = format::ToKey(sealed.object);
   std::vector<uint8_t> request = peer.Build(Body::RetireRequest, [&](auto& b) {
-    return format::CreateRetireRequestDirect(b, &key, "taxi").Union();
+    return format::CreateRetireRequestDirect(b, &key, "taxi", true, /*remover=*/7)
+        .Union();
   });
   ASSERT_OK(peer.Exchange(request));
-  EXPECT_TRUE(IsStaleGeneration(peer.Exchange(request).status()));
   format::MarkRepeated(&request);
   EXPECT_OK(peer.Exchange(request));
 }

@@ -1,5 +1,7 @@
 #include "daemon/session_service.h"
 
+#include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <cstring>
@@ -21,6 +23,7 @@
 #include "daemon/reclaimer.h"
 #include "daemon/space.h"
 #include "daemon/transport.h"
+#include "format/checksum.h"
 #include "format/message.h"
 #include "sheaf/status.h"
 
@@ -77,6 +80,16 @@ arrow::Result<Publisher::Request> ReadSealRequest(uint64_t session,
   return request;
 }
 
+// Names a request among all of the cluster: the same when it comes again, to whichever
+// daemon of its node.
+uint32_t RemoverOf(const Home& home, uint64_t session, uint64_t request) {
+  const std::array<uint64_t, 4> name = {home.segment().value, home.format_epoch(),
+                                        session, request};
+  const uint64_t hash =
+      format::Checksum({reinterpret_cast<const uint8_t*>(name.data()), sizeof(name)});
+  return std::max(static_cast<uint32_t>(hash), uint32_t{1});
+}
+
 std::vector<uint8_t> MakeSealReply(uint64_t id, const Publisher::Published& published) {
   flatbuffers::FlatBufferBuilder builder;
   const format::ObjectKey key = format::ToKey(published.object);
@@ -129,7 +142,7 @@ arrow::Status SessionService::Handle(uint64_t session, const format::Message& me
       Publish(message, reply);
       break;
     case Body::RetireRequest:
-      Retire(message, reply);
+      Retire(session, message, reply);
       break;
     case Body::KeepRequest:
       Keep(id, *message.body_as<format::KeepRequest>(), reply);
@@ -252,7 +265,8 @@ void SessionService::Publish(const format::Message& message, const ReplyFn& repl
                        });
 }
 
-void SessionService::Retire(const format::Message& message, const ReplyFn& reply) {
+void SessionService::Retire(uint64_t session, const format::Message& message,
+                            const ReplyFn& reply) {
   const uint64_t id = message.request_id();
   const auto& body = *message.body_as<format::RetireRequest>();
   if (body.object() == nullptr) {
@@ -261,10 +275,8 @@ void SessionService::Retire(const format::Message& message, const ReplyFn& reply
   }
   homes_->Remove(
       format::FromKey(*body.object()), body.name() != nullptr ? body.name()->str() : "",
-      [id, reply, is_repeated = message.is_repeated()](const arrow::Status& status) {
-        // The first time it was done, by a daemon that died before its reply.
-        const bool is_done = is_repeated && IsStaleGeneration(status);
-        reply(format::MakeOutcomeReply(id, is_done ? arrow::Status::OK() : status));
+      RemoverOf(*home_, session, id), [id, reply](const arrow::Status& status) {
+        reply(format::MakeOutcomeReply(id, status));
       });
 }
 

@@ -43,7 +43,7 @@ class SessionService {
   arrow::Status Return(uint64_t session, const format::Message& message);
   void AddLeasePage(uint64_t session, uint64_t id, const ReplyFn& reply);
   void Seal(uint64_t session, const format::Message& message, const ReplyFn& reply);
-  void Retire(const format::Message& message, const ReplyFn& reply);
+  void Retire(uint64_t session, const format::Message& message, const ReplyFn& reply);
   void Keep(uint64_t id, const format::KeepRequest& body, const ReplyFn& reply);
 
   Home* home_;

@@ -33,30 +33,6 @@ class TestCatalog;
 /// Of a message; tests look more often.
 constexpr std::chrono::milliseconds kLatency{20};
 
-/// \brief The clock of one node, which stands still for what it put off while it is
-/// paused.
-class NodeClock : public Scheduler {
- public:
-  explicit NodeClock(FakeScheduler* clock) : clock_(clock) {}
-  std::chrono::nanoseconds Now() const override { return clock_->Now(); }
-  void After(std::chrono::nanoseconds delay, std::function<void()> action) override {
-    clock_->After(delay, [this, action = std::move(action)]() mutable {
-      if (!is_paused_) return action();
-      late_.push_back(std::move(action));
-    });
-  }
-  void Pause() { is_paused_ = true; }
-  void Continue() {
-    is_paused_ = false;
-    for (auto& action : std::exchange(late_, {})) After({}, std::move(action));
-  }
-
- private:
-  FakeScheduler* clock_;
-  bool is_paused_ = false;
-  std::vector<std::function<void()>> late_;
-};
-
 /// \brief One node's daemon, without sessions and sockets.
 struct CatalogNode : Transport {
   CatalogNode(TestCatalog* cluster, FakeScheduler* fake, TestNode* test_node)
@@ -146,6 +122,18 @@ class TestCatalog {
   }
 
   CatalogNode& operator[](uint32_t k) { return *nodes_[k]; }
+  /// \brief The daemon of node `k`, which does not lead, dies; the next one finds what it
+  /// left. What the former was about to do is not done.
+  void Restart(uint32_t k) {
+    nodes_[k]->clock.Pause();
+    former_.push_back(std::move(nodes_[k]));
+    test_nodes_[k].Begin(&clock_);
+    nodes_[k] = std::make_unique<CatalogNode>(this, &clock_, &test_nodes_[k]);
+    nodes_[k]->leadership.Start();
+    nodes_[k]->Beat();
+    nodes_[k]->Update();
+    nodes_[k]->publisher.Recover();
+  }
   void Pass(std::chrono::nanoseconds time) { clock_.Advance(time); }
   bool PassUntil(const std::function<bool()>& condition) {
     for (int i = 0; i < 10000 && !condition(); ++i) Pass(std::chrono::milliseconds(5));
@@ -190,6 +178,7 @@ class TestCatalog {
   FakeScheduler clock_;
   std::vector<TestNode> test_nodes_;
   std::vector<std::unique_ptr<CatalogNode>> nodes_;
+  std::vector<std::unique_ptr<CatalogNode>> former_;  ///< Stand still.
 };
 
 inline void CatalogNode::Request(NodeId node, std::vector<uint8_t> message,

@@ -53,6 +53,30 @@ class FakeScheduler : public Scheduler {
   std::multimap<std::chrono::nanoseconds, std::function<void()>> actions_;
 };
 
+/// \brief The clock of one node, which stands still for what it put off while it is
+/// paused.
+class NodeClock : public Scheduler {
+ public:
+  explicit NodeClock(FakeScheduler* clock) : clock_(clock) {}
+  std::chrono::nanoseconds Now() const override { return clock_->Now(); }
+  void After(std::chrono::nanoseconds delay, std::function<void()> action) override {
+    clock_->After(delay, [this, action = std::move(action)]() mutable {
+      if (!is_paused_) return action();
+      late_.push_back(std::move(action));
+    });
+  }
+  void Pause() { is_paused_ = true; }
+  void Continue() {
+    is_paused_ = false;
+    for (auto& action : std::exchange(late_, {})) After({}, std::move(action));
+  }
+
+ private:
+  FakeScheduler* clock_;
+  bool is_paused_ = false;
+  std::vector<std::function<void()>> late_;
+};
+
 /// \brief One node: its segment, freshly formatted, and the home of it.
 struct TestNode {
   std::shared_ptr<region::Region> region;

@@ -42,6 +42,11 @@ arrow::Result<std::shared_ptr<const Record>> LoadRecord(const region::Segment& s
   return std::make_shared<const Record>(std::move(record));
 }
 
+bool IsPreparedFlags(uint32_t flags) {
+  constexpr uint32_t kPrepared = format::kSlotNamed | format::kSlotPrepared;
+  return (flags & ~uint32_t{format::kSlotKept}) == kPrepared;
+}
+
 }  // namespace
 
 void HomeDirectory::Impl::DisuseDamaged() {
@@ -177,29 +182,23 @@ HomeDirectory::Impl::Adopted HomeDirectory::Impl::CompleteUpdate(
     adopted.stored = false;
     return adopted;
   }
-  // A prepared object that was about to have its first version has none.
-  auto unversioned = fields;
-  unversioned.version_epoch = 0;
-  unversioned.version_sequence = 0;
-  if (const auto slot = FindCutShort(std::bit_cast<format::LineWords>(unversioned), size);
-      slot && (slot->flags & format::kSlotPrepared) != 0) {
-    Adopted adopted = AdoptLine(index, format::SealLine(*slot));
-    adopted.stored = false;
-    return adopted;
-  }
-  // A mixture. Only a seal, a version or a free changes more than word 0 and the
-  // checksum. Of a named object that is all there: Sealed, the publisher asks again (C4)
-  // or gives up.
+  // A mixture. Only a seal, a version or a free changes words that its checksum does not
+  // tell. Of a named object that is all there: Sealed, the publisher asks again (C4) or
+  // gives up. One that is prepared stays so, and has no version: whoever prepared it asks
+  // again, and it is granted one anew.
+  const bool is_prepared = IsPreparedFlags(fields.prepared_flags);
   format::Slot slot{};
   slot.state = static_cast<uint8_t>(LineState::kSealed);
-  slot.flags = format::kSlotNamed;
+  slot.flags = is_prepared ? static_cast<uint8_t>(fields.prepared_flags)
+                           : static_cast<uint8_t>(format::kSlotNamed);
   slot.record_size_bytes = size;
   slot.generation = fields.generation;
   slot.record_offset = fields.record_offset;
   slot.name_hash = fields.name_hash;
-  slot.version_sequence = fields.version_sequence;
-  slot.version_epoch = fields.version_epoch;
+  slot.version_sequence = is_prepared ? 0 : fields.version_sequence;
+  slot.version_epoch = is_prepared ? 0 : fields.version_epoch;
   slot.record_checksum = fields.record_checksum;
+  slot.prepared_flags = is_prepared ? fields.prepared_flags : 0;
   if (IsOwnGeneration(slot.generation)) {
     if (auto record = LoadRecord(*segment_, slot, hash_); record.ok()) {
       return {slot, *std::move(record), /*stored=*/false};

@@ -123,7 +123,7 @@ std::vector<LineWords> LinesOfOneLife(FakeSegments* segments, uint8_t flags) {
     EXPECT_OK(home.Bind(id));
     lines.push_back(WordsOf(*segments, 0));
   }
-  EXPECT_OK(home.Retire(id));
+  EXPECT_OK(home.Retire(id, /*remover=*/7));
   lines.push_back(WordsOf(*segments, 0));
   EXPECT_OK(home.Free(id));
   lines.push_back(WordsOf(*segments, 0));
@@ -163,6 +163,65 @@ TEST(Adopt, UndoesOrCompletesEveryUpdateThatWasCutShort) {
                       found.generation == after.generation);
         }
       }
+    }
+  }
+}
+
+/// The lines that a prepared object goes through until it is visible: kept, refused, and
+/// decided anew by another leader.
+std::vector<LineWords> LinesOfAPreparedOne(FakeSegments* segments) {
+  HomeDirectory home((*segments)[0]);
+  std::vector<LineWords> lines;
+  const auto add = [&](const arrow::Status& status) {
+    ASSERT_OK(status);
+    lines.push_back(WordsOf(*segments, 0));
+  };
+  const ObjectId id =
+      *home.Seal(MakeRecord("name"), format::kSlotNamed | format::kSlotPrepared);
+  add(arrow::Status::OK());
+  add(home.SetKept(id, true));
+  add(home.SetVersion(id, 1, 1));
+  add(home.SetVersion(id, 2, 1));
+  add(home.SetVersion(id, 0, 0));
+  add(home.SetVersion(id, 2, 3));
+  add(home.Bind(id));
+  return lines;
+}
+
+/// The table of a list that is complete: it was retired as a put that was cut short, and
+/// its list took it for one that was put, and let its parts go. Whatever of the words is
+/// in memory: each but the first is the old or the new one.
+TEST(Adopt, WhatIsPreparedStaysSoWhereverAChangeOfItIsCutShort) {
+  FakeSegments segments;
+  const std::vector<LineWords> lines = LinesOfAPreparedOne(&segments);
+  for (size_t i = 0; i + 1 < lines.size(); ++i) {
+    for (unsigned stored = 0; stored < 128; ++stored) {
+      SCOPED_TRACE("update " + std::to_string(i) + ", of words 1 to 7 there are " +
+                   std::to_string(stored));
+      LineWords words = lines[i];
+      words[0] = format::kBusyWord;
+      for (size_t k = 1; k < 8; ++k) {
+        if ((stored >> (k - 1) & 1) != 0) words[k] = lines[i + 1][k];
+      }
+      SetWords(segments, 0, words);
+      HomeDirectory home(segments[0]);
+      EXPECT_THAT(home.problems(), IsEmpty());
+      const auto before = std::bit_cast<format::Slot>(lines[i]);
+      const auto after = std::bit_cast<format::Slot>(lines[i + 1]);
+      ASSERT_OK_AND_ASSIGN(const format::Slot found, ReadSlot(*segments[0], 0));
+      if (found.state == static_cast<uint8_t>(LineState::kBound)) {
+        EXPECT_EQ(found.state, after.state);
+        continue;
+      }
+      ASSERT_EQ(found.state, static_cast<uint8_t>(LineState::kSealed));
+      EXPECT_TRUE(found.flags == before.flags || found.flags == after.flags)
+          << static_cast<int>(found.flags);
+      EXPECT_NE(found.flags & format::kSlotPrepared, 0);
+      // Whoever prepared it puts it after all.
+      const ObjectId id = {{0}, 0, before.generation};
+      EXPECT_OK(home.GetRecord(id));
+      EXPECT_OK(home.SetVersion(id, 9, 9));
+      EXPECT_OK(home.Bind(id));
     }
   }
 }

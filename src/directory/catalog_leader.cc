@@ -275,6 +275,9 @@ arrow::Result<std::vector<CatalogLeader::Undecided>> CatalogLeader::Impl::Prepar
   Name& state = known->second;
   ARROW_UNUSED(Refresh(&state));  // What cannot be read is not decided.
   if (state.target && state.target->is_bound && state.target->object != object) {
+    // Found by its name from now on, also if its home did not get to say that it is
+    // there: who wanted this one removed looks again.
+    ARROW_RETURN_NOT_OK(StoreEntry(name, &state, Arrival::kSettled));
     return MakeStatus(arrow::StatusCode::Invalid, ErrorReason::kStaleGeneration,
                       "this version of '" + name + "' was replaced by version " +
                           std::to_string(state.target->version.sequence));

@@ -116,7 +116,8 @@ class HomeDirectory {
                         bool kept);  ///< Unnamed or prepared; settled.
   /// \brief C8: a Bound object is about to be removed, or stays after all; settled.
   arrow::Status SetLeaving(const ObjectId& id, bool leaving);
-  arrow::Status Retire(const ObjectId& id);  ///< Sealed/Bound -> Retired, settled.
+  /// \brief Sealed/Bound -> Retired, settled; by `remover`, for whoever asks again.
+  arrow::Status Retire(const ObjectId& id, uint32_t remover = 0);
   /// \brief Retired -> Free g, settled; then record space is free again. Returns the
   /// record, whose ranges the caller releases after this.
   arrow::Result<Record> Free(const ObjectId& id);

@@ -43,6 +43,12 @@ arrow::Status Stale(const ObjectId& id, const std::string& found) {
                         " is not in the state that is asked for: " + found);
 }
 
+// In another word than the flags and the version: whatever of a change of its version is
+// in memory, that it is prepared is.
+uint32_t PreparedFlags(uint8_t flags) {
+  return (flags & format::kSlotPrepared) != 0 ? flags : 0;
+}
+
 }  // namespace
 
 HomeDirectory::Impl::Impl(region::Segment* segment, HashFn hash)
@@ -122,6 +128,7 @@ arrow::Result<ObjectId> HomeDirectory::Impl::Seal(const Record& record, uint8_t 
   slot.record_offset = offset;
   slot.name_hash = record.name.empty() ? 0 : hash_(record.name);
   slot.record_checksum = format::Checksum({bytes->data(), size});
+  slot.prepared_flags = PreparedFlags(flags);
   entries_[index].record = std::make_shared<const Record>(std::move(own_record));
   Store(index, slot, Arrival::kSettled);
   PassFaultPoint("daemon.seal.after-slot");
@@ -236,6 +243,7 @@ arrow::Status HomeDirectory::Bind(const ObjectId& id) {
   if (StateOf(slot) == LineState::kBound) return arrow::Status::OK();
   slot.state = static_cast<uint8_t>(LineState::kBound);
   slot.flags = format::kSlotNamed;  // Prepared no more.
+  slot.prepared_flags = 0;
   // C6 only flushes. In class C another node could then miss, for up to D, a name whose
   // publish has returned; in the other classes this costs no more.
   PassFaultPoint("daemon.bind.before-slot");
@@ -254,6 +262,7 @@ arrow::Status HomeDirectory::SetKept(const ObjectId& id, bool kept) {
   const uint8_t flags = kind | (kept ? format::kSlotKept : 0);
   if (slot.flags == flags) return arrow::Status::OK();
   slot.flags = flags;
+  slot.prepared_flags = PreparedFlags(flags);
   PassFaultPoint("daemon.keep.before-slot");
   impl_->Store(id.slot, slot, Arrival::kSettled);
   PassFaultPoint("daemon.keep.after-slot");
@@ -271,12 +280,14 @@ arrow::Status HomeDirectory::SetLeaving(const ObjectId& id, bool leaving) {
   return arrow::Status::OK();
 }
 
-arrow::Status HomeDirectory::Retire(const ObjectId& id) {
+arrow::Status HomeDirectory::Retire(const ObjectId& id, uint32_t remover) {
   ARROW_ASSIGN_OR_RAISE(
       format::Slot slot,
       impl_->Require(id, {LineState::kSealed, LineState::kBound, LineState::kRetired}));
   if (StateOf(slot) == LineState::kRetired) return arrow::Status::OK();
   slot.state = static_cast<uint8_t>(LineState::kRetired);
+  slot.prepared_flags = 0;
+  slot.remover = remover;
   PassFaultPoint("daemon.retire.before-slot");
   impl_->Store(id.slot, slot, Arrival::kSettled);
   PassFaultPoint("daemon.retire.after-slot");

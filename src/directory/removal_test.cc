@@ -99,5 +99,23 @@ TEST(Removal, WhatLeavesIsNotReplacedAndWhatIsAboutToReplaceItIsTold) {
   EXPECT_EQ(any.version.sequence, 3U);
 }
 
+/// Its home died before it committed: whoever removes the name is told of it, and looked
+/// up the version before again and again.
+TEST(Removal, WhatReplacedAVersionIsFoundByWhoWantedThatRemoved) {
+  TestCluster cluster(kTwoNodes);
+  ASSERT_OK(cluster.Claim(1));
+  ASSERT_OK_AND_ASSIGN(const Found first, cluster.Publish("a"));
+  const ObjectId next = cluster.Seal("a", 1);
+  ASSERT_OK_AND_ASSIGN(const Version version,
+                       cluster.leader().Bind({"a", next, true, {}}));
+  ASSERT_OK(cluster.home(1).SetVersion(next, version.epoch, version.sequence));
+  ASSERT_OK(cluster.home(1).Bind(next));
+  EXPECT_TRUE(
+      IsStaleGeneration(cluster.leader().PrepareRemoval("a", first.object, 1).status()));
+  ASSERT_OK_AND_ASSIGN(const auto found, cluster.Find("a"));
+  ASSERT_TRUE(found.has_value());
+  EXPECT_EQ(found->object, next);
+}
+
 }  // namespace
 }  // namespace sheaf::directory

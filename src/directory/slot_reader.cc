@@ -177,14 +177,29 @@ std::optional<format::Slot> FindCutShort(const format::LineWords& words,
   constexpr LineState kStates[] = {LineState::kSealed, LineState::kBound,
                                    LineState::kRetired, LineState::kFree,
                                    LineState::kDisused};
-  for (const LineState state : kStates) {
-    for (uint8_t flags = 0; flags <= kFlagsMax; ++flags) {
-      auto slot = std::bit_cast<format::Slot>(words);
+  constexpr uint32_t kPrepared = format::kSlotNamed | format::kSlotPrepared;
+  const auto fields = std::bit_cast<format::Slot>(words);
+  // What depends on state and flags may be of the other line.
+  struct Dependent {
+    uint32_t prepared_flags;
+    uint32_t remover;
+  };
+  const Dependent possible[] = {{fields.prepared_flags, fields.remover},
+                                {0, 0},
+                                {kPrepared, 0},
+                                {kPrepared | format::kSlotKept, 0}};
+  auto slot = fields;
+  slot.reserved0 = 0;
+  for (const Dependent& dependent : possible) {
+    slot.prepared_flags = dependent.prepared_flags;
+    slot.remover = dependent.remover;
+    for (const LineState state : kStates) {
       slot.state = static_cast<uint8_t>(state);
-      slot.flags = flags;
-      slot.reserved0 = 0;
       slot.record_size_bytes = IsInUse(state) ? size_bytes : 0;
-      if (format::SealLine(slot)[7] == words[7]) return slot;
+      for (uint8_t flags = 0; flags <= kFlagsMax; ++flags) {
+        slot.flags = flags;
+        if (format::SealLine(slot)[7] == words[7]) return slot;
+      }
     }
   }
   return std::nullopt;

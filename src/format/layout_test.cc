@@ -106,6 +106,8 @@ TEST(GoldenLayout, Slot) {
   line.version_sequence = 0x41424344;
   line.version_epoch = 0x45464748;
   line.record_checksum = 0x5152535455565758;
+  line.prepared_flags = 0x61626364;
+  line.remover = 0x65666768;
   ExpectGoldenLine("slot", line);
 }
 
