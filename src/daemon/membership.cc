@@ -101,6 +101,7 @@ void Membership::Update() {
     UpdatePeer({k}, now);
     is_withdrawn |= IsWithdrawnAt({k}, &peers_[k]);
   }
+  is_off_ = false;
   if (is_withdrawn) Rejoin();
 }
 
@@ -129,13 +130,13 @@ void Membership::Rejoin() {
     if (segment == nullptr) continue;
     off = std::max(off, OwnLife(region::LoadAdmitLine(*segment, region_->node()).off));
   }
-  const bool is_off = off >= sessions_since_;
-  const uint64_t next = rejoin_(is_off ? off : 0);
+  is_off_ = off >= sessions_since_;
+  const uint64_t next = rejoin_(is_off_ ? off : 0);
   if (next == 0) return;
-  Log(LogLevel::kWarning, is_off ? "off" : "withdrawn",
+  Log(LogLevel::kWarning, is_off_ ? "off" : "withdrawn",
       " for another home as incarnation ", incarnation_, ", back as ", next);
   incarnation_ = next;
-  if (is_off) sessions_since_ = next;
+  if (std::exchange(is_off_, false)) sessions_since_ = next;
   peers_[region_->node().value].admitted = next;
   for (Peer& peer : peers_) peer.honours_us = false;
 }

@@ -52,6 +52,9 @@ class Membership {
   /// \brief True if `node`'s heart was not seen to beat for long, up to now. False as
   /// long as it was not looked at for that long (F1).
   bool IsSilent(NodeId node) const { return IsSilent(peers_[node.value]); }
+  /// \brief True if this node is off in a life that sessions of it are of, and the next
+  /// has not begun (RejoinFn).
+  bool IsOff() const { return is_off_; }
   /// \brief What else to do once a node is certified off, and this is in memory (F8).
   void OnOff(std::function<void(NodeId)> action) { on_off_ = std::move(action); }
 
@@ -97,6 +100,7 @@ class Membership {
   uint64_t incarnation_;
   /// The lowest that a session may be of: all began then, or since.
   uint64_t sessions_since_;
+  bool is_off_ = false;
   uint64_t own_off_ = 0;  ///< Of this node, as certified elsewhere.
   RejoinFn rejoin_;
   std::function<void(NodeId)> on_off_;
