@@ -73,7 +73,7 @@ Membership::Membership(region::Region* region, Scheduler* clock, uint64_t incarn
     : region_(region),
       clock_(clock),
       incarnation_(incarnation),
-      sessions_since_(incarnation),
+      sessions_since_(region::LoadSessionsSince(region->own_segment(), incarnation)),
       rejoin_(std::move(rejoin)),
       peers_(region->config().nodes) {
   // R1: what was withdrawn stays so.

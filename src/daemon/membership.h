@@ -98,7 +98,8 @@ class Membership {
   region::Region* region_;
   Scheduler* clock_;
   uint64_t incarnation_;
-  /// The lowest that a session may be of: all began then, or since.
+  /// The lowest that a session may be of: all began then, or since. Kept in the own admit
+  /// line, since sessions outlive a daemon.
   uint64_t sessions_since_;
   bool is_off_ = false;
   uint64_t own_off_ = 0;  ///< Of this node, as certified elsewhere.

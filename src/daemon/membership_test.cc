@@ -443,6 +443,37 @@ TEST_F(MembershipTest, SessionsOfALifeThatIsOffEndAlsoInTheNext) {
   EXPECT_EQ(nodes_[1]->incarnation(), first + 2);
 }
 
+/// The daemon that began the next life with its sessions may be gone when it is told.
+TEST_F(MembershipTest, SessionsOfALifeThatIsOffEndAlsoUnderTheNextDaemon) {
+  const uint64_t first = nodes_[1]->incarnation();
+  sessions_left_ = 1;
+  region::StoreWithdrawn(&Segment(2), {1}, first);
+  Pass(milliseconds(50), {1});
+  nodes_[1].Begin(&clock_);
+  Begin(1);
+  ASSERT_EQ(nodes_[1]->incarnation(), first + 1);
+  region::StoreWithdrawn(&Segment(0), {1}, first);
+  region::StoreCertifiedOff(&Segment(0), {1}, first);
+  Pass(milliseconds(200), {1});
+  EXPECT_TRUE(members_[1]->IsOff());
+  EXPECT_EQ(nodes_[1]->incarnation(), first + 1);
+  sessions_left_ = 0;
+  Pass(milliseconds(200), {1});
+  EXPECT_EQ(nodes_[1]->incarnation(), first + 2);
+  // Once more, with sessions that began since.
+  sessions_left_ = 1;
+  nodes_[1].Begin(&clock_);
+  Begin(1);
+  Pass(milliseconds(200), {1});
+  EXPECT_FALSE(members_[1]->IsOff());
+  EXPECT_EQ(nodes_[1]->incarnation(), first + 2);
+  nodes_[1].Begin(&clock_, /*boot=*/2);  // ends sessions
+  Begin(1);
+  region::StoreCertifiedOff(&Segment(0), {1}, first + 2);
+  Pass(milliseconds(200), {1});
+  EXPECT_FALSE(members_[1]->IsOff());
+}
+
 TEST_F(MembershipTest, ANodeThatLivesIsNotForgotten) {
   ASSERT_RAISES(Invalid, Forget(1));
   ASSERT_RAISES(Invalid, Forget(0));
