@@ -427,6 +427,29 @@ TEST_F(MembershipTest, GarbageOfAHomeEndsNobodysSessions) {
   EXPECT_TRUE(Honours(0, 1));
 }
 
+/// Admitted and withdrawn once, it would be refused up to there, over each formatting.
+TEST_F(MembershipTest, AnIncarnationOfNoFormattingIsGarbage) {
+  uint64_t* line = Segment(1).NodeLine(format::NodeLine::kIncarnation);
+  const format::LineWords good = platform::LoadLine(line);
+  auto garbage = *format::OpenLine<format::IncarnationLine>(good);
+  garbage.incarnation |= uint64_t{0xFFFF} << 48;
+  platform::StoreLine(line, format::SealLine(garbage), region::kBusyLine);
+  Pass(milliseconds(5000), {0});
+  EXPECT_EQ(Seen(0, 1).withdrawn, NthOf(1, 1));
+  ASSERT_OK(Forget(1));
+  EXPECT_LE(Seen(0, 1).off, NthOf(1, 2));
+  // What its next daemon goes on from.
+  uint64_t* own = region::AdmitWordOf(Segment(1), {1}, region::AdmitWord::kIncarnation);
+  const uint64_t last = platform::SharedWord(own).LoadAcquire();
+  region::StoreControlWord(&Segment(1), own, garbage.incarnation);
+  ASSERT_OK(Forget(1));
+  EXPECT_LE(Seen(0, 1).off, NthOf(1, 3));
+  region::StoreControlWord(&Segment(1), own, last);
+  platform::StoreLine(line, good, region::kBusyLine);
+  Pass(milliseconds(500), {0, 1});
+  EXPECT_TRUE(Honours(0, 1));
+}
+
 /// F8: the home ignored the cells of that life, which its sessions still read by.
 TEST_F(MembershipTest, SessionsOfALifeThatIsOffEndAlsoInTheNext) {
   const uint64_t first = nodes_[1]->incarnation();

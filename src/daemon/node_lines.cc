@@ -25,15 +25,20 @@ HomeLife NodeLines::BeginLife(uint64_t boot) {
   const bool is_lost = !region::PeekIncarnation(*segment_);
   bool is_of_another_boot = false;
   region::UpdateIncarnation(segment_, [&](format::IncarnationLine* line) {
-    const bool is_new = is_lost || line->incarnation == 0 || line->boot != boot;
-    // One that was damaged, and begun anew, does not say of which.
-    is_of_another_boot =
-        is_new && !is_lost && (line->incarnation == 0 || line->boot != 0);
-    line->incarnation =
-        std::max(line->incarnation, region::LoadAdmitLine(*segment_, self).incarnation);
-    if (line->incarnation == 0) {
-      line->incarnation = format::FirstGeneration(segment_->header().format_epoch) - 1;
+    // One that was damaged, and begun anew, says none.
+    is_of_another_boot = !is_lost && line->boot != boot && line->boot != 0;
+    // Others take no incarnation of another formatting.
+    const uint64_t epoch = segment_->header().format_epoch;
+    const uint64_t before_first = format::FirstGeneration(epoch) - 1;
+    const uint64_t stored = line->incarnation;
+    line->incarnation = before_first;
+    for (const uint64_t begun :
+         {stored, region::LoadAdmitLine(*segment_, self).incarnation}) {
+      if (format::FormatEpochOf(begun) != epoch) continue;
+      line->incarnation = std::max(line->incarnation, begun);
     }
+    const bool is_new =
+        is_lost || line->incarnation == before_first || line->boot != boot;
     if (is_new) ++line->incarnation;
     Announce(line->incarnation);
     line->daemon_starts = NextStart(line->daemon_starts);

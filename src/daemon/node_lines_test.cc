@@ -83,6 +83,16 @@ TEST_F(NodeLinesTest, TheNextIncarnationIsAboveWhatIsOffButStaysInItsFormatting)
   EXPECT_EQ(lines.NextIncarnation(~uint64_t{0}), first + 9);
 }
 
+/// Nobody admits it; the own line may say so all the same, or the admit line.
+TEST_F(NodeLinesTest, AnIncarnationOfAnotherFormattingIsNotGoneOnWith) {
+  const uint64_t first = NodeLines(segment()).BeginLife(kBoot).incarnation;
+  region::UpdateIncarnation(
+      segment(), [](auto* line) { line->incarnation |= uint64_t{0xFF} << 56; });
+  EXPECT_EQ(NodeLines(segment()).BeginLife(kBoot).incarnation, first);
+  region::StoreAdmitted(segment(), kNode0, first | uint64_t{0xFF} << 56);
+  EXPECT_EQ(NodeLines(segment()).BeginLife(kBoot).incarnation, first);
+}
+
 /// Sessions of the boot that the line no more tells may live.
 TEST_F(NodeLinesTest, ADamagedLineDoesNotForgetSinceWhenSessionsAre) {
   const uint64_t first = NodeLines(segment()).BeginLife(kBoot).incarnation;
