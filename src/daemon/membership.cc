@@ -167,7 +167,12 @@ void Membership::UpdatePeer(NodeId node, nanoseconds now) {
   // Nothing of one that stopped in the middle of its line, or was never up.
   const uint64_t incarnation = line ? line->incarnation : 0;
   if (incarnation == 0 && peer.admitted == 0 && !peer.is_seen) return;
-  if (IsDue(peer, now)) Sample(node, now, &peer);
+  if (IsDue(peer, now)) {
+    // Laid out otherwise, other bytes lie there, and change: its heart does not beat.
+    const uint64_t* word = segment.NodeLine(format::NodeLine::kHeartbeat);
+    Sample(node, now, is_as_mapped ? platform::SharedWord(word).LoadAcquire() : peer.beat,
+           &peer);
+  }
   if (incarnation == 0 || incarnation == peer.admitted) return WithdrawIfSilent(node);
   // Never undone for an incarnation (F2): only the next one is admitted.
   const region::AdmitLine own = region::LoadAdmitLine(region_->own_segment(), node);
@@ -179,12 +184,9 @@ bool Membership::IsDue(const Peer& peer, nanoseconds now) const {
 }
 
 // F1: a gap in our own sampling restarts the count: it was we who were away.
-void Membership::Sample(NodeId node, nanoseconds now, Peer* peer) {
+void Membership::Sample(NodeId node, nanoseconds now, uint64_t beat, Peer* peer) {
   const nanoseconds period = SamplePeriod(region_->config());
   const bool was_away = !peer->is_seen || now - peer->last_sample > 2 * period;
-  const region::Segment& segment = *region_->segment({node.value});
-  const uint64_t beat =
-      platform::SharedWord(segment.NodeLine(format::NodeLine::kHeartbeat)).LoadAcquire();
   if (was_away || beat != peer->beat) {
     peer->silent_samples = 0;
     peer->last_change = now;

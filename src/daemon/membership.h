@@ -82,7 +82,7 @@ class Membership {
   void DropLines(std::chrono::nanoseconds now) const;
   void UpdatePeer(NodeId node, std::chrono::nanoseconds now);
   bool IsDue(const Peer& peer, std::chrono::nanoseconds now) const;
-  void Sample(NodeId node, std::chrono::nanoseconds now, Peer* peer);
+  void Sample(NodeId node, std::chrono::nanoseconds now, uint64_t beat, Peer* peer);
   void Admit(NodeId node, uint64_t incarnation);
   void Withdraw(NodeId node, uint64_t incarnation, const char* why);
   void WithdrawIfSilent(NodeId node);

@@ -21,6 +21,7 @@
 #include "format/layout.h"
 #include "format/lease_cell.h"
 #include "lease/lease.h"
+#include "platform/cache.h"
 #include "platform/shared_word.h"
 #include "region/admit_line.h"
 #include "region/cluster_config.h"
@@ -448,6 +449,24 @@ TEST_F(MembershipTest, AnIncarnationOfNoFormattingIsGarbage) {
   platform::StoreLine(line, good, region::kBusyLine);
   Pass(milliseconds(500), {0, 1});
   EXPECT_TRUE(Honours(0, 1));
+}
+
+/// It cannot be mapped here; its bytes are not what they were.
+TEST_F(MembershipTest, WhatIsLaidOutOtherwiseHasNoHeartThatBeats) {
+  auto* header = reinterpret_cast<format::SegmentHeader*>(Segment(1).control().data());
+  const format::SegmentHeader good = *header;
+  uint64_t* beat = Segment(1).NodeLine(format::NodeLine::kHeartbeat);
+  ++header->format_epoch;
+  ++header->slots_max;
+  Segment(1).control().cache()->Flush(header, sizeof(*header));
+  for (int i = 0; i < 100; ++i) {
+    region::StoreControlWord(&Segment(1), beat, 1000 + i);
+    Pass(milliseconds(50), {0});
+  }
+  EXPECT_FALSE(Honours(0, 1));
+  EXPECT_EQ(Seen(0, 1).withdrawn, NthOf(1, 1));
+  *header = good;
+  Segment(1).control().cache()->Flush(header, sizeof(*header));
 }
 
 /// F8: the home ignored the cells of that life, which its sessions still read by.
