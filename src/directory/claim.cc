@@ -41,6 +41,12 @@ constexpr size_t kNamesBetweenProgress = 65536;
 /// Of the line of the catalog's epoch: the highest sequence of a removed name.
 constexpr size_t kRemovedWord = 1;
 
+/// 0 for what no node noted.
+uint64_t RemovedSequenceIn(const uint64_t* line) {
+  const uint64_t sequence = platform::SharedWord(line + kRemovedWord).LoadAcquire();
+  return sequence <= kRemovedSequenceMax ? sequence : 0;
+}
+
 bool MayHoldName(const format::Slot& slot) {
   if ((slot.flags & format::kSlotNamed) == 0) return false;
   if (StateOf(slot) == LineState::kBound) return true;
@@ -51,7 +57,7 @@ bool MayHoldName(const format::Slot& slot) {
 
 }  // namespace
 
-LeaderView FindLeader(const region::SegmentList& segments) {
+CatalogLines ReadCatalogLines(const region::SegmentList& segments) {
   region::LineBatch lines;
   for (const region::Segment* segment : segments) {
     if (segment == nullptr) continue;
@@ -59,15 +65,17 @@ LeaderView FindLeader(const region::SegmentList& segments) {
                format::kLineBytes);
   }
   lines.Fence();
-  LeaderView view;
+  CatalogLines found;
   for (const region::Segment* segment : segments) {
     if (segment == nullptr) continue;
-    const uint64_t epoch =
-        platform::SharedWord(segment->NodeLine(format::NodeLine::kCatalogEpoch))
-            .LoadAcquire();
-    if (epoch > view.epoch) view = {epoch, {segment->id().value}};
+    const uint64_t* line = segment->NodeLine(format::NodeLine::kCatalogEpoch);
+    const uint64_t epoch = platform::SharedWord(line).LoadAcquire();
+    if (epoch > found.leader.epoch) found.leader = {epoch, {segment->id().value}};
+    const uint64_t removed = RemovedSequenceIn(line);
+    found.removed_sequence =
+        std::max(found.removed_sequence, static_cast<uint32_t>(removed));
   }
-  return view;
+  return found;
 }
 
 void DeactivateIndex(HomeDirectory* home) {
@@ -75,28 +83,13 @@ void DeactivateIndex(HomeDirectory* home) {
   if (index.is_active()) index.Deactivate();
 }
 
-uint32_t RemovedSequence(const region::SegmentList& segments) {
-  uint32_t removed = 0;
-  for (const region::Segment* segment : segments) {
-    if (segment == nullptr) continue;
-    const uint64_t sequence = region::LoadControlLine(
-        *segment, segment->NodeLine(format::NodeLine::kCatalogEpoch))[kRemovedWord];
-    if (sequence > kRemovedSequenceMax) continue;  // No leader noted that.
-    removed = std::max(removed, static_cast<uint32_t>(sequence));
-  }
-  return removed;
-}
-
 /// In memory before the removal that it is of: a leader whose epoch nobody saw until then
 /// reads it after it claimed.
-void CatalogLeader::Impl::StoreRemovedSequence(uint32_t sequence) {
+void NoteRemovedSequence(region::Segment* own, uint32_t sequence) {
   sequence = std::min(sequence, kRemovedSequenceMax);
-  if (sequence <= removed_sequence_) return;
-  region::Segment* own = home_->own_segment();
   uint64_t* line = own->NodeLine(format::NodeLine::kCatalogEpoch);
+  if (sequence <= RemovedSequenceIn(line)) return;
   region::StoreControlWord(own, line + kRemovedWord, sequence);
-  PassFaultPoint("daemon.remove.after-sequence");
-  removed_sequence_ = sequence;
 }
 
 arrow::Status CatalogLeader::Impl::BeginClaim() {
@@ -152,8 +145,8 @@ arrow::Status CatalogLeader::Impl::FinishClaim() {
                           ", by a leader whose line is lost: claimed again above it");
   }
   PassFaultPoint("daemon.claim.after-confirm");
-  sequence_floor_ = RemovedSequence(segments_());
-  StoreRemovedSequence(sequence_floor_);
+  sequence_floor_ = ReadCatalogLines(segments_()).removed_sequence;
+  NoteRemovedSequence(home_->own_segment(), sequence_floor_);
   size_t num_chosen = 0;
   for (auto& [name, state] : names_) {
     ChooseTarget(&state);
