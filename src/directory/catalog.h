@@ -77,9 +77,6 @@ CatalogLines ReadCatalogLines(const region::SegmentList& segments);
 inline LeaderView FindLeader(const region::SegmentList& segments) {
   return ReadCatalogLines(segments).leader;
 }
-inline uint64_t HighestEpoch(const region::SegmentList& segments) {
-  return FindLeader(segments).epoch;
-}
 
 /// \brief Settled in the line of `own`, unless it says as much: a name of that sequence
 /// is about to be removed, or another node's line says so (C9).

@@ -5,7 +5,6 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
@@ -19,6 +18,7 @@
 #include "directory/directory.h"
 #include "directory/index_writer.h"
 #include "directory/slot_reader.h"
+#include "format/checksum.h"
 #include "format/layout.h"
 #include "platform/shared_word.h"
 #include "region/admit_line.h"
@@ -47,6 +47,10 @@ uint64_t RemovedSequenceIn(const uint64_t* line) {
   return sequence <= kRemovedSequenceMax ? sequence : 0;
 }
 
+uint64_t HighestEpoch(const region::SegmentList& segments) {
+  return FindLeader(segments).epoch;
+}
+
 bool MayHoldName(const format::Slot& slot) {
   if ((slot.flags & format::kSlotNamed) == 0) return false;
   if (StateOf(slot) == LineState::kBound) return true;
@@ -70,7 +74,9 @@ CatalogLines ReadCatalogLines(const region::SegmentList& segments) {
     if (segment == nullptr) continue;
     const uint64_t* line = segment->NodeLine(format::NodeLine::kCatalogEpoch);
     const uint64_t epoch = platform::SharedWord(line).LoadAcquire();
-    if (epoch > found.leader.epoch) found.leader = {epoch, {segment->id().value}};
+    if (epoch > found.leader.epoch && epoch <= kCatalogEpochMax) {
+      found.leader = {epoch, {segment->id().value}};
+    }
     const uint64_t removed = RemovedSequenceIn(line);
     found.removed_sequence =
         std::max(found.removed_sequence, static_cast<uint32_t>(removed));
@@ -161,7 +167,7 @@ arrow::Result<uint32_t> NextEpoch(const region::SegmentList& segments, NodeId cl
       segments.at(claimant.value)->header().nodes_max;  // one owner each
   const uint64_t above = std::max<uint64_t>(HighestEpoch(segments), granted) + 1;
   const uint64_t next = above + (claimant.value + numbers - above % numbers) % numbers;
-  if (next <= std::numeric_limits<uint32_t>::max()) return static_cast<uint32_t>(next);
+  if (next <= kCatalogEpochMax) return static_cast<uint32_t>(next);
   return arrow::Status::CapacityError("the catalog's epochs are used up");
 }
 
@@ -213,7 +219,9 @@ arrow::Status CatalogLeader::Impl::AdoptUnreadable(const region::Segment& segmen
   }
   AddProblem(id, "'" + record->name + "' is neither there nor free until node " +
                      std::to_string(segment.id().value) + " runs again");
-  granted_epoch_ = std::max(granted_epoch_, slot->version_epoch);
+  if (slot->version_epoch <= kCatalogEpochMax) {
+    granted_epoch_ = std::max(granted_epoch_, slot->version_epoch);
+  }
   // The slot decides, once it can be read.
   names_[record->name].pending.push_back(
       {id, {slot->version_epoch, slot->version_sequence}, /*is_bound=*/false});
@@ -237,6 +245,10 @@ arrow::Status CatalogLeader::Impl::AdoptObject(const region::Segment& segment,
       constexpr bool kMayBeConditional = true;
       if (again.name_hash != hash_(record->name)) {
         AddProblem(id, "its slot has another hash than its name");
+        return arrow::Status::OK();
+      }
+      if (again.version_epoch > kCatalogEpochMax) {
+        AddProblem(id, "its version is of an epoch that nobody claimed");
         return arrow::Status::OK();
       }
       granted_epoch_ = std::max(granted_epoch_, again.version_epoch);
