@@ -24,6 +24,7 @@
 #include <gtest/gtest.h>
 
 #include "base/fault_point.h"
+#include "format/checksum.h"
 #include "format/format_claim.h"
 #include "format/layout.h"
 #include "platform/process.h"
@@ -128,6 +129,27 @@ TEST_F(DeviceSegment, BytesOfOthersAreNeverOverwrittenUnasked) {
     ASSERT_OK(RemoveSegment(config_, kNode1));
     Write(kWindowBytes, std::string(kWindowBytes, '\0'));
   }
+}
+
+/// A clock that was wrong once, or a damaged header.
+TEST_F(DeviceSegment, AWindowWhoseEpochsAreUsedUpBeginsAnewWhereThatIsAsked) {
+  const auto set_epoch = [&](uint64_t epoch) {
+    ASSERT_OK(FormatAnyway(config_, kNode1));
+    ASSERT_OK_AND_ASSIGN(const auto region, Region::Attach(config_, {kNode1}));
+    format::SegmentHeader header = region->own_segment().header();
+    header.format_epoch = epoch;
+    header.checksum = format::Checksum({reinterpret_cast<const uint8_t*>(&header),
+                                        offsetof(format::SegmentHeader, checksum)});
+    Write(kWindowBytes, {reinterpret_cast<const char*>(&header), sizeof(header)});
+  };
+  set_epoch(kFormatEpochMax);
+  EXPECT_THAT(ErrorOf(FormatSegment(config_, kNode1)),
+              AllOf(HasSubstr("used up"), HasSubstr("sheaf format --force")));
+  ASSERT_OK(FormatAnyway(config_, kNode1));
+  EXPECT_LT(EpochOf(kNode1), kFormatEpochMax);
+  set_epoch(kFormatEpochMax + 1);
+  ASSERT_OK(FormatSegment(config_, kNode1));
+  EXPECT_LT(EpochOf(kNode1), kFormatEpochMax);
 }
 
 TEST_F(DeviceSegment, AnotherClustersSegmentIsRefused) {
