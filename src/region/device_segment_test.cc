@@ -317,6 +317,26 @@ TEST_F(FormattedByTwo, OneThatGoesOnIsLeftAlone) {
   EXPECT_FALSE(HasSegments(config_));
 }
 
+/// Each found the other's word in its line, and stopped; it is no stranger's.
+TEST_F(FormattedByTwo, WordsOfTwoThatAreMixedAreNobodysForLong) {
+  const auto words_of = [](uint64_t id, const std::string& host) {
+    format::FormatClaim claim{};
+    claim.id = claim.boot = id;
+    claim.magic = format::kFormatClaimMagic;
+    host.copy(claim.host, sizeof(claim.host));
+    return format::SealLine(claim);
+  };
+  format::LineWords mixed = words_of(17, "a");
+  mixed[4] = words_of(18, "b")[4];
+  const uint64_t at = kWindowBytes + format::kFormatClaimOffset;
+  Write(at, {reinterpret_cast<const char*>(mixed.data()), sizeof(mixed)});
+  ASSERT_OK(FormatSegment(config_, kNode1));
+  ASSERT_OK(RemoveSegment(config_, kNode1));
+  Write(kWindowBytes, std::string(kWindowBytes, '\0'));
+  Write(at, "a file system");
+  EXPECT_THAT(ErrorOf(FormatSegment(config_, kNode1)), HasSubstr("not Sheaf's"));
+}
+
 /// As the daemon of another host writes its lines.
 class ServedElsewhere : public DeviceSegment {
  protected:
