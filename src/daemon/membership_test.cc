@@ -13,15 +13,13 @@
 #include <gtest/gtest.h>
 
 #include "daemon/membership_client.h"
-#include "daemon/node_lines.h"
 #include "daemon/reclaimer.h"
-#include "daemon/test_node.h"
+#include "daemon/test_membership.h"
 #include "daemon/transport.h"
 #include "format/checksum.h"
 #include "format/layout.h"
 #include "format/lease_cell.h"
 #include "lease/lease.h"
-#include "platform/cache.h"
 #include "platform/shared_word.h"
 #include "region/admit_line.h"
 #include "region/cluster_config.h"
@@ -34,87 +32,6 @@ namespace sheaf::daemon {
 namespace {
 
 using std::chrono::milliseconds;
-
-class MembershipTest : public ::testing::Test {
- protected:
-  void SetUp() override {
-    region::ClusterConfig config = memory_.Config();
-    config.nodes = 3;
-    nodes_ = MakeNodes(config, &clock_);
-    for (uint32_t k = 0; k < nodes_.size(); ++k) {
-      lines_.push_back(std::make_unique<NodeLines>(&Segment(k)));
-      members_.emplace_back();
-      Begin(k);
-    }
-    Pass(milliseconds(100), {0, 1});
-  }
-
-  void Begin(uint32_t k) {
-    members_[k] = std::make_unique<Membership>(
-        nodes_[k].region.get(), &clock_, nodes_[k]->incarnation(),
-        [this, k](uint64_t off) {
-          if (off != 0 && sessions_left_ > 0) return uint64_t{0};
-          const uint64_t incarnation = lines_[k]->NextIncarnation(off);
-          nodes_[k]->SetIncarnation(incarnation);
-          return incarnation;
-        });
-  }
-
-  region::Segment& Segment(uint32_t k) { return nodes_[k].region->own_segment(); }
-  /// The `n`-th incarnation that node `k` begins, from 1 on.
-  uint64_t NthOf(uint32_t k, uint64_t n) {
-    return format::FirstGeneration(Segment(k).header().format_epoch) + n - 1;
-  }
-  region::AdmitLine Seen(uint32_t by, uint32_t node) {
-    return region::LoadAdmitLine(Segment(by), {node});
-  }
-  bool Honours(uint32_t home, uint32_t node) {
-    return region::IsHonoured(*nodes_[node].region->segment({home}), Segment(node));
-  }
-
-  // As a daemon leaves it that stops or dies after it began to write.
-  void TearLine(uint32_t k) {
-    uint64_t* line = Segment(k).NodeLine(format::NodeLine::kIncarnation);
-    platform::SharedWord(line).StoreRelease(region::kBusyLine);
-    Segment(k).control().cache()->Flush(line, sizeof(*line));
-  }
-
-  // The answer; nothing before D is over.
-  arrow::Status Forget(uint32_t node) {
-    std::optional<arrow::Status> answer;
-    members_[0]->Forget({node}, [&](const arrow::Status& status) { answer = status; });
-    if (!answer) clock_.Advance(Delay());
-    return answer.value_or(arrow::Status::UnknownError("no answer"));
-  }
-  std::chrono::nanoseconds Delay() {
-    return std::chrono::microseconds(nodes_[0].region->config().posted_delay_us);
-  }
-
-  // Daemons of `alive` beat and look every 50 ms.
-  void Pass(milliseconds time, const std::vector<uint32_t>& alive) {
-    for (milliseconds passed{0}; passed < time; passed += milliseconds(50)) {
-      clock_.Advance(milliseconds(50));
-      for (const uint32_t k : alive) {
-        lines_[k]->Beat();
-        members_[k]->Update();
-      }
-    }
-  }
-
-  region::TestMemory memory_;
-  FakeScheduler clock_;
-  std::vector<TestNode> nodes_;
-  std::vector<std::unique_ptr<NodeLines>> lines_;
-  std::vector<std::unique_ptr<Membership>> members_;
-  int sessions_left_ = 0;
-  class Nobody : public Transport {
-   public:
-    void Request(NodeId /*node*/, std::vector<uint8_t> /*message*/,
-                 ReplyCallback /*done*/) override {}
-    void Serve(Handler /*handler*/) override {}
-  };
-  Nobody nobody_;
-};
 
 TEST_F(MembershipTest, NodesThatBeatStayAdmitted) {
   Pass(milliseconds(20'000), {0, 1});
@@ -413,107 +330,6 @@ TEST_F(MembershipTest, TheNextIncarnationIsAboveAllThatAreOff) {
   Pass(milliseconds(500), {0, 1});
   EXPECT_EQ(nodes_[1]->incarnation(), NthOf(1, 1001));
   EXPECT_TRUE(Honours(0, 1));
-}
-
-/// Its own memory says what a home believes of others; here it is garbage.
-TEST_F(MembershipTest, GarbageOfAHomeEndsNobodysSessions) {
-  sessions_left_ = 1;
-  const uint64_t first = nodes_[1]->incarnation();
-  for (const uint64_t word : {~uint64_t{0}, first + (uint64_t{1} << 31)}) {
-    region::StoreCertifiedOff(&Segment(2), {1}, word);
-    region::StoreWithdrawn(&Segment(2), {1}, word);
-    Pass(milliseconds(500), {0, 1});
-    EXPECT_EQ(nodes_[1]->incarnation(), first + 1);  // honoured there no more
-  }
-  EXPECT_TRUE(Honours(0, 1));
-}
-
-/// Admitted and withdrawn once, it would be refused up to there, over each formatting.
-TEST_F(MembershipTest, AnIncarnationOfNoFormattingIsGarbage) {
-  uint64_t* line = Segment(1).NodeLine(format::NodeLine::kIncarnation);
-  const format::LineWords good = platform::LoadLine(line);
-  auto garbage = *format::OpenLine<format::IncarnationLine>(good);
-  garbage.incarnation |= uint64_t{0xFFFF} << 48;
-  platform::StoreLine(line, format::SealLine(garbage), region::kBusyLine);
-  Pass(milliseconds(5000), {0});
-  EXPECT_EQ(Seen(0, 1).withdrawn, NthOf(1, 1));
-  ASSERT_OK(Forget(1));
-  EXPECT_LE(Seen(0, 1).off, NthOf(1, 2));
-  // What its next daemon goes on from.
-  uint64_t* own = region::AdmitWordOf(Segment(1), {1}, region::AdmitWord::kIncarnation);
-  const uint64_t last = platform::SharedWord(own).LoadAcquire();
-  region::StoreControlWord(&Segment(1), own, garbage.incarnation);
-  ASSERT_OK(Forget(1));
-  EXPECT_LE(Seen(0, 1).off, NthOf(1, 3));
-  region::StoreControlWord(&Segment(1), own, last);
-  platform::StoreLine(line, good, region::kBusyLine);
-  Pass(milliseconds(500), {0, 1});
-  EXPECT_TRUE(Honours(0, 1));
-}
-
-/// It cannot be mapped here; its bytes are not what they were.
-TEST_F(MembershipTest, WhatIsLaidOutOtherwiseHasNoHeartThatBeats) {
-  auto* header = reinterpret_cast<format::SegmentHeader*>(Segment(1).control().data());
-  const format::SegmentHeader good = *header;
-  uint64_t* beat = Segment(1).NodeLine(format::NodeLine::kHeartbeat);
-  ++header->format_epoch;
-  ++header->slots_max;
-  Segment(1).control().cache()->Flush(header, sizeof(*header));
-  for (int i = 0; i < 100; ++i) {
-    region::StoreControlWord(&Segment(1), beat, 1000 + i);
-    Pass(milliseconds(50), {0});
-  }
-  EXPECT_FALSE(Honours(0, 1));
-  EXPECT_EQ(Seen(0, 1).withdrawn, NthOf(1, 1));
-  *header = good;
-  Segment(1).control().cache()->Flush(header, sizeof(*header));
-}
-
-/// F8: the home ignored the cells of that life, which its sessions still read by.
-TEST_F(MembershipTest, SessionsOfALifeThatIsOffEndAlsoInTheNext) {
-  const uint64_t first = nodes_[1]->incarnation();
-  sessions_left_ = 1;
-  region::StoreWithdrawn(&Segment(2), {1}, first);
-  Pass(milliseconds(50), {1});
-  ASSERT_EQ(nodes_[1]->incarnation(), first + 1);  // with its sessions
-  region::StoreWithdrawn(&Segment(0), {1}, first);
-  region::StoreCertifiedOff(&Segment(0), {1}, first);
-  Pass(milliseconds(200), {1});
-  EXPECT_EQ(nodes_[1]->incarnation(), first + 1);
-  sessions_left_ = 0;
-  Pass(milliseconds(500), {1});
-  EXPECT_EQ(nodes_[1]->incarnation(), first + 2);
-}
-
-/// The daemon that began the next life with its sessions may be gone when it is told.
-TEST_F(MembershipTest, SessionsOfALifeThatIsOffEndAlsoUnderTheNextDaemon) {
-  const uint64_t first = nodes_[1]->incarnation();
-  sessions_left_ = 1;
-  region::StoreWithdrawn(&Segment(2), {1}, first);
-  Pass(milliseconds(50), {1});
-  nodes_[1].Begin(&clock_);
-  Begin(1);
-  ASSERT_EQ(nodes_[1]->incarnation(), first + 1);
-  region::StoreWithdrawn(&Segment(0), {1}, first);
-  region::StoreCertifiedOff(&Segment(0), {1}, first);
-  Pass(milliseconds(200), {1});
-  EXPECT_TRUE(members_[1]->IsOff());
-  EXPECT_EQ(nodes_[1]->incarnation(), first + 1);
-  sessions_left_ = 0;
-  Pass(milliseconds(200), {1});
-  EXPECT_EQ(nodes_[1]->incarnation(), first + 2);
-  // Once more, with sessions that began since.
-  sessions_left_ = 1;
-  nodes_[1].Begin(&clock_);
-  Begin(1);
-  Pass(milliseconds(200), {1});
-  EXPECT_FALSE(members_[1]->IsOff());
-  EXPECT_EQ(nodes_[1]->incarnation(), first + 2);
-  nodes_[1].Begin(&clock_, /*boot=*/2);  // ends sessions
-  Begin(1);
-  region::StoreCertifiedOff(&Segment(0), {1}, first + 2);
-  Pass(milliseconds(200), {1});
-  EXPECT_FALSE(members_[1]->IsOff());
 }
 
 TEST_F(MembershipTest, ANodeThatLivesIsNotForgotten) {
