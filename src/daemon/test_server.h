@@ -11,6 +11,7 @@
 #include "daemon/log.h"
 #include "daemon/server.h"
 #include "platform/process.h"
+#include "region/admit_line.h"
 #include "region/control_line.h"
 #include "region/region.h"
 #include "region/test_cluster.h"
@@ -45,6 +46,12 @@ class ServerThread {
 template <typename Predicate>
 void AwaitTrue(Predicate predicate) {
   while (!predicate()) platform::SleepFor(std::chrono::milliseconds(1));
+}
+
+/// \brief Until the daemon of `home` has mapped the memory of `node`, and honours it.
+inline void AwaitAdmitted(const region::Region& region, uint32_t home, uint32_t node) {
+  const region::Segment& segment = *region.segment({home});
+  AwaitTrue([&] { return region::LoadAdmitLine(segment, {node}).incarnation != 0; });
 }
 
 inline format::StatisticsLine ReadStatistics(const region::Region& region,
