@@ -79,8 +79,11 @@ void Leadership::ClaimAtOnce() {
 }
 
 void Leadership::Update() {
-  const directory::LeaderView view =
-      directory::FindLeader(region::SegmentsOf(*parts_.region));
+  const directory::CatalogLines lines =
+      directory::ReadCatalogLines(region::SegmentsOf(*parts_.region));
+  // Whoever has noted it may lose its memory.
+  directory::NoteRemovedSequence(&parts_.region->own_segment(), lines.removed_sequence);
+  const directory::LeaderView& view = lines.leader;
   if (leader_ != nullptr && view.epoch > leader_->epoch()) StepDown(view);
   callbacks_.believe(view);
   if (leader_ != nullptr || claiming_ != nullptr) return;

@@ -15,6 +15,7 @@
 #include "base/plant.h"
 #include "daemon/log.h"
 #include "daemon/scheduler.h"
+#include "format/checksum.h"
 #include "format/layout.h"
 #include "format/lease_cell.h"
 #include "platform/shared_word.h"
@@ -36,27 +37,43 @@ nanoseconds SamplePeriod(const region::ClusterConfig& config) {
   return milliseconds(config.suspect_after_ms) / config.suspect_samples;
 }
 
+/// In the header, whose line was dropped: a window may be formatted anew where it lies.
+uint64_t DroppedEpoch(const region::Segment& segment) {
+  constexpr size_t kEpochWord = offsetof(format::SegmentHeader, format_epoch) / 8;
+  const auto* header = reinterpret_cast<const uint64_t*>(segment.control().data());
+  return platform::SharedWord(header + kEpochWord).LoadAcquire();
+}
+
+/// Only then do its lines lie where this home looks for them. The header's was dropped.
+bool IsAsMapped(const region::Segment& segment) {
+  return DroppedEpoch(segment) == segment.header().format_epoch ||
+         region::IsLaidOutAsMapped(segment);
+}
+
+/// F9. Any other is garbage: as the one that this home refuses up to, it would outlive
+/// each formatting. The header's line was dropped.
+bool IsOfItsFormatting(const region::Segment& segment, uint64_t incarnation) {
+  return format::FormatEpochOf(incarnation) == DroppedEpoch(segment);
+}
+
 /// The node's incarnation line, of a segment that is laid out as it was mapped. Both
 /// lines were dropped.
 std::optional<format::IncarnationLine> DroppedIncarnation(
     const region::Segment& segment) {
-  constexpr size_t kEpochWord = offsetof(format::SegmentHeader, format_epoch) / 8;
-  const auto* header = reinterpret_cast<const uint64_t*>(segment.control().data());
-  const bool is_as_mapped = platform::SharedWord(header + kEpochWord).LoadAcquire() ==
-                                segment.header().format_epoch ||
-                            region::IsLaidOutAsMapped(segment);
-  if (!is_as_mapped) return std::nullopt;
   const auto line = format::OpenLine<format::IncarnationLine>(
       platform::LoadLine(segment.NodeLine(format::NodeLine::kIncarnation)));
-  return line && region::IsPlausible(segment, *line) ? line : std::nullopt;
+  const bool can_be =
+      line && region::IsPlausible(segment, *line) &&
+      (line->incarnation == 0 || IsOfItsFormatting(segment, line->incarnation));
+  return can_be ? line : std::nullopt;
 }
 
 // For a node that died in the middle of its incarnation line: one that it cannot have had
 // (NodeLines), nor has when it comes back, so that it finds itself off.
-uint64_t BeyondItsLast(const region::Segment& segment, uint64_t refused) {
+uint64_t BeyondItsLast(const region::Segment& segment, uint64_t known) {
   const uint64_t last =
       region::LoadAdmitLine(segment, NodeId{segment.id().value}).incarnation;
-  return std::max({refused, last, last + 1});
+  return IsOfItsFormatting(segment, last) ? std::max(known, last + 1) : known + 1;
 }
 
 // For one whose memory cannot be read: what it may have begun since this home saw it
@@ -73,7 +90,7 @@ Membership::Membership(region::Region* region, Scheduler* clock, uint64_t incarn
     : region_(region),
       clock_(clock),
       incarnation_(incarnation),
-      sessions_since_(incarnation),
+      sessions_since_(region::LoadSessionsSince(region->own_segment(), incarnation)),
       rejoin_(std::move(rejoin)),
       peers_(region->config().nodes) {
   // R1: what was withdrawn stays so.
@@ -101,6 +118,7 @@ void Membership::Update() {
     UpdatePeer({k}, now);
     is_withdrawn |= IsWithdrawnAt({k}, &peers_[k]);
   }
+  is_off_ = false;
   if (is_withdrawn) Rejoin();
 }
 
@@ -129,13 +147,13 @@ void Membership::Rejoin() {
     if (segment == nullptr) continue;
     off = std::max(off, OwnLife(region::LoadAdmitLine(*segment, region_->node()).off));
   }
-  const bool is_off = off >= sessions_since_;
-  const uint64_t next = rejoin_(is_off ? off : 0);
+  is_off_ = off >= sessions_since_;
+  const uint64_t next = rejoin_(is_off_ ? off : 0);
   if (next == 0) return;
-  Log(LogLevel::kWarning, is_off ? "off" : "withdrawn",
+  Log(LogLevel::kWarning, is_off_ ? "off" : "withdrawn",
       " for another home as incarnation ", incarnation_, ", back as ", next);
   incarnation_ = next;
-  if (is_off) sessions_since_ = next;
+  if (std::exchange(is_off_, false)) sessions_since_ = next;
   peers_[region_->node().value].admitted = next;
   for (Peer& peer : peers_) peer.honours_us = false;
 }
@@ -144,11 +162,17 @@ void Membership::UpdatePeer(NodeId node, nanoseconds now) {
   if (node == region_->node()) return;  // NodeLines admits it
   Peer& peer = peers_[node.value];
   const region::Segment& segment = *region_->segment({node.value});
-  const auto line = DroppedIncarnation(segment);
+  const bool is_as_mapped = IsAsMapped(segment);
+  const auto line = is_as_mapped ? DroppedIncarnation(segment) : std::nullopt;
   // Nothing of one that stopped in the middle of its line, or was never up.
   const uint64_t incarnation = line ? line->incarnation : 0;
   if (incarnation == 0 && peer.admitted == 0 && !peer.is_seen) return;
-  if (IsDue(peer, now)) Sample(node, now, &peer);
+  if (IsDue(peer, now)) {
+    // Laid out otherwise, other bytes lie there, and change: its heart does not beat.
+    const uint64_t* word = segment.NodeLine(format::NodeLine::kHeartbeat);
+    Sample(node, now, is_as_mapped ? platform::SharedWord(word).LoadAcquire() : peer.beat,
+           &peer);
+  }
   if (incarnation == 0 || incarnation == peer.admitted) return WithdrawIfSilent(node);
   // Never undone for an incarnation (F2): only the next one is admitted.
   const region::AdmitLine own = region::LoadAdmitLine(region_->own_segment(), node);
@@ -160,12 +184,9 @@ bool Membership::IsDue(const Peer& peer, nanoseconds now) const {
 }
 
 // F1: a gap in our own sampling restarts the count: it was we who were away.
-void Membership::Sample(NodeId node, nanoseconds now, Peer* peer) {
+void Membership::Sample(NodeId node, nanoseconds now, uint64_t beat, Peer* peer) {
   const nanoseconds period = SamplePeriod(region_->config());
   const bool was_away = !peer->is_seen || now - peer->last_sample > 2 * period;
-  const region::Segment& segment = *region_->segment({node.value});
-  const uint64_t beat =
-      platform::SharedWord(segment.NodeLine(format::NodeLine::kHeartbeat)).LoadAcquire();
   if (was_away || beat != peer->beat) {
     peer->silent_samples = 0;
     peer->last_change = now;
@@ -298,13 +319,16 @@ arrow::Result<uint64_t> Membership::BeginForget(NodeId node) {
   }
   // Also one that was never admitted here: it must not be from now on.
   const region::AdmitLine own = region::LoadAdmitLine(region_->own_segment(), node);
-  const bool is_whole = line.ok() && line->incarnation != 0;
+  segment->control().cache()->Invalidate(segment->control().data(), format::kLineBytes);
+  const bool is_whole = line.ok() && line->incarnation != 0 &&
+                        IsOfItsFormatting(*segment, line->incarnation);
   const bool was_never_up =
       line.ok() && line->incarnation == 0 && peer.admitted == 0 && own.refused() == 0;
   if (was_never_up) return 0;
   // Never below what was withdrawn: it would count again.
+  const uint64_t known = std::max(peer.admitted, own.refused());
   const uint64_t incarnation = is_whole ? std::max(line->incarnation, own.refused())
-                                        : BeyondItsLast(*segment, own.refused());
+                                        : BeyondItsLast(*segment, known);
   if (peer.admitted != 0 || incarnation > own.refused()) {
     Withdraw(node, incarnation, "it is forgotten");
   }

@@ -52,6 +52,9 @@ class Membership {
   /// \brief True if `node`'s heart was not seen to beat for long, up to now. False as
   /// long as it was not looked at for that long (F1).
   bool IsSilent(NodeId node) const { return IsSilent(peers_[node.value]); }
+  /// \brief True if this node is off in a life that sessions of it are of, and the next
+  /// has not begun (RejoinFn).
+  bool IsOff() const { return is_off_; }
   /// \brief What else to do once a node is certified off, and this is in memory (F8).
   void OnOff(std::function<void(NodeId)> action) { on_off_ = std::move(action); }
 
@@ -79,7 +82,7 @@ class Membership {
   void DropLines(std::chrono::nanoseconds now) const;
   void UpdatePeer(NodeId node, std::chrono::nanoseconds now);
   bool IsDue(const Peer& peer, std::chrono::nanoseconds now) const;
-  void Sample(NodeId node, std::chrono::nanoseconds now, Peer* peer);
+  void Sample(NodeId node, std::chrono::nanoseconds now, uint64_t beat, Peer* peer);
   void Admit(NodeId node, uint64_t incarnation);
   void Withdraw(NodeId node, uint64_t incarnation, const char* why);
   void WithdrawIfSilent(NodeId node);
@@ -95,8 +98,10 @@ class Membership {
   region::Region* region_;
   Scheduler* clock_;
   uint64_t incarnation_;
-  /// The lowest that a session may be of: all began then, or since.
+  /// The lowest that a session may be of: all began then, or since. Kept in the own admit
+  /// line, since sessions outlive a daemon.
   uint64_t sessions_since_;
+  bool is_off_ = false;
   uint64_t own_off_ = 0;  ///< Of this node, as certified elsewhere.
   RejoinFn rejoin_;
   std::function<void(NodeId)> on_off_;

@@ -23,13 +23,22 @@ HomeLife NodeLines::BeginLife(uint64_t boot) {
   const NodeId self{segment_->id().value};
   // One that was begun in it may be another's, whose caches and sessions are gone.
   const bool is_lost = !region::PeekIncarnation(*segment_);
+  bool is_of_another_boot = false;
   region::UpdateIncarnation(segment_, [&](format::IncarnationLine* line) {
-    const bool is_new = is_lost || line->incarnation == 0 || line->boot != boot;
-    line->incarnation =
-        std::max(line->incarnation, region::LoadAdmitLine(*segment_, self).incarnation);
-    if (line->incarnation == 0) {
-      line->incarnation = format::FirstGeneration(segment_->header().format_epoch) - 1;
+    // One that was damaged, and begun anew, says none.
+    is_of_another_boot = !is_lost && line->boot != boot && line->boot != 0;
+    // Others take no incarnation of another formatting.
+    const uint64_t epoch = segment_->header().format_epoch;
+    const uint64_t before_first = format::FirstGeneration(epoch) - 1;
+    const uint64_t stored = line->incarnation;
+    line->incarnation = before_first;
+    for (const uint64_t begun :
+         {stored, region::LoadAdmitLine(*segment_, self).incarnation}) {
+      if (format::FormatEpochOf(begun) != epoch) continue;
+      line->incarnation = std::max(line->incarnation, begun);
     }
+    const bool is_new =
+        is_lost || line->incarnation == before_first || line->boot != boot;
     if (is_new) ++line->incarnation;
     Announce(line->incarnation);
     line->daemon_starts = NextStart(line->daemon_starts);
@@ -38,6 +47,8 @@ HomeLife NodeLines::BeginLife(uint64_t boot) {
     line->state = static_cast<uint32_t>(format::NodeState::kUp);
     line->daemon_process_id = CheckedCast<uint32_t>(platform::CurrentProcessId());
   });
+  // A session ends with its boot. Cut short, it says too little, which only ends more.
+  if (is_of_another_boot) region::StoreSessionsSince(segment_, life.incarnation);
   // Rises over lives, too: others compare it with what they saw last.
   beats_ = platform::SharedWord(segment_->NodeLine(format::NodeLine::kHeartbeat))
                .LoadAcquire();
@@ -66,6 +77,7 @@ uint64_t NodeLines::NextIncarnation(uint64_t off) {
     incarnation = line->incarnation;
     Announce(incarnation);
   });
+  if (off != 0) region::StoreSessionsSince(segment_, incarnation);
   return incarnation;
 }
 

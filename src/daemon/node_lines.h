@@ -34,7 +34,8 @@ class NodeLines {
   /// the next one begins: stored + 1; the first of a formatting is above all of the
   /// formattings before (F9).
   HomeLife BeginLife(uint64_t boot);
-  /// \brief The one after the stored one and after `off`, settled (F6, F8).
+  /// \brief The one after the stored one and after `off`, settled (F6, F8). Where `off`
+  /// is not 0 all sessions have ended: noted for the daemons to come.
   uint64_t NextIncarnation(uint64_t off = 0);
   void SayDown();  ///< State down, settled: a clean end.
 

@@ -8,6 +8,7 @@
 
 #include "daemon/home_life.h"
 #include "format/layout.h"
+#include "region/admit_line.h"
 #include "region/control_line.h"
 #include "region/region.h"
 #include "region/test_cluster.h"
@@ -80,6 +81,32 @@ TEST_F(NodeLinesTest, TheNextIncarnationIsAboveWhatIsOffButStaysInItsFormatting)
   const uint64_t first = lines.BeginLife(kBoot).incarnation;
   EXPECT_EQ(lines.NextIncarnation(first + 7), first + 8);
   EXPECT_EQ(lines.NextIncarnation(~uint64_t{0}), first + 9);
+}
+
+/// Nobody admits it; the own line may say so all the same, or the admit line.
+TEST_F(NodeLinesTest, AnIncarnationOfAnotherFormattingIsNotGoneOnWith) {
+  const uint64_t first = NodeLines(segment()).BeginLife(kBoot).incarnation;
+  region::UpdateIncarnation(
+      segment(), [](auto* line) { line->incarnation |= uint64_t{0xFF} << 56; });
+  EXPECT_EQ(NodeLines(segment()).BeginLife(kBoot).incarnation, first);
+  region::StoreAdmitted(segment(), kNode0, first | uint64_t{0xFF} << 56);
+  EXPECT_EQ(NodeLines(segment()).BeginLife(kBoot).incarnation, first);
+}
+
+/// Sessions of the boot that the line no more tells may live.
+TEST_F(NodeLinesTest, ADamagedLineDoesNotForgetSinceWhenSessionsAre) {
+  const uint64_t first = NodeLines(segment()).BeginLife(kBoot).incarnation;
+  EXPECT_EQ(NodeLines(segment()).NextIncarnation(), first + 1);
+  uint64_t* const line = segment()->NodeLine(format::NodeLine::kIncarnation);
+  for (const bool is_begun_anew : {false, true}) {
+    line[1] ^= 1;
+    if (is_begun_anew) region::UpdateIncarnation(segment(), [](auto*) {});
+    const HomeLife next = NodeLines(segment()).BeginLife(kBoot);
+    EXPECT_TRUE(next.is_new);
+    EXPECT_EQ(region::LoadSessionsSince(*segment(), next.incarnation), first);
+  }
+  const HomeLife last = NodeLines(segment()).BeginLife(kBoot + 1);
+  EXPECT_EQ(region::LoadSessionsSince(*segment(), last.incarnation), last.incarnation);
 }
 
 /// Numbers of sessions are made of it: none may come again.

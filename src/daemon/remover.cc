@@ -115,6 +115,8 @@ void Remover::OnAnswer(
   if (leader.epoch != removal->epoch) {
     return Later(removal, &Remover::Ask, NodeLost(leader.node, "leads by now"));
   }
+  // The leader did: its memory may be lost.
+  directory::NoteRemovedSequence(&region_->own_segment(), removal->sequence);
   removal->undecided = *undecided;
   Await(removal);
 }

@@ -215,6 +215,26 @@ TEST_F(RemoverTest, WhatStaysPreparedHoldsNoName) {
   EXPECT_OK(*put);
 }
 
+/// C9. Whoever remembers a version of it may live longer than the leader's memory, and
+/// than that of the home.
+TEST_F(RemoverTest, OthersKnowTheVersionThatWasRemoved) {
+  const auto noted = [&](uint32_t node) {
+    region::SegmentList one = {&(*cluster_)[node].region->own_segment()};
+    return directory::ReadCatalogLines(one).removed_sequence;
+  };
+  Removed removed;
+  uint32_t noted_by_home = 0;
+  (*cluster_)[1].homes.Remove(object_, "a", [&](const auto& status) {
+    removed = status;
+    noted_by_home = noted(1);
+  });
+  ASSERT_TRUE(cluster_->PassUntil([&] { return removed.has_value(); }));
+  ASSERT_OK(*removed);
+  EXPECT_EQ(noted_by_home, 1U);
+  cluster_->Pass(milliseconds(100));
+  EXPECT_EQ(noted(2), 1U);
+}
+
 /// Where the same is asked for twice, one of them did it.
 TEST_F(RemoverTest, TwoWhoRemoveAreToldApart) {
   Removed first;

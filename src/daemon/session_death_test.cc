@@ -31,8 +31,11 @@
 #include "lease/lease.h"
 #include "platform/file.h"
 #include "platform/unix_socket.h"
+#include "region/admit_line.h"
 #include "region/cluster_config.h"
+#include "region/control_line.h"
 #include "region/region.h"
+#include "sheaf/status.h"
 #include "sheaf/types.h"
 #include "testing/arrow_test.h"
 #include "testing/peer.h"
@@ -168,6 +171,16 @@ class SessionDeathTest : public ::testing::Test {
   std::unique_ptr<Peer> StartPeer() {
     return Peer::Start({"SHEAF_TEST_FOLDER=" + folder_}).ValueOrDie();
   }
+  /// As node 1 says that it did.
+  void SayThatNode0IsOff() {
+    ASSERT_OK_AND_ASSIGN(
+        const auto node1,
+        region::Region::Attach(config_, {{1}, region::Role::kDaemon, true}));
+    region::StoreCertifiedOff(&node1->own_segment(), {0}, Incarnation());
+  }
+  uint64_t Incarnation() {
+    return region::ReadIncarnation(region_->own_segment()).ValueOrDie().incarnation;
+  }
   static void Tell(Peer& peer, const std::vector<std::string>& requests) {
     for (const std::string& request : requests) {
       ASSERT_EQ(peer.Ask(request).ValueOrDie(), "OK") << request;
@@ -296,6 +309,40 @@ TEST_F(SessionDeathTest, AForkedChildHoldsTheSessionThatItsParentLeft) {
   EXPECT_EQ(Sessions(), is_held ? 1 : 0);
   ASSERT_EQ(::kill(child, SIGKILL), 0);
   ExpectAllBack();
+}
+
+/// F8: a node that is off does not go on before whoever reads by its cells has ended.
+TEST_F(SessionDeathTest, WhoIsOffEndsAlsoThoseThatOnlyHoldTheLock) {
+  auto peer = StartPeer();
+  Tell(*peer, {"hello", "grant"});
+  ASSERT_OK(peer->Ask("fork").status());
+  peer->Kill();
+  auto other = StartPeer();
+  Tell(*other, {"hello"});
+  const uint64_t first = Incarnation();
+  SayThatNode0IsOff();
+  ExpectAllBack();
+  AwaitTrue([&] { return Incarnation() == first + 1; });
+  other->Kill();
+  DieAfter({"hello", "grant"});
+  EXPECT_EQ(Incarnation(), first + 1);
+}
+
+/// Of a former daemon, and not back: this process, which no daemon in it would end.
+TEST_F(SessionDeathTest, WhoIsOffWelcomesNobodyBeforeTheOldSessionsHaveEnded) {
+  std::optional<RawClient> client(std::in_place, config_, 0);
+  ASSERT_OK(client->Hello());
+  const uint64_t first = Incarnation();
+  servers_.front().reset();
+  SayThatNode0IsOff();
+  servers_.front() = std::make_unique<ServerThread>(config_, 0);
+  const arrow::Status refused = RawClient(config_, 0).Hello();
+  EXPECT_TRUE(IsNodeLost(refused)) << refused;
+  EXPECT_EQ(Incarnation(), first);
+  client.reset();
+  ExpectAllBack();
+  AwaitTrue([&] { return RawClient(config_, 0).Hello().ok(); });
+  EXPECT_EQ(Incarnation(), first + 1);
 }
 
 // What a killed daemon leaves behind: socket, lock file, segment.

@@ -24,12 +24,14 @@
 #include "daemon/grant_table.h"
 #include "daemon/home.h"
 #include "daemon/log.h"
+#include "daemon/membership.h"
 #include "daemon/peer_process.h"
 #include "daemon/reader_leases.h"
 #include "daemon/session_server.h"
 #include "format/message.h"
 #include "platform/file.h"
 #include "platform/unix_socket.h"
+#include "sheaf/status.h"
 #include "sheaf/types.h"
 
 namespace sheaf::daemon {
@@ -191,11 +193,23 @@ arrow::Status SessionServer::CheckHello(const format::Hello& hello) const {
   return arrow::Status::OK();
 }
 
+// F8: no session of a life that is off, whose cells count no more.
+arrow::Status SessionServer::CheckNotOff() {
+  // The last one may have ended a moment ago.
+  if (parts_.membership->IsOff()) parts_.membership->Update();
+  if (!parts_.membership->IsOff()) return arrow::Status::OK();
+  return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kNodeLost,
+                    "node " + std::to_string(node_.value) +
+                        " was declared off: it comes back once its sessions have "
+                        "ended; connect again then, and end those of other users");
+}
+
 arrow::Status SessionServer::StartSession(const Connection::Ptr& guest,
                                           const format::Message& message,
                                           std::vector<platform::UniqueFd> fds) {
   const auto& hello = *message.body_as<format::Hello>();
   ARROW_RETURN_NOT_OK(CheckHello(hello));
+  ARROW_RETURN_NOT_OK(CheckNotOff());
   if (fds.size() != 1) {
     return arrow::Status::Invalid("greeting with ", fds.size(),
                                   " descriptors, expected one pidfd");

@@ -1,9 +1,13 @@
 #include "daemon/session_locks.h"
 
+#include <signal.h>
+
 #include <charconv>
+#include <csignal>
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
+#include <set>
 #include <sstream>
 #include <string>
 #include <system_error>
@@ -15,6 +19,7 @@
 #include "daemon/access.h"
 #include "daemon/log.h"
 #include "platform/file.h"
+#include "platform/lock_holders.h"
 #include "platform/process.h"
 
 namespace sheaf::daemon {
@@ -91,6 +96,17 @@ arrow::Result<SessionOwner> SessionLocks::OwnerOf(uint64_t session) const {
 
 arrow::Status SessionLocks::Remove(uint64_t session) const {
   return platform::RemoveFile(PathOf(session));
+}
+
+arrow::Status SessionLocks::EndHolders(const std::set<uint64_t>& sessions) const {
+  std::vector<std::string> paths;
+  paths.reserve(sessions.size());
+  for (const uint64_t session : sessions) paths.push_back(PathOf(session));
+  arrow::Status status;
+  for (const platform::UniqueFd& process : platform::OpenLockHolders(paths)) {
+    status &= platform::SendSignal(process, SIGKILL);
+  }
+  return status;
 }
 
 std::vector<std::string> SessionLocks::Names() const {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -37,6 +38,9 @@ class SessionLocks {
   /// \brief Whose `session` is, as its lock says: this user's, unless MakeFor made it.
   arrow::Result<SessionOwner> OwnerOf(uint64_t session) const;
   arrow::Status Remove(uint64_t session) const;
+  /// \brief SIGKILL to each other process that holds the lock of one of `sessions`, as
+  /// far as this one may look into it (platform::OpenLockHolders). Slow.
+  arrow::Status EndHolders(const std::set<uint64_t>& sessions) const;
 
   /// \brief Remove what greetings left that were never welcomed; `is_session` knows the
   /// others. True if some process still holds one.

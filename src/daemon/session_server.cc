@@ -2,6 +2,7 @@
 
 #include <signal.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstdint>
@@ -38,6 +39,9 @@ namespace {
 
 /// How often the lock of a session that is over, but for a forked child, is looked at.
 constexpr std::chrono::milliseconds kLockPollPeriod{100};
+/// Between two looks among all processes for who does not end.
+constexpr std::chrono::seconds kEndAllWaitMin{1};
+constexpr std::chrono::seconds kEndAllWaitMax{64};
 constexpr uint32_t kGroupSocketMode = 0660;
 /// Descriptors that another user's session is sent: each part of each segment, several
 /// times. Who leaves them unread fills tables of this process and of the kernel.
@@ -88,14 +92,33 @@ void SessionServer::AdoptSessions() {
   }
 }
 
-// A session of a former daemon that has not come back has no process that we could name:
-// it holds its lock, and we wait.
+// Also those of a former daemon that have not come back, or that a forked child goes on
+// with: who holds their locks. A process that may not be ended here, of another user, or
+// not be seen, is waited for; it is told so when it asks for anything.
 bool SessionServer::EndAll() {
-  for (const auto& [id, session] : sessions_) {
-    if (!session->pidfd.valid()) continue;
-    LogIfError("cannot end a session", platform::SendSignal(session->pidfd, SIGKILL));
+  const std::set<uint64_t>& all = parts_.home->sessions();
+  if (all.empty()) {
+    end_all_again_ = {};
+    end_all_wait_ = {};
+    return true;
   }
-  return sessions_.empty();
+  const auto now = parts_.loop->Now();
+  if (now < end_all_again_) return false;
+  end_all_wait_ = std::clamp(2 * end_all_wait_, kEndAllWaitMin, kEndAllWaitMax);
+  end_all_again_ = now + end_all_wait_;
+  Log(LogLevel::kWarning, "off for another home: ", all.size(),
+      " sessions end before this node goes on");
+  for (const auto& [id, session] : sessions_) {
+    if (session->pidfd.valid()) {
+      LogIfError("cannot end a session", platform::SendSignal(session->pidfd, SIGKILL));
+    }
+    if (const auto open = session->connection; open != nullptr) {
+      open->Close();
+      OnSessionClosed(id, arrow::Status::Cancelled("this node is off"));
+    }
+  }
+  LogIfError("cannot end who holds a session", locks_.EndHolders(all));
+  return false;
 }
 
 // Of greetings that were never welcomed. A guest that is gone may have left one; its

@@ -18,6 +18,7 @@
 #include "daemon/connection.h"
 #include "daemon/event_loop.h"
 #include "daemon/home.h"
+#include "daemon/membership.h"
 #include "daemon/reader_leases.h"
 #include "daemon/reclaimer.h"
 #include "daemon/remote_homes.h"
@@ -48,6 +49,7 @@ class SessionServer {
     Reclaimer* reclaimer;
     UnixTransport* transport;  ///< Of other daemons of this host; null: none.
     RemoteHomes* remotes;
+    Membership* membership;  ///< Whether this node may have sessions.
   };
   SessionServer(const region::ClusterConfig& config, NodeId node, const Parts& parts,
                 std::function<void()> on_shutdown);
@@ -57,7 +59,8 @@ class SessionServer {
   /// there.
   arrow::Status Listen();
 
-  /// \brief SIGKILL to the process of every session. True once none is left: call again.
+  /// \brief SIGKILL to every process of a session, also to those that only hold its lock.
+  /// True once there is no session, also none of a former daemon: call again.
   bool EndAll();
 
   /// \brief Refuse new connections and close all; remove the socket. Sessions stay: their
@@ -98,6 +101,7 @@ class SessionServer {
   void RemoveStaleLocks();
   void RemoveStaleLocksLater();
   arrow::Status CheckHello(const format::Hello& hello) const;
+  arrow::Status CheckNotOff();
   std::vector<uint8_t> MakeWelcome(uint64_t request_id, uint64_t session) const;
   void OnSessionFrame(uint64_t id, const Connection::Ptr& connection,
                       const platform::Frame& frame);
@@ -132,6 +136,8 @@ class SessionServer {
   std::set<Connection::Ptr> peers_;   ///< Other daemons, who ask us.
   std::map<uint64_t, std::unique_ptr<Session>> sessions_;
   bool removes_locks_ = false;  ///< Soon.
+  std::chrono::nanoseconds end_all_again_{0};
+  std::chrono::seconds end_all_wait_{0};
   struct Refusals {
     std::chrono::nanoseconds since{0};
     uint64_t count = 0;

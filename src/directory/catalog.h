@@ -62,16 +62,25 @@ struct LeaderView {
   bool operator==(const LeaderView&) const = default;
 };
 
-/// \brief The highest catalog epoch that a node of `segments` claimed: LOAD! of every
-/// line (C1, C5). A segment that is not there, null, has none.
-LeaderView FindLeader(const region::SegmentList& segments);
-inline uint64_t HighestEpoch(const region::SegmentList& segments) {
-  return FindLeader(segments).epoch;
+/// \brief What the lines C say together.
+struct CatalogLines {
+  LeaderView leader;
+  /// The highest of a removed name that a node noted: no name that is not there begins at
+  /// it, or below (C9).
+  uint32_t removed_sequence = 0;
+};
+
+/// \brief LOAD! of the lines of all `segments`. One that is not there, null, has none.
+CatalogLines ReadCatalogLines(const region::SegmentList& segments);
+
+/// \brief The highest catalog epoch that a node of `segments` claimed (C1, C5).
+inline LeaderView FindLeader(const region::SegmentList& segments) {
+  return ReadCatalogLines(segments).leader;
 }
 
-/// \brief The highest sequence of a removed name that a leader of `segments` noted: no
-/// name that is not there begins at it, or below (C9).
-uint32_t RemovedSequence(const region::SegmentList& segments);
+/// \brief Settled in the line of `own`, unless it says as much: a name of that sequence
+/// is about to be removed, or another node's line says so (C9).
+void NoteRemovedSequence(region::Segment* own, uint32_t sequence);
 
 /// \brief True if the index of `view` is complete: there is one that look-ups can use.
 bool HasIndex(const region::SegmentList& segments, const LeaderView& view);

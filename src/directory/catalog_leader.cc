@@ -14,6 +14,7 @@
 #include <arrow/status.h>
 #include <arrow/util/macros.h>
 
+#include "base/fault_point.h"
 #include "directory/catalog.h"
 #include "directory/directory.h"
 #include "directory/index_writer.h"
@@ -268,7 +269,8 @@ void CatalogLeader::Impl::Unbind(const std::string& name, const ObjectId& object
 arrow::Result<std::vector<CatalogLeader::Undecided>> CatalogLeader::Impl::PrepareRemoval(
     const std::string& name, const ObjectId& object, uint32_t sequence) {
   ARROW_RETURN_NOT_OK(ValidateName(name));
-  StoreRemovedSequence(sequence);
+  NoteRemovedSequence(home_->own_segment(), sequence);
+  PassFaultPoint("daemon.remove.after-sequence");
   std::vector<Undecided> undecided;
   const auto known = names_.find(name);
   if (known == names_.end()) return undecided;

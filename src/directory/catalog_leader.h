@@ -27,6 +27,9 @@ namespace sheaf::directory {
 /// Of removed versions, at most: whatever the memory or a message of another node says,
 /// each name has as many versions left.
 constexpr uint32_t kRemovedSequenceMax = uint32_t{1} << 31;
+/// Nobody claims a higher epoch, and what says so is garbage: one word must not use up
+/// the epochs of all.
+constexpr uint32_t kCatalogEpochMax = uint32_t{1} << 31;
 
 class CatalogLeader::Impl {
  public:
@@ -115,7 +118,6 @@ class CatalogLeader::Impl {
                             format::Slot slot);
   void AddProblem(const ObjectId& object, const std::string& what);
   void ChooseTarget(Name* name);
-  void StoreRemovedSequence(uint32_t sequence);
 
   SegmentsFn segments_;
   HomeDirectory* home_;
@@ -126,7 +128,6 @@ class CatalogLeader::Impl {
   bool has_many_idle_ = false;
   /// Highest sequence of names that were forgotten, or removed before this claim.
   uint32_t sequence_floor_ = 0;
-  uint32_t removed_sequence_ = 0;  ///< What the own line says (C9).
   std::function<void()> progress_ = [] {};
   SlotPlace scanned_;           ///< How far the claim has come.
   uint32_t granted_epoch_ = 0;  ///< The highest of a version that it found.

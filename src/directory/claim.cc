@@ -5,7 +5,6 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
@@ -19,6 +18,7 @@
 #include "directory/directory.h"
 #include "directory/index_writer.h"
 #include "directory/slot_reader.h"
+#include "format/checksum.h"
 #include "format/layout.h"
 #include "platform/shared_word.h"
 #include "region/admit_line.h"
@@ -41,6 +41,16 @@ constexpr size_t kNamesBetweenProgress = 65536;
 /// Of the line of the catalog's epoch: the highest sequence of a removed name.
 constexpr size_t kRemovedWord = 1;
 
+/// 0 for what no node noted.
+uint64_t RemovedSequenceIn(const uint64_t* line) {
+  const uint64_t sequence = platform::SharedWord(line + kRemovedWord).LoadAcquire();
+  return sequence <= kRemovedSequenceMax ? sequence : 0;
+}
+
+uint64_t HighestEpoch(const region::SegmentList& segments) {
+  return FindLeader(segments).epoch;
+}
+
 bool MayHoldName(const format::Slot& slot) {
   if ((slot.flags & format::kSlotNamed) == 0) return false;
   if (StateOf(slot) == LineState::kBound) return true;
@@ -51,7 +61,7 @@ bool MayHoldName(const format::Slot& slot) {
 
 }  // namespace
 
-LeaderView FindLeader(const region::SegmentList& segments) {
+CatalogLines ReadCatalogLines(const region::SegmentList& segments) {
   region::LineBatch lines;
   for (const region::Segment* segment : segments) {
     if (segment == nullptr) continue;
@@ -59,15 +69,19 @@ LeaderView FindLeader(const region::SegmentList& segments) {
                format::kLineBytes);
   }
   lines.Fence();
-  LeaderView view;
+  CatalogLines found;
   for (const region::Segment* segment : segments) {
     if (segment == nullptr) continue;
-    const uint64_t epoch =
-        platform::SharedWord(segment->NodeLine(format::NodeLine::kCatalogEpoch))
-            .LoadAcquire();
-    if (epoch > view.epoch) view = {epoch, {segment->id().value}};
+    const uint64_t* line = segment->NodeLine(format::NodeLine::kCatalogEpoch);
+    const uint64_t epoch = platform::SharedWord(line).LoadAcquire();
+    if (epoch > found.leader.epoch && epoch <= kCatalogEpochMax) {
+      found.leader = {epoch, {segment->id().value}};
+    }
+    const uint64_t removed = RemovedSequenceIn(line);
+    found.removed_sequence =
+        std::max(found.removed_sequence, static_cast<uint32_t>(removed));
   }
-  return view;
+  return found;
 }
 
 void DeactivateIndex(HomeDirectory* home) {
@@ -75,28 +89,13 @@ void DeactivateIndex(HomeDirectory* home) {
   if (index.is_active()) index.Deactivate();
 }
 
-uint32_t RemovedSequence(const region::SegmentList& segments) {
-  uint32_t removed = 0;
-  for (const region::Segment* segment : segments) {
-    if (segment == nullptr) continue;
-    const uint64_t sequence = region::LoadControlLine(
-        *segment, segment->NodeLine(format::NodeLine::kCatalogEpoch))[kRemovedWord];
-    if (sequence > kRemovedSequenceMax) continue;  // No leader noted that.
-    removed = std::max(removed, static_cast<uint32_t>(sequence));
-  }
-  return removed;
-}
-
 /// In memory before the removal that it is of: a leader whose epoch nobody saw until then
 /// reads it after it claimed.
-void CatalogLeader::Impl::StoreRemovedSequence(uint32_t sequence) {
+void NoteRemovedSequence(region::Segment* own, uint32_t sequence) {
   sequence = std::min(sequence, kRemovedSequenceMax);
-  if (sequence <= removed_sequence_) return;
-  region::Segment* own = home_->own_segment();
   uint64_t* line = own->NodeLine(format::NodeLine::kCatalogEpoch);
+  if (sequence <= RemovedSequenceIn(line)) return;
   region::StoreControlWord(own, line + kRemovedWord, sequence);
-  PassFaultPoint("daemon.remove.after-sequence");
-  removed_sequence_ = sequence;
 }
 
 arrow::Status CatalogLeader::Impl::BeginClaim() {
@@ -152,8 +151,8 @@ arrow::Status CatalogLeader::Impl::FinishClaim() {
                           ", by a leader whose line is lost: claimed again above it");
   }
   PassFaultPoint("daemon.claim.after-confirm");
-  sequence_floor_ = RemovedSequence(segments_());
-  StoreRemovedSequence(sequence_floor_);
+  sequence_floor_ = ReadCatalogLines(segments_()).removed_sequence;
+  NoteRemovedSequence(home_->own_segment(), sequence_floor_);
   size_t num_chosen = 0;
   for (auto& [name, state] : names_) {
     ChooseTarget(&state);
@@ -168,7 +167,7 @@ arrow::Result<uint32_t> NextEpoch(const region::SegmentList& segments, NodeId cl
       segments.at(claimant.value)->header().nodes_max;  // one owner each
   const uint64_t above = std::max<uint64_t>(HighestEpoch(segments), granted) + 1;
   const uint64_t next = above + (claimant.value + numbers - above % numbers) % numbers;
-  if (next <= std::numeric_limits<uint32_t>::max()) return static_cast<uint32_t>(next);
+  if (next <= kCatalogEpochMax) return static_cast<uint32_t>(next);
   return arrow::Status::CapacityError("the catalog's epochs are used up");
 }
 
@@ -220,7 +219,9 @@ arrow::Status CatalogLeader::Impl::AdoptUnreadable(const region::Segment& segmen
   }
   AddProblem(id, "'" + record->name + "' is neither there nor free until node " +
                      std::to_string(segment.id().value) + " runs again");
-  granted_epoch_ = std::max(granted_epoch_, slot->version_epoch);
+  if (slot->version_epoch <= kCatalogEpochMax) {
+    granted_epoch_ = std::max(granted_epoch_, slot->version_epoch);
+  }
   // The slot decides, once it can be read.
   names_[record->name].pending.push_back(
       {id, {slot->version_epoch, slot->version_sequence}, /*is_bound=*/false});
@@ -244,6 +245,10 @@ arrow::Status CatalogLeader::Impl::AdoptObject(const region::Segment& segment,
       constexpr bool kMayBeConditional = true;
       if (again.name_hash != hash_(record->name)) {
         AddProblem(id, "its slot has another hash than its name");
+        return arrow::Status::OK();
+      }
+      if (again.version_epoch > kCatalogEpochMax) {
+        AddProblem(id, "its version is of an epoch that nobody claimed");
         return arrow::Status::OK();
       }
       granted_epoch_ = std::max(granted_epoch_, again.version_epoch);

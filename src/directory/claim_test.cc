@@ -7,11 +7,13 @@
 #include <gtest/gtest.h>
 
 #include "directory/catalog.h"
+#include "directory/catalog_leader.h"
 #include "directory/directory.h"
 #include "directory/test_cluster.h"
 #include "format/checksum.h"
 #include "format/layout.h"
 #include "region/admit_line.h"
+#include "region/control_line.h"
 #include "sheaf/types.h"
 #include "testing/arrow_test.h"
 #include "testing/fake_segments.h"
@@ -45,6 +47,29 @@ TEST(Claim, ADamagedSlotBlocksItUnlessItsNodeIsOff) {
   EXPECT_THAT(cluster.leader().problems(), SizeIs(1));
   line[7] ^= 1;
   EXPECT_OK(cluster.Claim(3));
+}
+
+/// One that is off may have left it, and nobody can claim above it.
+TEST(Claim, NoWordOfOneNodeUsesUpTheEpochs) {
+  TestCluster cluster(kTwoNodes);
+  ASSERT_OK(cluster.Claim(2));
+  ASSERT_OK_AND_ASSIGN(const Found other, cluster.Publish("b", 1));
+  uint64_t* line = cluster.segments()[1]->NodeLine(format::NodeLine::kCatalogEpoch);
+  const ObjectId id = cluster.Seal("a", 1);
+  ASSERT_OK(cluster.home(1).SetVersion(id, ~uint32_t{0} - 1, 1));
+  ASSERT_OK(cluster.home(1).Bind(id));
+  for (const uint64_t garbage :
+       {uint64_t{~uint32_t{0} - 1}, uint64_t{kCatalogEpochMax} + 1, ~uint64_t{0}}) {
+    region::StoreControlWord(cluster.segments()[1], line, garbage);
+    ASSERT_OK_AND_ASSIGN(const uint32_t next, NextEpoch(cluster.segments().list(), {0}));
+    EXPECT_LT(next, 100'000U);
+    ASSERT_OK(cluster.Claim(next));
+    EXPECT_THAT(cluster.leader().problems(), SizeIs(1));
+    ExpectFound(&cluster, "b", other.object);
+  }
+  ASSERT_OK(cluster.Publish("a"));
+  EXPECT_RAISES(CapacityError,
+                NextEpoch(cluster.segments().list(), {0}, kCatalogEpochMax));
 }
 
 /// #5: a home that died in the middle of a slot blocked all claims. Whether the name is

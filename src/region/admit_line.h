@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "format/layout.h"
+#include "format/lease_cell.h"
 #include "platform/cache.h"
 #include "platform/shared_word.h"
 #include "region/control_line.h"
@@ -35,7 +36,8 @@ enum class AdmitWord : uint32_t {
   kWithdrawn,
   kOff,
   kHeartbeatAge,
-  kDaemonStarts,  ///< Of the home itself only: as many as its line has, or one more.
+  kDaemonStarts,   ///< Of the home itself only: as many as its line has, or one more.
+  kSessionsSince,  ///< Of the home itself only: LoadSessionsSince.
 };
 
 inline uint64_t* AdmitWordOf(const Segment& home, NodeId node, AdmitWord word) {
@@ -56,6 +58,23 @@ inline AdmitLine LoadAdmitLine(const Segment& home, NodeId node) {
   home.control().cache()->Invalidate(AdmitWordOf(home, node, AdmitWord::kIncarnation),
                                      format::kLineBytes);
   return DroppedAdmitLine(home, node);
+}
+
+/// \brief The lowest incarnation that a session of the home's own node may be of, which
+/// is `incarnation` now. That of the formatting's first if it is not known.
+inline uint64_t LoadSessionsSince(const Segment& own, uint64_t incarnation) {
+  const uint64_t since = platform::SharedWord(AdmitWordOf(own, NodeId{own.id().value},
+                                                          AdmitWord::kSessionsSince))
+                             .LoadAcquire();
+  const uint64_t first = format::FirstGeneration(own.header().format_epoch);
+  return since >= first && since <= incarnation ? since : std::min(first, incarnation);
+}
+
+/// \brief Settled: no session of a lower one is left.
+inline void StoreSessionsSince(Segment* own, uint64_t incarnation) {
+  StoreControlWord(own,
+                   AdmitWordOf(*own, NodeId{own->id().value}, AdmitWord::kSessionsSince),
+                   incarnation);
 }
 
 inline void StoreAdmitted(Segment* own, NodeId node, uint64_t incarnation) {

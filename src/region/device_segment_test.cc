@@ -24,6 +24,7 @@
 #include <gtest/gtest.h>
 
 #include "base/fault_point.h"
+#include "format/checksum.h"
 #include "format/format_claim.h"
 #include "format/layout.h"
 #include "platform/process.h"
@@ -128,6 +129,27 @@ TEST_F(DeviceSegment, BytesOfOthersAreNeverOverwrittenUnasked) {
     ASSERT_OK(RemoveSegment(config_, kNode1));
     Write(kWindowBytes, std::string(kWindowBytes, '\0'));
   }
+}
+
+/// A clock that was wrong once, or a damaged header.
+TEST_F(DeviceSegment, AWindowWhoseEpochsAreUsedUpBeginsAnewWhereThatIsAsked) {
+  const auto set_epoch = [&](uint64_t epoch) {
+    ASSERT_OK(FormatAnyway(config_, kNode1));
+    ASSERT_OK_AND_ASSIGN(const auto region, Region::Attach(config_, {kNode1}));
+    format::SegmentHeader header = region->own_segment().header();
+    header.format_epoch = epoch;
+    header.checksum = format::Checksum({reinterpret_cast<const uint8_t*>(&header),
+                                        offsetof(format::SegmentHeader, checksum)});
+    Write(kWindowBytes, {reinterpret_cast<const char*>(&header), sizeof(header)});
+  };
+  set_epoch(kFormatEpochMax);
+  EXPECT_THAT(ErrorOf(FormatSegment(config_, kNode1)),
+              AllOf(HasSubstr("used up"), HasSubstr("sheaf format --force")));
+  ASSERT_OK(FormatAnyway(config_, kNode1));
+  EXPECT_LT(EpochOf(kNode1), kFormatEpochMax);
+  set_epoch(kFormatEpochMax + 1);
+  ASSERT_OK(FormatSegment(config_, kNode1));
+  EXPECT_LT(EpochOf(kNode1), kFormatEpochMax);
 }
 
 TEST_F(DeviceSegment, AnotherClustersSegmentIsRefused) {
@@ -293,6 +315,26 @@ TEST_F(FormattedByTwo, OneThatGoesOnIsLeftAlone) {
   EXPECT_TRUE(status.IsAlreadyExists()) << status;
   EXPECT_THAT(status.message(), HasSubstr("host 'b'"));
   EXPECT_FALSE(HasSegments(config_));
+}
+
+/// Each found the other's word in its line, and stopped; it is no stranger's.
+TEST_F(FormattedByTwo, WordsOfTwoThatAreMixedAreNobodysForLong) {
+  const auto words_of = [](uint64_t id, const std::string& host) {
+    format::FormatClaim claim{};
+    claim.id = claim.boot = id;
+    claim.magic = format::kFormatClaimMagic;
+    host.copy(claim.host, sizeof(claim.host));
+    return format::SealLine(claim);
+  };
+  format::LineWords mixed = words_of(17, "a");
+  mixed[4] = words_of(18, "b")[4];
+  const uint64_t at = kWindowBytes + format::kFormatClaimOffset;
+  Write(at, {reinterpret_cast<const char*>(mixed.data()), sizeof(mixed)});
+  ASSERT_OK(FormatSegment(config_, kNode1));
+  ASSERT_OK(RemoveSegment(config_, kNode1));
+  Write(kWindowBytes, std::string(kWindowBytes, '\0'));
+  Write(at, "a file system");
+  EXPECT_THAT(ErrorOf(FormatSegment(config_, kNode1)), HasSubstr("not Sheaf's"));
 }
 
 /// As the daemon of another host writes its lines.

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include <algorithm>
+#include <bit>
 #include <chrono>
 #include <cstdint>
 #include <cstring>
@@ -47,7 +48,8 @@ uint64_t* LineOf(const Part& control) {
 bool IsClaimOrZero(const uint8_t* line) {
   format::LineWords words;
   std::memcpy(&words, line, sizeof(words));
-  return words[0] == kBusyLine || format::OpenLine<format::FormatClaim>(words);
+  return words[0] == kBusyLine || format::OpenLine<format::FormatClaim>(words) ||
+         std::bit_cast<format::FormatClaim>(words).magic == format::kFormatClaimMagic;
 }
 
 FormatClaim::FormatClaim(const ClusterConfig& config, SegmentId segment,
@@ -55,6 +57,7 @@ FormatClaim::FormatClaim(const ClusterConfig& config, SegmentId segment,
     : config_(config), segment_(segment), control_(std::move(control)) {
   own_.id = std::max<uint64_t>(platform::RandomBits() >> 1, 1);
   own_.boot = platform::BootNumber();
+  own_.magic = format::kFormatClaimMagic;
   const std::string host = platform::HostName();
   std::copy_n(host.begin(), std::min(host.size(), sizeof(own_.host)), own_.host);
 }

@@ -56,7 +56,8 @@ class FormatClaim {
   format::FormatClaim before_{};  ///< What was there.
 };
 
-/// \brief True if the 64 bytes of a claim's line are one, or zero.
+/// \brief True if the 64 bytes of a claim's line are Sheaf's: a claim, one that somebody
+/// left half-written, words of two that were written at once, or zero.
 bool IsClaimOrZero(const uint8_t* line);
 
 }  // namespace sheaf::region

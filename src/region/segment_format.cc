@@ -70,10 +70,10 @@ arrow::Status CheckNoParts(const ClusterConfig& config, SegmentId id) {
   return arrow::Status::OK();
 }
 
-/// 0 if it cannot be told.
+/// 0 if it cannot be told. As it is: also one that cannot be.
 uint64_t FormerEpoch(const SegmentHeader& found) {
   const bool is_whole = Inspect(found) == HeaderState::kGood || IsGivenUp(found);
-  return is_whole && found.format_epoch <= kFormatEpochMax ? found.format_epoch : 0;
+  return is_whole ? found.format_epoch : 0;
 }
 
 /// The format epoch of a leftover, 0 if there is none or it cannot be read. Invalid if it
@@ -218,15 +218,32 @@ arrow::Status LockWindow(const ClusterConfig& config, SegmentId id,
   return arrow::Status::OK();
 }
 
+enum class UsedUp : uint8_t { kRefuse, kBeginAnew };
+
+/// An epoch above the limit is garbage, and lost. The last one is used up: a clock that
+/// was wrong, or damage.
 arrow::Result<uint64_t> EpochAbove(const ClusterConfig& config, SegmentId id,
-                                   uint64_t last_epoch) {
+                                   uint64_t old_epoch, uint64_t last_epoch,
+                                   UsedUp used_up) {
+  const uint64_t limit =
+      used_up == UsedUp::kBeginAnew ? kFormatEpochMax - 1 : kFormatEpochMax;
+  if (old_epoch > limit) old_epoch = 0;
   const auto now = std::chrono::system_clock::now().time_since_epoch();
-  const uint64_t epoch = NextFormatEpoch(
-      last_epoch, std::chrono::duration_cast<std::chrono::seconds>(now).count(),
-      platform::RandomBits());
+  const uint64_t epoch =
+      NextFormatEpoch(std::max(old_epoch, last_epoch),
+                      std::chrono::duration_cast<std::chrono::seconds>(now).count(),
+                      platform::RandomBits());
   if (epoch <= kFormatEpochMax) return epoch;
-  return arrow::Status::Invalid(SegmentText(config, id), ": format epoch ", epoch,
-                                " is above ", kFormatEpochMax, ": remove the folder");
+  if (last_epoch >= kFormatEpochMax) {
+    return arrow::Status::Invalid(SegmentText(config, id), ": format epochs up to ",
+                                  last_epoch,
+                                  " are used up, says etcd: choose another etcd prefix");
+  }
+  return arrow::Status::Invalid(
+      SegmentText(config, id), ": format epochs up to ", old_epoch,
+      " are used up, and nodes that know of them honour nothing below: end the cluster "
+      "on all hosts (sheaf down), then ",
+      RemoveByHand(config, id));
 }
 
 /// Who finds the window claimed has written nothing else, or stops where it is: it is
@@ -244,9 +261,9 @@ arrow::Result<std::unique_ptr<FormatClaim>> Claim(const ClusterConfig& config,
 
 /// Over what is there, whose epoch was `old_epoch`; what was lost had up to `last_epoch`.
 arrow::Status FormatOver(const ClusterConfig& config, SegmentId id, uint64_t old_epoch,
-                         uint64_t last_epoch = 0) {
+                         uint64_t last_epoch = 0, UsedUp used_up = UsedUp::kRefuse) {
   ARROW_ASSIGN_OR_RAISE(const uint64_t epoch,
-                        EpochAbove(config, id, std::max(old_epoch, last_epoch)));
+                        EpochAbove(config, id, old_epoch, last_epoch, used_up));
   ARROW_ASSIGN_OR_RAISE(const auto claim, Claim(config, id, old_epoch));
   // New files, not the old ones emptied: who still reads a former life keeps its bytes.
   ARROW_RETURN_NOT_OK(RemoveParts(config, id));
@@ -277,7 +294,7 @@ arrow::Status FormatAnyway(const ClusterConfig& incomplete, NodeId node) {
   const SegmentId id{node.value};
   ARROW_ASSIGN_OR_RAISE(const SegmentHeader found, ReadWindowHeader(config, id));
   ARROW_RETURN_NOT_OK(CheckWindowNotServed(config, id, found));
-  return FormatOver(config, id, FormerEpoch(found));
+  return FormatOver(config, id, FormerEpoch(found), /*last_epoch=*/0, UsedUp::kBeginAnew);
 }
 
 arrow::Status FormatWhereNothingIs(const ClusterConfig& incomplete, NodeId node) {

@@ -124,7 +124,13 @@ TEST_F(SegmentFormatTest, LeftoverIsTakenOverWithARisingEpoch) {
   ASSERT_OK(FormatSegment(config_, kNode0));
   EXPECT_EQ(Header().format_epoch, 2'000'000'001);
   Tamper([](SegmentHeader* h) { h->format_epoch = kFormatEpochMax; });
-  EXPECT_RAISES(Invalid, FormatSegment(config_, kNode0));
+  const arrow::Status used_up = FormatSegment(config_, kNode0);
+  EXPECT_TRUE(used_up.IsInvalid());
+  EXPECT_THAT(used_up.message(), HasSubstr("rm -r " + config_.segment_folder(kSegment0)));
+  // One that nobody can have had is lost.
+  Tamper([](SegmentHeader* h) { h->format_epoch = kFormatEpochMax + 1; });
+  ASSERT_OK(FormatSegment(config_, kNode0));
+  EXPECT_LE(Header().format_epoch, kFormatEpochMax);
 }
 
 TEST_F(SegmentFormatTest, ReaderOfAFormerLifeKeepsItsBytes) {
