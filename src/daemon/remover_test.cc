@@ -224,7 +224,7 @@ TEST_F(RemoverTest, OthersKnowTheVersionThatWasRemoved) {
   };
   Removed removed;
   uint32_t noted_by_home = 0;
-  (*cluster_)[1].homes.Remove(object_, "a", [&](const auto& status) {
+  (*cluster_)[1].homes.Remove(object_, "a", /*remover=*/0, [&](const auto& status) {
     removed = status;
     noted_by_home = noted(1);
   });
