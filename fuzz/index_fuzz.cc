@@ -39,6 +39,7 @@ namespace {
 using sheaf::directory::CatalogLeader;
 using sheaf::directory::Found;
 using sheaf::directory::HomeDirectory;
+using sheaf::directory::kCatalogEpochMax;
 using sheaf::directory::Listed;
 using sheaf::format::IndexEntry;
 using sheaf::format::IndexHeaderLine;
@@ -167,7 +168,8 @@ class IndexFuzz {
   uint64_t HighestEpoch() const {
     uint64_t highest = 0;
     for (uint32_t k = 0; k < kNodes; ++k) {
-      highest = std::max(highest, *segments_[k]->NodeLine(NodeLine::kCatalogEpoch));
+      const uint64_t epoch = *segments_[k]->NodeLine(NodeLine::kCatalogEpoch);
+      if (epoch <= kCatalogEpochMax) highest = std::max(highest, epoch);
     }
     return highest;
   }
@@ -177,7 +179,7 @@ class IndexFuzz {
     HomeDirectory other_home(segments_[1], HashLength);
     ForEachSlot([](uint64_t* line) { sheaf::fuzz::MakeTornIfBusy(line); });
     const uint64_t epoch = HighestEpoch() + 1;
-    if (epoch == 0 || epoch > UINT32_MAX) return;
+    if (epoch > kCatalogEpochMax) return;
     const auto claimed =
         CatalogLeader::Claim([this] { return segments_.list(); }, &leader_home,
                              static_cast<uint32_t>(epoch), HashLength);

@@ -27,6 +27,10 @@ struct Version {
   auto operator<=>(const Version&) const = default;
 };
 
+/// Nobody claims a higher epoch, and what says so is garbage: one word must not use up
+/// the epochs of all.
+constexpr uint32_t kCatalogEpochMax = uint32_t{1} << 31;
+
 /// \brief What a name leads to.
 struct Found {
   ObjectId object;
@@ -46,8 +50,9 @@ arrow::Result<std::optional<Found>> Lookup(const region::SegmentList& segments,
                                            HashFn hash = format::HashName);
 
 /// \brief Every bound name with its object, by scanning slots one-sided (truth, not the
-/// index). Sorted by name, of several versions the highest. Objects that go meanwhile, or
-/// whose slot or record cannot be read, are left out.
+/// index). Sorted by name, of several versions the highest. Objects that go meanwhile,
+/// whose slot or record cannot be read, or whose version nobody can have granted, are
+/// left out.
 struct Listed {
   Found found;
   Record record;

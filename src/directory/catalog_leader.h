@@ -27,9 +27,6 @@ namespace sheaf::directory {
 /// Of removed versions, at most: whatever the memory or a message of another node says,
 /// each name has as many versions left.
 constexpr uint32_t kRemovedSequenceMax = uint32_t{1} << 31;
-/// Nobody claims a higher epoch, and what says so is garbage: one word must not use up
-/// the epochs of all.
-constexpr uint32_t kCatalogEpochMax = uint32_t{1} << 31;
 
 class CatalogLeader::Impl {
  public:

@@ -67,7 +67,10 @@ TEST(Claim, NoWordOfOneNodeUsesUpTheEpochs) {
     EXPECT_THAT(cluster.leader().problems(), SizeIs(1));
     ExpectFound(&cluster, "b", other.object);
   }
-  ASSERT_OK(cluster.Publish("a"));
+  ASSERT_OK_AND_ASSIGN(const Found own, cluster.Publish("a"));
+  ASSERT_OK_AND_ASSIGN(const auto listed, List(cluster.segments().list()));
+  ASSERT_THAT(listed, SizeIs(2));
+  EXPECT_EQ(listed[0].found.object, own.object);
   EXPECT_RAISES(CapacityError,
                 NextEpoch(cluster.segments().list(), {0}, kCatalogEpochMax));
 }

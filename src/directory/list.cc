@@ -32,6 +32,7 @@ bool IsUnchanged(const region::Segment& segment, uint32_t index,
 void Add(const region::Segment& segment, uint32_t index, const format::Slot& slot,
          ByName* names) {
   if (StateOf(slot) != format::LineState::kBound) return;
+  if (slot.version_epoch > kCatalogEpochMax) return;  // No look-up finds it either.
   auto record = ReadRecord(segment, slot);
   if (!record.ok() || !IsUnchanged(segment, index, slot)) return;
   Listed listed{{{segment.id(), index, slot.generation},
