@@ -1,7 +1,6 @@
 // Greetings of peers whose memory is not mapped yet: what fits is known later.
 
 #include <cstdint>
-#include <memory>
 
 #include <arrow/status.h>
 #include <gtest/gtest.h>

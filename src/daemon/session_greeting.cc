@@ -28,6 +28,7 @@
 #include "daemon/peer_process.h"
 #include "daemon/reader_leases.h"
 #include "daemon/session_server.h"
+#include "daemon/unix_transport.h"
 #include "format/message.h"
 #include "platform/file.h"
 #include "platform/unix_socket.h"

@@ -25,6 +25,7 @@
 #include "daemon/log.h"
 #include "daemon/reader_leases.h"
 #include "daemon/reply_cache.h"
+#include "daemon/unix_transport.h"
 #include "format/message.h"
 #include "platform/file.h"
 #include "platform/process.h"

@@ -14,12 +14,12 @@
 #include "daemon/connection.h"
 #include "daemon/event_loop.h"
 #include "daemon/log.h"
+#include "daemon/pending_requests.h"
 #include "daemon/transport.h"
 #include "format/message.h"
 #include "platform/process.h"
 #include "platform/unix_socket.h"
 #include "region/region.h"
-#include "sheaf/status.h"
 #include "sheaf/types.h"
 
 namespace sheaf::daemon {
