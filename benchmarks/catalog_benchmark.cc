@@ -29,6 +29,7 @@
 #include "region/control_line.h"
 #include "region/region.h"
 #include "region/test_cluster.h"
+#include "sheaf/types.h"
 
 namespace sheaf::directory {
 namespace {

@@ -18,6 +18,7 @@
 #include <array>
 #include <chrono>
 #include <csignal>
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -26,6 +27,7 @@
 #include <utility>
 #include <vector>
 
+#include <arrow/result.h>
 #include <benchmark/benchmark.h>
 
 #include "base/check.h"

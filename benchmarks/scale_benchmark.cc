@@ -40,7 +40,6 @@
 #include "directory/test_records.h"
 #include "format/layout.h"
 #include "format/lease_cell.h"
-#include "format/ring.h"
 #include "lease/lease.h"
 #include "platform/cache.h"
 #include "region/admit_line.h"

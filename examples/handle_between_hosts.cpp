@@ -80,9 +80,9 @@ arrow::Status Open(const std::string& letters) {
                         sheaf::Handle::Deserialize(FromLetters(letters)));
   ARROW_ASSIGN_OR_RAISE(auto store, sheaf::Store::Connect());
   ARROW_ASSIGN_OR_RAISE(const auto table, store->Open(handle));
-  std::cout << Sum(*table) << std::endl;
+  std::cout << Sum(*table) << '\n' << std::flush;
   for (std::string line; std::getline(std::cin, line);) {
-    std::cout << Sum(*table) << std::endl;
+    std::cout << Sum(*table) << '\n' << std::flush;
   }
   return arrow::Status::OK();
 }

@@ -155,7 +155,7 @@ class MessageFuzz {
   void DeliverOfPeer(const Message& message) {
     const NodeId peer{1 - node_};
     const auto greeting = greeter_.CheckHello(message);
-    if (greeting.ok()) SHEAF_CHECK(*greeting == NodeId{1});
+    if (greeting.ok()) SHEAF_CHECK(greeting->node == NodeId{1});
     const auto reply = CheckedReply(message.request_id());
     if (daemon_->catalog.Handle(peer, message, reply)) return;
     if (daemon_->homes.Handle(message, reply)) return;

@@ -5,13 +5,14 @@
 #include <cstdio>
 #include <functional>
 #include <memory>
+#include <optional>
+#include <ratio>
 #include <string>
 #include <vector>
 
-#include <arrow/memory_pool.h>
 #include <arrow/status.h>
-#include <arrow/table.h>
 
+#include "base/check.h"
 #include "directory/catalog.h"
 #include "format/layout.h"
 #include "region/cluster_config.h"
@@ -110,7 +111,10 @@ class Scale {
   static std::string NameOf(uint32_t table) { return "t" + std::to_string(table); }
   bool Exists(uint32_t table) const { return table >= num_removed_; }
   /// Where it was put: never on node 0, which is going to die.
-  uint32_t HomeOf(uint32_t table) const { return 1 + table % (options_.nodes - 1); }
+  uint32_t HomeOf(uint32_t table) const {
+    SHEAF_CHECK(options_.nodes > 1);
+    return 1 + table % (options_.nodes - 1);
+  }
 
   void TurnUntil(const std::string& what, const std::function<bool()>& condition) {
     const Time deadline = kernel_.Now() + kPatience;

@@ -3,6 +3,8 @@
 #include <signal.h>
 
 #include <cstdint>
+#include <filesystem>
+#include <fstream>
 #include <string>
 
 #include <arrow/buffer.h>
@@ -11,6 +13,7 @@
 
 #include "daemon/live_check.h"
 #include "lease/lease.h"
+#include "platform/process.h"
 #include "platform/shared_word.h"
 #include "platform/unix_socket.h"
 #include "region/cluster_config.h"
@@ -22,6 +25,7 @@
 namespace sheaf::testing {
 namespace {
 
+namespace fs = std::filesystem;
 using ::testing::Contains;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -95,6 +99,45 @@ TEST_F(Doctor, ADaemonThatIsStoppedIsNamedAndNobodyWaitsForEver) {
   EXPECT_THAT(Sheaf("ls").out, HasSubstr(advice));
   ASSERT_EQ(::kill(peer.process_id, SIGCONT), 0);
   EXPECT_THAT(Sheaf("doctor").out, HasSubstr("nothing is wrong"));
+}
+
+TEST_F(Doctor, SaysWhatCarriesMessagesAndWhetherItsDoorbellsAreThere) {
+  Up("--nodes 2");
+  EXPECT_EQ(SheafJson("doctor")["messages"], (Json{{"transport", "sockets"}}));
+  ASSERT_EQ(Sheaf("down").code, 0);
+  Up("--nodes 2 --messages rings");
+  const Json messages = SheafJson("doctor")["messages"];
+  EXPECT_EQ(messages["transport"], "rings");
+  ASSERT_EQ(messages["doorbells"].size(), 2);
+  EXPECT_EQ(messages["doorbells"][1],
+            (Json{{"node", 1}, {"kind", "unix"}, {"address", ""}}));
+  EXPECT_THAT(Sheaf("doctor").out, HasSubstr("rings in the nodes' memory"));
+  fs::remove(Config().doorbell_path({1}));
+  const Ran gone = Sheaf("doctor");
+  EXPECT_EQ(gone.code, 1);
+  EXPECT_THAT(gone.out, HasSubstr("the doorbell of node 1 is gone"));
+}
+
+TEST_F(Doctor, SaysWhoCanRingWhomOfAClusterFile) {
+  const std::string head = "name = \"" + cluster_ + "\"\nmemory_folder = \"" + folder_ +
+                           "/memory\"\nbackend = \"file\"\ncoherence = \"software\"\n"
+                           "nodes = 3\n[[node]]\nid = 0\nhost = \"" +
+                           platform::HostName() +
+                           "\"\naddress = \"127.0.0.1:7100\"\n[[node]]\nid = 2\n"
+                           "host = \"gamma\"\n[[node]]\nid = 1\nhost = \"beta\"\n";
+  const std::string file = folder_ + "/lab.toml";
+  const auto look = [&](const std::string& address) {
+    std::ofstream(file) << head << "address = \"" << address << "\"\n";
+    return Sheaf("--json doctor --config " + file);
+  };
+  const Ran good = look("127.0.0.1:7101");
+  ASSERT_EQ(good.code, 0) << good.out;
+  const Json doorbells = Json::parse(good.out)["messages"]["doorbells"];
+  EXPECT_EQ(doorbells[0]["kind"], "unix");
+  EXPECT_EQ(doorbells[1],
+            (Json{{"node", 1}, {"kind", "udp"}, {"address", "127.0.0.1:7101"}}));
+  EXPECT_EQ(doorbells[2]["kind"], "none");
+  EXPECT_THAT(look("[::1]:7101").out, HasSubstr("nodes 0 and 1 cannot ring each other"));
 }
 
 TEST_F(Doctor, ADamagedSlotIsFoundWhileItsDaemonRuns) {

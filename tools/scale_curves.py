@@ -236,6 +236,7 @@ def million(figures):
            " | ".join(f"N = {n:,}".replace(",", " ") for n in nodes) + " |",
            "|---|---|" + "---|" * len(nodes)]
     for what, name, unit, scale in (
+        ("LookUp", "look-up", "µs", 1),
         ("LookUpAbsent", "look-up, absent", "µs", 1),
         ("OpenByName", "open by name, with its table", "µs", 1),
         ("LeaderChange", "leader change", "s", 1e-6),

@@ -194,7 +194,8 @@ void AddClusterCommands(CLI::App* app, Global* global, ClusterOptions* up,
       ->type_name("PATH");
   doctor
       ->add_option("--config", asked->config_file,
-                   "Also look at the devices that this cluster file names")
+                   "Also look at the devices that this cluster file names, and at what\n"
+                   "carries messages there")
       ->type_name("FILE");
   doctor->callback([=] { *command = [=] { return Doctor(*global, *asked); }; });
   AddFormat(app, global, command);

@@ -12,6 +12,7 @@
 
 #include "apps/sheaf/commands.h"
 #include "apps/sheaf/connect.h"
+#include "apps/sheaf/doctor_messages.h"
 #include "apps/sheaf/output.h"
 #include "arbiter/etcd_client.h"
 #include "daemon/live_check.h"
@@ -28,11 +29,6 @@
 
 namespace sheaf::cli {
 namespace {
-
-using Problems = std::vector<std::string>;
-
-/// What the machine offers, a line each.
-using Facts = std::vector<std::pair<std::string, std::string>>;
 
 std::string LimitText(const std::optional<uint64_t>& bytes) {
   return bytes ? HumanBytes(*bytes) : "no limit";
@@ -160,6 +156,8 @@ arrow::Result<Problems> ClusterProblems(const std::string& name,
       // It listens; does it answer?
       const auto greeted = Store::Connect({.cluster = name, .node = node.id}).status();
       if (!greeted.ok()) problems.push_back(greeted.message());
+      const std::string unrung = DoorbellProblem(config, {node.id});
+      if (!unrung.empty()) problems.push_back(unrung);
       continue;
     }
     problems.push_back(fmt::format(
@@ -232,11 +230,8 @@ struct DeviceReport {
   }
 };
 
-arrow::Status AddDevicesOf(const std::string& config_file, DeviceReport* report) {
-  ARROW_ASSIGN_OR_RAISE(const auto config, region::ClusterConfig::Load(config_file));
-  if (!config.UsesDevices()) {
-    return arrow::Status::Invalid(config_file, " names no device: [[node]] has no path");
-  }
+void AddDevicesOf(const region::ClusterConfig& config, DeviceReport* report) {
+  if (!config.UsesDevices()) return;
   const arrow::Status apart = region::CheckDevices(config);
   if (!apart.ok()) report->problems.push_back(apart.message());
   std::set<std::string> paths;
@@ -250,10 +245,10 @@ arrow::Status AddDevicesOf(const std::string& config_file, DeviceReport* report)
       report->Add(platform::DescribeDevice(window.path), /*is_asked_for=*/true);
     }
   }
-  return arrow::Status::OK();
 }
 
-arrow::Result<DeviceReport> LookAtDevices(const DoctorArguments& arguments) {
+DeviceReport LookAtDevices(const DoctorArguments& arguments,
+                           const std::optional<region::ClusterConfig>& asked) {
   DeviceReport report;
   for (const platform::Device& device : platform::ListDevices()) {
     report.Add(device, /*is_asked_for=*/false);
@@ -261,9 +256,7 @@ arrow::Result<DeviceReport> LookAtDevices(const DoctorArguments& arguments) {
   if (!arguments.device.empty()) {
     report.Add(platform::DescribeDevice(arguments.device), /*is_asked_for=*/true);
   }
-  if (!arguments.config_file.empty()) {
-    ARROW_RETURN_NOT_OK(AddDevicesOf(arguments.config_file, &report));
-  }
+  if (asked) AddDevicesOf(*asked, &report);
   return report;
 }
 
@@ -282,11 +275,22 @@ void Print(const Facts& facts, const Problems& problems) {
 arrow::Status Doctor(const Global& global, const DoctorArguments& arguments) {
   const platform::Machine machine = platform::DescribeMachine();
   Facts facts = FactsOf(machine);
-  ARROW_ASSIGN_OR_RAISE(const DeviceReport devices, LookAtDevices(arguments));
+  std::optional<region::ClusterConfig> asked;
+  if (!arguments.config_file.empty()) {
+    ARROW_ASSIGN_OR_RAISE(asked, region::ClusterConfig::Load(arguments.config_file));
+  }
+  const DeviceReport devices = LookAtDevices(arguments, asked);
   facts.insert(facts.end(), devices.facts.begin(), devices.facts.end());
   Problems problems = devices.problems;
   ARROW_ASSIGN_OR_RAISE(const std::string name, ResolveClusterName(global.cluster));
   const auto config = LoadConfig(name);
+  Json messages;
+  if (asked || config.ok()) {
+    const MessagesReport report = LookAtMessages(asked ? *asked : *config);
+    facts.insert(facts.end(), report.facts.begin(), report.facts.end());
+    problems.insert(problems.end(), report.problems.begin(), report.problems.end());
+    messages = report.json;
+  }
   if (config.ok()) {
     facts.emplace_back("base address", AddressText(*config));
     facts.emplace_back("cluster",
@@ -309,6 +313,7 @@ arrow::Status Doctor(const Global& global, const DoctorArguments& arguments) {
   if (global.json) {
     PrintJson({{"machine", JsonOf(machine)},
                {"devices", devices.json},
+               {"messages", messages},
                {"cluster", config.ok() ? Json(name) : Json(nullptr)},
                {"problems", problems}});
   } else {

@@ -437,14 +437,8 @@ int main(int c, char** v) {
   s.holds = (1 << kRefs) - 1, s.requests = a.num("requests", 1);
   s.others = a.num("others", 0);
   s.restarts_a = a.num("arestarts", 0), s.restarts_b = a.num("brestarts", 0);
-  MC<S> mc;
-  mc.quiet = a.has("quiet");
-  mc.limit = a.num("limit", 30000000);
-  return mc.run(
-      s, [](MC<S>& m, const S& st) { Model{m, st}.All(); },
-      [](const S& t) {
-        return t.granted == (1 << kRefs) - 1 && t.astep == A_IDLE && !t.waits &&
-               !t.M[CELL] && !t.M[CELL + 1] && !t.holds;
-      },
-      !a.has("nolive"));
+  return Check<Model>(a, s, [](const S& t) {
+    return t.granted == (1 << kRefs) - 1 && t.astep == A_IDLE && !t.waits &&
+           !t.M[CELL] && !t.M[CELL + 1] && !t.holds;
+  });
 }

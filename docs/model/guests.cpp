@@ -489,11 +489,6 @@ int main(int c, char** v) {
   s.suspicions = a.num("suspicions", 0), s.crashes = a.num("crashes", 0);
   s.lates = a.num("lates", 0);
   for (int k = a.num("sessions", 2); k < kSessions; k++) s.life[k] = OVER;
-  MC<S> mc;
-  mc.quiet = a.has("quiet");
-  mc.limit = a.num("limit", 30000000);
-  return mc.run(
-      s, [](MC<S>& m, const S& st) { Model{m, st}.All(); },
-      [](const S& t) { return !t.owned && !t.pages && t.hstep == H_IDLE; },
-      !a.has("nolive"));
+  return Check<Model>(
+      a, s, [](const S& t) { return !t.owned && !t.pages && t.hstep == H_IDLE; });
 }

@@ -444,19 +444,13 @@ int main(int c, char** v) {
   s.deaths = a.num("deaths", 0), s.puts = a.num("puts", 0);
   s.removes = a.num("removes", 0), s.deadline = a.num("deadline", 0);
   if (!a.num("aborts", 0)) s.p[ABORTER].pc = DONE;
-  MC<S> mc;
-  mc.quiet = a.has("quiet");
-  mc.limit = a.num("limit", 30000000);
-  return mc.run(
-      s, [](MC<S>& m, const S& st) { Model{m, st}.All(); },
-      // Quiet: nothing is left but the table, or parts that wait in a list for others.
-      [](const S& t) {
-        for (int m = 0; m < kManifests; m++)
-          if (t.manifest[m] == THERE || t.manifest[m] == KEPT) return false;
-        if (t.list.state) {
-          return t.list.state == GATHERING && !(Model::There(t, 0) && Model::There(t, 1));
-        }
-        return t.part[0] != KEPT && t.part[1] != KEPT;
-      },
-      !a.has("nolive"));
+  // Quiet: nothing is left but the table, or parts that wait in a list for others.
+  return Check<Model>(a, s, [](const S& t) {
+    for (int m = 0; m < kManifests; m++)
+      if (t.manifest[m] == THERE || t.manifest[m] == KEPT) return false;
+    if (t.list.state) {
+      return t.list.state == GATHERING && !(Model::There(t, 0) && Model::There(t, 1));
+    }
+    return t.part[0] != KEPT && t.part[1] != KEPT;
+  });
 }

@@ -336,15 +336,9 @@ int main(int c, char** v) {
   s.claims = a.num("claims", 0), s.removals = a.num("removals", 0);
   s.restarts = a.num("restarts", 0), s.deaths = a.num("deaths", 0);
   for (int o = 1 + a.num("puts", 2); o < kObjects; o++) s.step[o] = P_OVER;
-  MC<S> mc;
-  mc.quiet = a.has("quiet");
-  mc.limit = a.num("limit", 30000000);
-  return mc.run(
-      s, [](MC<S>& m, const S& st) { Model{m, st}.All(); },
-      [](const S& t) {
-        int bound = 0;
-        for (int o = 0; o < kObjects; o++) bound += t.slot[o] == BOUND;
-        return t.step[1] == P_OVER && t.step[2] == P_OVER && bound <= 1 && !t.leaving;
-      },
-      !a.has("nolive"));
+  return Check<Model>(a, s, [](const S& t) {
+    int bound = 0;
+    for (int o = 0; o < kObjects; o++) bound += t.slot[o] == BOUND;
+    return t.step[1] == P_OVER && t.step[2] == P_OVER && bound <= 1 && !t.leaving;
+  });
 }

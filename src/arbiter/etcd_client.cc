@@ -18,6 +18,7 @@
 #include <arrow/status.h>
 #include <arrow/util/base64.h>
 #include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 
 #include "arbiter/http_client.h"
 #include "base/etcd_access.h"

@@ -9,6 +9,7 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 #include <curl/curl.h>
+#include <curl/easy.h>
 
 #include "base/etcd_access.h"
 

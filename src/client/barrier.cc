@@ -3,11 +3,13 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <arrow/result.h>
 #include <arrow/status.h>
@@ -96,10 +98,10 @@ class Arrival {
         ARROW_RETURN_NOT_OK(CheckPatience());
         continue;
       }
-      ARROW_RETURN_NOT_OK(MakeObject());
+      ARROW_ASSIGN_OR_RAISE(const ObjectId object, MakeObject());
       uint32_t index = 0;
       while (staging.Find(index) != nullptr) ++index;
-      staging.Add({index, 0, *object_});
+      staging.Add({index, 0, object});
       ARROW_ASSIGN_OR_RAISE(const auto stored,
                             client::StoreStaging(session_, list_, staging, found));
       if (!stored) {
@@ -122,13 +124,13 @@ class Arrival {
   }
 
   /// Not kept: it ends with this process.
-  arrow::Status MakeObject() {
-    if (object_) return arrow::Status::OK();
+  arrow::Result<ObjectId> MakeObject() {
+    if (object_) return *object_;
     const auto empty = arrow::Table::Make(arrow::schema({}), arrow::ArrayVector{}, 0);
     ARROW_ASSIGN_OR_RAISE(const auto shared, client::Put(session_, *empty, {}));
     object_ = shared.handle.object;
     PassFaultPoint("client.barrier.after-object");
-    return arrow::Status::OK();
+    return shared.handle.object;
   }
 
   arrow::Result<bool> Open(const std::optional<FoundStaging>& found) {

@@ -4,7 +4,6 @@
 #include <ios>
 #include <optional>
 #include <sstream>
-#include <vector>
 
 #include <arrow/result.h>
 #include <arrow/status.h>

@@ -10,12 +10,12 @@
 
 #include <arrow/array/array_base.h>
 #include <arrow/array/data.h>
-#include <arrow/buffer.h>
 #include <arrow/chunked_array.h>
 #include <arrow/result.h>
 #include <arrow/status.h>
 #include <arrow/table.h>
 
+#include "base/check.h"
 #include "client/part_put.h"
 #include "client/reader.h"
 #include "client/session.h"
@@ -133,6 +133,7 @@ arrow::Result<PutReceipt> AppendPart(const std::shared_ptr<Store>& store,
   PartOptions append = options;
   append.append = true;
   ARROW_ASSIGN_OR_RAISE(auto receipt, PutPart(store, name, table, 0, 1, append));
+  SHEAF_CHECK(receipt.table.has_value());
   PutReceipt whole = *std::move(receipt.table);
   whole.bytes_copied += receipt.part.bytes_copied;
   whole.bytes_shared -= receipt.part.bytes_copied;

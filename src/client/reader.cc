@@ -1,6 +1,5 @@
 #include "client/reader.h"
 
-#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -15,6 +14,7 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 #include <arrow/table.h>
+#include <arrow/type.h>
 
 #include "base/fault_point.h"
 #include "base/math.h"

@@ -3,17 +3,18 @@
 
 #include "client/readers_elsewhere.h"
 
-#include <bit>
 #include <cstdint>
 #include <memory>
 #include <string>
 
+#include <arrow/status.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "format/checksum.h"
 #include "format/layout.h"
 #include "lease/lease.h"
+#include "platform/cache.h"
 #include "platform/process.h"
 #include "region/admit_line.h"
 #include "region/cluster_config.h"

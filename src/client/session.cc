@@ -1,6 +1,5 @@
 #include "client/session.h"
 
-#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdint>

@@ -40,8 +40,7 @@ arrow::Status SpillPool::Allocate(int64_t size, int64_t alignment, uint8_t** out
 
 arrow::Status SpillPool::Reallocate(int64_t old_size, int64_t new_size, int64_t alignment,
                                     uint8_t** ptr) {
-  const arrow::Status grown =
-      pool_at_(*ptr)->Reallocate(old_size, new_size, alignment, ptr);
+  arrow::Status grown = pool_at_(*ptr)->Reallocate(old_size, new_size, alignment, ptr);
   if (grown.ok()) statistics_.DidReallocateBytes(old_size, new_size);
   if (!IsFull(grown)) return grown;
   uint8_t* fresh = nullptr;

@@ -17,6 +17,7 @@
 #include <arrow/type.h>
 #include <arrow/util/macros.h>
 
+#include "base/check.h"
 #include "base/fault_point.h"
 #include "client/publisher.h"
 #include "client/put.h"
@@ -104,6 +105,12 @@ arrow::Result<bool> Store(const SessionPtr& session, const std::string& name,
   return true;
 }
 
+// What the state of a list says is there.
+const StagedManifest& ThatIsThere(const std::optional<StagedManifest>& manifest) {
+  SHEAF_CHECK(manifest.has_value());
+  return *manifest;
+}
+
 // A table that was put is no object of the list's any more.
 Status DropPrepared(Session& session, const std::optional<StagedManifest>& prepared) {
   if (!prepared) return Status::OK();
@@ -155,7 +162,7 @@ bool IsFormer(const StagedManifest& candidate) { return candidate.base_version =
 arrow::Result<bool> Promote(const SessionPtr& session, const std::string& name,
                             FoundStaging* found) {
   Staging staging = found->staging;
-  const ObjectId former = staging.manifest->object;
+  const ObjectId former = ThatIsThere(staging.manifest).object;
   staging.manifest = std::exchange(staging.candidate, StagedManifest{former, 0});
   ARROW_ASSIGN_OR_RAISE(const bool decided, Store(session, name, staging, found));
   if (decided) ARROW_RETURN_NOT_OK(DropPrepared(*session, found->staging.candidate));
@@ -180,10 +187,10 @@ arrow::Result<bool> PrepareAnew(const SessionPtr& session, const std::string& na
   ARROW_RETURN_NOT_OK(prepared);
   const auto stored = Store(session, name, staging, found);
   if (!stored.ok() || !*stored) {
-    ARROW_UNUSED(Drop(*session, staging.candidate->object));
+    ARROW_UNUSED(Drop(*session, ThatIsThere(staging.candidate).object));
     return stored;
   }
-  const Status kept = Keep(*session, staging.candidate->object);
+  const Status kept = Keep(*session, ThatIsThere(staging.candidate).object);
   if (IsStaleGeneration(kept)) return false;  // Others put it meanwhile.
   ARROW_RETURN_NOT_OK(kept);
   return Promote(session, name, found);
@@ -204,7 +211,8 @@ arrow::Result<std::optional<StagedEnd>> AfterMismatch(const SessionPtr& session,
   if (HasPartsOf(*base, found->staging.id)) {
     return StagedEnd{base->version(), {}, ClearDecided(session, name, *found)};
   }
-  if (base->version() == found->staging.manifest->base_version) return std::nullopt;
+  const StagedManifest& manifest = ThatIsThere(found->staging.manifest);
+  if (base->version() == manifest.base_version) return std::nullopt;
   ARROW_RETURN_NOT_OK(PrepareAnew(session, name, found).status());
   return std::nullopt;
 }
@@ -216,7 +224,7 @@ arrow::Result<std::optional<StagedEnd>> Finish(const SessionPtr& session,
   Backoff backoff;
   for (int tries = 1;; ++tries, backoff.Pause()) {
     const Staging& staging = found.staging;
-    const StagedManifest manifest = *staging.manifest;
+    const StagedManifest manifest = ThatIsThere(staging.manifest);
     PassFaultPoint("client.part.before-table");
     const auto version = PublishPrepared(*session, manifest.object, name, staging.append,
                                          manifest.base_version);
@@ -245,6 +253,13 @@ arrow::Result<std::optional<StagedEnd>> Finish(const SessionPtr& session,
     end.cleared = ClearDecided(session, name, found);
     return end;
   }
+}
+
+// False if it is done, but for a list that cannot be cleaned up now.
+arrow::Result<bool> FinishAndClear(const SessionPtr& session, const std::string& name,
+                                   const FoundStaging& found) {
+  ARROW_ASSIGN_OR_RAISE(const auto end, Finish(session, name, found));
+  return !end || end->cleared.ok();
 }
 
 }  // namespace
@@ -349,7 +364,7 @@ arrow::Result<std::optional<StagedEnd>> CompleteStaged(const SessionPtr& session
     if (IsStaleGeneration(kept)) return std::nullopt;
     ARROW_RETURN_NOT_OK(kept);
   }
-  const Status kept = Keep(*session, found.staging.candidate->object);
+  const Status kept = Keep(*session, ThatIsThere(found.staging.candidate).object);
   if (IsStaleGeneration(kept)) return std::nullopt;
   ARROW_RETURN_NOT_OK(kept);
   Staging complete = found.staging;
@@ -373,7 +388,7 @@ Status TryToComplete(const SessionPtr& session, const std::string& name,
     ARROW_RETURN_NOT_OK(PrepareStaged(session, name, &staging).status());
     const auto stored = Store(session, name, staging, &found);
     if (!stored.ok() || !*stored) {
-      ARROW_UNUSED(Drop(*session, staging.candidate->object));
+      ARROW_UNUSED(Drop(*session, ThatIsThere(staging.candidate).object));
       return stored.status();
     }
   }
@@ -423,8 +438,8 @@ arrow::Result<bool> FinishStaged(const SessionPtr& session, const std::string& n
   for (bool did = false;;) {
     ARROW_ASSIGN_OR_RAISE(const auto found, LoadStaging(session, list_name));
     if (!found || found->staging.state != StagingState::kComplete) return did;
-    ARROW_ASSIGN_OR_RAISE(const auto end, Finish(session, name, *found));
-    if (end && !end->cleared.ok()) return did;
+    ARROW_ASSIGN_OR_RAISE(const bool cleared, FinishAndClear(session, name, *found));
+    if (!cleared) return did;
     did = true;
     ARROW_RETURN_NOT_OK(backoff.PauseAt(found->version, ListOf(name)));
   }
@@ -439,9 +454,9 @@ arrow::Result<StagedAbort> AbortStaged(const SessionPtr& session, const std::str
     ARROW_ASSIGN_OR_RAISE(const auto found, LoadStaging(session, list_name));
     if (!found || (id != 0 && found->staging.id != id)) return outcome;
     if (found->staging.state == StagingState::kComplete) {
-      ARROW_ASSIGN_OR_RAISE(const auto end, Finish(session, name, *found));
+      ARROW_ASSIGN_OR_RAISE(const bool cleared, FinishAndClear(session, name, *found));
       outcome = StagedAbort::kFinished;
-      if (end && !end->cleared.ok()) return outcome;
+      if (!cleared) return outcome;
     } else if (found->staging.state == StagingState::kOver) {
       ARROW_RETURN_NOT_OK(Clear(session, name, *found));
     } else {

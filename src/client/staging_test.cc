@@ -2,6 +2,7 @@
 
 #include "client/staging.h"
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 

@@ -28,7 +28,6 @@
 #include "directory/catalog.h"
 #include "directory/directory.h"
 #include "format/lease_cell.h"
-#include "format/message.h"
 #include "lease/lease.h"
 #include "platform/process.h"
 #include "region/control_line.h"

@@ -1,5 +1,6 @@
 #include "daemon/catalog_client.h"
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -56,6 +57,7 @@ arrow::Result<std::vector<CatalogLeader::Undecided>> ReadRemovalReply(
   if (size != (body->is_conditional() == nullptr ? 0 : body->is_conditional()->size())) {
     return arrow::Status::Invalid("a removal reply that contradicts itself");
   }
+  undecided.reserve(size);
   for (uint32_t i = 0; i < size; ++i) {
     undecided.push_back({format::FromKey(*body->undecided()->Get(i)),
                          body->is_conditional()->Get(i) != 0});

@@ -38,6 +38,11 @@ bool IsElsewhere(const region::ClusterConfig& config, NodeId node) {
 
 }  // namespace
 
+BellKind BellKindOf(const region::ClusterConfig& config, NodeId node) {
+  if (IsElsewhere(config, node)) return BellKind::kUdp;
+  return config.IsLocal(node) ? BellKind::kUnix : BellKind::kNone;
+}
+
 arrow::Result<std::unique_ptr<Doorbell>> Doorbell::Open(
     EventLoop* loop, const region::ClusterConfig& config, NodeId self) {
   std::unique_ptr<Doorbell> bell(new Doorbell(loop, config, self));

@@ -17,6 +17,14 @@
 
 namespace sheaf::daemon {
 
+/// \brief What rings the doorbell of a node for those of this host.
+enum class BellKind : uint8_t {
+  kUnix,  ///< A UNIX socket: it is on this host.
+  kUdp,   ///< UDP to its `address`.
+  kNone,  ///< Nothing: it looks for messages all the time.
+};
+BellKind BellKindOf(const region::ClusterConfig& config, NodeId node);
+
 /// \brief Datagrams that say who rings, and nothing else: over a UNIX socket beside the
 /// others to nodes of this host, by UDP to those of other hosts that have an `address`.
 /// A hint: one may be lost, late or forged, so whoever is rung looks, and looks from time

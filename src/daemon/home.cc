@@ -17,6 +17,7 @@
 #include "base/fault_point.h"
 #include "daemon/foreign_leases.h"
 #include "daemon/grant_table.h"
+#include "daemon/guest_table.h"
 #include "daemon/home_life.h"
 #include "daemon/node_lines.h"
 #include "daemon/scheduler.h"
@@ -292,8 +293,9 @@ arrow::Result<Granted> Home::Grant(uint64_t guest, const GuestGrant& what) {
     if (owner.request > what.request || what.known.contains(id)) continue;
     ARROW_RETURN_NOT_OK(TakeBack(guest, id, /*is_dead=*/false));
   }
-  const GuestName name = *guests_.NameOf(guest);
-  const GrantOwner owner{name.node, what.incarnation, name.session, what.request};
+  const auto name = guests_.NameOf(guest);
+  if (!name) return arrow::Status::Invalid("session ", guest, " is not a guest");
+  const GrantOwner owner{name->node, what.incarnation, name->session, what.request};
   return GrantWithin(guest, what.size_bytes, what.wish_bytes, [&](uint64_t wish) {
     return space_.GrantGuest(owner, guest, what.size_bytes, wish);
   });

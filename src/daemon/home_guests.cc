@@ -6,7 +6,6 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 
-#include "alloc/range.h"
 #include "base/fault_point.h"
 #include "daemon/grant_table.h"
 #include "daemon/guest_table.h"
@@ -23,7 +22,8 @@ arrow::Result<uint64_t> Home::OpenGuest(const GuestName& name, uint32_t user_id)
     return *known;
   }
   for (const uint64_t other : guests_.Of(name.node)) {
-    if (guests_.NameOf(other)->session != name.session) continue;
+    const auto former = guests_.NameOf(other);
+    if (!former || former->session != name.session) continue;
     return arrow::Status::IOError("session ", name.session, " of a former life of node ",
                                   name.node.value, " has not ended: try again");
   }

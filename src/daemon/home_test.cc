@@ -12,6 +12,7 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 
+#include "daemon/foreign_leases.h"
 #include "daemon/membership.h"
 #include "daemon/node_lines.h"
 #include "daemon/space.h"

@@ -43,7 +43,7 @@ std::string NodeText(NodeId node) { return "node " + std::to_string(node.value);
 
 arrow::Status AttachAllThatCount(region::Region* region) {
   region->AttachAnew();
-  const arrow::Status attached = region->AttachMissing();
+  arrow::Status attached = region->AttachMissing();
   if (attached.ok()) return attached;
   return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kNodeLost,
                     "the memory of a node cannot be read: " + attached.message() +

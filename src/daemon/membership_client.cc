@@ -6,7 +6,6 @@
 #include <utility>
 #include <vector>
 
-#include <arrow/result.h>
 #include <arrow/status.h>
 
 #include "arbiter/arbiter.h"

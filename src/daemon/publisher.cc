@@ -19,6 +19,7 @@
 #include "base/plant.h"
 #include "daemon/catalog_client.h"
 #include "daemon/foreign_leases.h"
+#include "daemon/grant_table.h"
 #include "daemon/home.h"
 #include "daemon/home_client.h"
 #include "daemon/leadership.h"
@@ -105,7 +106,7 @@ arrow::Status Publisher::CheckName(const Request& request) const {
   return arrow::Status::OK();
 }
 
-void Publisher::Publish(const Request& request, Done done) {
+void Publisher::Publish(const Request& request, const Done& done) {
   if (request.is_repeated && PublishedBefore(request, done)) return;
   const bool named = !request.input.name.empty();
   if (named && !request.input.is_prepared) {

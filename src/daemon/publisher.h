@@ -54,7 +54,7 @@ class Publisher {
             Scheduler* scheduler);
 
   /// \brief Calls `done` once, maybe before this returns.
-  void Publish(const Request& request, Done done);
+  void Publish(const Request& request, const Done& done);
 
   /// \brief Make visible what was sealed as prepared, under `name`: once, however often
   /// and by whomever it is asked for. Invalid with reason stale generation if it is gone,

@@ -14,7 +14,6 @@
 #include "base/math.h"
 #include "base/plant.h"
 #include "daemon/home.h"
-#include "daemon/log.h"
 #include "daemon/pending_requests.h"
 #include "daemon/scheduler.h"
 #include "daemon/transport.h"

@@ -23,6 +23,7 @@
 #include "directory/directory.h"
 #include "format/layout.h"
 #include "region/admit_line.h"
+#include "region/control_line.h"
 #include "region/region.h"
 #include "sheaf/status.h"
 #include "sheaf/types.h"

@@ -273,8 +273,7 @@ arrow::Status Server::Impl::StartServices() {
   sessions_ = std::make_unique<SessionServer>(
       config(), options_.node,
       SessionServer::Parts{&loop_, region_.get(), home_.get(), service_.get(),
-                           reclaimer_.get(), sockets_, remotes_.get(),
-                           membership_.get()},
+                           reclaimer_.get(), sockets_, remotes_.get(), membership_.get()},
       [this] { Stop(); });
   if (leadership_->leader() != nullptr) RetireLosers(*leadership_->leader());
   PassFaultPoint("daemon.start.before-recover");

@@ -28,6 +28,7 @@
 #include "daemon/peer_process.h"
 #include "daemon/reader_leases.h"
 #include "daemon/session_server.h"
+#include "daemon/unix_transport.h"
 #include "format/message.h"
 #include "platform/file.h"
 #include "platform/unix_socket.h"
@@ -158,16 +159,16 @@ arrow::Status SessionServer::StartPeer(const Connection::Ptr& guest,
   if (parts_.transport == nullptr) {
     return arrow::Status::Invalid("daemons of this cluster talk through rings");
   }
-  ARROW_ASSIGN_OR_RAISE(const NodeId node, parts_.transport->CheckHello(message));
+  ARROW_ASSIGN_OR_RAISE(const PeerName peer, parts_.transport->CheckHello(message));
   guest->SetHandlers(
-      {[this, node](const Connection::Ptr& from, const platform::Frame& frame) {
-         OnPeerFrame(node, from, frame);
+      {[this, peer](const Connection::Ptr& from, const platform::Frame& frame) {
+         OnPeerFrame(peer, from, frame);
        },
        [this](const Connection::Ptr& from, const arrow::Status&) {
          peers_.erase(from);
        }});
   peers_.insert(guest);
-  guest->Send(parts_.transport->MakeHelloReply(node, message.request_id()));
+  guest->Send(parts_.transport->MakeHelloReply(peer.node, message.request_id()));
   return arrow::Status::OK();
 }
 

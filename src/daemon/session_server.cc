@@ -25,6 +25,7 @@
 #include "daemon/log.h"
 #include "daemon/reader_leases.h"
 #include "daemon/reply_cache.h"
+#include "daemon/unix_transport.h"
 #include "format/message.h"
 #include "platform/file.h"
 #include "platform/process.h"
@@ -150,7 +151,7 @@ void SessionServer::Close() {
   sessions_.clear();
 }
 
-void SessionServer::OnPeerFrame(NodeId node, const Connection::Ptr& connection,
+void SessionServer::OnPeerFrame(const PeerName& peer, const Connection::Ptr& connection,
                                 const platform::Frame& frame) {
   const auto message = format::ParseMessage(frame.payload);
   if (!message.ok() || (*message)->is_reply()) {
@@ -159,8 +160,16 @@ void SessionServer::OnPeerFrame(NodeId node, const Connection::Ptr& connection,
                   message.ok() ? arrow::Status::Invalid("a reply from a peer that asks")
                                : message.status());
   }
+  if (!parts_.transport->SpeaksOfMapped(peer)) {
+    peers_.erase(connection);
+    return Refuse(connection, (*message)->request_id(),
+                  arrow::Status::Invalid("the memory of node ", peer.node.value,
+                                         " was formatted anew since its daemon greeted, "
+                                         "with format epoch ",
+                                         peer.format_epoch));
+  }
   parts_.transport->Deliver(
-      node, **message,
+      peer.node, **message,
       [to = std::weak_ptr<Connection>(connection)](std::vector<uint8_t> reply) {
         if (const auto open = to.lock()) open->Send(std::move(reply));
       });

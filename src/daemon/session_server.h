@@ -109,7 +109,7 @@ class SessionServer {
                           const format::Message& message);
   void SendPart(uint64_t id, const Connection::Ptr& connection,
                 const format::Message& message);
-  void OnPeerFrame(NodeId node, const Connection::Ptr& connection,
+  void OnPeerFrame(const PeerName& peer, const Connection::Ptr& connection,
                    const platform::Frame& frame);
   void OnProcessEnded(uint64_t id);
   void AskOtherHome(uint64_t id, const format::Message& message);

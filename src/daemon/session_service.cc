@@ -16,6 +16,7 @@
 
 #include "base/math.h"
 #include "codec/codec.h"
+#include "daemon/guest_table.h"
 #include "daemon/home.h"
 #include "daemon/home_client.h"
 #include "daemon/membership_client.h"

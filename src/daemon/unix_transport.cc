@@ -14,12 +14,12 @@
 #include "daemon/connection.h"
 #include "daemon/event_loop.h"
 #include "daemon/log.h"
+#include "daemon/pending_requests.h"
 #include "daemon/transport.h"
 #include "format/message.h"
 #include "platform/process.h"
 #include "platform/unix_socket.h"
 #include "region/region.h"
-#include "sheaf/status.h"
 #include "sheaf/types.h"
 
 namespace sheaf::daemon {
@@ -117,13 +117,15 @@ std::vector<uint8_t> UnixTransport::MakeHelloReply(NodeId node,
   return format::FinishReply(&builder, request_id, format::Body::NodeHello, hello);
 }
 
+bool UnixTransport::SpeaksOfMapped(const PeerName& peer) const {
+  const uint64_t mapped = EpochOf(peer.node);
+  return mapped == 0 || mapped == peer.format_epoch;
+}
+
 // Two nodes talk about the memory that both map, or not at all.
 arrow::Status UnixTransport::CheckEpochs(const format::NodeHello& hello) const {
   const NodeId peer{hello.node()};
-  const auto is_mapped = [&] {
-    const uint64_t mapped = EpochOf(peer);
-    return mapped == 0 || mapped == hello.format_epoch();
-  };
+  const auto is_mapped = [&] { return SpeaksOfMapped({peer, hello.format_epoch()}); };
   if (!is_mapped()) region_->AttachAnew();
   if (!is_mapped()) {
     return arrow::Status::Invalid(
@@ -141,7 +143,7 @@ arrow::Status UnixTransport::CheckEpochs(const format::NodeHello& hello) const {
   return arrow::Status::OK();
 }
 
-arrow::Result<NodeId> UnixTransport::CheckHello(const format::Message& message) const {
+arrow::Result<PeerName> UnixTransport::CheckHello(const format::Message& message) const {
   ARROW_ASSIGN_OR_RAISE(const auto* hello, format::BodyAs<format::NodeHello>(message));
   if (hello->protocol_version() != format::kMessageVersion) {
     return arrow::Status::Invalid("peer speaks version ", hello->protocol_version(),
@@ -154,7 +156,7 @@ arrow::Result<NodeId> UnixTransport::CheckHello(const format::Message& message) 
     return arrow::Status::Invalid("peer says it is node ", hello->node());
   }
   ARROW_RETURN_NOT_OK(CheckEpochs(*hello));
-  return NodeId{hello->node()};
+  return PeerName{{hello->node()}, hello->format_epoch()};
 }
 
 void UnixTransport::Deliver(NodeId from, const format::Message& message,
@@ -164,13 +166,22 @@ void UnixTransport::Deliver(NodeId from, const format::Message& message,
                                  NodeLost(self_, "is not ready yet")));
 }
 
-arrow::Status UnixTransport::CheckGreeting(NodeId node,
-                                           const format::Message& reply) const {
+arrow::Result<PeerName> UnixTransport::CheckGreeting(NodeId node,
+                                                     const format::Message& reply) const {
   ARROW_RETURN_NOT_OK(format::ToStatus(reply));
-  ARROW_ASSIGN_OR_RAISE(const NodeId answered, CheckHello(reply));
-  if (answered == node) return arrow::Status::OK();
-  return arrow::Status::Invalid("node ", answered.value,
+  ARROW_ASSIGN_OR_RAISE(const PeerName answered, CheckHello(reply));
+  if (answered.node == node) return answered;
+  return arrow::Status::Invalid("node ", answered.node.value,
                                 " answers at the socket of node ", node.value);
+}
+
+void UnixTransport::OnReply(NodeId node, const format::Message& reply) {
+  Peer& peer = peers_[node];
+  if (SpeaksOfMapped({node, peer.format_epoch})) {
+    return requests_.Complete(node, reply.request_id(), &reply);
+  }
+  peer.connection->Close();
+  Lose(node, arrow::Status::Invalid("its memory was formatted anew"));
 }
 
 void UnixTransport::OnFrame(NodeId node, const platform::Frame& frame) {
@@ -181,12 +192,14 @@ void UnixTransport::OnFrame(NodeId node, const platform::Frame& frame) {
     return Lose(node, reply.ok() ? arrow::Status::Invalid("a request on this side")
                                  : reply.status());
   }
-  if (peer.greeted) return requests_.Complete(node, (*reply)->request_id(), reply);
-  if (const arrow::Status status = CheckGreeting(node, **reply); !status.ok()) {
+  if (peer.greeted) return OnReply(node, **reply);
+  const auto greeting = CheckGreeting(node, **reply);
+  if (!greeting.ok()) {
     peer.connection->Close();
-    return Lose(node, status);
+    return Lose(node, greeting.status());
   }
   peer.greeted = true;
+  peer.format_epoch = greeting->format_epoch;
   requests_.BeginSession(node);
   SendRequests(node);
 }

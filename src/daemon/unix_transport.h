@@ -19,6 +19,12 @@
 
 namespace sheaf::daemon {
 
+/// \brief Who greeted, and the memory that its daemon speaks of.
+struct PeerName {
+  NodeId node;
+  uint64_t format_epoch = 0;  ///< Of its segment.
+};
+
 /// \brief One connection to each peer, made when the first request needs it and again
 /// when it was lost; all that is unanswered is then sent once more. Connections that
 /// peers make to us come in through `Adopt`. The loop and the region outlive it.
@@ -36,7 +42,11 @@ class UnixTransport : public Transport {
   /// \brief Check a peer's greeting, which came over a connection of our own user's.
   /// Returns the peer; Invalid says what does not fit. A peer whose memory was formatted
   /// anew since it was mapped here is mapped again first.
-  arrow::Result<NodeId> CheckHello(const format::Message& message) const;
+  arrow::Result<PeerName> CheckHello(const format::Message& message) const;
+  /// \brief Does it speak of the memory that is mapped here, now? True while none is.
+  /// Its messages must not be used any more once it does not: the memory was formatted
+  /// anew after the greeting.
+  bool SpeaksOfMapped(const PeerName& peer) const;
   /// \brief The reply to a greeting that fits.
   std::vector<uint8_t> MakeHelloReply(NodeId node, uint64_t request_id) const;
   /// \brief A request that `from` sent over a connection of its own.
@@ -46,13 +56,15 @@ class UnixTransport : public Transport {
   struct Peer {
     std::shared_ptr<Connection> connection;  ///< Null while there is none.
     bool greeted = false;
+    uint64_t format_epoch = 0;  ///< As greeted.
     bool retry_armed = false;
   };
 
   void Connect(NodeId node);
   void ConnectAfter(NodeId node, std::chrono::nanoseconds delay);
   void OnFrame(NodeId node, const platform::Frame& frame);
-  arrow::Status CheckGreeting(NodeId node, const format::Message& reply) const;
+  arrow::Result<PeerName> CheckGreeting(NodeId node, const format::Message& reply) const;
+  void OnReply(NodeId node, const format::Message& reply);
   void SendRequests(NodeId node);
   void Lose(NodeId node, const arrow::Status& reason);
   arrow::Status CheckEpochs(const format::NodeHello& hello) const;

@@ -17,7 +17,6 @@
 #include "base/math.h"
 #include "directory/directory.h"
 #include "directory/home_directory.h"
-#include "directory/record_limits.h"
 #include "directory/slot_reader.h"
 #include "format/checksum.h"
 #include "format/layout.h"

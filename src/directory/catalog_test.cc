@@ -34,15 +34,6 @@ using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
 
-constexpr testing::FakeOptions kTwoNodes = {.segments = 2, .slots_max = 4096};
-
-void ExpectFound(TestCluster* cluster, const std::string& name, const ObjectId& object) {
-  const auto found = cluster->Find(name);
-  ASSERT_OK(found);
-  ASSERT_TRUE(found->has_value()) << name << " is absent";
-  EXPECT_EQ((*found)->object, object) << name;
-}
-
 void ExpectAbsent(TestCluster* cluster, const std::string& name) {
   const auto found = cluster->Find(name);
   ASSERT_OK(found);

@@ -24,15 +24,6 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::SizeIs;
 
-constexpr testing::FakeOptions kTwoNodes = {.segments = 2, .slots_max = 4096};
-
-void ExpectFound(TestCluster* cluster, const std::string& name, const ObjectId& object) {
-  const auto found = cluster->Find(name);
-  ASSERT_OK(found);
-  ASSERT_TRUE(found->has_value()) << name << " is absent";
-  EXPECT_EQ((*found)->object, object) << name;
-}
-
 uint64_t* LineOf(TestCluster* cluster, const ObjectId& id) {
   return cluster->segments()[id.segment.value]->SlotLine(id.slot);
 }

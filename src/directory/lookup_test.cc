@@ -28,8 +28,6 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::SizeIs;
 
-constexpr testing::FakeOptions kTwoNodes = {.segments = 2, .slots_max = 4096};
-
 TEST(Lookup, SurvivesAnyIndex) {
   TestCluster cluster({.records_size_bytes = 64 << 10});
   Numbers numbers(1);

@@ -23,8 +23,6 @@ namespace {
 using ::testing::IsEmpty;
 using ::testing::SizeIs;
 
-constexpr testing::FakeOptions kTwoNodes = {.segments = 2, .slots_max = 4096};
-
 /// Nobody who remembers a version meets another table under it.
 TEST(Removal, VersionsRiseOverRemovalAndAChangeOfLeader) {
   TestCluster cluster(kTwoNodes);

@@ -11,6 +11,7 @@
 
 #include <arrow/result.h>
 #include <arrow/status.h>
+#include <gtest/gtest.h>
 
 #include "directory/catalog.h"
 #include "directory/directory.h"
@@ -18,9 +19,12 @@
 #include "format/layout.h"
 #include "region/control_line.h"
 #include "sheaf/types.h"
+#include "testing/arrow_test.h"
 #include "testing/fake_segments.h"
 
 namespace sheaf::directory {
+
+inline constexpr testing::FakeOptions kTwoNodes = {.segments = 2, .slots_max = 4096};
 
 class TestCluster {
  public:
@@ -129,5 +133,13 @@ class TestCluster {
   std::vector<std::unique_ptr<HomeDirectory>> homes_;
   std::unique_ptr<CatalogLeader> leader_;  // Uses a home: goes first.
 };
+
+inline void ExpectFound(TestCluster* cluster, const std::string& name,
+                        const ObjectId& object) {
+  const auto found = cluster->Find(name);
+  ASSERT_OK(found);
+  ASSERT_TRUE(found->has_value()) << name << " is absent";
+  EXPECT_EQ((*found)->object, object) << name;
+}
 
 }  // namespace sheaf::directory
