@@ -245,8 +245,10 @@ TEST_F(CommandLineParts, APartLargerThanTheMemorySaysWhatIsNeededAndFree) {
   const Ran ran = Sheaf("--node 1 " + Part("t", 0, 2, file));
   EXPECT_EQ(ran.code, 1);
   EXPECT_THAT(ran.out, HasSubstr("table 't' from '" + file + "' does not fit"));
-  EXPECT_THAT(ran.out, HasSubstr("needs about 96000000 bytes"));
+  EXPECT_THAT(ran.out, HasSubstr("needs at least about 96000000 bytes"));
   EXPECT_THAT(ran.out, HasSubstr("node 1 has " + std::to_string(free)));
+  EXPECT_THAT(ran.out, HasSubstr("Free on other nodes: node 0 "));
+  EXPECT_THAT(ran.out, HasSubstr("sheaf --node K put"));
   EXPECT_THAT(ran.out, HasSubstr("sheaf rm"));
   EXPECT_EQ(std::count(ran.out.begin(), ran.out.end(), '\n'), 1) << ran.out;
   EXPECT_EQ(SheafJson("parts"), Json::array());
@@ -259,6 +261,9 @@ TEST_F(CommandLineParts, SpillUsesOtherNodesWhereThisOneIsFull) {
   const Ran full = Sheaf("put t " + file);
   EXPECT_EQ(full.code, 1);
   EXPECT_THAT(full.out, HasSubstr("64MiB"));
+  EXPECT_THAT(full.out, HasSubstr("needs at least about 96000000 bytes"));
+  EXPECT_THAT(full.out, HasSubstr("Free on other nodes: node 1 "));
+  EXPECT_THAT(full.out, HasSubstr("sheaf put --spill uses that, too, --on NODE"));
   EXPECT_EQ(SheafJson("ls").size(), 0U);
   const Json put = SheafJson("put t " + file + " --spill");
   EXPECT_EQ(put["rows"], 12'000'000);

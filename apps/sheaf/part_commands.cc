@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <arrow/io/file.h>
 #include <arrow/result.h>
@@ -101,7 +102,8 @@ arrow::Status PutPart(const Global& global, const PutArguments& arguments,
   }();
   if (!table.ok()) {
     ARROW_RETURN_NOT_OK(ExplainSpace(*store, store->node(), store->memory_pool(), *pool,
-                                     arguments.name, arguments.file));
+                                     arguments.name, arguments.file,
+                                     "sheaf --node K put puts the part there"));
     return table.status();
   }
   PartOptions options;

@@ -84,8 +84,10 @@ arrow::Result<PutReceipt> PutFile(Store& store, const PutArguments& arguments) {
                                         arguments.file, ", or sheaf rm ", arguments.name);
   }
   if (receipt.ok()) return receipt;
-  ARROW_RETURN_NOT_OK(
-      ExplainSpace(store, node, memory, *pool, arguments.name, arguments.file));
+  ARROW_RETURN_NOT_OK(ExplainSpace(
+      store, node, memory, *pool, arguments.name, arguments.file,
+      arguments.spill ? ""
+                      : "sheaf put --spill uses that, too, --on NODE only that of one"));
   return receipt;
 }
 

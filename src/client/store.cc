@@ -333,11 +333,7 @@ arrow::Result<std::vector<NodeInfo>> Store::Nodes() {
   ARROW_RETURN_NOT_OK(impl_->session->CheckProcess());
   ARROW_RETURN_NOT_OK(impl_->session->AttachMissing());
   const region::Region& region = impl_->session->region();
-  std::vector<NodeInfo> nodes;
-  nodes.reserve(region.config().nodes);
-  for (uint32_t id = 0; id < region.config().nodes; ++id) {
-    nodes.push_back(client::LoadNodeInfo(region, id));
-  }
+  std::vector<NodeInfo> nodes = client::LoadNodeInfos(region);
   const auto leader = directory::FindLeader(region::SegmentsOf(region));
   if (leader.epoch != 0) nodes[leader.node.value].is_leader = true;
   return nodes;
@@ -396,7 +392,7 @@ arrow::Status TableWriter::Append(const arrow::RecordBatch& batch) {
   arrow::Status appended = impl_->publisher->Append(batch);
   if (appended.ok()) return appended;
   impl_->store->session->DidPut(appended);
-  return client::ExplainPut(*impl_->store->session, appended, impl_->options.name,
+  return client::ExplainPut(*impl_->store->session, appended, impl_->options,
                             impl_->publisher->bytes_needed(), impl_->publisher->home());
 }
 
@@ -410,7 +406,7 @@ arrow::Result<PutReceipt> TableWriter::Seal() {
   impl_->publisher.reset();
   impl_->store->session->DidPut(receipt.status());
   if (receipt.ok()) return receipt;
-  return client::ExplainPut(*impl_->store->session, receipt.status(), impl_->options.name,
+  return client::ExplainPut(*impl_->store->session, receipt.status(), impl_->options,
                             needed_bytes, home);
 }
 
