@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <regex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -66,10 +67,7 @@ TEST_F(CommandLineParts, PartsOfNodesAreOneTable) {
   EXPECT_EQ(SheafJson("ls").size(), 0U);
 
   EXPECT_EQ(SheafJson("parts"), Json::parse(R"([{"name":"t","of":2,"append":false,
-                                                 "present":[1]}])"));
-  const Ran staged = Sheaf("parts");
-  EXPECT_THAT(staged.out, HasSubstr("NAME  PARTS  OF  FOR"));
-  EXPECT_THAT(staged.out, HasSubstr("a new table"));
+                                                 "present":[1],"missing":[0]}])"));
 
   const Json last = SheafJson("--node 1 " + Part("t", 0, 2, first) + " --checksum");
   EXPECT_EQ(last["version"], 1);
@@ -96,8 +94,45 @@ TEST_F(CommandLineParts, TextSaysWhatIsThereAndWhatIsMissing) {
   EXPECT_THAT(first.out, HasSubstr("missing: part 1, 2\n"));
   const Ran late = Sheaf(Part("t", 2, 3, file) + " --wait 0.01");
   EXPECT_EQ(late.code, 1);
-  EXPECT_THAT(late.out, HasSubstr("misses part 1 of 3"));
+  EXPECT_THAT(late.out, HasSubstr("part 1 of 3 is missing after 10 ms"));
+  EXPECT_THAT(late.out, HasSubstr("Part 2 is there and stays"));
+  EXPECT_THAT(late.out, HasSubstr("`sheaf wait t`"));
   EXPECT_THAT(Sheaf(Part("t", 1, 3, file)).out, HasSubstr("t: version 1 is whole\n"));
+}
+
+TEST_F(CommandLineParts, WhatIsNotWholeSaysWhichPartsAreMissingAndUntilWhen) {
+  const std::string file = WriteParquet("t.parquet", 10);
+  ASSERT_EQ(Sheaf(Part("t", 1, 4, file) + " --deadline 86400").code, 0);
+  ASSERT_EQ(Sheaf("--node 1 " + Part("u", 0, 2, file)).code, 0);
+  const std::string until = R"(20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC)";
+  for (const std::string& command :
+       std::vector<std::string>{"parts t", "head t", "get t -o " + Path("copy.csv"),
+                                "stat t", "verify t", "wait t --timeout 0.01"}) {
+    const Ran ran = Sheaf("--node 2 " + command);
+    EXPECT_EQ(ran.code, 1) << command;
+    EXPECT_THAT(ran.out, HasSubstr("no table is named 't' yet: parts 0, 2, 3 of 4 are "
+                                   "missing"))
+        << command;
+    EXPECT_TRUE(
+        std::regex_search(ran.out, std::regex("aborted if it is not whole by " + until)))
+        << ran.out;
+    EXPECT_THAT(ran.out, HasSubstr("sheaf parts shows")) << command;
+    EXPECT_EQ(std::count(ran.out.begin(), ran.out.end(), '\n'), 1) << ran.out;
+  }
+  const Ran other = Sheaf("stat u");
+  EXPECT_THAT(other.out, HasSubstr("part 1 of 2 is missing: sheaf parts shows"));
+
+  const Ran list = Sheaf("parts");
+  EXPECT_TRUE(
+      std::regex_search(list.out, std::regex("^NAME +PARTS +OF +FOR +MISSING +UNTIL *\n"
+                                             "t +1 +4 +a new table +0, 2, 3 +" +
+                                             until +
+                                             "\n"
+                                             "u +1 +2 +a new table +1 +sheaf abort\n$")))
+      << list.out;
+  EXPECT_EQ(SheafJson("parts")[0]["missing"], Json::parse("[0,2,3]"));
+  ASSERT_EQ(Sheaf("abort t").code, 0);
+  EXPECT_THAT(Sheaf("stat t").out, HasSubstr("no table is named 't'; `sheaf ls`"));
 }
 
 TEST_F(CommandLineParts, SplitTakesSharesOfOneFile) {

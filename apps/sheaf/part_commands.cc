@@ -22,6 +22,7 @@
 #include "apps/sheaf/progress.h"
 #include "apps/sheaf/space_error.h"
 #include "apps/sheaf/table_files.h"
+#include "client/wording.h"
 #include "sheaf/parts.h"
 #include "sheaf/store.h"
 
@@ -60,19 +61,43 @@ Json ToJson(const PartReceipt& receipt, const std::string& name,
   return json;
 }
 
+std::vector<uint32_t> Missing(const StagedParts& staged) {
+  std::vector<uint32_t> missing;
+  auto present = staged.present.begin();
+  for (uint32_t i = 0; i < staged.of; ++i) {
+    if (present != staged.present.end() && *present == i) {
+      ++present;
+    } else {
+      missing.push_back(i);
+    }
+  }
+  return missing;
+}
+
 arrow::Status ListStaged(const Global& global, const std::shared_ptr<Store>& store) {
   ARROW_ASSIGN_OR_RAISE(const auto all, ListStagedParts(store));
   Json array = Json::array();
-  TextTable text({{"NAME"}, {"PARTS", Align::kRight}, {"OF", Align::kRight}, {"FOR"}});
+  TextTable text({{"NAME"},
+                  {"PARTS", Align::kRight},
+                  {"OF", Align::kRight},
+                  {"FOR"},
+                  {"MISSING"},
+                  {"UNTIL"}});
   for (const StagedParts& staged : all) {
+    const std::vector<uint32_t> missing = Missing(staged);
     Json json{{"name", staged.name},
               {"of", staged.of},
               {"append", staged.append},
-              {"present", staged.present}};
+              {"present", staged.present},
+              {"missing", missing}};
     if (staged.deadline_unix_ms) json["deadline_unix_ms"] = *staged.deadline_unix_ms;
     array.push_back(std::move(json));
-    text.AddRow({staged.name, std::to_string(staged.present.size()),
-                 std::to_string(staged.of), staged.append ? "append" : "a new table"});
+    text.AddRow({OneLine(staged.name), std::to_string(staged.present.size()),
+                 std::to_string(staged.of), staged.append ? "append" : "a new table",
+                 client::JoinNumbers(missing),
+                 staged.deadline_unix_ms
+                     ? client::UtcTime(*staged.deadline_unix_ms * 1'000'000)
+                     : "sheaf abort"});
   }
   if (global.json) {
     PrintJson(array);

@@ -74,7 +74,7 @@ struct StagedParts {
   std::string name;
   uint32_t of = 0;
   bool append = false;
-  std::vector<uint32_t> present;
+  std::vector<uint32_t> present;  ///< In their order; all others below `of` are missing.
   std::optional<int64_t> deadline_unix_ms;
 };
 

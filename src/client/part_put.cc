@@ -17,6 +17,7 @@
 #include <arrow/type.h>
 
 #include "base/fault_point.h"
+#include "client/absent_name.h"
 #include "client/publisher.h"
 #include "client/put.h"
 #include "client/reader.h"
@@ -133,7 +134,7 @@ Status PartPut::CheckBefore(const arrow::Table& table) {
   }
   const auto open = OpenName(session_, name_);
   if (options_.append) {
-    ARROW_RETURN_NOT_OK(open.status());
+    if (!open.ok()) return ExplainAbsent(session_, name_, open.status());
     return CheckSchema(*table.schema(), *open->descriptor().schema(), "the table");
   }
   if (open.status().IsKeyError()) return Status::OK();

@@ -16,6 +16,7 @@
 #include <arrow/table.h>
 #include <arrow/type.h>
 
+#include "client/absent_name.h"
 #include "client/node_info.h"
 #include "client/publisher.h"
 #include "client/put.h"
@@ -35,10 +36,12 @@
 #include "region/region.h"
 #include "sheaf/handle.h"
 #include "sheaf/status.h"
+#include "sheaf/types.h"
 
 namespace sheaf {
 namespace {
 
+using client::ExplainAbsent;
 using client::FindName;
 using client::OpenName;
 using client::OpenObject;
@@ -167,7 +170,9 @@ arrow::Result<std::shared_ptr<arrow::Table>> Store::Get(const std::string& name,
                                                         const GetOptions& options) {
   ARROW_RETURN_NOT_OK(impl_->session->CheckProcess());
   ARROW_RETURN_NOT_OK(client::CheckTableName(name));
-  ARROW_ASSIGN_OR_RAISE(auto open, OpenName(impl_->session, name));
+  const auto opened = OpenName(impl_->session, name);
+  if (!opened.ok()) return ExplainAbsent(impl_->session, name, opened.status());
+  const OpenObject& open = *opened;
   if (options.version && *options.version != open.version()) {
     return MakeStatus(arrow::StatusCode::Invalid, ErrorReason::kVersionMismatch,
                       "'" + name + "' is at version " + std::to_string(open.version()) +
@@ -230,7 +235,9 @@ arrow::Result<std::vector<TableInfo>> Store::List() {
 
 arrow::Result<TableInfo> Store::Stat(const std::string& name) {
   for (;;) {
-    ARROW_ASSIGN_OR_RAISE(auto found, impl_->Find(name));
+    auto looked_up = impl_->Find(name);
+    if (!looked_up.ok()) return ExplainAbsent(impl_->session, name, looked_up.status());
+    directory::Found& found = *looked_up;
     // Counted before our own look needs a lease.
     ARROW_ASSIGN_OR_RAISE(const uint32_t leases,
                           lease::CountLeases(impl_->session->region(), found.object));
@@ -249,8 +256,9 @@ arrow::Result<TableInfo> Store::Stat(const std::string& name) {
 
 arrow::Status Store::Verify(const std::string& name) {
   ARROW_RETURN_NOT_OK(impl_->session->CheckProcess());
-  ARROW_ASSIGN_OR_RAISE(const auto open, OpenName(impl_->session, name));
-  return VerifyObject(open);
+  const auto open = OpenName(impl_->session, name);
+  if (!open.ok()) return ExplainAbsent(impl_->session, name, open.status());
+  return VerifyObject(*open);
 }
 
 arrow::Status Store::Verify(const Handle& handle) {
@@ -270,9 +278,10 @@ arrow::Status Store::Wait(const std::string& name, std::chrono::milliseconds tim
     if (!found.IsKeyError() && !IsNodeLost(found)) return found;
     const auto left = deadline - platform::BootTime();
     if (left <= std::chrono::nanoseconds{0}) {
+      found = ExplainAbsent(impl_->session, name, found);
       return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kTimeout,
                         "'" + name + "' did not appear within " +
-                            std::to_string(timeout.count()) + " ms");
+                            std::to_string(timeout.count()) + " ms: " + found.message());
     }
     platform::SleepFor(std::min(pause, left));
     pause = std::min<std::chrono::nanoseconds>(pause * 2, kWaitLongest);
