@@ -211,7 +211,9 @@ TEST_F(CommandLineParts, WhatDoesNotGoTogetherIsRefused) {
     const char* says;
   };
   for (const Case& bad :
-       {Case{Part("t", 0, 2, file), "part 0 of table 't'"},
+       {Case{Part("t", 0, 2, file),
+             "part 0 of table 't' is there already: 10 rows, put on node 0 at 20"},
+        Case{"--node 1 " + Part("t", 0, 2, file), "`sheaf abort t`"},
         Case{Part("t", 1, 3, file), "2"}, Case{Part("t", 2, 2, file), "part 2"},
         Case{Part("t", 1, 2, other), "part 1"},
         Case{Part("t", 1, 2, Path("absent.parquet")), "absent.parquet"}}) {

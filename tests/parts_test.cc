@@ -179,7 +179,8 @@ TEST_P(PartsTest, TwoWritersOfOnePartAndOtherDisagreementsAreRefused) {
   ASSERT_OK(PutPart(stores_[0], "t", *Part(0), 0, 3));
   const arrow::Status twice = PutPart(stores_[1], "t", *Part(0), 0, 3).status();
   EXPECT_TRUE(twice.IsAlreadyExists()) << twice.ToString();
-  EXPECT_THAT(twice.message(), HasSubstr("part 0 of table 't'"));
+  EXPECT_THAT(twice.message(), HasSubstr("part 0 of table 't' is there already"));
+  EXPECT_THAT(twice.message(), HasSubstr("put on node 0"));
   EXPECT_RAISES(Invalid, PutPart(stores_[1], "t", *Part(1), 1, 4));
   EXPECT_RAISES(Invalid, PutPart(stores_[1], "t", *Part(1), 3, 3));
   EXPECT_RAISES(Invalid, PutPart(stores_[1], "t", *Part(1), 0, 0));

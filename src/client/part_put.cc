@@ -24,6 +24,7 @@
 #include "client/session.h"
 #include "client/staged_table.h"
 #include "client/staging.h"
+#include "client/wording.h"
 #include "codec/codec.h"
 #include "directory/directory.h"
 #include "platform/process.h"
@@ -101,9 +102,20 @@ Status PartPut::CheckJoins(const Staging& staging) const {
                            " parts, not ", options_.append ? "appended to" : "put",
                            " in ", of_, ": `sheaf abort` removes what is there of it");
   }
-  if (staging.Find(part_) == nullptr) return Status::OK();
+  const StagedEntry* entry = staging.Find(part_);
+  return entry == nullptr ? Status::OK() : IsThereAlready(*entry);
+}
+
+Status PartPut::IsThereAlready(const StagedEntry& entry) const {
+  std::string when;
+  if (const auto open = OpenObject::Open(session_, entry.object); open.ok()) {
+    when = " at " + UtcTime(open->record().created_unix_ns);
+  }
   return Status::AlreadyExists("part ", part_, " of table '", name_,
-                               "' was put by another writer");
+                               "' is there already: ", entry.num_rows,
+                               " rows, put on node ", entry.object.segment.value, when,
+                               ". If it is not what you want, `sheaf abort ", name_,
+                               "` removes all parts that are there, to be put again");
 }
 
 // With that of the first part that can be opened.
