@@ -91,7 +91,7 @@ TEST_F(CommandLineParts, TextSaysWhatIsThereAndWhatIsMissing) {
   EXPECT_EQ(first.code, 0);
   EXPECT_THAT(first.out, HasSubstr("t: part 0 of 3: 100 rows"));
   EXPECT_THAT(first.out, HasSubstr("0 B copied"));
-  EXPECT_THAT(first.out, HasSubstr("missing: part 1, 2\n"));
+  EXPECT_THAT(first.out, HasSubstr("t: parts 1, 2 of 3 are missing\n"));
   const Ran late = Sheaf(Part("t", 2, 3, file) + " --wait 0.01");
   EXPECT_EQ(late.code, 1);
   EXPECT_THAT(late.out, HasSubstr("part 1 of 3 is missing after 10 ms"));
@@ -240,7 +240,8 @@ TEST_F(CommandLineParts, WhatDoesNotGoTogetherIsRefused) {
 TEST_F(CommandLineParts, ABarrierOpensWhenAllAreThere) {
   const Ran alone = Sheaf("barrier b 2 --timeout 0.01");
   EXPECT_EQ(alone.code, 1);
-  EXPECT_THAT(alone.out, HasSubstr("barrier 'b'"));
+  EXPECT_THAT(alone.out, HasSubstr("barrier 'b': 1 of 2 were here after 10 ms"));
+  EXPECT_THAT(alone.out, HasSubstr("call again"));
   for (int round = 0; round < 2; ++round) {
     std::vector<Ran> ran(3);
     std::vector<std::thread> callers;

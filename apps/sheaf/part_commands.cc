@@ -13,7 +13,6 @@
 #include <arrow/status.h>
 #include <arrow/table.h>
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include "apps/sheaf/commands.h"
 #include "apps/sheaf/connect.h"
@@ -43,7 +42,8 @@ void Print(const PartReceipt& receipt, const std::string& name,
                   HumanBytes(static_cast<uint64_t>(receipt.part.bytes_copied)),
                   HumanBytes(static_cast<uint64_t>(receipt.part.bytes_flushed))));
   if (receipt.version == 0) {
-    PrintText(fmt::format("missing: part {}\n", fmt::join(receipt.missing, ", ")));
+    PrintText(
+        fmt::format("{}: {}\n", name, client::MissingParts(receipt.missing, part.of)));
   } else {
     PrintText(fmt::format("{}: version {} is whole\n", name, receipt.version));
   }

@@ -43,18 +43,6 @@ using arrow::Status;
 constexpr int kStaleSealsMax = 1000;
 constexpr std::chrono::milliseconds kWaitPeriod{2};
 constexpr std::chrono::hours kWaitMax{24 * 365};
-constexpr size_t kNumbersShown = 16;
-
-std::string Join(const std::vector<uint32_t>& numbers) {
-  std::string text;
-  for (size_t i = 0; i < std::min(numbers.size(), kNumbersShown); ++i) {
-    text += (i == 0 ? "" : ", ") + std::to_string(numbers[i]);
-  }
-  if (numbers.size() > kNumbersShown) {
-    text += " and " + std::to_string(numbers.size() - kNumbersShown) + " more";
-  }
-  return text;
-}
 
 }  // namespace
 
@@ -360,19 +348,27 @@ Status PartPut::Await(PartReceipt* receipt) {
       continue;
     }
     receipt->missing = found->staging.Missing();
-    const auto timeout = [&](const char* when) {
-      return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kTimeout,
-                        "table '" + name_ + "' misses part " + Join(receipt->missing) +
-                            " of " + std::to_string(of_) + " " + when);
+    const auto timeout = [&](const std::string& when) {
+      return MakeStatus(
+          arrow::StatusCode::IOError, ErrorReason::kTimeout,
+          "table '" + name_ + "': " + MissingParts(receipt->missing, of_) + " " + when);
     };
     const int64_t deadline = found->staging.deadline_unix_ns;
     if (deadline != 0 && UnixTimeNs() >= deadline) {
       ARROW_ASSIGN_OR_RAISE(const StagedAbort aborted,
                             AbortStaged(session_, name_, staging_id_));
       if (aborted != StagedAbort::kAborted) continue;  // Others did, or it is whole.
-      return timeout("at its deadline: the put was aborted");
+      return timeout(
+          "at its deadline: the put was aborted, and its parts are gone: put all of them "
+          "again");
     }
-    if (platform::BootTime() >= end) return timeout("still");
+    if (platform::BootTime() >= end) {
+      return timeout("after " + std::to_string(options_.wait.count()) + " ms. Part " +
+                     std::to_string(part_) +
+                     " is there and stays, so do not put it again: `sheaf wait " + name_ +
+                     "` waits for the others, `sheaf abort " + name_ +
+                     "` removes what is there");
+    }
     platform::SleepFor(kWaitPeriod);
   }
 }
