@@ -214,7 +214,9 @@ TEST_F(CommandLineParts, WhatDoesNotGoTogetherIsRefused) {
        {Case{Part("t", 0, 2, file),
              "part 0 of table 't' is there already: 10 rows, put on node 0 at 20"},
         Case{"--node 1 " + Part("t", 0, 2, file), "`sheaf abort t`"},
-        Case{Part("t", 1, 3, file), "2"}, Case{Part("t", 2, 2, file), "part 2"},
+        Case{Part("t", 1, 3, file), "2"},
+        Case{Part("t", 2, 2, file), "the last of 2 is part 1"},
+        Case{Part("t", 0, 0, file), "a table has 1 to 65536 parts"},
         Case{Part("t", 1, 2, other), "part 1"},
         Case{Part("t", 1, 2, Path("absent.parquet")), "absent.parquet"}}) {
     const Ran ran = Sheaf(bad.arguments);
@@ -229,6 +231,13 @@ TEST_F(CommandLineParts, WhatDoesNotGoTogetherIsRefused) {
     const Ran ran = Sheaf("put u " + file + usage);
     EXPECT_EQ(ran.code, 2) << usage << ran.out;
   }
+  for (const char* deadline : {"0", "0.0", "-1", "inf", "soon"}) {
+    const Ran ran = Sheaf(Part("u", 0, 2, file) + " --deadline " + deadline);
+    EXPECT_EQ(ran.code, 2) << deadline << ran.out;
+    EXPECT_THAT(ran.out, HasSubstr("the deadline in seconds must be")) << deadline;
+  }
+  EXPECT_THAT(Sheaf(Part("u", 0, 2, file) + " --deadline 0").out,
+              HasSubstr("more than 0, got '0': parts wait for ever without --deadline"));
   for (const char* usage : {"abort", "barrier b", "barrier b 2 --timeout x"}) {
     EXPECT_EQ(Sheaf(usage).code, 2) << usage;
   }

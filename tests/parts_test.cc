@@ -184,6 +184,8 @@ TEST_P(PartsTest, TwoWritersOfOnePartAndOtherDisagreementsAreRefused) {
   EXPECT_RAISES(Invalid, PutPart(stores_[1], "t", *Part(1), 1, 4));
   EXPECT_RAISES(Invalid, PutPart(stores_[1], "t", *Part(1), 3, 3));
   EXPECT_RAISES(Invalid, PutPart(stores_[1], "t", *Part(1), 0, 0));
+  EXPECT_RAISES(Invalid,
+                PutPart(stores_[1], "t", *Part(1), 1, 3, {.deadline = milliseconds(0)}));
   EXPECT_RAISES(Invalid, PutPart(stores_[1], "~sheaf/x", *Part(1), 0, 2));
   EXPECT_RAISES(Invalid, stores_[1]->Put("~sheaf/parts/t", *Part(1)));
   EXPECT_RAISES(Invalid, stores_[1]->Remove("~sheaf/parts/t"));

@@ -23,7 +23,7 @@ struct PartOptions {
   /// which shares all bytes of this one.
   bool append = false;
   /// The put is aborted if it is not complete so long from now; of several parts the
-  /// earliest counts. None: it waits until `AbortParts` or `Store::Remove`.
+  /// earliest counts. More than 0. None: it waits until `AbortParts` or `Store::Remove`.
   std::optional<std::chrono::milliseconds> deadline = std::nullopt;
   /// How long this call waits for the other parts; not at all when zero.
   std::chrono::milliseconds wait{0};

@@ -68,9 +68,18 @@ Status PartPut::CheckArguments() const {
                            directory::kNameBytesMax - PartsName("").size(),
                            " bytes, this one ", name_.size());
   }
-  if (of_ == 0 || of_ > kStagedMax || part_ >= of_) {
-    return Status::Invalid("part ", part_, " of ", of_, ": parts are 0 to ",
-                           kStagedMax - 1, ", and one less than their number");
+  if (of_ == 0 || of_ > kStagedMax) {
+    return Status::Invalid("part ", part_, " of ", of_, ": a table has 1 to ", kStagedMax,
+                           " parts");
+  }
+  if (part_ >= of_) {
+    return Status::Invalid("part ", part_, " of ", of_,
+                           ": parts are counted from 0, so the last of ", of_,
+                           " is part ", of_ - 1);
+  }
+  if (options_.deadline && *options_.deadline <= std::chrono::milliseconds(0)) {
+    return Status::Invalid("a deadline of ", options_.deadline->count(),
+                           " ms from now is over: give more than 0, or none");
   }
   return Status::OK();
 }
