@@ -173,6 +173,9 @@ TEST_F(CommandLineParts, AppendAddsRowsAndCopiesNone) {
   EXPECT_EQ(SheafJson(Part("t", 1, 2, file) + " --append")["version"], 3);
   EXPECT_EQ(SheafJson("stat t")["rows"], 400);
   EXPECT_EQ(SheafJson("parts t").size(), 4U);
+  const Ran text = Sheaf("put t " + file + " --append");
+  EXPECT_THAT(text.out, HasSubstr("t: version 4, 100 rows appended, 500 in all; "));
+  EXPECT_THAT(text.out, Not(HasSubstr("part 0")));
 }
 
 TEST_F(CommandLineParts, AbortTakesWhatIsThere) {

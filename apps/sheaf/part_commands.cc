@@ -32,15 +32,25 @@ std::chrono::milliseconds Milliseconds(double seconds) {
   return std::chrono::milliseconds(static_cast<int64_t>(std::ceil(seconds * 1e3)));
 }
 
+std::string Bytes(const PutReceipt& put) {
+  return fmt::format("{} ({} shared, {} copied, {} flushed)",
+                     HumanBytes(static_cast<uint64_t>(put.bytes)),
+                     HumanBytes(static_cast<uint64_t>(put.bytes_shared)),
+                     HumanBytes(static_cast<uint64_t>(put.bytes_copied)),
+                     HumanBytes(static_cast<uint64_t>(put.bytes_flushed)));
+}
+
 void Print(const PartReceipt& receipt, const std::string& name,
            const PartArguments& part) {
-  PrintText(
-      fmt::format("{}: part {} of {}: {} rows, {} ({} shared, {} copied, {} flushed)\n",
-                  name, part.part.value_or(0), part.of, HumanCount(receipt.part.num_rows),
-                  HumanBytes(static_cast<uint64_t>(receipt.part.bytes)),
-                  HumanBytes(static_cast<uint64_t>(receipt.part.bytes_shared)),
-                  HumanBytes(static_cast<uint64_t>(receipt.part.bytes_copied)),
-                  HumanBytes(static_cast<uint64_t>(receipt.part.bytes_flushed))));
+  const std::string rows = HumanCount(receipt.part.num_rows);
+  if (!part.part) {
+    const int64_t all = receipt.table ? receipt.table->num_rows : 0;
+    PrintText(fmt::format("{}: version {}, {} rows appended, {} in all; {}\n", name,
+                          receipt.version, rows, HumanCount(all), Bytes(receipt.part)));
+    return;
+  }
+  PrintText(fmt::format("{}: part {} of {}: {} rows, {}\n", name, *part.part, part.of,
+                        rows, Bytes(receipt.part)));
   if (receipt.version == 0) {
     PrintText(
         fmt::format("{}: {}\n", name, client::MissingParts(receipt.missing, part.of)));
