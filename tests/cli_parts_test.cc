@@ -22,6 +22,7 @@
 namespace sheaf::testing {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -119,6 +120,10 @@ TEST_F(CommandLineParts, WhatIsNotWholeSaysWhichPartsAreMissingAndUntilWhen) {
     EXPECT_THAT(ran.out, HasSubstr("sheaf parts shows")) << command;
     EXPECT_EQ(std::count(ran.out.begin(), ran.out.end(), '\n'), 1) << ran.out;
   }
+  // A list of parts, and a part: no tables.
+  EXPECT_THAT(Sheaf("nodes").out,
+              AllOf(HasSubstr(" OBJECTS "), Not(HasSubstr("TABLES"))));
+  EXPECT_EQ(SheafJson("nodes")[1]["objects"], 2);
   const Ran other = Sheaf("stat u");
   EXPECT_THAT(other.out, HasSubstr("part 1 of 2 is missing: sheaf parts shows"));
 

@@ -179,7 +179,7 @@ arrow::Status Nodes(const Global& global) {
                    {"SIZE", Align::kRight},
                    {"USED", Align::kRight},
                    {"FREE", Align::kRight},
-                   {"TABLES", Align::kRight},
+                   {"OBJECTS", Align::kRight},
                    {"SESSIONS", Align::kRight}});
   for (const NodeInfo& node : nodes) {
     const std::string heartbeat =
