@@ -327,7 +327,13 @@ TEST_F(CommandLineParts, SpillUsesOtherNodesWhereThisOneIsFull) {
   for (const auto& [node, on] : put["bytes_on"].items()) bytes += on.get<uint64_t>();
   EXPECT_GT(put["bytes_on"].size(), 1U);
   EXPECT_EQ(bytes, put["bytes"]);
-  EXPECT_EQ(SheafJson("stat t")["home_node"], 0);
+  const Json stat = SheafJson("stat t");
+  EXPECT_EQ(stat["home_node"], 0);
+  EXPECT_EQ(stat["bytes_on"], put["bytes_on"]);
+  EXPECT_TRUE(std::regex_search(
+      Sheaf("--node 1 stat t").out,
+      std::regex("\nmemory      [0-9.]+ MiB on node 0, [0-9.]+ MiB on node [12]")));
+  EXPECT_FALSE(SheafJson("ls")[0].contains("bytes_on"));
   EXPECT_EQ(Sheaf("--node 2 verify t").code, 0);
 }
 

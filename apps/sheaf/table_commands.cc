@@ -45,12 +45,7 @@ void PrintReceipt(const PutReceipt& receipt, uint32_t own_node) {
       receipt.bytes_on.empty() ||
       (receipt.bytes_on.size() == 1 && receipt.bytes_on.begin()->first == own_node);
   if (is_at_home) return;
-  std::string places;
-  for (const auto& [node, bytes] : receipt.bytes_on) {
-    places += fmt::format("{}{} on node {}", places.empty() ? "" : ", ",
-                          HumanBytes(static_cast<uint64_t>(bytes)), node);
-  }
-  PrintText(fmt::format("{}: {}\n", receipt.name, places));
+  PrintText(fmt::format("{}: {}\n", receipt.name, HumanPlaces(receipt.bytes_on)));
 }
 
 // What a command says that dies while it reads a table.
@@ -180,12 +175,13 @@ arrow::Status Stat(const Global& global, const std::string& name) {
   }
   PrintText(fmt::format(
       "name        {}\nnode        {}\nversion     {}\ngeneration  {}\nrows        {}\n"
-      "columns     {}\nchunks      {}\nsize        {}\nchecksums   {}\nleases      "
-      "{}\n\n",
+      "columns     {}\nchunks      {}\nsize        {}\nmemory      {}\nchecksums   "
+      "{}\nleases      {}\n\n",
       info.name, info.home_node, info.version, info.handle.object.generation,
       HumanCount(info.num_rows), info.num_columns, info.num_chunks,
-      HumanBytes(static_cast<uint64_t>(info.bytes)), info.has_checksums ? "yes" : "no",
-      info.leases));
+      HumanBytes(static_cast<uint64_t>(info.bytes)),
+      info.bytes_on.empty() ? "none" : HumanPlaces(info.bytes_on),
+      info.has_checksums ? "yes" : "no", info.leases));
   TextTable columns({{"COLUMN"}, {"TYPE"}});
   for (const auto& field : info.schema->fields()) {
     columns.AddRow({OneLine(field->name()), OneLine(field->type()->ToString())});

@@ -16,6 +16,7 @@
 #include <arrow/table.h>
 #include <arrow/type.h>
 
+#include "base/math.h"
 #include "client/absent_name.h"
 #include "client/node_info.h"
 #include "client/publisher.h"
@@ -248,6 +249,9 @@ arrow::Result<TableInfo> Store::Stat(const std::string& name) {
     TableInfo info = MakeInfo(cluster_id(), found, open->record());
     info.leases = leases;
     info.schema = open->descriptor().schema();
+    for (const GlobalRange& range : open->descriptor().Ranges()) {
+      info.bytes_on[range.begin.segment.value] += CheckedCast<int64_t>(range.size_bytes);
+    }
     const arrow::Status shared = open->CheckReferences();
     if (IsDamaged(shared)) return shared;  // Memory that is away may come back.
     return info;
