@@ -183,6 +183,27 @@ TEST_F(CommandLineParts, AppendAddsRowsAndCopiesNone) {
   EXPECT_THAT(text.out, Not(HasSubstr("part 0")));
 }
 
+TEST_F(CommandLineParts, WhatTakesTheChecksumsFromATableSaysSo) {
+  const std::string file = WriteParquet("t.parquet", 100);
+  const std::string lost = "t: has no checksums: it has some only if each part";
+  const std::string one_of = "It is in 2 parts: one that was put without takes";
+  ASSERT_EQ(Sheaf("put t " + file + " --checksum").code, 0);
+  EXPECT_THAT(Sheaf("put t " + file + " --append --checksum").out, Not(HasSubstr(lost)));
+  EXPECT_EQ(SheafJson("verify t")["checksums"], true);
+  EXPECT_THAT(Sheaf("put t " + file + " --append").out, HasSubstr(lost));
+  EXPECT_EQ(SheafJson("verify t")["checksums"], false);
+  EXPECT_THAT(Sheaf("put t " + file + " --append").out, Not(HasSubstr(lost)));
+  ASSERT_EQ(Sheaf("rm t").code, 0);
+
+  ASSERT_EQ(Sheaf(Part("t", 0, 2, file)).code, 0);
+  const Json last = SheafJson(Part("t", 1, 2, file) + " --checksum");
+  EXPECT_EQ(last["checksums_lost"], true);
+  EXPECT_THAT(Sheaf("verify t").out, HasSubstr(one_of));
+  ASSERT_EQ(Sheaf("rm t").code, 0);
+  ASSERT_EQ(Sheaf("put t " + file).code, 0);
+  EXPECT_THAT(Sheaf("verify t").out, Not(HasSubstr("put without takes")));
+}
+
 TEST_F(CommandLineParts, AbortTakesWhatIsThere) {
   const std::string file = WriteParquet("t.parquet", 100'000);
   ASSERT_EQ(Sheaf("put whole " + file).code, 0);

@@ -66,9 +66,17 @@ Json ToJson(const PartReceipt& receipt, const std::string& name,
             {"of", part.of},
             {"version", receipt.version},
             {"missing", receipt.missing},
+            {"checksums_lost", receipt.checksums_lost},
             {"put", cli::ToJson(receipt.part)}};
   if (receipt.table) json["table"] = cli::ToJson(*receipt.table);
   return json;
+}
+
+std::string ChecksumsLost(const std::string& name) {
+  return fmt::format(
+      "{}: has no checksums: it has some only if each part and append is put with "
+      "--checksum\n",
+      name);
 }
 
 std::vector<uint32_t> Missing(const StagedParts& staged) {
@@ -153,6 +161,7 @@ arrow::Status PutPart(const Global& global, const PutArguments& arguments,
     PrintJson(ToJson(receipt, arguments.name, part));
   } else {
     Print(receipt, arguments.name, part);
+    if (receipt.checksums_lost) PrintText(ChecksumsLost(arguments.name));
   }
   return arrow::Status::OK();
 }

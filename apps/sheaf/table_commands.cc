@@ -26,6 +26,7 @@
 #include "apps/sheaf/table_files.h"
 #include "platform/bus_error.h"
 #include "platform/process.h"
+#include "sheaf/parts.h"
 #include "sheaf/status.h"
 #include "sheaf/store.h"
 
@@ -84,6 +85,20 @@ arrow::Result<PutReceipt> PutFile(Store& store, const PutArguments& arguments) {
       arguments.spill ? ""
                       : "sheaf put --spill uses that, too, --on NODE only that of one"));
   return receipt;
+}
+
+// Of a table that can be read.
+std::string WhatChecksumsSay(const std::shared_ptr<Store>& store, const TableInfo& info) {
+  if (info.has_checksums) return "Every byte is as it was put.";
+  std::string text =
+      "Whether bytes changed since cannot be told: no checksums: put with --checksum";
+  const auto parts = ListParts(store, info.name);
+  if (parts.ok() && parts->size() > 1) {
+    text += fmt::format(
+        ".\nIt is in {} parts: one that was put without takes the checksums from all",
+        parts->size());
+  }
+  return text + ".";
 }
 
 }  // namespace
@@ -242,11 +257,7 @@ arrow::Status Verify(const Global& global, const std::string& name) {
         "{}\n"
         "The checksums above are of the values: compare them between nodes, or with\n"
         "those of another table.\n",
-        name,
-        info.has_checksums
-            ? "Every byte is as it was put."
-            : "Whether bytes changed since cannot be told: no checksums: put with "
-              "--checksum."));
+        name, WhatChecksumsSay(store, info)));
   }
   return arrow::Status::OK();
 }

@@ -38,6 +38,9 @@ struct PartReceipt {
   std::optional<PutReceipt> table;
   uint32_t version = 0;           ///< Of the whole table; 0 while parts are missing.
   std::vector<uint32_t> missing;  ///< Parts that are not there yet.
+  /// If this call made it whole: the table has no checksums, though some of its parts (or
+  /// it, before the append) have, since others have none.
+  bool checksums_lost = false;
 };
 
 /// \brief Put part `part` (from 0) of the `of` that make table `name`; rows are in the

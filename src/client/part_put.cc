@@ -232,6 +232,8 @@ arrow::Result<PartPut::Step> PartPut::PlaceOnce(PartReceipt* receipt) {
       (staging.deadline_unix_ns == 0 || deadline_unix_ns_ < staging.deadline_unix_ns)) {
     staging.deadline_unix_ns = deadline_unix_ns_;
   }
+  receipt->table.reset();  // of a try before
+  receipt->checksums_lost = false;
   const auto former = std::exchange(staging.candidate, std::nullopt);
   staging.Add({part_, num_rows_, object_});
   if (of_ == 1) return PutAlone(staging, receipt);
@@ -239,7 +241,8 @@ arrow::Result<PartPut::Step> PartPut::PlaceOnce(PartReceipt* receipt) {
   if (is_last) {
     auto prepared = PrepareStaged(session_, name_, &staging);
     if (!prepared.ok()) return AfterRefusal(prepared.status());
-    receipt->table = *std::move(prepared);
+    receipt->checksums_lost = prepared->loses_checksums;
+    receipt->table = std::move(prepared->receipt);
   }
   ARROW_ASSIGN_OR_RAISE(auto stored, StoreStaging(session_, list_name_, staging, found));
   const auto& unused = stored ? former : staging.candidate;
@@ -262,6 +265,7 @@ arrow::Result<PartPut::Step> PartPut::Complete(FoundStaging stored,
     ARROW_ASSIGN_OR_RAISE(const auto found, MeetStaging(session_, name_));
     if (found && found->staging.id == staging_id_) {  // A part was lost with its process.
       receipt->table.reset();
+      receipt->checksums_lost = false;
       return AfterStore(found->staging, receipt);
     }
     ARROW_ASSIGN_OR_RAISE(version, VersionWith(session_, name_, staging_id_));
@@ -323,6 +327,7 @@ arrow::Result<PartPut::Step> PartPut::PutAlone(const Staging& staging,
   receipt->version = sealed->version;
   receipt->missing.clear();
   receipt->table = *std::move(sealed);
+  receipt->checksums_lost = staged->loses_checksums;
   ARROW_UNUSED(Drop(*session_, object_));  // The table keeps the bytes.
   return Step::kSealed;
 }
