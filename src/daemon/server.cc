@@ -273,8 +273,7 @@ arrow::Status Server::Impl::StartServices() {
   sessions_ = std::make_unique<SessionServer>(
       config(), options_.node,
       SessionServer::Parts{&loop_, region_.get(), home_.get(), service_.get(),
-                           reclaimer_.get(), sockets_, remotes_.get(),
-                           membership_.get()},
+                           reclaimer_.get(), sockets_, remotes_.get(), membership_.get()},
       [this] { Stop(); });
   if (leadership_->leader() != nullptr) RetireLosers(*leadership_->leader());
   PassFaultPoint("daemon.start.before-recover");
@@ -389,15 +388,12 @@ void Server::Impl::OnNodeMessage(NodeId from, const format::Message& message,
                        " and not yet back: try again")));
   }
   if (catalog_->Handle(from, message, reply) || homes_->Handle(message, reply) ||
-      members_->Handle(message, reply) || guests_->Handle(from, message, reply)) {
+      members_->Handle(message, reply) || guests_->Handle(from, message, reply) ||
+      reclaimer_->Handle(message, reply)) {
     return;
   }
   if (message.body_type() == format::Body::PublishRequest) {
     return service_->PublishHere(message, reply);
-  }
-  if (message.body_type() == format::Body::FlushPagesRequest) {
-    home_->FlushLeasePages();
-    return reply(format::MakeOutcomeReply(message.request_id(), arrow::Status::OK()));
   }
   reply(format::MakeOutcomeReply(
       message.request_id(),
