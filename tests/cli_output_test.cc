@@ -307,6 +307,17 @@ TEST_F(CommandLineOutput, UpTakesAConfigurationAndOptionsWinOverIt) {
   EXPECT_TRUE(fs::is_empty(Path("memory")));
 }
 
+TEST_F(CommandLineOutput, UpSaysThatTheEtcdDoesNotAnswer) {
+  WriteText("cluster.toml",
+            "segment_size = \"64MiB\"\n[etcd]\nendpoints = \"http://127.0.0.1:1\"\n");
+  const Ran up = Sheaf("up --config " + Path("cluster.toml"));
+  EXPECT_EQ(up.code, 0) << up.out;
+  EXPECT_THAT(up.out, HasSubstr("sheaf: warning: etcd does not answer: "));
+  EXPECT_THAT(up.out, HasSubstr("http://127.0.0.1:1"));
+  EXPECT_THAT(up.out, HasSubstr("goes on without it"));
+  EXPECT_EQ(Sheaf("put t " + WriteParquet("t.parquet", 10)).code, 0);
+}
+
 TEST_F(CommandLineOutput, AFileThatIsNotThereStartsNoCluster) {
   EXPECT_EQ(Sheaf("put t " + Path("none.parquet")).code, 1);
   const Ran down = Sheaf("down");

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <regex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -21,6 +22,7 @@
 namespace sheaf::testing {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -66,10 +68,7 @@ TEST_F(CommandLineParts, PartsOfNodesAreOneTable) {
   EXPECT_EQ(SheafJson("ls").size(), 0U);
 
   EXPECT_EQ(SheafJson("parts"), Json::parse(R"([{"name":"t","of":2,"append":false,
-                                                 "present":[1]}])"));
-  const Ran staged = Sheaf("parts");
-  EXPECT_THAT(staged.out, HasSubstr("NAME  PARTS  OF  FOR"));
-  EXPECT_THAT(staged.out, HasSubstr("a new table"));
+                                                 "present":[1],"missing":[0]}])"));
 
   const Json last = SheafJson("--node 1 " + Part("t", 0, 2, first) + " --checksum");
   EXPECT_EQ(last["version"], 1);
@@ -93,11 +92,52 @@ TEST_F(CommandLineParts, TextSaysWhatIsThereAndWhatIsMissing) {
   EXPECT_EQ(first.code, 0);
   EXPECT_THAT(first.out, HasSubstr("t: part 0 of 3: 100 rows"));
   EXPECT_THAT(first.out, HasSubstr("0 B copied"));
-  EXPECT_THAT(first.out, HasSubstr("missing: part 1, 2\n"));
+  EXPECT_THAT(first.out, HasSubstr("t: parts 1, 2 of 3 are missing\n"));
   const Ran late = Sheaf(Part("t", 2, 3, file) + " --wait 0.01");
   EXPECT_EQ(late.code, 1);
-  EXPECT_THAT(late.out, HasSubstr("misses part 1 of 3"));
+  EXPECT_THAT(late.out, HasSubstr("part 1 of 3 is missing after 10 ms"));
+  EXPECT_THAT(late.out, HasSubstr("Part 2 is there and stays"));
+  EXPECT_THAT(late.out, HasSubstr("`sheaf wait t`"));
   EXPECT_THAT(Sheaf(Part("t", 1, 3, file)).out, HasSubstr("t: version 1 is whole\n"));
+}
+
+TEST_F(CommandLineParts, WhatIsNotWholeSaysWhichPartsAreMissingAndUntilWhen) {
+  const std::string file = WriteParquet("t.parquet", 10);
+  ASSERT_EQ(Sheaf(Part("t", 1, 4, file) + " --deadline 86400").code, 0);
+  ASSERT_EQ(Sheaf("--node 1 " + Part("u", 0, 2, file)).code, 0);
+  const std::string until = R"(20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC)";
+  for (const std::string& command :
+       std::vector<std::string>{"parts t", "head t", "get t -o " + Path("copy.csv"),
+                                "stat t", "verify t", "wait t --timeout 0.01"}) {
+    const Ran ran = Sheaf("--node 2 " + command);
+    EXPECT_EQ(ran.code, 1) << command;
+    EXPECT_THAT(ran.out, HasSubstr("no table is named 't' yet: parts 0, 2, 3 of 4 are "
+                                   "missing"))
+        << command;
+    EXPECT_TRUE(
+        std::regex_search(ran.out, std::regex("aborted if it is not whole by " + until)))
+        << ran.out;
+    EXPECT_THAT(ran.out, HasSubstr("sheaf parts shows")) << command;
+    EXPECT_EQ(std::count(ran.out.begin(), ran.out.end(), '\n'), 1) << ran.out;
+  }
+  // A list of parts, and a part: no tables.
+  EXPECT_THAT(Sheaf("nodes").out,
+              AllOf(HasSubstr(" OBJECTS "), Not(HasSubstr("TABLES"))));
+  EXPECT_EQ(SheafJson("nodes")[1]["objects"], 2);
+  const Ran other = Sheaf("stat u");
+  EXPECT_THAT(other.out, HasSubstr("part 1 of 2 is missing: sheaf parts shows"));
+
+  const Ran list = Sheaf("parts");
+  EXPECT_TRUE(
+      std::regex_search(list.out, std::regex("^NAME +PARTS +OF +FOR +MISSING +UNTIL *\n"
+                                             "t +1 +4 +a new table +0, 2, 3 +" +
+                                             until +
+                                             "\n"
+                                             "u +1 +2 +a new table +1 +sheaf abort\n$")))
+      << list.out;
+  EXPECT_EQ(SheafJson("parts")[0]["missing"], Json::parse("[0,2,3]"));
+  ASSERT_EQ(Sheaf("abort t").code, 0);
+  EXPECT_THAT(Sheaf("stat t").out, HasSubstr("no table is named 't'; `sheaf ls`"));
 }
 
 TEST_F(CommandLineParts, SplitTakesSharesOfOneFile) {
@@ -138,6 +178,30 @@ TEST_F(CommandLineParts, AppendAddsRowsAndCopiesNone) {
   EXPECT_EQ(SheafJson(Part("t", 1, 2, file) + " --append")["version"], 3);
   EXPECT_EQ(SheafJson("stat t")["rows"], 400);
   EXPECT_EQ(SheafJson("parts t").size(), 4U);
+  const Ran text = Sheaf("put t " + file + " --append");
+  EXPECT_THAT(text.out, HasSubstr("t: version 4, 100 rows appended, 500 in all; "));
+  EXPECT_THAT(text.out, Not(HasSubstr("part 0")));
+}
+
+TEST_F(CommandLineParts, WhatTakesTheChecksumsFromATableSaysSo) {
+  const std::string file = WriteParquet("t.parquet", 100);
+  const std::string lost = "t: has no checksums: it has some only if each part";
+  const std::string one_of = "It is in 2 parts: one that was put without takes";
+  ASSERT_EQ(Sheaf("put t " + file + " --checksum").code, 0);
+  EXPECT_THAT(Sheaf("put t " + file + " --append --checksum").out, Not(HasSubstr(lost)));
+  EXPECT_EQ(SheafJson("verify t")["checksums"], true);
+  EXPECT_THAT(Sheaf("put t " + file + " --append").out, HasSubstr(lost));
+  EXPECT_EQ(SheafJson("verify t")["checksums"], false);
+  EXPECT_THAT(Sheaf("put t " + file + " --append").out, Not(HasSubstr(lost)));
+  ASSERT_EQ(Sheaf("rm t").code, 0);
+
+  ASSERT_EQ(Sheaf(Part("t", 0, 2, file)).code, 0);
+  const Json last = SheafJson(Part("t", 1, 2, file) + " --checksum");
+  EXPECT_EQ(last["checksums_lost"], true);
+  EXPECT_THAT(Sheaf("verify t").out, HasSubstr(one_of));
+  ASSERT_EQ(Sheaf("rm t").code, 0);
+  ASSERT_EQ(Sheaf("put t " + file).code, 0);
+  EXPECT_THAT(Sheaf("verify t").out, Not(HasSubstr("put without takes")));
 }
 
 TEST_F(CommandLineParts, AbortTakesWhatIsThere) {
@@ -176,8 +240,12 @@ TEST_F(CommandLineParts, WhatDoesNotGoTogetherIsRefused) {
     const char* says;
   };
   for (const Case& bad :
-       {Case{Part("t", 0, 2, file), "part 0 of table 't'"},
-        Case{Part("t", 1, 3, file), "2"}, Case{Part("t", 2, 2, file), "part 2"},
+       {Case{Part("t", 0, 2, file),
+             "part 0 of table 't' is there already: 10 rows, put on node 0 at 20"},
+        Case{"--node 1 " + Part("t", 0, 2, file), "`sheaf abort t`"},
+        Case{Part("t", 1, 3, file), "2"},
+        Case{Part("t", 2, 2, file), "the last of 2 is part 1"},
+        Case{Part("t", 0, 0, file), "a table has 1 to 65536 parts"},
         Case{Part("t", 1, 2, other), "part 1"},
         Case{Part("t", 1, 2, Path("absent.parquet")), "absent.parquet"}}) {
     const Ran ran = Sheaf(bad.arguments);
@@ -192,6 +260,13 @@ TEST_F(CommandLineParts, WhatDoesNotGoTogetherIsRefused) {
     const Ran ran = Sheaf("put u " + file + usage);
     EXPECT_EQ(ran.code, 2) << usage << ran.out;
   }
+  for (const char* deadline : {"0", "0.0", "-1", "inf", "soon"}) {
+    const Ran ran = Sheaf(Part("u", 0, 2, file) + " --deadline " + deadline);
+    EXPECT_EQ(ran.code, 2) << deadline << ran.out;
+    EXPECT_THAT(ran.out, HasSubstr("the deadline in seconds must be")) << deadline;
+  }
+  EXPECT_THAT(Sheaf(Part("u", 0, 2, file) + " --deadline 0").out,
+              HasSubstr("more than 0, got '0': parts wait for ever without --deadline"));
   for (const char* usage : {"abort", "barrier b", "barrier b 2 --timeout x"}) {
     EXPECT_EQ(Sheaf(usage).code, 2) << usage;
   }
@@ -203,7 +278,8 @@ TEST_F(CommandLineParts, WhatDoesNotGoTogetherIsRefused) {
 TEST_F(CommandLineParts, ABarrierOpensWhenAllAreThere) {
   const Ran alone = Sheaf("barrier b 2 --timeout 0.01");
   EXPECT_EQ(alone.code, 1);
-  EXPECT_THAT(alone.out, HasSubstr("barrier 'b'"));
+  EXPECT_THAT(alone.out, HasSubstr("barrier 'b': 1 of 2 were here after 10 ms"));
+  EXPECT_THAT(alone.out, HasSubstr("call again"));
   for (int round = 0; round < 2; ++round) {
     std::vector<Ran> ran(3);
     std::vector<std::thread> callers;
@@ -245,8 +321,10 @@ TEST_F(CommandLineParts, APartLargerThanTheMemorySaysWhatIsNeededAndFree) {
   const Ran ran = Sheaf("--node 1 " + Part("t", 0, 2, file));
   EXPECT_EQ(ran.code, 1);
   EXPECT_THAT(ran.out, HasSubstr("table 't' from '" + file + "' does not fit"));
-  EXPECT_THAT(ran.out, HasSubstr("needs about 96000000 bytes"));
+  EXPECT_THAT(ran.out, HasSubstr("needs at least about 96000000 bytes"));
   EXPECT_THAT(ran.out, HasSubstr("node 1 has " + std::to_string(free)));
+  EXPECT_THAT(ran.out, HasSubstr("Free on other nodes: node 0 "));
+  EXPECT_THAT(ran.out, HasSubstr("sheaf --node K put"));
   EXPECT_THAT(ran.out, HasSubstr("sheaf rm"));
   EXPECT_EQ(std::count(ran.out.begin(), ran.out.end(), '\n'), 1) << ran.out;
   EXPECT_EQ(SheafJson("parts"), Json::array());
@@ -259,6 +337,9 @@ TEST_F(CommandLineParts, SpillUsesOtherNodesWhereThisOneIsFull) {
   const Ran full = Sheaf("put t " + file);
   EXPECT_EQ(full.code, 1);
   EXPECT_THAT(full.out, HasSubstr("64MiB"));
+  EXPECT_THAT(full.out, HasSubstr("needs at least about 96000000 bytes"));
+  EXPECT_THAT(full.out, HasSubstr("Free on other nodes: node 1 "));
+  EXPECT_THAT(full.out, HasSubstr("sheaf put --spill uses that, too, --on NODE"));
   EXPECT_EQ(SheafJson("ls").size(), 0U);
   const Json put = SheafJson("put t " + file + " --spill");
   EXPECT_EQ(put["rows"], 12'000'000);
@@ -267,7 +348,13 @@ TEST_F(CommandLineParts, SpillUsesOtherNodesWhereThisOneIsFull) {
   for (const auto& [node, on] : put["bytes_on"].items()) bytes += on.get<uint64_t>();
   EXPECT_GT(put["bytes_on"].size(), 1U);
   EXPECT_EQ(bytes, put["bytes"]);
-  EXPECT_EQ(SheafJson("stat t")["home_node"], 0);
+  const Json stat = SheafJson("stat t");
+  EXPECT_EQ(stat["home_node"], 0);
+  EXPECT_EQ(stat["bytes_on"], put["bytes_on"]);
+  EXPECT_TRUE(std::regex_search(
+      Sheaf("--node 1 stat t").out,
+      std::regex("\nmemory      [0-9.]+ MiB on node 0, [0-9.]+ MiB on node [12]")));
+  EXPECT_FALSE(SheafJson("ls")[0].contains("bytes_on"));
   EXPECT_EQ(Sheaf("--node 2 verify t").code, 0);
 }
 

@@ -219,7 +219,8 @@ TEST_F(ClusterLife, OptionsOfARunningClusterAreNotChanged) {
     const Ran ran = Sheaf("up " + options);
     EXPECT_EQ(ran.code, 1) << options;
     EXPECT_THAT(ran.out, HasSubstr("runs with other values of " + named + ":"));
-    EXPECT_THAT(ran.out, HasSubstr("down --keep"));
+    EXPECT_THAT(ran.out, HasSubstr(cluster_ + " down --keep; all else"));
+    EXPECT_THAT(ran.out, HasSubstr(cluster_ + " down\n"));
     EXPECT_THAT(ran.out, Not(HasSubstr("SHEAF_RUNTIME_DIR")));
   };
   is_refused("--user-quota 8MiB", "--user-quota");
@@ -228,7 +229,9 @@ TEST_F(ClusterLife, OptionsOfARunningClusterAreNotChanged) {
   is_refused("--group-write daemon", "--group-write");
   is_refused("--session-quota 8MiB", "--session-quota");
   is_refused("--prealloc", "--prealloc");
-  is_refused("--nodes 3", "--nodes");
+  is_refused("--nodes 3", "--nodes (there: 2)");
+  is_refused("--nodes 3 --messages rings --size 32MiB",
+             "--nodes (there: 2), --size (there: 64MiB), --messages (there: sockets)");
   is_refused("--config " + Path("c.toml"), "--config");
   EXPECT_EQ(Read(RuntimeFolder() + "/cluster.toml"), before);
   EXPECT_EQ(Sheaf("up --nodes 2 --size 64MiB").code, 0);

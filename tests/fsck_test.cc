@@ -24,10 +24,10 @@ TEST_F(Fsck, SaysWhatIsThereAndRefusesARunningNode) {
   ASSERT_EQ(Sheaf("down --keep").code, 0);
   const Json report = SheafJson("fsck");
   ASSERT_EQ(report.size(), 2U);
-  EXPECT_EQ(report[0]["tables"], 1);
+  EXPECT_EQ(report[0]["objects"], 1);
   EXPECT_EQ(report[0]["sessions"], 0);
   EXPECT_GT(report[0]["used_bytes"], 1000);
-  EXPECT_EQ(report[1]["tables"], 0);
+  EXPECT_EQ(report[1]["objects"], 0);
   for (const Json& node : report) EXPECT_TRUE(node["problems"].empty()) << node;
   ASSERT_EQ(Sheaf("up").code, 0);
   EXPECT_EQ(Sheaf("verify t").code, 0);

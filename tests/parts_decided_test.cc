@@ -345,7 +345,7 @@ TEST_P(PartsDecided, AListThatANodeWasPuttingWhenItDiedHoldsNobodyForEver) {
   EXPECT_TRUE(IsNodeLost(second)) << second.ToString();
   EXPECT_NE(second.message().find("table 't'"), std::string::npos) << second.ToString();
   const arrow::Status late =
-      PutPart(stores_[3], "t", *Part(1), 1, 2, {.deadline = milliseconds(0)}).status();
+      PutPart(stores_[3], "t", *Part(1), 1, 2, {.deadline = milliseconds(1)}).status();
   EXPECT_TRUE(IsTimeout(late)) << late.ToString();
   first.join();
   ASSERT_OK(cluster_->StartMissing());

@@ -126,7 +126,16 @@ TEST_P(PartsTest, NobodySeesATableBeforeItIsWholeNorItsParts) {
   EXPECT_EQ(first.version, 0U);
   EXPECT_THAT(first.missing, ElementsAre(1U, 2U));
   EXPECT_GT(first.part.bytes_copied, 0);
-  EXPECT_RAISES(KeyError, stores_[0]->Get("t"));
+  const std::string missing = "parts 1, 2 of 3 are missing";
+  for (const arrow::Status& absent :
+       {stores_[0]->Get("t").status(), stores_[0]->Stat("t").status(),
+        stores_[0]->Verify("t"), ListParts(stores_[0], "t").status(),
+        GetPart(stores_[0], "t", 0).status(),
+        AppendPart(stores_[0], "t", *Part(1)).status()}) {
+    EXPECT_TRUE(absent.IsKeyError()) << absent.ToString();
+    EXPECT_THAT(absent.message(), HasSubstr(missing));
+  }
+  EXPECT_THAT(stores_[0]->Wait("t", milliseconds(1)).message(), HasSubstr(missing));
   ASSERT_OK_AND_ASSIGN(const auto listed, stores_[0]->List());
   EXPECT_THAT(listed, IsEmpty());
   ASSERT_OK_AND_ASSIGN(const auto staged, ListStagedParts(stores_[0]));
@@ -170,10 +179,13 @@ TEST_P(PartsTest, TwoWritersOfOnePartAndOtherDisagreementsAreRefused) {
   ASSERT_OK(PutPart(stores_[0], "t", *Part(0), 0, 3));
   const arrow::Status twice = PutPart(stores_[1], "t", *Part(0), 0, 3).status();
   EXPECT_TRUE(twice.IsAlreadyExists()) << twice.ToString();
-  EXPECT_THAT(twice.message(), HasSubstr("part 0 of table 't'"));
+  EXPECT_THAT(twice.message(), HasSubstr("part 0 of table 't' is there already"));
+  EXPECT_THAT(twice.message(), HasSubstr("put on node 0"));
   EXPECT_RAISES(Invalid, PutPart(stores_[1], "t", *Part(1), 1, 4));
   EXPECT_RAISES(Invalid, PutPart(stores_[1], "t", *Part(1), 3, 3));
   EXPECT_RAISES(Invalid, PutPart(stores_[1], "t", *Part(1), 0, 0));
+  EXPECT_RAISES(Invalid,
+                PutPart(stores_[1], "t", *Part(1), 1, 3, {.deadline = milliseconds(0)}));
   EXPECT_RAISES(Invalid, PutPart(stores_[1], "~sheaf/x", *Part(1), 0, 2));
   EXPECT_RAISES(Invalid, stores_[1]->Put("~sheaf/parts/t", *Part(1)));
   EXPECT_RAISES(Invalid, stores_[1]->Remove("~sheaf/parts/t"));
@@ -215,7 +227,7 @@ TEST_P(PartsTest, APartThatNeverComesIsNamed) {
   const arrow::Status waited =
       PutPart(stores_[1], "t", *Part(2), 2, 4, {.wait = milliseconds(1)}).status();
   EXPECT_TRUE(IsTimeout(waited)) << waited.ToString();
-  EXPECT_THAT(waited.message(), HasSubstr("misses part 1, 3 of 4"));
+  EXPECT_THAT(waited.message(), HasSubstr("parts 1, 3 of 4 are missing"));
   // What waited is there still.
   ASSERT_OK(PutPart(stores_[2], "t", *Part(1), 1, 4));
   ASSERT_OK(PutPart(stores_[3], "t", *Part(3), 3, 4));

@@ -17,6 +17,7 @@
 
 #include "apps/sheaf/commands.h"
 #include "apps/sheaf/connect.h"
+#include "apps/sheaf/etcd_check.h"
 #include "apps/sheaf/output.h"
 #include "client/cluster_files.h"
 #include "region/cluster_config.h"
@@ -72,10 +73,14 @@ class StopOnSignals {
 arrow::Result<ClusterStatus> Start(ClusterOptions options) {
   StopOnSignals stop;
   options.stop_token = stop.token();
-  auto started = StartCluster(options);
-  if (started.ok() && !started->warning.empty()) {
-    fmt::print(stderr, "sheaf: warning: {}\n", started->warning);
-  }
+  ARROW_ASSIGN_OR_RAISE(ClusterStatus started, StartCluster(options));
+  const auto warn = [](const std::string& text) {
+    if (!text.empty()) fmt::print(stderr, "sheaf: warning: {}\n", OneLine(text));
+  };
+  warn(started.warning);
+  // Its daemons say it only in their logs.
+  ARROW_ASSIGN_OR_RAISE(const region::ClusterConfig config, LoadConfig(started.name));
+  warn(EtcdError(config.etcd));
   return started;
 }
 
@@ -179,7 +184,7 @@ arrow::Status Nodes(const Global& global) {
                    {"SIZE", Align::kRight},
                    {"USED", Align::kRight},
                    {"FREE", Align::kRight},
-                   {"TABLES", Align::kRight},
+                   {"OBJECTS", Align::kRight},
                    {"SESSIONS", Align::kRight}});
   for (const NodeInfo& node : nodes) {
     const std::string heartbeat =

@@ -171,6 +171,11 @@ void AddClusterCommands(CLI::App* app, Global* global, ClusterOptions* up,
   keep_option->excludes(down->get_option("--force"));
   down->callback([=] { *command = [=] { return Down(*global, *keep, *force); }; });
   CLI::App* nodes = app->add_subcommand("nodes", "List the nodes and what they hold");
+  nodes->footer(
+      "OBJECTS are tables, parts that wait for others, lists of such parts, what "
+      "programs\n"
+      "share without a name, and what was removed and is still read; `sheaf ls` lists\n"
+      "tables.");
   nodes->callback([=] { *command = [=] { return Nodes(*global); }; });
   CLI::App* fsck = app->add_subcommand(
       "fsck",

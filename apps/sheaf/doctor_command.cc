@@ -13,8 +13,8 @@
 #include "apps/sheaf/commands.h"
 #include "apps/sheaf/connect.h"
 #include "apps/sheaf/doctor_messages.h"
+#include "apps/sheaf/etcd_check.h"
 #include "apps/sheaf/output.h"
-#include "arbiter/etcd_client.h"
 #include "daemon/live_check.h"
 #include "platform/cache.h"
 #include "platform/device.h"
@@ -22,7 +22,6 @@
 #include "platform/machine.h"
 #include "region/cluster_config.h"
 #include "region/device_window.h"
-#include "region/etcd_config.h"
 #include "region/region.h"
 #include "sheaf/cluster.h"
 #include "sheaf/store.h"
@@ -171,19 +170,6 @@ arrow::Result<Problems> ClusterProblems(const std::string& name,
     problems.push_back(of_memory.status().message());
   }
   return problems;
-}
-
-// Empty if it answers, or there is none.
-std::string EtcdError(const region::EtcdConfig& etcd) {
-  if (!etcd.is_used()) return "";
-  const auto client = arbiter::EtcdClient::Make(etcd.access);
-  const arrow::Status status =
-      client.ok() ? (*client)->Get(etcd.prefix + "/").status() : client.status();
-  if (status.ok()) return "";
-  return fmt::format(
-      "etcd does not answer: {}; the cluster goes on without it, and registers when it "
-      "is back",
-      status.message());
 }
 
 std::string DeviceText(const platform::Device& device,

@@ -21,7 +21,7 @@ using daemon::SegmentReport;
 
 Json ToJson(const SegmentReport& report) {
   return {{"node", report.segment.value},       {"format_epoch", report.format_epoch},
-          {"incarnation", report.incarnation},  {"tables", report.objects},
+          {"incarnation", report.incarnation},  {"objects", report.objects},
           {"retired", report.retired},          {"grants", report.grants},
           {"sessions", report.sessions.size()}, {"leases", report.cells},
           {"used_bytes", report.used_bytes},    {"free_bytes", report.free_bytes},
@@ -30,7 +30,7 @@ Json ToJson(const SegmentReport& report) {
 
 void Print(const std::vector<SegmentReport>& reports) {
   TextTable table({{"NODE", Align::kRight},
-                   {"TABLES", Align::kRight},
+                   {"OBJECTS", Align::kRight},
                    {"RETIRED", Align::kRight},
                    {"GRANTS", Align::kRight},
                    {"SESSIONS", Align::kRight},

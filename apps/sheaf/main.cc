@@ -3,6 +3,7 @@
 #include <charconv>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <functional>
 #include <iostream>
@@ -41,6 +42,20 @@ CLI::Validator NumberBetween(const std::string& what, double least, double most)
       return "";
     return fmt::format("{} must be a number from {:.0f} to {:.0f}, got '{}'", what, least,
                        most, text);
+  };
+  return {check, ""};
+}
+
+// As NumberBetween, of a deadline: one that is now ends what begins now.
+CLI::Validator SomeTimeFromNow(const std::string& what) {
+  const auto check = [=](const std::string& text) -> std::string {
+    const CLI::Validator is_number = NumberBetween(what, 0, kTimeoutSecondsMax);
+    std::string copy = text;
+    if (std::string error = is_number(copy); !error.empty()) return error;
+    if (std::strtod(text.c_str(), nullptr) > 0) return "";
+    return fmt::format(
+        "{} must be more than 0, got '{}': parts wait for ever without --deadline", what,
+        text);
   };
   return {check, ""};
 }
@@ -102,7 +117,7 @@ void AddPartOptions(CLI::App* put, PartArguments* part,
                   "From now: parts of a table that is not whole by then are removed")
       ->needs(number)
       ->type_name("SECONDS")
-      ->check(NumberBetween("the deadline in seconds", 0, kTimeoutSecondsMax));
+      ->check(SomeTimeFromNow("the deadline in seconds"));
 }
 
 void AddPartCommands(CLI::App* app, Global* global, TableArguments* arguments,

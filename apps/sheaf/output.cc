@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -110,11 +111,26 @@ std::string HumanSeconds(double seconds) {
   return fmt::format("{:.0f} us", seconds * 1e6);
 }
 
-Json ToJson(const PutReceipt& receipt) {
-  Json bytes_on = Json::object();
-  for (const auto& [node, bytes] : receipt.bytes_on) {
-    bytes_on[std::to_string(node)] = bytes;
+namespace {
+
+Json BytesOn(const std::map<uint32_t, int64_t>& bytes_on) {
+  Json json = Json::object();
+  for (const auto& [node, bytes] : bytes_on) json[std::to_string(node)] = bytes;
+  return json;
+}
+
+}  // namespace
+
+std::string HumanPlaces(const std::map<uint32_t, int64_t>& bytes_on) {
+  std::string places;
+  for (const auto& [node, bytes] : bytes_on) {
+    places += fmt::format("{}{} on node {}", places.empty() ? "" : ", ",
+                          HumanBytes(static_cast<uint64_t>(bytes)), node);
   }
+  return places;
+}
+
+Json ToJson(const PutReceipt& receipt) {
   return {{"name", receipt.name},
           {"version", receipt.version},
           {"generation", receipt.handle.object.generation},
@@ -123,7 +139,7 @@ Json ToJson(const PutReceipt& receipt) {
           {"bytes_shared", receipt.bytes_shared},
           {"bytes_copied", receipt.bytes_copied},
           {"bytes_flushed", receipt.bytes_flushed},
-          {"bytes_on", bytes_on},
+          {"bytes_on", BytesOn(receipt.bytes_on)},
           {"seconds", std::chrono::duration<double>(receipt.duration).count()}};
 }
 
@@ -140,6 +156,7 @@ Json ToJson(const TableInfo& info) {
                {"leases", info.leases},
                {"created_unix_ns", info.created_unix_ns}};
   if (info.schema == nullptr) return json;
+  json["bytes_on"] = BytesOn(info.bytes_on);
   json["schema"] = Json::array();
   for (const auto& field : info.schema->fields()) {
     json["schema"].push_back(

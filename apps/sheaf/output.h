@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -38,6 +39,8 @@ class TextTable {
 std::string HumanBytes(uint64_t bytes);    ///< "1.2 GiB"
 std::string HumanCount(int64_t count);     ///< "6 001 215"
 std::string HumanSeconds(double seconds);  ///< "3.1 ms"
+/// "1.0 MiB on node 0, 512 B on node 2"
+std::string HumanPlaces(const std::map<uint32_t, int64_t>& bytes_on);
 
 Json ToJson(const PutReceipt& receipt);
 Json ToJson(const TableInfo& info);

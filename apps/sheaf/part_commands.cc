@@ -6,13 +6,13 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <arrow/io/file.h>
 #include <arrow/result.h>
 #include <arrow/status.h>
 #include <arrow/table.h>
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include "apps/sheaf/commands.h"
 #include "apps/sheaf/connect.h"
@@ -21,6 +21,7 @@
 #include "apps/sheaf/progress.h"
 #include "apps/sheaf/space_error.h"
 #include "apps/sheaf/table_files.h"
+#include "client/wording.h"
 #include "sheaf/parts.h"
 #include "sheaf/store.h"
 
@@ -31,17 +32,28 @@ std::chrono::milliseconds Milliseconds(double seconds) {
   return std::chrono::milliseconds(static_cast<int64_t>(std::ceil(seconds * 1e3)));
 }
 
+std::string Bytes(const PutReceipt& put) {
+  return fmt::format("{} ({} shared, {} copied, {} flushed)",
+                     HumanBytes(static_cast<uint64_t>(put.bytes)),
+                     HumanBytes(static_cast<uint64_t>(put.bytes_shared)),
+                     HumanBytes(static_cast<uint64_t>(put.bytes_copied)),
+                     HumanBytes(static_cast<uint64_t>(put.bytes_flushed)));
+}
+
 void Print(const PartReceipt& receipt, const std::string& name,
            const PartArguments& part) {
-  PrintText(
-      fmt::format("{}: part {} of {}: {} rows, {} ({} shared, {} copied, {} flushed)\n",
-                  name, part.part.value_or(0), part.of, HumanCount(receipt.part.num_rows),
-                  HumanBytes(static_cast<uint64_t>(receipt.part.bytes)),
-                  HumanBytes(static_cast<uint64_t>(receipt.part.bytes_shared)),
-                  HumanBytes(static_cast<uint64_t>(receipt.part.bytes_copied)),
-                  HumanBytes(static_cast<uint64_t>(receipt.part.bytes_flushed))));
+  const std::string rows = HumanCount(receipt.part.num_rows);
+  if (!part.part) {
+    const int64_t all = receipt.table ? receipt.table->num_rows : 0;
+    PrintText(fmt::format("{}: version {}, {} rows appended, {} in all; {}\n", name,
+                          receipt.version, rows, HumanCount(all), Bytes(receipt.part)));
+    return;
+  }
+  PrintText(fmt::format("{}: part {} of {}: {} rows, {}\n", name, *part.part, part.of,
+                        rows, Bytes(receipt.part)));
   if (receipt.version == 0) {
-    PrintText(fmt::format("missing: part {}\n", fmt::join(receipt.missing, ", ")));
+    PrintText(
+        fmt::format("{}: {}\n", name, client::MissingParts(receipt.missing, part.of)));
   } else {
     PrintText(fmt::format("{}: version {} is whole\n", name, receipt.version));
   }
@@ -54,24 +66,56 @@ Json ToJson(const PartReceipt& receipt, const std::string& name,
             {"of", part.of},
             {"version", receipt.version},
             {"missing", receipt.missing},
+            {"checksums_lost", receipt.checksums_lost},
             {"put", cli::ToJson(receipt.part)}};
   if (receipt.table) json["table"] = cli::ToJson(*receipt.table);
   return json;
 }
 
+std::string ChecksumsLost(const std::string& name) {
+  return fmt::format(
+      "{}: has no checksums: it has some only if each part and append is put with "
+      "--checksum\n",
+      name);
+}
+
+std::vector<uint32_t> Missing(const StagedParts& staged) {
+  std::vector<uint32_t> missing;
+  auto present = staged.present.begin();
+  for (uint32_t i = 0; i < staged.of; ++i) {
+    if (present != staged.present.end() && *present == i) {
+      ++present;
+    } else {
+      missing.push_back(i);
+    }
+  }
+  return missing;
+}
+
 arrow::Status ListStaged(const Global& global, const std::shared_ptr<Store>& store) {
   ARROW_ASSIGN_OR_RAISE(const auto all, ListStagedParts(store));
   Json array = Json::array();
-  TextTable text({{"NAME"}, {"PARTS", Align::kRight}, {"OF", Align::kRight}, {"FOR"}});
+  TextTable text({{"NAME"},
+                  {"PARTS", Align::kRight},
+                  {"OF", Align::kRight},
+                  {"FOR"},
+                  {"MISSING"},
+                  {"UNTIL"}});
   for (const StagedParts& staged : all) {
+    const std::vector<uint32_t> missing = Missing(staged);
     Json json{{"name", staged.name},
               {"of", staged.of},
               {"append", staged.append},
-              {"present", staged.present}};
+              {"present", staged.present},
+              {"missing", missing}};
     if (staged.deadline_unix_ms) json["deadline_unix_ms"] = *staged.deadline_unix_ms;
     array.push_back(std::move(json));
-    text.AddRow({staged.name, std::to_string(staged.present.size()),
-                 std::to_string(staged.of), staged.append ? "append" : "a new table"});
+    text.AddRow({OneLine(staged.name), std::to_string(staged.present.size()),
+                 std::to_string(staged.of), staged.append ? "append" : "a new table",
+                 client::JoinNumbers(missing),
+                 staged.deadline_unix_ms
+                     ? client::UtcTime(*staged.deadline_unix_ms * 1'000'000)
+                     : "sheaf abort"});
   }
   if (global.json) {
     PrintJson(array);
@@ -101,7 +145,8 @@ arrow::Status PutPart(const Global& global, const PutArguments& arguments,
   }();
   if (!table.ok()) {
     ARROW_RETURN_NOT_OK(ExplainSpace(*store, store->node(), store->memory_pool(), *pool,
-                                     arguments.name, arguments.file));
+                                     arguments.name, arguments.file,
+                                     "sheaf --node K put puts the part there"));
     return table.status();
   }
   PartOptions options;
@@ -116,6 +161,7 @@ arrow::Status PutPart(const Global& global, const PutArguments& arguments,
     PrintJson(ToJson(receipt, arguments.name, part));
   } else {
     Print(receipt, arguments.name, part);
+    if (receipt.checksums_lost) PrintText(ChecksumsLost(arguments.name));
   }
   return arrow::Status::OK();
 }

@@ -18,7 +18,7 @@ namespace sheaf::cli {
 
 arrow::Status ExplainSpace(Store& store, uint32_t node, arrow::MemoryPool* memory,
                            const DecodePool& pool, const std::string& table,
-                           const std::string& file) {
+                           const std::string& file, const std::string& how_elsewhere) {
   const arrow::Status space = pool.CheckSpace();
   if (space.ok()) return arrow::Status::OK();
   // All that was decoded is freed once the decoder's workers have let go of it.
@@ -31,9 +31,9 @@ arrow::Status ExplainSpace(Store& store, uint32_t node, arrow::MemoryPool* memor
   }
   const auto bytes = static_cast<uint64_t>(pool.bytes_needed());
   const std::string needed =
-      "about " + std::to_string(bytes) + " bytes (" + HumanBytes(bytes) + ")";
+      "at least about " + std::to_string(bytes) + " bytes (" + HumanBytes(bytes) + ")";
   ARROW_ASSIGN_OR_RAISE(const auto nodes, store.Nodes());
-  return client::DoesNotFit(what, needed, nodes[node]);
+  return client::DoesNotFit(what, needed, nodes, node, how_elsewhere);
 }
 
 }  // namespace sheaf::cli

@@ -26,6 +26,7 @@
 #include "apps/sheaf/table_files.h"
 #include "platform/bus_error.h"
 #include "platform/process.h"
+#include "sheaf/parts.h"
 #include "sheaf/status.h"
 #include "sheaf/store.h"
 
@@ -45,12 +46,7 @@ void PrintReceipt(const PutReceipt& receipt, uint32_t own_node) {
       receipt.bytes_on.empty() ||
       (receipt.bytes_on.size() == 1 && receipt.bytes_on.begin()->first == own_node);
   if (is_at_home) return;
-  std::string places;
-  for (const auto& [node, bytes] : receipt.bytes_on) {
-    places += fmt::format("{}{} on node {}", places.empty() ? "" : ", ",
-                          HumanBytes(static_cast<uint64_t>(bytes)), node);
-  }
-  PrintText(fmt::format("{}: {}\n", receipt.name, places));
+  PrintText(fmt::format("{}: {}\n", receipt.name, HumanPlaces(receipt.bytes_on)));
 }
 
 // What a command says that dies while it reads a table.
@@ -84,9 +80,25 @@ arrow::Result<PutReceipt> PutFile(Store& store, const PutArguments& arguments) {
                                         arguments.file, ", or sheaf rm ", arguments.name);
   }
   if (receipt.ok()) return receipt;
-  ARROW_RETURN_NOT_OK(
-      ExplainSpace(store, node, memory, *pool, arguments.name, arguments.file));
+  ARROW_RETURN_NOT_OK(ExplainSpace(
+      store, node, memory, *pool, arguments.name, arguments.file,
+      arguments.spill ? ""
+                      : "sheaf put --spill uses that, too, --on NODE only that of one"));
   return receipt;
+}
+
+// Of a table that can be read.
+std::string WhatChecksumsSay(const std::shared_ptr<Store>& store, const TableInfo& info) {
+  if (info.has_checksums) return "Every byte is as it was put.";
+  std::string text =
+      "Whether bytes changed since cannot be told: no checksums: put with --checksum";
+  const auto parts = ListParts(store, info.name);
+  if (parts.ok() && parts->size() > 1) {
+    text += fmt::format(
+        ".\nIt is in {} parts: one that was put without takes the checksums from all",
+        parts->size());
+  }
+  return text + ".";
 }
 
 }  // namespace
@@ -178,12 +190,13 @@ arrow::Status Stat(const Global& global, const std::string& name) {
   }
   PrintText(fmt::format(
       "name        {}\nnode        {}\nversion     {}\ngeneration  {}\nrows        {}\n"
-      "columns     {}\nchunks      {}\nsize        {}\nchecksums   {}\nleases      "
-      "{}\n\n",
+      "columns     {}\nchunks      {}\nsize        {}\nmemory      {}\nchecksums   "
+      "{}\nleases      {}\n\n",
       info.name, info.home_node, info.version, info.handle.object.generation,
       HumanCount(info.num_rows), info.num_columns, info.num_chunks,
-      HumanBytes(static_cast<uint64_t>(info.bytes)), info.has_checksums ? "yes" : "no",
-      info.leases));
+      HumanBytes(static_cast<uint64_t>(info.bytes)),
+      info.bytes_on.empty() ? "none" : HumanPlaces(info.bytes_on),
+      info.has_checksums ? "yes" : "no", info.leases));
   TextTable columns({{"COLUMN"}, {"TYPE"}});
   for (const auto& field : info.schema->fields()) {
     columns.AddRow({OneLine(field->name()), OneLine(field->type()->ToString())});
@@ -244,11 +257,7 @@ arrow::Status Verify(const Global& global, const std::string& name) {
         "{}\n"
         "The checksums above are of the values: compare them between nodes, or with\n"
         "those of another table.\n",
-        name,
-        info.has_checksums
-            ? "Every byte is as it was put."
-            : "Whether bytes changed since cannot be told: no checksums: put with "
-              "--checksum."));
+        name, WhatChecksumsSay(store, info)));
   }
   return arrow::Status::OK();
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -27,6 +28,8 @@ struct TableInfo {
   uint32_t leases = 0;         ///< Sessions that read it now, over all nodes.
   int64_t created_unix_ns = 0;
   std::shared_ptr<arrow::Schema> schema;  ///< Of `Store::Stat`; null in `Store::List`.
+  /// `bytes`, by the node in whose memory they lie. Of `Store::Stat`; else empty.
+  std::map<uint32_t, int64_t> bytes_on;
 };
 
 /// \brief One node and what its memory holds, as its daemon last said.

@@ -23,7 +23,7 @@ struct PartOptions {
   /// which shares all bytes of this one.
   bool append = false;
   /// The put is aborted if it is not complete so long from now; of several parts the
-  /// earliest counts. None: it waits until `AbortParts` or `Store::Remove`.
+  /// earliest counts. More than 0. None: it waits until `AbortParts` or `Store::Remove`.
   std::optional<std::chrono::milliseconds> deadline = std::nullopt;
   /// How long this call waits for the other parts; not at all when zero.
   std::chrono::milliseconds wait{0};
@@ -38,6 +38,9 @@ struct PartReceipt {
   std::optional<PutReceipt> table;
   uint32_t version = 0;           ///< Of the whole table; 0 while parts are missing.
   std::vector<uint32_t> missing;  ///< Parts that are not there yet.
+  /// If this call made it whole: the table has no checksums, though some of its parts (or
+  /// it, before the append) have, since others have none.
+  bool checksums_lost = false;
 };
 
 /// \brief Put part `part` (from 0) of the `of` that make table `name`; rows are in the
@@ -74,7 +77,7 @@ struct StagedParts {
   std::string name;
   uint32_t of = 0;
   bool append = false;
-  std::vector<uint32_t> present;
+  std::vector<uint32_t> present;  ///< In their order; all others below `of` are missing.
   std::optional<int64_t> deadline_unix_ms;
 };
 

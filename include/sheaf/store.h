@@ -81,9 +81,10 @@ class Store {
 
   /// \brief The table over the very bytes that its writer wrote: nothing is copied, and
   /// no message is sent unless the session may only read. It is leased until its last
-  /// buffer dies. KeyError if there is no such name or column; reason damaged if its
-  /// memory was found to fail, which raises SIGBUS where a program reads such bytes by
-  /// itself (docs/damaged-memory.md).
+  /// buffer dies. KeyError if there is no such name or column; the message says so if it
+  /// is a table in parts that are not all there. Reason damaged if its memory was found
+  /// to fail, which raises SIGBUS where a program reads such bytes by itself
+  /// (docs/damaged-memory.md).
   arrow::Result<std::shared_ptr<arrow::Table>> Get(const std::string& name,
                                                    const GetOptions& options = {});
   /// \brief Unbind the name, abort parts that wait under it (sheaf/parts.h), reclaim the

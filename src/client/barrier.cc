@@ -52,7 +52,8 @@ class Arrival {
         list_(client::BarrierName(name)),
         n_(n) {}
 
-  arrow::Status Run(std::chrono::nanoseconds timeout) {
+  arrow::Status Run(std::chrono::milliseconds timeout) {
+    timeout_ = timeout;
     end_ = platform::BootTime() + timeout;
     arrow::Status status = ArriveAndWait();
     if (object_) ARROW_UNUSED(client::Drop(*session_, *object_));
@@ -161,26 +162,35 @@ class Arrival {
       ARROW_ASSIGN_OR_RAISE(auto found, Load());
       if (!found) return arrow::Status::OK();  // opened meanwhile
       Staging& staging = found->staging;
-      const size_t arrived = staging.entries.size();
       std::erase_if(staging.entries, [&](const client::StagedEntry& entry) {
         return entry.object == object_ || !client::IsThere(*session_, entry.object);
       });
+      const size_t arrived = staging.entries.size() + 1;
       PassFaultPoint("client.barrier.before-withdraw");
       ARROW_ASSIGN_OR_RAISE(const bool withdrawn, StoreWithout(staging, *found));
       if (!withdrawn) {
         ARROW_RETURN_NOT_OK(CheckPatience());
         continue;
       }
-      return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kTimeout,
-                        "barrier '" + name_ + "': " + std::to_string(arrived) + " of " +
-                            std::to_string(n_) + " arrived");
+      return TimedOut(arrived);
     }
+  }
+
+  // `arrived`: with this one, which is withdrawn.
+  arrow::Status TimedOut(size_t arrived) const {
+    return MakeStatus(
+        arrow::StatusCode::IOError, ErrorReason::kTimeout,
+        "barrier '" + name_ + "': " + std::to_string(arrived) + " of " +
+            std::to_string(n_) + " were here after " + std::to_string(timeout_.count()) +
+            " ms, with this one, which counts no more: start those that are missing, and "
+            "call again");
   }
 
   std::shared_ptr<Session> session_;
   const std::string& name_;
   const std::string list_;
   const uint32_t n_;
+  std::chrono::milliseconds timeout_{0};
   std::chrono::nanoseconds end_{0};
   std::optional<ObjectId> object_;  ///< Of this arrival, if others are missing.
   uint64_t id_ = 0;

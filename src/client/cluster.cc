@@ -226,19 +226,25 @@ arrow::Result<std::optional<ClusterConfig>> FindKept(const ClusterConfig& wanted
 arrow::Status CheckAsKept(const ClusterOptions& options, ClusterConfig wanted,
                           const ClusterConfig& kept, bool runs) {
   std::string different;
-  const auto check = [&](bool is_asked_for, bool is_equal, const char* what) {
-    if (is_asked_for && !is_equal)
-      different += (different.empty() ? "" : ", ") + std::string(what);
+  const auto check = [&](bool is_asked_for, bool is_equal, const char* what,
+                         const std::string& is = "") {
+    if (!is_asked_for || is_equal) return;
+    different += (different.empty() ? "" : ", ") + std::string(what);
+    if (!is.empty()) different += " (there: " + is + ")";
   };
-  check(options.nodes.has_value(), wanted.nodes == kept.nodes, "--nodes");
+  check(options.nodes.has_value(), wanted.nodes == kept.nodes, "--nodes",
+        std::to_string(kept.nodes));
   check(options.size_bytes.has_value(),
-        wanted.segment_size_bytes == kept.segment_size_bytes, "--size");
-  check(options.backend.has_value(), wanted.backend == kept.backend, "--backend");
-  check(options.coherence.has_value(), wanted.coherence == kept.coherence, "--coherence");
+        wanted.segment_size_bytes == kept.segment_size_bytes, "--size",
+        region::FormatSize(kept.segment_size_bytes));
+  check(options.backend.has_value(), wanted.backend == kept.backend, "--backend",
+        region::ToString(kept.backend));
+  check(options.coherence.has_value(), wanted.coherence == kept.coherence, "--coherence",
+        region::ToString(kept.coherence));
   check(options.messages.has_value(), wanted.messages_kind() == kept.messages_kind(),
-        "--messages");
+        "--messages", region::ToString(kept.messages_kind()));
   check(options.folder.has_value(), wanted.memory_folder == kept.memory_folder,
-        "--folder");
+        "--folder", kept.memory_folder);
   if (runs) {
     check(options.group.has_value(), wanted.group == kept.group, "--group");
     check(options.group_write.has_value(), wanted.group_write == kept.group_write,
@@ -258,9 +264,11 @@ arrow::Status CheckAsKept(const ClusterOptions& options, ClusterConfig wanted,
   if (runs) {
     return arrow::Status::Invalid(
         "cluster '", kept.name, "' runs with other values of ", different,
-        ": leave these out to go on with it. Groups and quotas can change when it is "
-        "started again, with its tables, after: sheaf --cluster ",
-        kept.name, " down --keep");
+        ": leave these out to go on with it. Groups and quotas can change with its "
+        "tables "
+        "kept, after: sheaf --cluster ",
+        kept.name, " down --keep; all else only without them, after: sheaf --cluster ",
+        kept.name, " down");
   }
   return arrow::Status::Invalid(
       "the memory that cluster '", kept.name, "' left in ", kept.memory_folder,

@@ -1,9 +1,12 @@
 #include "client/node_info.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include <arrow/status.h>
 
@@ -54,6 +57,27 @@ std::string Rounded(uint64_t size_bytes) {
   return region::FormatSize(RoundDown(size_bytes, size_bytes < kMiB ? kKiB : kMiB));
 }
 
+// Of the nodes that are up those with most; nothing if none has any.
+std::string FreeElsewhere(const std::vector<NodeInfo>& nodes, uint32_t home_id) {
+  constexpr size_t kNodesShown = 4;
+  std::vector<const NodeInfo*> others;
+  for (const NodeInfo& node : nodes) {
+    if (node.id != home_id && node.state == "up" && node.free_bytes > 0) {
+      others.push_back(&node);
+    }
+  }
+  std::ranges::stable_sort(others, std::ranges::greater(), &NodeInfo::free_bytes);
+  std::string text;
+  for (size_t i = 0; i < std::min(others.size(), kNodesShown); ++i) {
+    text += (i == 0 ? "Free on other nodes: node " : ", node ") +
+            std::to_string(others[i]->id) + " " + Rounded(others[i]->free_bytes);
+  }
+  if (others.size() > kNodesShown) {
+    text += " and " + std::to_string(others.size() - kNodesShown) + " nodes more";
+  }
+  return text;
+}
+
 }  // namespace
 
 NodeInfo LoadNodeInfo(const region::Region& region, uint32_t id) {
@@ -89,16 +113,31 @@ NodeInfo LoadNodeInfo(const region::Region& region, uint32_t id) {
   return node;
 }
 
+std::vector<NodeInfo> LoadNodeInfos(const region::Region& region) {
+  std::vector<NodeInfo> nodes;
+  nodes.reserve(region.config().nodes);
+  for (uint32_t id = 0; id < region.config().nodes; ++id) {
+    nodes.push_back(LoadNodeInfo(region, id));
+  }
+  return nodes;
+}
+
 arrow::Status DoesNotFit(const std::string& what, const std::string& needed,
-                         const NodeInfo& home) {
+                         const std::vector<NodeInfo>& nodes, uint32_t home_id,
+                         const std::string& how_elsewhere) {
+  const NodeInfo& home = nodes[home_id];
+  std::string elsewhere = FreeElsewhere(nodes, home_id);
+  if (!elsewhere.empty() && !how_elsewhere.empty()) elsewhere += ": " + how_elsewhere;
   return arrow::Status::OutOfMemory(
       what, " does not fit: it needs ", needed, " of shared memory; node ", home.id,
       " has ", home.free_bytes, " of ", home.size_bytes, " bytes free (",
       Rounded(home.free_bytes), " of ", Rounded(home.size_bytes),
       "), the largest free range has ", home.largest_free_bytes, " bytes (",
       Rounded(home.largest_free_bytes), "), and ", home.memory_free_bytes,
-      " bytes of memory are free for what was never used. Remove tables (sheaf rm), or "
-      "start a cluster with more memory for each node (sheaf up --size)");
+      " bytes of memory are free for what was never used. ", elsewhere,
+      elsewhere.empty() ? "" : ". ",
+      "Remove tables (sheaf rm), or start a cluster with more memory for each node "
+      "(sheaf up --size)");
 }
 
 }  // namespace sheaf::client

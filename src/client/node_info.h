@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include <arrow/status.h>
 
@@ -17,10 +18,15 @@ namespace sheaf::client {
 /// daemon stopped or died while it wrote the line that says more.
 NodeInfo LoadNodeInfo(const region::Region& region, uint32_t id);
 
-/// \brief OutOfMemory: `what` needs `needed` ("at least 5 bytes") of `home`'s memory. To
-/// be called once all that was allocated for it is given back, and with `home` read after
-/// that.
+/// \brief All nodes of the cluster, by id.
+std::vector<NodeInfo> LoadNodeInfos(const region::Region& region);
+
+/// \brief OutOfMemory: `what` needs `needed` ("at least 5 bytes") of the memory of node
+/// `home_id`; says what that and others have free, and `how_elsewhere` that of others is
+/// used, if not empty. To be called once all that was allocated for it is given back, and
+/// with `nodes`, all by id, read after that.
 arrow::Status DoesNotFit(const std::string& what, const std::string& needed,
-                         const NodeInfo& home);
+                         const std::vector<NodeInfo>& nodes, uint32_t home_id,
+                         const std::string& how_elsewhere);
 
 }  // namespace sheaf::client

@@ -17,12 +17,14 @@
 #include <arrow/type.h>
 
 #include "base/fault_point.h"
+#include "client/absent_name.h"
 #include "client/publisher.h"
 #include "client/put.h"
 #include "client/reader.h"
 #include "client/session.h"
 #include "client/staged_table.h"
 #include "client/staging.h"
+#include "client/wording.h"
 #include "codec/codec.h"
 #include "directory/directory.h"
 #include "platform/process.h"
@@ -41,18 +43,6 @@ using arrow::Status;
 constexpr int kStaleSealsMax = 1000;
 constexpr std::chrono::milliseconds kWaitPeriod{2};
 constexpr std::chrono::hours kWaitMax{24 * 365};
-constexpr size_t kNumbersShown = 16;
-
-std::string Join(const std::vector<uint32_t>& numbers) {
-  std::string text;
-  for (size_t i = 0; i < std::min(numbers.size(), kNumbersShown); ++i) {
-    text += (i == 0 ? "" : ", ") + std::to_string(numbers[i]);
-  }
-  if (numbers.size() > kNumbersShown) {
-    text += " and " + std::to_string(numbers.size() - kNumbersShown) + " more";
-  }
-  return text;
-}
 
 }  // namespace
 
@@ -78,9 +68,18 @@ Status PartPut::CheckArguments() const {
                            directory::kNameBytesMax - PartsName("").size(),
                            " bytes, this one ", name_.size());
   }
-  if (of_ == 0 || of_ > kStagedMax || part_ >= of_) {
-    return Status::Invalid("part ", part_, " of ", of_, ": parts are 0 to ",
-                           kStagedMax - 1, ", and one less than their number");
+  if (of_ == 0 || of_ > kStagedMax) {
+    return Status::Invalid("part ", part_, " of ", of_, ": a table has 1 to ", kStagedMax,
+                           " parts");
+  }
+  if (part_ >= of_) {
+    return Status::Invalid("part ", part_, " of ", of_,
+                           ": parts are counted from 0, so the last of ", of_,
+                           " is part ", of_ - 1);
+  }
+  if (options_.deadline && *options_.deadline <= std::chrono::milliseconds(0)) {
+    return Status::Invalid("a deadline of ", options_.deadline->count(),
+                           " ms from now is over: give more than 0, or none");
   }
   return Status::OK();
 }
@@ -100,9 +99,20 @@ Status PartPut::CheckJoins(const Staging& staging) const {
                            " parts, not ", options_.append ? "appended to" : "put",
                            " in ", of_, ": `sheaf abort` removes what is there of it");
   }
-  if (staging.Find(part_) == nullptr) return Status::OK();
+  const StagedEntry* entry = staging.Find(part_);
+  return entry == nullptr ? Status::OK() : IsThereAlready(*entry);
+}
+
+Status PartPut::IsThereAlready(const StagedEntry& entry) const {
+  std::string when;
+  if (const auto open = OpenObject::Open(session_, entry.object); open.ok()) {
+    when = " at " + UtcTime(open->record().created_unix_ns);
+  }
   return Status::AlreadyExists("part ", part_, " of table '", name_,
-                               "' was put by another writer");
+                               "' is there already: ", entry.num_rows,
+                               " rows, put on node ", entry.object.segment.value, when,
+                               ". If it is not what you want, `sheaf abort ", name_,
+                               "` removes all parts that are there, to be put again");
 }
 
 // With that of the first part that can be opened.
@@ -133,7 +143,7 @@ Status PartPut::CheckBefore(const arrow::Table& table) {
   }
   const auto open = OpenName(session_, name_);
   if (options_.append) {
-    ARROW_RETURN_NOT_OK(open.status());
+    if (!open.ok()) return ExplainAbsent(session_, name_, open.status());
     return CheckSchema(*table.schema(), *open->descriptor().schema(), "the table");
   }
   if (open.status().IsKeyError()) return Status::OK();
@@ -222,6 +232,8 @@ arrow::Result<PartPut::Step> PartPut::PlaceOnce(PartReceipt* receipt) {
       (staging.deadline_unix_ns == 0 || deadline_unix_ns_ < staging.deadline_unix_ns)) {
     staging.deadline_unix_ns = deadline_unix_ns_;
   }
+  receipt->table.reset();  // of a try before
+  receipt->checksums_lost = false;
   const auto former = std::exchange(staging.candidate, std::nullopt);
   staging.Add({part_, num_rows_, object_});
   if (of_ == 1) return PutAlone(staging, receipt);
@@ -229,7 +241,8 @@ arrow::Result<PartPut::Step> PartPut::PlaceOnce(PartReceipt* receipt) {
   if (is_last) {
     auto prepared = PrepareStaged(session_, name_, &staging);
     if (!prepared.ok()) return AfterRefusal(prepared.status());
-    receipt->table = *std::move(prepared);
+    receipt->checksums_lost = prepared->loses_checksums;
+    receipt->table = std::move(prepared->receipt);
   }
   ARROW_ASSIGN_OR_RAISE(auto stored, StoreStaging(session_, list_name_, staging, found));
   const auto& unused = stored ? former : staging.candidate;
@@ -252,6 +265,7 @@ arrow::Result<PartPut::Step> PartPut::Complete(FoundStaging stored,
     ARROW_ASSIGN_OR_RAISE(const auto found, MeetStaging(session_, name_));
     if (found && found->staging.id == staging_id_) {  // A part was lost with its process.
       receipt->table.reset();
+      receipt->checksums_lost = false;
       return AfterStore(found->staging, receipt);
     }
     ARROW_ASSIGN_OR_RAISE(version, VersionWith(session_, name_, staging_id_));
@@ -313,6 +327,7 @@ arrow::Result<PartPut::Step> PartPut::PutAlone(const Staging& staging,
   receipt->version = sealed->version;
   receipt->missing.clear();
   receipt->table = *std::move(sealed);
+  receipt->checksums_lost = staged->loses_checksums;
   ARROW_UNUSED(Drop(*session_, object_));  // The table keeps the bytes.
   return Step::kSealed;
 }
@@ -347,19 +362,27 @@ Status PartPut::Await(PartReceipt* receipt) {
       continue;
     }
     receipt->missing = found->staging.Missing();
-    const auto timeout = [&](const char* when) {
-      return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kTimeout,
-                        "table '" + name_ + "' misses part " + Join(receipt->missing) +
-                            " of " + std::to_string(of_) + " " + when);
+    const auto timeout = [&](const std::string& when) {
+      return MakeStatus(
+          arrow::StatusCode::IOError, ErrorReason::kTimeout,
+          "table '" + name_ + "': " + MissingParts(receipt->missing, of_) + " " + when);
     };
     const int64_t deadline = found->staging.deadline_unix_ns;
     if (deadline != 0 && UnixTimeNs() >= deadline) {
       ARROW_ASSIGN_OR_RAISE(const StagedAbort aborted,
                             AbortStaged(session_, name_, staging_id_));
       if (aborted != StagedAbort::kAborted) continue;  // Others did, or it is whole.
-      return timeout("at its deadline: the put was aborted");
+      return timeout(
+          "at its deadline: the put was aborted, and its parts are gone: put all of them "
+          "again");
     }
-    if (platform::BootTime() >= end) return timeout("still");
+    if (platform::BootTime() >= end) {
+      return timeout("after " + std::to_string(options_.wait.count()) + " ms. Part " +
+                     std::to_string(part_) +
+                     " is there and stays, so do not put it again: `sheaf wait " + name_ +
+                     "` waits for the others, `sheaf abort " + name_ +
+                     "` removes what is there");
+    }
     platform::SleepFor(kWaitPeriod);
   }
 }

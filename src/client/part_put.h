@@ -37,6 +37,7 @@ class PartPut {
   arrow::Status CheckArguments() const;
   arrow::Status CheckBefore(const arrow::Table& table);
   arrow::Status CheckJoins(const Staging& staging) const;
+  arrow::Status IsThereAlready(const StagedEntry& entry) const;
   arrow::Status CheckSchema(const arrow::Schema& schema, const arrow::Schema& other,
                             const std::string& of_what) const;
   arrow::Status CheckSchemaOf(const Staging& staging, const arrow::Schema& schema) const;

@@ -1,5 +1,6 @@
 #include "sheaf/parts.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -16,6 +17,7 @@
 #include <arrow/table.h>
 
 #include "base/check.h"
+#include "client/absent_name.h"
 #include "client/part_put.h"
 #include "client/reader.h"
 #include "client/session.h"
@@ -61,10 +63,11 @@ arrow::Result<OpenObject> OpenParted(const std::shared_ptr<Session>& session,
   ARROW_RETURN_NOT_OK(client::CheckTableName(name));
   // Who may only read cleans nothing up, and what is left harms nobody.
   ARROW_UNUSED(client::MeetStaging(session, name).status());
-  ARROW_ASSIGN_OR_RAISE(auto open, client::OpenName(session, name));
-  if (options.version && *options.version != open.version()) {
+  auto open = client::OpenName(session, name);
+  if (!open.ok()) return client::ExplainAbsent(session, name, open.status());
+  if (options.version && *options.version != open->version()) {
     return MakeStatus(arrow::StatusCode::Invalid, ErrorReason::kVersionMismatch,
-                      "'" + name + "' is at version " + std::to_string(open.version()) +
+                      "'" + name + "' is at version " + std::to_string(open->version()) +
                           ", asked for version " + std::to_string(*options.version));
   }
   return open;
@@ -173,6 +176,7 @@ arrow::Result<std::vector<StagedParts>> ListStagedParts(
       parts.deadline_unix_ms = staging.deadline_unix_ns / 1'000'000;
     }
   }
+  std::ranges::sort(all, {}, &StagedParts::name);
   return all;
 }
 

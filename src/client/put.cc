@@ -18,7 +18,6 @@
 #include "client/session.h"
 #include "format/message.h"
 #include "region/region.h"
-#include "sheaf/info.h"
 #include "sheaf/status.h"
 #include "sheaf/store.h"
 #include "sheaf/types.h"
@@ -37,7 +36,7 @@ arrow::Result<PutReceipt> Put(const std::shared_ptr<Session>& session,
   publisher.reset();
   session->DidPut(receipt.status());
   if (receipt.ok()) return receipt;
-  return ExplainPut(*session, receipt.status(), options.name, needed_bytes, home);
+  return ExplainPut(*session, receipt.status(), options, needed_bytes, home);
 }
 
 arrow::Result<PutReceipt> Put(const std::shared_ptr<Session>& session,
@@ -47,11 +46,19 @@ arrow::Result<PutReceipt> Put(const std::shared_ptr<Session>& session,
 }
 
 arrow::Status ExplainPut(const Session& session, const arrow::Status& status,
-                         const std::string& name, int64_t needed_bytes, SegmentId home) {
+                         const PublishOptions& options, int64_t needed_bytes,
+                         SegmentId home) {
   if (needed_bytes == 0 || IsOverQuota(status)) return status;
+  const std::string& name = options.name;
+  // What has no name may be a part, which goes nowhere else.
+  const bool may_go_elsewhere = !name.empty() && !options.put.spill;
   return DoesNotFit(name.empty() ? "a table" : "table '" + name + "'",
                     "at least " + std::to_string(needed_bytes) + " bytes",
-                    LoadNodeInfo(session.region(), home.value));
+                    LoadNodeInfos(session.region()), home.value,
+                    may_go_elsewhere ? "put with --spill (PutOptions::spill) it uses "
+                                       "that, too, with --on NODE (PutOptions::on) only "
+                                       "that of one node"
+                                     : "");
 }
 
 arrow::Result<arrow::MemoryPool*> PoolOf(Session& session,

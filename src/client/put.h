@@ -33,7 +33,8 @@ arrow::Result<PutReceipt> Put(const std::shared_ptr<Session>& session,
 /// \brief `status` of what was to go into a table at `home`. If that takes `needed_bytes`
 /// (not 0), which are not there, it says what to do.
 arrow::Status ExplainPut(const Session& session, const arrow::Status& status,
-                         const std::string& name, int64_t needed_bytes, SegmentId home);
+                         const PublishOptions& options, int64_t needed_bytes,
+                         SegmentId home);
 
 /// \brief What allocates in the memory of `node` (the own one if absent), and of others
 /// when that is full, with `spill`.

@@ -58,7 +58,9 @@ class Assembly {
       columns_[i].insert(columns_[i].end(), chunks.begin(), chunks.end());
     }
     num_rows_ += table->num_rows();
-    all_have_checksums_ = all_have_checksums_ && open.descriptor().has_checksums();
+    const bool has_checksums = open.descriptor().has_checksums();
+    all_have_checksums_ = all_have_checksums_ && has_checksums;
+    any_has_checksums_ = any_has_checksums_ || has_checksums;
     tables_.push_back(std::move(table));
     return open.descriptor().VisitBuffers(
         [&](const GlobalRange& range, std::optional<uint64_t> checksum) {
@@ -77,6 +79,7 @@ class Assembly {
   }
 
   bool all_have_checksums() const { return all_have_checksums_; }
+  bool any_has_checksums() const { return any_has_checksums_; }
 
   /// What the pieces' own descriptors say.
   std::map<GlobalRange, uint64_t> TakeChecksums() { return std::move(checksums_); }
@@ -88,6 +91,7 @@ class Assembly {
   std::map<GlobalRange, uint64_t> checksums_;
   int64_t num_rows_ = 0;
   bool all_have_checksums_ = true;
+  bool any_has_checksums_ = false;
 };
 
 bool HasPartsOf(const OpenObject& open, uint64_t staging_id) {
@@ -332,6 +336,7 @@ arrow::Result<StagedTable> AssembleStaged(const SessionPtr& session,
         {open.descriptor().num_rows(), staging.id, entry.object.segment});
   }
   staged.publish.put.checksum = assembly.all_have_checksums();
+  staged.loses_checksums = assembly.any_has_checksums() && !assembly.all_have_checksums();
   staged.table = assembly.Table();
   staged.publish.known_checksum =
       [known = assembly.TakeChecksums()](
@@ -343,15 +348,15 @@ arrow::Result<StagedTable> AssembleStaged(const SessionPtr& session,
   return staged;
 }
 
-arrow::Result<PutReceipt> PrepareStaged(const SessionPtr& session,
-                                        const std::string& name, Staging* staging) {
+arrow::Result<PreparedTable> PrepareStaged(const SessionPtr& session,
+                                           const std::string& name, Staging* staging) {
   ARROW_ASSIGN_OR_RAISE(StagedTable staged, AssembleStaged(session, name, *staging));
   staged.publish.is_prepared = true;
   PassFaultPoint("client.part.before-prepare");
   ARROW_ASSIGN_OR_RAISE(PutReceipt receipt, Put(session, *staged.table, staged.publish));
   PassFaultPoint("client.part.after-prepare");
   staging->candidate = StagedManifest{receipt.handle.object, staged.base_version};
-  return receipt;
+  return PreparedTable{std::move(receipt), staged.loses_checksums};
 }
 
 arrow::Result<std::optional<StagedEnd>> CompleteStaged(const SessionPtr& session,

@@ -43,6 +43,8 @@ struct StagedTable {
   std::shared_ptr<arrow::Table> table;
   PublishOptions publish;     ///< Under its name: replaces `base_version` with `append`.
   uint32_t base_version = 0;  ///< 0: it is a new one.
+  /// It has no checksums, as some of it has none; the others' are of no use any more.
+  bool loses_checksums = false;
 };
 /// \brief Reason stale generation if a part is gone; KeyError if the table that it is
 /// appended to is; Invalid names the part whose schema differs.
@@ -50,10 +52,14 @@ arrow::Result<StagedTable> AssembleStaged(const std::shared_ptr<Session>& sessio
                                           const std::string& name,
                                           const Staging& staging);
 
+struct PreparedTable {
+  PutReceipt receipt;
+  bool loses_checksums = false;  ///< As of StagedTable.
+};
 /// \brief Prepare the table of `staging`, which has all its parts: an object that goes
 /// with this process until it is kept.
-arrow::Result<PutReceipt> PrepareStaged(const std::shared_ptr<Session>& session,
-                                        const std::string& name, Staging* staging);
+arrow::Result<PreparedTable> PrepareStaged(const std::shared_ptr<Session>& session,
+                                           const std::string& name, Staging* staging);
 
 /// \brief What became of a put.
 struct StagedEnd {

@@ -16,6 +16,8 @@
 #include <arrow/table.h>
 #include <arrow/type.h>
 
+#include "base/math.h"
+#include "client/absent_name.h"
 #include "client/node_info.h"
 #include "client/publisher.h"
 #include "client/put.h"
@@ -34,10 +36,12 @@
 #include "region/region.h"
 #include "sheaf/handle.h"
 #include "sheaf/status.h"
+#include "sheaf/types.h"
 
 namespace sheaf {
 namespace {
 
+using client::ExplainAbsent;
 using client::FindName;
 using client::OpenName;
 using client::OpenObject;
@@ -166,7 +170,9 @@ arrow::Result<std::shared_ptr<arrow::Table>> Store::Get(const std::string& name,
                                                         const GetOptions& options) {
   ARROW_RETURN_NOT_OK(impl_->session->CheckProcess());
   ARROW_RETURN_NOT_OK(client::CheckTableName(name));
-  ARROW_ASSIGN_OR_RAISE(auto open, OpenName(impl_->session, name));
+  const auto opened = OpenName(impl_->session, name);
+  if (!opened.ok()) return ExplainAbsent(impl_->session, name, opened.status());
+  const OpenObject& open = *opened;
   if (options.version && *options.version != open.version()) {
     return MakeStatus(arrow::StatusCode::Invalid, ErrorReason::kVersionMismatch,
                       "'" + name + "' is at version " + std::to_string(open.version()) +
@@ -229,7 +235,9 @@ arrow::Result<std::vector<TableInfo>> Store::List() {
 
 arrow::Result<TableInfo> Store::Stat(const std::string& name) {
   for (;;) {
-    ARROW_ASSIGN_OR_RAISE(auto found, impl_->Find(name));
+    auto looked_up = impl_->Find(name);
+    if (!looked_up.ok()) return ExplainAbsent(impl_->session, name, looked_up.status());
+    directory::Found& found = *looked_up;
     // Counted before our own look needs a lease.
     ARROW_ASSIGN_OR_RAISE(const uint32_t leases,
                           lease::CountLeases(impl_->session->region(), found.object));
@@ -240,6 +248,9 @@ arrow::Result<TableInfo> Store::Stat(const std::string& name) {
     TableInfo info = MakeInfo(cluster_id(), found, open->record());
     info.leases = leases;
     info.schema = open->descriptor().schema();
+    for (const GlobalRange& range : open->descriptor().Ranges()) {
+      info.bytes_on[range.begin.segment.value] += CheckedCast<int64_t>(range.size_bytes);
+    }
     const arrow::Status shared = open->CheckReferences();
     if (IsDamaged(shared)) return shared;  // Memory that is away may come back.
     return info;
@@ -248,8 +259,9 @@ arrow::Result<TableInfo> Store::Stat(const std::string& name) {
 
 arrow::Status Store::Verify(const std::string& name) {
   ARROW_RETURN_NOT_OK(impl_->session->CheckProcess());
-  ARROW_ASSIGN_OR_RAISE(const auto open, OpenName(impl_->session, name));
-  return VerifyObject(open);
+  const auto open = OpenName(impl_->session, name);
+  if (!open.ok()) return ExplainAbsent(impl_->session, name, open.status());
+  return VerifyObject(*open);
 }
 
 arrow::Status Store::Verify(const Handle& handle) {
@@ -269,9 +281,10 @@ arrow::Status Store::Wait(const std::string& name, std::chrono::milliseconds tim
     if (!found.IsKeyError() && !IsNodeLost(found)) return found;
     const auto left = deadline - platform::BootTime();
     if (left <= std::chrono::nanoseconds{0}) {
+      found = ExplainAbsent(impl_->session, name, found);
       return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kTimeout,
                         "'" + name + "' did not appear within " +
-                            std::to_string(timeout.count()) + " ms");
+                            std::to_string(timeout.count()) + " ms: " + found.message());
     }
     platform::SleepFor(std::min(pause, left));
     pause = std::min<std::chrono::nanoseconds>(pause * 2, kWaitLongest);
@@ -332,11 +345,7 @@ arrow::Result<std::vector<NodeInfo>> Store::Nodes() {
   ARROW_RETURN_NOT_OK(impl_->session->CheckProcess());
   ARROW_RETURN_NOT_OK(impl_->session->AttachMissing());
   const region::Region& region = impl_->session->region();
-  std::vector<NodeInfo> nodes;
-  nodes.reserve(region.config().nodes);
-  for (uint32_t id = 0; id < region.config().nodes; ++id) {
-    nodes.push_back(client::LoadNodeInfo(region, id));
-  }
+  std::vector<NodeInfo> nodes = client::LoadNodeInfos(region);
   const auto leader = directory::FindLeader(region::SegmentsOf(region));
   if (leader.epoch != 0) nodes[leader.node.value].is_leader = true;
   return nodes;
@@ -395,7 +404,7 @@ arrow::Status TableWriter::Append(const arrow::RecordBatch& batch) {
   arrow::Status appended = impl_->publisher->Append(batch);
   if (appended.ok()) return appended;
   impl_->store->session->DidPut(appended);
-  return client::ExplainPut(*impl_->store->session, appended, impl_->options.name,
+  return client::ExplainPut(*impl_->store->session, appended, impl_->options,
                             impl_->publisher->bytes_needed(), impl_->publisher->home());
 }
 
@@ -409,7 +418,7 @@ arrow::Result<PutReceipt> TableWriter::Seal() {
   impl_->publisher.reset();
   impl_->store->session->DidPut(receipt.status());
   if (receipt.ok()) return receipt;
-  return client::ExplainPut(*impl_->store->session, receipt.status(), impl_->options.name,
+  return client::ExplainPut(*impl_->store->session, receipt.status(), impl_->options,
                             needed_bytes, home);
 }
 

@@ -132,6 +132,7 @@ void ForeignLeases::ClearIfUnused(LeaseMap::iterator lease) {
   PassFaultPoint("daemon.foreign-lease.before-clear");
   cells_.Clear(lease->second.cell);
   PassFaultPoint("daemon.foreign-lease.after-clear");
+  let_go_.insert(lease->first.segment);
   leases_.erase(lease);
 }
 

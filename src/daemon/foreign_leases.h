@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <set>
+#include <utility>
 #include <vector>
 
 #include <arrow/result.h>
@@ -64,6 +65,8 @@ class ForeignLeases {
   void Leave(const ObjectId& object);
 
   size_t num_leased() const { return leases_.size(); }
+  /// \brief Homes of which an object was let go of since the last call.
+  std::set<SegmentId> TakeLetGo() { return std::exchange(let_go_, {}); }
 
  private:
   struct Lease {
@@ -85,6 +88,7 @@ class ForeignLeases {
   LeaseMap leases_;
   std::set<ObjectId> doubtful_;  ///< Not told yet.
   std::set<ObjectId> left_;      ///< Beside those.
+  std::set<SegmentId> let_go_;   ///< Not told yet.
   uint64_t last_number_ = 0;
   std::multimap<uint64_t, lease::Cell> former_;  ///< By packed lease.
 };

@@ -5,9 +5,11 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <set>
 #include <utility>
 
 #include <arrow/result.h>
+#include <arrow/status.h>
 
 #include "daemon/home.h"
 #include "daemon/log.h"
@@ -15,6 +17,7 @@
 #include "daemon/transport.h"
 #include "format/message.h"
 #include "region/region.h"
+#include "sheaf/types.h"
 
 namespace sheaf::daemon {
 
@@ -39,8 +42,7 @@ void Reclaimer::Arm(std::chrono::nanoseconds delay) {
 
 void Reclaimer::OnTimer() {
   due_.reset();
-  const auto freed = home_->Reclaim();
-  LogIfError("cannot scan for leases", freed.status());
+  Scan();
   if (home_->num_retired() == 0) return;
   // Closed leases may lie in the readers' caches; their nodes flush them at once when
   // asked (O6).
@@ -63,8 +65,39 @@ void Reclaimer::ScanAfterGrace(const std::function<void()>& done) {
     });
     return;
   }
-  LogIfError("cannot scan for leases", home_->Reclaim().status());
+  Scan();
   done();
+}
+
+void Reclaimer::Scan() {
+  LogIfError("cannot scan for leases", home_->Reclaim().status());
+  TellHomes();
+}
+
+// What was freed may have been the last to refer to objects of theirs (O4), which wait
+// for their next scan else: of a table that nodes appended to in turn, version by
+// version. A message that is lost costs no more than that.
+void Reclaimer::TellHomes() {
+  const std::set<SegmentId> homes = home_->foreign_leases().TakeLetGo();
+  if (homes.empty()) return;
+  home_->FlushLeasePages();
+  for (const SegmentId home : homes) {
+    flatbuffers::FlatBufferBuilder builder;
+    const auto body = format::CreateFlushPagesRequest(builder, /*let_go=*/true).Union();
+    transport_->Request({home.value},
+                        format::FinishRequest(&builder, transport_->NextRequestId(),
+                                              format::Body::FlushPagesRequest, body),
+                        [](const arrow::Result<const format::Message*>&) {});
+  }
+}
+
+bool Reclaimer::Handle(const format::Message& message, const ReplyFn& reply) {
+  const auto* request = message.body_as<format::FlushPagesRequest>();
+  if (request == nullptr) return false;
+  home_->FlushLeasePages();
+  reply(format::MakeOutcomeReply(message.request_id(), arrow::Status::OK()));
+  if (request->let_go()) Kick();
+  return true;
 }
 
 // Calls `done` when all have answered or the wait is over. Coherent memory needs no

@@ -11,6 +11,7 @@
 #include "daemon/home.h"
 #include "daemon/scheduler.h"
 #include "daemon/transport.h"
+#include "format/message.h"
 
 namespace sheaf::daemon {
 
@@ -20,6 +21,7 @@ constexpr std::chrono::milliseconds kReclaimPeriodMax{1000};
 constexpr std::chrono::milliseconds kFlushPagesWait{200};
 
 /// \brief Scans while Retired objects exist, less and less often while nothing changes.
+/// Homes that may free something since this one did are told so.
 /// All it is given outlives it, except actions still in the scheduler, which it may leave
 /// behind.
 class Reclaimer {
@@ -35,7 +37,12 @@ class Reclaimer {
   /// returns).
   void ReclaimNow(std::function<void()> done);
 
+  /// \brief Answer a peer's FlushPagesRequest. False if it is something else.
+  bool Handle(const format::Message& message, const ReplyFn& reply);
+
  private:
+  void Scan();
+  void TellHomes();
   void Arm(std::chrono::nanoseconds delay);
   void OnTimer();
   void ScanAfterGrace(const std::function<void()>& done);

@@ -388,15 +388,12 @@ void Server::Impl::OnNodeMessage(NodeId from, const format::Message& message,
                        " and not yet back: try again")));
   }
   if (catalog_->Handle(from, message, reply) || homes_->Handle(message, reply) ||
-      members_->Handle(message, reply) || guests_->Handle(from, message, reply)) {
+      members_->Handle(message, reply) || guests_->Handle(from, message, reply) ||
+      reclaimer_->Handle(message, reply)) {
     return;
   }
   if (message.body_type() == format::Body::PublishRequest) {
     return service_->PublishHere(message, reply);
-  }
-  if (message.body_type() == format::Body::FlushPagesRequest) {
-    home_->FlushLeasePages();
-    return reply(format::MakeOutcomeReply(message.request_id(), arrow::Status::OK()));
   }
   reply(format::MakeOutcomeReply(
       message.request_id(),

@@ -156,6 +156,7 @@ class TestCatalog {
             });
           };
           if (receiver.catalog.Handle(from, request, reply)) return;
+          if (receiver.reclaimer.Handle(request, reply)) return;
           if (!receiver.homes.Handle(request, reply)) {
             reply(format::MakeOutcomeReply(request.request_id(), arrow::Status::OK()));
           }
