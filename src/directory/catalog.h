@@ -27,8 +27,7 @@ struct Version {
   auto operator<=>(const Version&) const = default;
 };
 
-/// Nobody claims a higher epoch, and what says so is garbage: one word must not use up
-/// the epochs of all.
+/// Nobody claims a higher epoch: one word of garbage must not use up those of all.
 constexpr uint32_t kCatalogEpochMax = uint32_t{1} << 31;
 
 /// \brief What a name leads to.
@@ -38,10 +37,9 @@ struct Found {
 };
 
 /// \brief Find `name` one-sided: index of the highest epoch, then the slot (C7). Nothing
-/// if absent. Names with equal hashes are told apart by the record's full name. Any
-/// process; reads only. IOError with reason node lost while there is no complete index
-/// (no node has claimed the catalog, or one is about to), or if the name leads to a
-/// segment that is not attached: try again later.
+/// if absent. Any process; reads only. IOError with reason node lost while there is no
+/// complete index (no node has claimed the catalog, or one is about to), or if the name
+/// leads to a segment that is not attached: try again later.
 arrow::Result<std::optional<Found>> Lookup(const region::Region& region,
                                            const std::string& name,
                                            HashFn hash = format::HashName);
@@ -50,9 +48,8 @@ arrow::Result<std::optional<Found>> Lookup(const region::SegmentList& segments,
                                            HashFn hash = format::HashName);
 
 /// \brief Every bound name with its object, by scanning slots one-sided (truth, not the
-/// index). Sorted by name, of several versions the highest. Objects that go meanwhile,
-/// whose slot or record cannot be read, or whose version nobody can have granted, are
-/// left out.
+/// index). Sorted by name, of several versions the highest. Left out is what goes
+/// meanwhile, cannot be read, or has a version that nobody can have granted.
 struct Listed {
   Found found;
   Record record;
@@ -90,10 +87,9 @@ void NoteRemovedSequence(region::Segment* own, uint32_t sequence);
 /// \brief True if the index of `view` is complete: there is one that look-ups can use.
 bool HasIndex(const region::SegmentList& segments, const LeaderView& view);
 
-/// \brief The epoch that `claimant` may claim now: its smallest own number (those that
-/// are its id modulo the nodes that the region was formatted for) above every epoch that
-/// a node of `segments` claimed, and above `granted` (C1). CapacityError if there is none
-/// left.
+/// \brief The epoch that `claimant` may claim now: its smallest own number (its id modulo
+/// the nodes of the region) above every epoch that a node of `segments` claimed, and
+/// above `granted` (C1). CapacityError if there is none left.
 arrow::Result<uint32_t> NextEpoch(const region::SegmentList& segments, NodeId claimant,
                                   uint32_t granted = 0);
 
@@ -183,9 +179,9 @@ class CatalogLeader {
   /// \brief C8: the home of `object`, which its slot says is leaving, will remove it,
   /// its version of `sequence`. From now on nobody is granted to replace just this
   /// version, and no later leader grants the name this sequence, or one below, again
-  /// (settled). Returns who was
-  /// granted the name before: once each of them is bound or gone, `object` may be
-  /// Retired. Reason stale generation if it was replaced. Idempotent.
+  /// (settled). Returns who was granted the name before: once each of them is bound or
+  /// gone, `object` may be Retired. Reason stale generation if it was replaced.
+  /// Idempotent.
   arrow::Result<std::vector<Undecided>> PrepareRemoval(const std::string& name,
                                                        const ObjectId& object,
                                                        uint32_t sequence);
