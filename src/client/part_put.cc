@@ -21,6 +21,7 @@
 #include "client/put.h"
 #include "client/reader.h"
 #include "client/session.h"
+#include "client/staged_assembly.h"
 #include "client/staged_table.h"
 #include "client/staging.h"
 #include "codec/codec.h"

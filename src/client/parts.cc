@@ -19,6 +19,7 @@
 #include "client/part_put.h"
 #include "client/reader.h"
 #include "client/session.h"
+#include "client/staged_assembly.h"
 #include "client/staged_table.h"
 #include "client/staging.h"
 #include "client/store_session.h"
