@@ -39,7 +39,7 @@ arrow::Result<std::optional<StagedEnd>> CompleteStaged(
 
 /// \brief Do what the list of a table's parts says is to be done: a complete one becomes
 /// the table, one that is over or late goes. The list if it goes on, without parts that
-/// are gone.
+/// are gone; or if it has leftovers only, which wait for nodes that are off.
 arrow::Result<std::optional<FoundStaging>> MeetStaging(
     const std::shared_ptr<Session>& session, const std::string& name);
 
