@@ -104,6 +104,8 @@ void WriteStagings(const std::filesystem::path& corpus) {
   staging.state = client::StagingState::kComplete;
   staging.manifest = {{{2}, 8, 80}, 4};
   seeds.Write("complete", client::EncodeStaging(staging));
+  staging.leftovers = {{{1}, 5, 77}, {{2}, 6, 78}};
+  seeds.Write("with_leftovers", client::EncodeStaging(staging));
 }
 
 void WriteHandles(const std::filesystem::path& corpus) {

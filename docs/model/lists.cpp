@@ -8,19 +8,24 @@
 // under the name, clears up. Whoever meets a list goes on from what it says. Meanwhile one
 // aborts, the deadline passes, another one puts a table of that name, or removes what is
 // there. Everybody may die between any two steps; what is not kept goes with its process.
+// A writer's node may be declared off, and come back: what it prepared and kept is void
+// from then on, and made anew by whoever meets its list; what lies there and is to go is
+// left in the list until that node is back.
 // A compare and swap of the list, a publish, a keep, a drop are one step each: that the
-// catalog makes them so is in replace.cpp.
+// catalog makes them so is in replace.cpp. So is where a version of the list lies.
 //
 // Checked: all (all parts or none; a complete list becomes a table unless the name was
 // taken; aborted: never a table; told it is a table: it was one), once (with "told": who is
 // told that there is none has no part in one), S4 (a way to "no list, no object left").
 // Compile: -DPOST=0 (memory order is not in it).
 #include "mc.hpp"
-constexpr int kWriters = 2, kProcesses = 4, kManifests = 4, kLists = 2;
+constexpr int kWriters = 2, kProcesses = 4, kManifests = 6, kLists = 2;
 enum { ABORTER = kWriters, MEETER };  // the meeter never dies
-enum Object { NOWHERE, THERE, KEPT, BOUND, GONE };
+enum Object { NOWHERE, THERE, KEPT, BOUND, GONE, VOID };
+enum Node { UP, OFF, BACK };
 enum ListState { NO_LIST, GATHERING, COMPLETE, OVER };
 constexpr int kNothing = 15, kOther = 14;  // no manifest; a table that another one put
+constexpr int kLeftId = 7;  // of a list that has leftovers only
 
 enum Pc {
   IDLE,
@@ -31,10 +36,16 @@ enum Pc {
   KEEP_CANDIDATE = KEEP_PART + kWriters,
   DECIDE,
   PUBLISH,
+  ANEW,
+  STORE_ANEW,
+  KEEP_ANEW,
+  PROMOTE,
   DROP_MANIFEST,
+  END_DECIDED,
   CLEAR_PART,  // + part
   CLEAR_CANDIDATE = CLEAR_PART + kWriters,
   CLEAR_MANIFEST,
+  CLEAR_LEFT,
   ERASE,
   END,
   PLACE,
@@ -54,10 +65,10 @@ enum After { A_MEET = 1, A_COMPLETED, A_LOOK, A_PLACE, A_ABORT };
 
 #pragma pack(push, 1)
 struct List {
-  uint8_t state, id, entries, manifest, candidate;
+  uint8_t state, id, entries, manifest, candidate, left;  // left: PartBit, ManifestBit
 };
 struct Process {
-  uint8_t pc, told, fresh, id, tmp, former, met, end, aborting;
+  uint8_t pc, told, fresh, id, tmp, former, met, end, aborting, rest;
   List list;  // as it was loaded; fresh: nobody changed it since
 };
 struct S {
@@ -65,13 +76,15 @@ struct S {
   uint8_t ids, late, table, part[kWriters];
   uint8_t manifest[kManifests], of_id[kManifests], owner[kManifests];
   uint8_t published, aborted;  // by id
-  uint8_t deaths, puts, removes, deadline, refused;
+  uint8_t deaths, puts, removes, deadline, refused, voided;
+  uint8_t offs, node[kWriters];
   Process p[kProcesses];
 };
 #pragma pack(pop)
 
 static bool strict, as_told, remove_other;
 static bool b_nokeep, b_blind, b_decidelate, b_aborterases, b_dropbound, b_remake, b_keepcandidate;
+static bool b_novoid, b_forget;
 
 struct Model {
   MC<S>& mc;
@@ -98,8 +111,34 @@ struct Model {
   static bool Is(const S& t, int m, int object) {
     return m != kNothing && t.manifest[m] == object;
   }
-  static void Drop(S& t, int m) {
-    if (m != kNothing && t.manifest[m] != BOUND) t.manifest[m] = GONE;
+  static int PartBit(int i) { return 1 << i; }
+  static int ManifestBit(int m) { return m == kNothing ? 0 : 1 << (kWriters + m); }
+  static bool IsOff(const S& t, int process) {
+    return process < kWriters && t.node[process] == OFF;
+  }
+  static bool IsOffOf(const S& t, int m) {
+    return m != kNothing && IsOff(t, t.owner[m]);
+  }
+  // False if it is there still, at a node that is off.
+  static bool Drop(S& t, int m) {
+    if (m == kNothing || t.manifest[m] == BOUND || t.manifest[m] == GONE) return true;
+    if (IsOffOf(t, m)) return false;
+    t.manifest[m] = GONE;
+    return true;
+  }
+  static bool DropPart(S& t, int i) {
+    if (t.part[i] && IsOff(t, i) && t.part[i] != GONE) return false;
+    if (t.part[i]) t.part[i] = GONE;
+    return true;
+  }
+  // It is there, and nobody can do anything about it now.
+  static bool IsLeft(const S& t) {
+    if (t.list.state != OVER || t.list.id != kLeftId) return false;
+    for (int i = 0; i < kWriters; i++)
+      if (t.list.left & PartBit(i) && !IsOff(t, i)) return false;
+    for (int m = 0; m < kManifests; m++)
+      if (t.list.left & ManifestBit(m) && !IsOffOf(t, m)) return false;
+    return true;
   }
   // Compare and swap: true if nobody changed the list since it was loaded.
   bool Swap(S& t, const List& next) {
@@ -109,7 +148,11 @@ struct Model {
     t.p[n].fresh = 1, t.p[n].list = next;
     return true;
   }
-  static List Empty() { return {NO_LIST, 0, 0, kNothing, kNothing}; }
+  static List Empty() { return {NO_LIST, 0, 0, kNothing, kNothing, 0}; }
+  static List Leftovers(int left) {
+    if (left == 0) return Empty();
+    return {OVER, kLeftId, 0, kNothing, kNothing, (uint8_t)left};
+  }
   void Tell(S& t, int told) {
     t.p[n].told = told, t.p[n].pc = DONE;
     const int id = t.p[n].id;
@@ -147,8 +190,10 @@ struct Model {
     switch (q.pc) {
       case MEET:
         Load(t);
-        p.tmp = p.former = kNothing, p.end = 0;
-        if (s.list.state == COMPLETE) {
+        p.tmp = p.former = kNothing, p.end = 0, p.rest = 0;
+        if (IsLeft(s)) {
+          Met(t);
+        } else if (s.list.state == COMPLETE) {
           p.pc = PUBLISH;
         } else if (s.list.state == OVER) {
           p.pc = CLEAR_PART;
@@ -177,6 +222,7 @@ struct Model {
         p.pc = n < kWriters && q.met == A_PLACE ? STORE : STORE_CANDIDATE;
         return Out(t, "prepares the table", p.tmp);
       case STORE_CANDIDATE:
+        next.left |= ManifestBit(q.list.candidate);
         next.candidate = q.tmp;
         if (Swap(t, next)) {
           p.pc = KEEP_PART;
@@ -206,13 +252,21 @@ struct Model {
         const int m = q.list.manifest;
         const int id = 1 << s.of_id[m];
         if (s.manifest[m] == BOUND) {
+          if (IsOffOf(s, m)) return;  // told so; once it is back
           p.end = TABLE, p.pc = CLEAR_PART;
           return Out(t, "is published already", m);
         }
+        if (s.manifest[m] == VOID || IsOffOf(s, m)) {
+          if (s.manifest[m] != GONE) {
+            p.pc = ANEW;
+            return Out(t, "its manifest is void", m);
+          }
+        }
         if (s.manifest[m] == GONE) {
-          if (!(s.published & id) && !(s.refused >> m & 1) && q.list.state == COMPLETE)
+          if (!(s.published & id) && !((s.refused | s.voided) >> m & 1) &&
+              q.list.state == COMPLETE)
             viol("all: a complete put is nothing");
-          p.pc = b_remake && s.list.state == COMPLETE ? PREPARE : CLEAR_PART;
+          p.pc = b_remake && s.list.state == COMPLETE ? PREPARE : END_DECIDED;
           return Out(t, "its manifest is gone: was put, or refused", m);
         }
         if (s.table != kNothing) {
@@ -224,8 +278,62 @@ struct Model {
         p.end = TABLE, p.pc = CLEAR_PART;
         return Out(t, "publishes the table", m);
       }
+      case END_DECIDED: {  // What was void may have been made anew.
+        const int m = q.list.manifest;
+        next.state = OVER;
+        if (!Swap(t, next)) {
+          Return(t);
+          return Out(t, "list changed meanwhile");
+        }
+        if (!(s.published >> s.of_id[m] & 1) && !(s.refused >> m & 1))
+          viol("all: a complete put is nothing");
+        p.pc = CLEAR_PART;
+        return Out(t, "list := over, what it says is done");
+      }
+      case ANEW:
+        p.pc = q.list.candidate == kNothing ? STORE_ANEW : KEEP_ANEW;
+        if (p.pc == STORE_ANEW) {
+          if (!There(s, 0) || !There(s, 1)) {
+            Return(t);
+            return Out(t, "a part is gone, looks again");
+          }
+          p.tmp = NewManifest(t, q.list.id);
+          if (p.tmp == kNothing) return;
+        }
+        return Out(t, "prepares the table anew", p.tmp);
+      case STORE_ANEW:
+        next.candidate = q.tmp;
+        if (Swap(t, next)) {
+          p.pc = KEEP_ANEW;
+          return Out(t, "list := complete, with its candidate", q.tmp);
+        }
+        Drop(t, q.tmp);
+        Return(t);
+        return Out(t, "list changed, drops its candidate", q.tmp);
+      case KEEP_ANEW: {
+        const int m = q.list.candidate;
+        if (Is(s, m, THERE)) t.manifest[m] = KEPT;
+        if (Is(t, m, KEPT)) {
+          p.pc = PROMOTE;
+        } else {  // the next one who prepares it anew names it as left
+          p.list.candidate = kNothing, p.list.left |= ManifestBit(m), p.pc = ANEW;
+        }
+        return Out(t, "keeps the next manifest", m);
+      }
+      case PROMOTE:
+        if (!b_forget) next.left |= ManifestBit(next.manifest);
+        next.manifest = next.candidate, next.candidate = kNothing;
+        if (Swap(t, next))
+          p.pc = PUBLISH;
+        else
+          Return(t);
+        return Out(t, "list := complete, of the next manifest", next.manifest);
       case DROP_MANIFEST: {
         const int m = q.list.manifest;
+        if (IsOffOf(s, m) || Is(s, m, VOID)) {
+          p.pc = PUBLISH;
+          return Out(t, "cannot drop it: its node is off");
+        }
         if (s.manifest[m] == BOUND && !b_dropbound) {
           p.pc = PUBLISH;
           return Out(t, "cannot drop it: is published", m);
@@ -236,14 +344,24 @@ struct Model {
       }
       case CLEAR_CANDIDATE:
         p.pc = CLEAR_MANIFEST;
-        if (q.list.state == OVER && !b_keepcandidate) Drop(t, q.list.candidate);
+        if (q.list.state == OVER && !b_keepcandidate && !Drop(t, q.list.candidate))
+          p.rest |= ManifestBit(q.list.candidate);
         return Out(t, "drops a candidate");
       case CLEAR_MANIFEST:
-        p.pc = ERASE;
-        if (q.list.state == OVER) Drop(t, q.list.manifest);
+        p.pc = CLEAR_LEFT;
+        if (q.list.state == OVER && !Drop(t, q.list.manifest))
+          p.rest |= ManifestBit(q.list.manifest);
         return Out(t, "drops a manifest");
+      case CLEAR_LEFT:
+        p.pc = ERASE;
+        for (int i = 0; i < kWriters; i++)
+          if (q.list.left & PartBit(i) && !DropPart(t, i)) p.rest |= PartBit(i);
+        for (int m = 0; m < kManifests; m++)
+          if (q.list.left & ManifestBit(m) && !Drop(t, m)) p.rest |= ManifestBit(m);
+        return Out(t, "drops what was left", p.rest);
       case ERASE:
-        if (q.fresh) t.list = Empty();
+        p.rest = 0;
+        if (q.fresh) t.list = Leftovers(q.rest);
         if (q.fresh)
           for (Process& r : t.p) r.fresh = 0;
         if (q.aborting && q.end == ABORTED && q.list.state == OVER) {
@@ -254,7 +372,7 @@ struct Model {
           if (q.aborting && q.list.state == COMPLETE) p.end = FINISHED;
           Return(t);
         }
-        return Out(t, "erases the list");
+        return Out(t, "erases the list", q.rest);
       case END:
         next.state = OVER;
         if (b_aborterases) {
@@ -270,16 +388,17 @@ struct Model {
         p.end = ABORTED, p.pc = CLEAR_PART;
         return Out(t, "list := over", next.id);
       case PLACE:
-        if (q.list.state == NO_LIST) {
+        p.former = q.list.state == GATHERING ? q.list.candidate : (uint8_t)kNothing;
+        if (q.list.state != GATHERING) {
           if (s.ids == kLists) {
             p.id = 0;
             Tell(t, ABORTED);
             return Out(t, "(no more lists)");
           }
           t.ids++;
-          p.list = {GATHERING, t.ids, 0, kNothing, kNothing};
+          p.list = {GATHERING, t.ids, 0, kNothing, kNothing, q.list.left};
         }
-        p.former = q.list.state == NO_LIST ? (uint8_t)kNothing : q.list.candidate;
+        if (IsOffOf(s, p.former)) p.list.left |= ManifestBit(p.former);
         p.list.candidate = kNothing;
         p.list.entries |= 1 << n;
         p.met = A_PLACE;
@@ -330,7 +449,8 @@ struct Model {
         return Out(t, "looks what became of it");
       case ABORT:
         Load(t);
-        if (s.list.state == NO_LIST || (n < kWriters && s.list.id != q.id)) {
+        p.rest = 0;
+        if (s.list.state == NO_LIST || IsLeft(s) || (n < kWriters && s.list.id != q.id)) {
           if (n == ABORTER) Tell(t, q.end == FINISHED ? FINISHED : NOT_TOLD);
           // CheckNoOther tells the same whatever AbortStaged found; `astold` would not.
           if (n < kWriters)
@@ -354,7 +474,7 @@ struct Model {
       return Out(t, "keeps a part", i);
     }
     const int i = q.pc - CLEAR_PART;
-    if (q.list.entries >> i & 1 && s.part[i]) t.part[i] = GONE;
+    if (q.list.entries >> i & 1 && !DropPart(t, i)) p.rest |= PartBit(i);
     p.pc++;
     Out(t, "drops a part", i);
   }
@@ -380,6 +500,17 @@ struct Model {
     End(t);
     Out(t, "dies", s.p[n].pc, true);
   }
+  // Certified: nothing of what it was about to do happens any more (F8).
+  void GoOff() {
+    S t = s;
+    t.offs--, t.node[n] = OFF;
+    if (t.p[n].pc != DONE) t.p[n].pc = DEAD;
+    End(t);
+    for (int m = 0; m < kManifests && !b_novoid; m++)
+      if (t.manifest[m] == KEPT && t.owner[m] == n)
+        t.manifest[m] = VOID, t.voided |= 1 << m;
+    Out(t, "its node is declared off", 0, true);
+  }
   void All() {
     for (n = 0; n < kProcesses; n++) {
       const Process& p = s.p[n];
@@ -403,6 +534,13 @@ struct Model {
         if (memcmp(&t, &s, sizeof t) != 0) Out(t, "its process ends");
       }
       Step();
+      if (s.offs && n < kWriters && s.node[n] == UP && p.pc != IDLE) GoOff();
+      if (n < kWriters && s.node[n] == OFF) {
+        S t = s;
+        t.node[n] = BACK;
+        Out(t, "its node is back");
+        continue;
+      }
       if (s.deaths && n != MEETER && p.pc != IDLE && p.pc != DONE && p.pc != DEAD) Die();
     }
     n = MEETER;
@@ -438,18 +576,26 @@ int main(int c, char** v) {
   BUG(dropbound);
   BUG(remake);
   BUG(keepcandidate);
+  BUG(novoid);
+  BUG(forget);
   S s;
   memset(&s, 0, sizeof s);
   s.list = Model::Empty(), s.table = kNothing;
   s.deaths = a.num("deaths", 0), s.puts = a.num("puts", 0);
   s.removes = a.num("removes", 0), s.deadline = a.num("deadline", 0);
+  s.offs = a.num("offs", 0);
   if (!a.num("aborts", 0)) s.p[ABORTER].pc = DONE;
   // Quiet: nothing is left but the table, or parts that wait in a list for others.
   return Check<Model>(a, s, [](const S& t) {
-    for (int m = 0; m < kManifests; m++)
-      if (t.manifest[m] == THERE || t.manifest[m] == KEPT) return false;
+    for (int m = 0; m < kManifests; m++) {
+      const bool waits = t.list.state == GATHERING && t.list.left & Model::ManifestBit(m);
+      if (waits) continue;
+      if (t.manifest[m] != NOWHERE && t.manifest[m] != BOUND && t.manifest[m] != GONE)
+        return false;
+    }
     if (t.list.state) {
-      return t.list.state == GATHERING && !(Model::There(t, 0) && Model::There(t, 1));
+      return t.list.state == GATHERING &&
+             !(t.list.entries == 3 && Model::There(t, 0) && Model::There(t, 1));
     }
     return t.part[0] != KEPT && t.part[1] != KEPT;
   });

@@ -8,6 +8,7 @@
 #include <arrow/status.h>
 
 #include "client/session.h"
+#include "client/staged_object.h"
 #include "client/staging.h"
 #include "client/wording.h"
 #include "directory/directory.h"

@@ -19,6 +19,7 @@
 #include "base/fault_point.h"
 #include "client/put.h"
 #include "client/session.h"
+#include "client/staged_object.h"
 #include "client/staging.h"
 #include "client/store_session.h"
 #include "directory/directory.h"
@@ -136,7 +137,7 @@ class Arrival {
 
   arrow::Result<bool> Open(const std::optional<FoundStaging>& found) {
     if (!found) return true;  // a barrier for one
-    return client::EraseStaging(*session_, list_, found->object);
+    return client::EraseStaging(session_, list_, *found);
   }
 
   /// The list that this arrival is in; nothing once the barrier has opened.
@@ -149,7 +150,7 @@ class Arrival {
   // Nobody is left who would take a list that is gone for a barrier that has opened.
   arrow::Result<bool> StoreWithout(const Staging& staging, const FoundStaging& found) {
     if (staging.entries.empty()) {
-      return client::EraseStaging(*session_, list_, found.object);
+      return client::EraseStaging(session_, list_, found);
     }
     ARROW_ASSIGN_OR_RAISE(const auto stored,
                           client::StoreStaging(session_, list_, staging, found));

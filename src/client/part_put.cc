@@ -22,6 +22,8 @@
 #include "client/put.h"
 #include "client/reader.h"
 #include "client/session.h"
+#include "client/staged_assembly.h"
+#include "client/staged_object.h"
 #include "client/staged_table.h"
 #include "client/staging.h"
 #include "client/wording.h"
@@ -130,7 +132,12 @@ Status PartPut::CheckSchemaOf(const Staging& staging, const arrow::Schema& schem
 // A put of one part needs no list.
 arrow::Result<std::optional<FoundStaging>> PartPut::Meet() {
   ARROW_ASSIGN_OR_RAISE(auto found, MeetStaging(session_, name_));
+  before_ = std::nullopt;
   if (found && options_.append && of_ == 1) return std::nullopt;  // not of that put
+  if (found && found->staging.IsOnlyLeftovers()) {
+    before_ = std::move(found);
+    return std::nullopt;
+  }
   return found;
 }
 
@@ -217,6 +224,7 @@ arrow::Result<PartReceipt> PartPut::Place(PartReceipt receipt) {
 
 Staging PartPut::Begin() const {
   Staging staging{platform::RandomBits() | 1, of_, options_.append, 0, {}};
+  if (before_) staging.leftovers = before_->staging.leftovers;
   return staging;
 }
 
@@ -226,7 +234,8 @@ arrow::Result<PartPut::Step> PartPut::PlaceOnce(PartReceipt* receipt) {
     ARROW_RETURN_NOT_OK(CheckJoins(found->staging));
     ARROW_RETURN_NOT_OK(CheckSchemaOf(found->staging, *schema_));
   }
-  seen_version_ = found ? found->version : 0;
+  const auto& former_list = found ? found : before_;
+  seen_version_ = former_list ? former_list->version : 0;
   Staging staging = found ? found->staging : Begin();
   if (deadline_unix_ns_ != 0 &&
       (staging.deadline_unix_ns == 0 || deadline_unix_ns_ < staging.deadline_unix_ns)) {
@@ -235,6 +244,9 @@ arrow::Result<PartPut::Step> PartPut::PlaceOnce(PartReceipt* receipt) {
   receipt->table.reset();  // of a try before
   receipt->checksums_lost = false;
   const auto former = std::exchange(staging.candidate, std::nullopt);
+  if (former && IsHomeOff(*session_, former->object)) {
+    staging.leftovers.push_back(former->object);
+  }
   staging.Add({part_, num_rows_, object_});
   if (of_ == 1) return PutAlone(staging, receipt);
   const bool is_last = staging.entries.size() == staging.of;
@@ -244,9 +256,10 @@ arrow::Result<PartPut::Step> PartPut::PlaceOnce(PartReceipt* receipt) {
     receipt->checksums_lost = prepared->loses_checksums;
     receipt->table = std::move(prepared->receipt);
   }
-  ARROW_ASSIGN_OR_RAISE(auto stored, StoreStaging(session_, list_name_, staging, found));
+  ARROW_ASSIGN_OR_RAISE(auto stored,
+                        StoreStaging(session_, list_name_, staging, former_list));
   const auto& unused = stored ? former : staging.candidate;
-  if (unused) ARROW_UNUSED(Drop(*session_, unused->object));
+  if (unused) ARROW_UNUSED(DropStaged(*session_, unused->object));
   if (!stored) return Step::kAgain;
   staging_id_ = staging.id;
   if (is_last) return Complete(*std::move(stored), receipt);

@@ -64,6 +64,8 @@ class PartPut {
   int64_t num_rows_ = 0;
   ObjectId object_;  ///< Of this part.
   std::shared_ptr<arrow::Schema> schema_;
+  /// What is left of other puts, which the next list takes over.
+  std::optional<FoundStaging> before_;
   uint64_t staging_id_ = 0;  ///< Of the list that this part is in.
   int stale_seals_ = 0;
   uint32_t seen_version_ = 0;  ///< Of what was to be changed: the list, or the table.

@@ -21,6 +21,7 @@
 #include "client/part_put.h"
 #include "client/reader.h"
 #include "client/session.h"
+#include "client/staged_assembly.h"
 #include "client/staged_table.h"
 #include "client/staging.h"
 #include "client/store_session.h"
@@ -167,7 +168,7 @@ arrow::Result<std::vector<StagedParts>> ListStagedParts(
     if (!record.name.starts_with(prefix)) continue;
     const std::string name = record.name.substr(prefix.size());
     ARROW_ASSIGN_OR_RAISE(const auto staged, client::MeetStaging(session, name));
-    if (!staged) continue;
+    if (!staged || staged->staging.IsOnlyLeftovers()) continue;
     const client::Staging& staging = staged->staging;
     StagedParts& parts =
         all.emplace_back(StagedParts{name, staging.of, staging.append, {}, std::nullopt});

@@ -1,31 +1,28 @@
 #include "client/staged_table.h"
 
 #include <algorithm>
-#include <cstddef>
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include <arrow/chunked_array.h>
 #include <arrow/result.h>
 #include <arrow/status.h>
-#include <arrow/table.h>
-#include <arrow/type.h>
 #include <arrow/util/macros.h>
 
 #include "base/check.h"
 #include "base/fault_point.h"
-#include "client/publisher.h"
 #include "client/put.h"
 #include "client/reader.h"
 #include "client/session.h"
+#include "client/staged_assembly.h"
+#include "client/staged_object.h"
 #include "client/staging.h"
 #include "codec/codec.h"
 #include "directory/directory.h"
+#include "platform/process.h"
 #include "sheaf/status.h"
 #include "sheaf/store.h"
 #include "sheaf/types.h"
@@ -38,61 +35,6 @@ using SessionPtr = std::shared_ptr<Session>;
 
 /// Of a manifest whose version others replace; some seconds.
 constexpr int kTriesMax = 1000;
-
-std::string Describe(const arrow::Field& field) {
-  return "'" + field.name() + "' of type " + field.type()->ToString() +
-         (field.nullable() ? "" : ", not null");
-}
-
-/// The pieces of a table in their order: shared as they are, no byte is looked at.
-class Assembly {
- public:
-  Status Add(const OpenObject& open) {
-    ARROW_ASSIGN_OR_RAISE(auto table, open.ToTable({}, DataUse::kShare));
-    if (tables_.empty()) {
-      columns_.resize(static_cast<size_t>(table->num_columns()));
-      schema_ = table->schema();
-    }
-    for (size_t i = 0; i < columns_.size(); ++i) {
-      const auto& chunks = table->column(static_cast<int>(i))->chunks();
-      columns_[i].insert(columns_[i].end(), chunks.begin(), chunks.end());
-    }
-    num_rows_ += table->num_rows();
-    const bool has_checksums = open.descriptor().has_checksums();
-    all_have_checksums_ = all_have_checksums_ && has_checksums;
-    any_has_checksums_ = any_has_checksums_ || has_checksums;
-    tables_.push_back(std::move(table));
-    return open.descriptor().VisitBuffers(
-        [&](const GlobalRange& range, std::optional<uint64_t> checksum) {
-          if (checksum) checksums_.emplace(range, *checksum);
-          return Status::OK();
-        });
-  }
-
-  std::shared_ptr<arrow::Table> Table() const {
-    arrow::ChunkedArrayVector columns;
-    for (size_t i = 0; i < columns_.size(); ++i) {
-      columns.push_back(std::make_shared<arrow::ChunkedArray>(
-          columns_[i], schema_->field(static_cast<int>(i))->type()));
-    }
-    return arrow::Table::Make(schema_, std::move(columns), num_rows_);
-  }
-
-  bool all_have_checksums() const { return all_have_checksums_; }
-  bool any_has_checksums() const { return any_has_checksums_; }
-
-  /// What the pieces' own descriptors say.
-  std::map<GlobalRange, uint64_t> TakeChecksums() { return std::move(checksums_); }
-
- private:
-  std::shared_ptr<arrow::Schema> schema_;
-  std::vector<arrow::ArrayVector> columns_;
-  std::vector<std::shared_ptr<arrow::Table>> tables_;
-  std::map<GlobalRange, uint64_t> checksums_;
-  int64_t num_rows_ = 0;
-  bool all_have_checksums_ = true;
-  bool any_has_checksums_ = false;
-};
 
 bool HasPartsOf(const OpenObject& open, uint64_t staging_id) {
   return std::ranges::any_of(open.descriptor().parts(),
@@ -115,26 +57,44 @@ const StagedManifest& ThatIsThere(const std::optional<StagedManifest>& manifest)
   return *manifest;
 }
 
-// A table that was put is no object of the list's any more.
-Status DropPrepared(Session& session, const std::optional<StagedManifest>& prepared) {
-  if (!prepared) return Status::OK();
-  const Status dropped = Drop(session, prepared->object);
-  return dropped.IsInvalid() ? Status::OK() : dropped;
+// Nothing is left of the put but what waits for nodes that are off. It has a number of
+// its own: whoever waits for that put, or goes on with it, finds another list.
+Status Leave(const SessionPtr& session, const std::string& name,
+             const std::vector<ObjectId>& left, FoundStaging found) {
+  if (found.staging.IsOnlyLeftovers() && found.staging.leftovers == left &&
+      !IsHomeOff(*session, found.object)) {
+    return Status::OK();
+  }
+  Staging staging{platform::RandomBits() | 1, found.staging.of, false, 0, {}};
+  staging.state = StagingState::kOver;
+  staging.leftovers = left;
+  return Store(session, name, staging, &found).status();
 }
 
 // Of a list that nobody changes any more. Done again after a death in the middle of it,
 // it finishes.
 Status Clear(const SessionPtr& session, const std::string& name,
              const FoundStaging& found) {
-  for (const StagedEntry& entry : found.staging.entries) {
-    PassFaultPoint("client.staging.before-drop");
-    ARROW_RETURN_NOT_OK(Drop(*session, entry.object));
+  const Staging& staging = found.staging;
+  std::vector<ObjectId> objects = staging.leftovers;
+  for (const StagedEntry& entry : staging.entries) objects.push_back(entry.object);
+  if (staging.state == StagingState::kOver) {
+    if (staging.candidate) objects.push_back(staging.candidate->object);
+    if (staging.manifest) objects.push_back(staging.manifest->object);
   }
-  if (found.staging.state == StagingState::kOver) {
-    ARROW_RETURN_NOT_OK(DropPrepared(*session, found.staging.candidate));
-    ARROW_RETURN_NOT_OK(DropPrepared(*session, found.staging.manifest));
-  }
-  return EraseStaging(*session, PartsName(name), found.object).status();
+  ARROW_RETURN_NOT_OK(DropAll(*session, &objects));
+  if (!objects.empty()) return Leave(session, name, objects, found);
+  return EraseStaging(session, PartsName(name), found).status();
+}
+
+// True if it is left to nodes that are off, so that nobody can do anything about it.
+bool IsLeft(const Session& session, const FoundStaging& found) {
+  const Staging& staging = found.staging;
+  return staging.IsOnlyLeftovers() && !staging.leftovers.empty() &&
+         !IsHomeOff(session, found.object) &&
+         std::ranges::all_of(staging.leftovers, [&](const ObjectId& object) {
+           return IsHomeOff(session, object);
+         });
 }
 
 // False if it is not as `found` any more.
@@ -149,42 +109,40 @@ arrow::Result<bool> EndStaging(const SessionPtr& session, const std::string& nam
   return true;
 }
 
-// Its manifest is decided. Of a new table it is never another one, so that the list may
-// go; what is appended can be made anew as long as its list says that it is complete.
+// Its manifest is decided. What can be made anew, as long as its list says that it is
+// complete, is over first: the list may be another by now.
 Status ClearDecided(const SessionPtr& session, const std::string& name,
-                    const FoundStaging& found) {
-  if (!found.staging.append) return Clear(session, name, found);
+                    const FoundStaging& found, const StagedEnd& end) {
+  const bool is_seen = end.version || !end.refused.ok();
+  if (is_seen && !found.staging.append) return Clear(session, name, found);
   return EndStaging(session, name, found).status();
 }
-
-// One that was the manifest and is to go, as the list names it until then. `base_version`
-// of the next one is above 0: it is appended to something.
-bool IsFormer(const StagedManifest& candidate) { return candidate.base_version == 0; }
 
 // The candidate, which is there, is the manifest from now on. False if the list is not as
 // `found` any more.
 arrow::Result<bool> Promote(const SessionPtr& session, const std::string& name,
                             FoundStaging* found) {
   Staging staging = found->staging;
-  const ObjectId former = ThatIsThere(staging.manifest).object;
-  staging.manifest = std::exchange(staging.candidate, StagedManifest{former, 0});
+  staging.leftovers.push_back(ThatIsThere(staging.manifest).object);
+  staging.manifest = std::exchange(staging.candidate, std::nullopt);
   ARROW_ASSIGN_OR_RAISE(const bool decided, Store(session, name, staging, found));
-  if (decided) ARROW_RETURN_NOT_OK(DropPrepared(*session, found->staging.candidate));
+  if (decided) ARROW_RETURN_NOT_OK(DropAll(*session, &staging.leftovers));
   return decided;
 }
 
-// For another version of the table. The old manifest can never be put: its version is
-// past. The list names whatever is kept at each step: what others made already becomes
-// the manifest first, whether or not its version is past as well.
+// For another version of the table, or as the manifest is void: it can never be put. The
+// list names whatever is kept at each step: what others made already becomes the manifest
+// first, whether or not its version is past as well.
 arrow::Result<bool> PrepareAnew(const SessionPtr& session, const std::string& name,
                                 FoundStaging* found) {
   Staging staging = found->staging;
-  if (staging.candidate && !IsFormer(*staging.candidate)) {
-    const Status kept = Keep(*session, staging.candidate->object);
+  if (staging.candidate) {
+    const Status kept = KeepStaged(*session, ThatIsThere(staging.candidate).object);
     if (kept.ok()) return Promote(session, name, found);
     if (!IsStaleGeneration(kept)) return kept;
+    staging.leftovers.push_back(ThatIsThere(staging.candidate).object);
   }
-  ARROW_RETURN_NOT_OK(DropPrepared(*session, staging.candidate));
+  ARROW_RETURN_NOT_OK(DropAll(*session, &staging.leftovers));
   const Status prepared = PrepareStaged(session, name, &staging).status();
   // Another one did it, or the table went meanwhile.
   if (IsStaleGeneration(prepared) || prepared.IsKeyError()) return false;
@@ -194,31 +152,75 @@ arrow::Result<bool> PrepareAnew(const SessionPtr& session, const std::string& na
     ARROW_UNUSED(Drop(*session, ThatIsThere(staging.candidate).object));
     return stored;
   }
-  const Status kept = Keep(*session, ThatIsThere(staging.candidate).object);
+  const Status kept = KeepStaged(*session, ThatIsThere(staging.candidate).object);
   if (IsStaleGeneration(kept)) return false;  // Others put it meanwhile.
   ARROW_RETURN_NOT_OK(kept);
   return Promote(session, name, found);
 }
 
-// What to do about a manifest of another version than the table's: nothing if it is to be
-// tried again.
-arrow::Result<std::optional<StagedEnd>> AfterMismatch(const SessionPtr& session,
-                                                      const std::string& name,
-                                                      FoundStaging* found) {
-  const auto base = OpenName(session, name);
-  if (base.status().IsKeyError()) {
-    ARROW_ASSIGN_OR_RAISE(const bool ended, EndStaging(session, name, *found));
-    if (!ended) return std::nullopt;
-    return StagedEnd{std::nullopt, base.status(), {}};
+// What to do about a manifest that is void, or of another version than the table's:
+// nothing if it is to be tried again.
+arrow::Result<std::optional<StagedEnd>> ReplaceManifest(const SessionPtr& session,
+                                                        const std::string& name,
+                                                        bool is_void,
+                                                        FoundStaging* found) {
+  if (found->staging.append) {
+    const auto base = OpenName(session, name);
+    if (base.status().IsKeyError()) {
+      ARROW_ASSIGN_OR_RAISE(const bool ended, EndStaging(session, name, *found));
+      if (!ended) return std::nullopt;
+      return StagedEnd{std::nullopt, base.status(), {}};
+    }
+    ARROW_RETURN_NOT_OK(base.status());
+    if (HasPartsOf(*base, found->staging.id)) {
+      return StagedEnd{base->version(), {}, EndStaging(session, name, *found).status()};
+    }
+    if (!is_void &&
+        base->version() == ThatIsThere(found->staging.manifest).base_version) {
+      return std::nullopt;
+    }
   }
-  ARROW_RETURN_NOT_OK(base.status());
-  if (HasPartsOf(*base, found->staging.id)) {
-    return StagedEnd{base->version(), {}, ClearDecided(session, name, *found)};
-  }
-  const StagedManifest& manifest = ThatIsThere(found->staging.manifest);
-  if (base->version() == manifest.base_version) return std::nullopt;
   ARROW_RETURN_NOT_OK(PrepareAnew(session, name, found).status());
   return std::nullopt;
+}
+
+// `what` became of a manifest whose home is off.
+Status NodeIsOff(const std::string& name, const ObjectId& manifest,
+                 const std::string& what) {
+  return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kNodeLost,
+                    "table '" + name + "' " + what + " by node " +
+                        std::to_string(manifest.segment.value) +
+                        ", which is off: start it again with: sheaf up");
+}
+
+// By a put that does not get on.
+Status NameIsTaken(const std::string& name) {
+  return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kNodeLost,
+                    "another put of table '" + name +
+                        "' does not get on. `sheaf nodes` shows which node is down: "
+                        "start it again with: sheaf up");
+}
+
+// The version of the table; 0 if it was put, and is gone since: it is dropped only where
+// the list is over, or the name is another table's.
+arrow::Result<uint32_t> PublishManifest(const SessionPtr& session,
+                                        const std::string& name, const Staging& staging,
+                                        StagedView view) {
+  const ObjectId& object = ThatIsThere(staging.manifest).object;
+  if (IsHomeOff(*session, object)) {
+    if (view == StagedView::kGone) return 0;
+    return NodeIsOff(name, object, "may have been put");
+  }
+  const auto version = PublishPrepared(*session, object, name, staging.append,
+                                       ThatIsThere(staging.manifest).base_version);
+  if (IsStaleGeneration(version.status())) return 0;
+  return version;
+}
+
+arrow::Result<bool> IsAsFound(const SessionPtr& session, const std::string& name,
+                              const FoundStaging& found) {
+  ARROW_ASSIGN_OR_RAISE(const auto now, LoadStaging(session, PartsName(name)));
+  return now && now->object == found.object;
 }
 
 // Of a complete list; nothing if it is not as `found` any more.
@@ -227,72 +229,54 @@ arrow::Result<std::optional<StagedEnd>> Finish(const SessionPtr& session,
                                                FoundStaging found) {
   Backoff backoff;
   for (int tries = 1;; ++tries, backoff.Pause()) {
-    const Staging& staging = found.staging;
-    const StagedManifest manifest = ThatIsThere(staging.manifest);
     PassFaultPoint("client.part.before-table");
-    const auto version = PublishPrepared(*session, manifest.object, name, staging.append,
-                                         manifest.base_version);
+    const ObjectId manifest = ThatIsThere(found.staging.manifest).object;
+    const StagedObject object = LookAt(*session, manifest);
+    // The parts keep the bytes of other nodes that it leased, until it is back.
+    if (object.view == StagedView::kPut && IsHomeOff(*session, manifest)) {
+      return StagedEnd{object.version, {}, NodeIsOff(name, manifest, "was put")};
+    }
+    const bool is_void = object.view == StagedView::kVoid;
+    const auto version =
+        is_void
+            ? Status::Invalid("the parts of table '", name, "' cannot be put together")
+            : PublishManifest(session, name, found.staging, object.view);
     PassFaultPoint("client.part.after-table");
     StagedEnd end;
     if (version.ok()) {
-      end.version = *version;
-    } else if (IsVersionMismatch(version.status()) && staging.append) {
-      ARROW_ASSIGN_OR_RAISE(auto after, AfterMismatch(session, name, &found));
-      if (after) return after;
-      ARROW_ASSIGN_OR_RAISE(auto now, LoadStaging(session, PartsName(name)));
-      if (!now || now->object != found.object) return std::nullopt;
-      if (tries > kTriesMax) return version.status();
-      continue;
+      if (*version != 0) end.version = *version;
     } else if (version.status().IsAlreadyExists()) {
-      const Status dropped = Drop(*session, manifest.object);
+      ARROW_ASSIGN_OR_RAISE(const auto other, FindName(*session, name));
+      if (!other && tries <= kTriesMax) continue;  // About to be put, or to fail.
+      if (!other) return NameIsTaken(name);
+      const Status dropped = Drop(*session, manifest);
       if (dropped.IsInvalid()) continue;  // Another one could put it meanwhile.
       ARROW_RETURN_NOT_OK(dropped);
       end.refused = version.status();
-    } else if (!IsStaleGeneration(version.status())) {
-      return version.status();
+    } else {
+      if (is_void || (IsVersionMismatch(version.status()) && found.staging.append)) {
+        ARROW_ASSIGN_OR_RAISE(auto after,
+                              ReplaceManifest(session, name, is_void, &found));
+        if (after) return after;
+      } else if (LookAt(*session, manifest).view != StagedView::kVoid) {
+        return version.status();
+      }
+      ARROW_ASSIGN_OR_RAISE(const bool is_same, IsAsFound(session, name, found));
+      if (!is_same) return std::nullopt;
+      if (tries > kTriesMax) return version.status();
+      continue;
     }
-    // One that is gone was put: it is dropped only where the list is over, or the name is
-    // another table's. The table keeps the bytes; what cannot be cleaned up now, since a
-    // node is not there, will be by whoever meets it.
-    end.cleared = ClearDecided(session, name, found);
+    // The table keeps the bytes; what cannot be cleaned up now, since a node is not
+    // there, will be by whoever meets it.
+    end.cleared = ClearDecided(session, name, found, end);
     return end;
   }
-}
-
-// False if it is done, but for a list that cannot be cleaned up now.
-arrow::Result<bool> FinishAndClear(const SessionPtr& session, const std::string& name,
-                                   const FoundStaging& found) {
-  ARROW_ASSIGN_OR_RAISE(const auto end, Finish(session, name, found));
-  return !end || end->cleared.ok();
 }
 
 }  // namespace
 
 std::string ListOf(const std::string& name) {
   return "the list of parts of table '" + name + "'";
-}
-
-std::string SchemaDifference(const arrow::Schema& mine, const arrow::Schema& other) {
-  const int num_fields = std::min(mine.num_fields(), other.num_fields());
-  for (int i = 0; i < num_fields; ++i) {
-    if (mine.field(i)->Equals(*other.field(i), /*check_metadata=*/false)) continue;
-    return "field " + std::to_string(i) + " is " + Describe(*mine.field(i)) + ", not " +
-           Describe(*other.field(i));
-  }
-  if (mine.num_fields() == other.num_fields()) return "";
-  const arrow::Schema& longer = mine.num_fields() > num_fields ? mine : other;
-  return "field " + std::to_string(num_fields) + ", " +
-         Describe(*longer.field(num_fields)) + ", is " +
-         (&longer == &mine ? "one too many" : "missing");
-}
-
-std::vector<codec::Part> PartsOf(const OpenObject& open) {
-  std::vector<codec::Part> parts = open.descriptor().parts();
-  if (!parts.empty()) return parts;
-  const auto ranges = open.descriptor().Ranges();
-  const SegmentId segment =
-      ranges.empty() ? open.object().segment : ranges.front().begin.segment;
-  return {{open.descriptor().num_rows(), 0, segment}};
 }
 
 arrow::Result<std::optional<uint32_t>> VersionWith(
@@ -307,69 +291,17 @@ arrow::Result<std::optional<uint32_t>> VersionWith(
   return std::nullopt;
 }
 
-arrow::Result<StagedTable> AssembleStaged(const SessionPtr& session,
-                                          const std::string& name,
-                                          const Staging& staging) {
-  Assembly assembly;
-  StagedTable staged;
-  staged.publish.name = name;
-  staged.publish.may_copy_foreign = false;
-  std::shared_ptr<arrow::Schema> schema;
-  if (staging.append) {
-    ARROW_ASSIGN_OR_RAISE(const auto base, OpenName(session, name));
-    staged.base_version = base.version();
-    staged.publish.put = {.replace = true, .expected_version = base.version()};
-    staged.publish.parts = PartsOf(base);
-    schema = base.descriptor().schema();
-    ARROW_RETURN_NOT_OK(assembly.Add(base));
-  }
-  for (const StagedEntry& entry : staging.entries) {
-    ARROW_ASSIGN_OR_RAISE(const auto open, OpenObject::Open(session, entry.object));
-    if (schema == nullptr) schema = open.descriptor().schema();
-    const std::string difference = SchemaDifference(*open.descriptor().schema(), *schema);
-    if (!difference.empty()) {
-      return Status::Invalid("part ", entry.index, " of table '", name,
-                             "' has another schema than the others: ", difference);
-    }
-    ARROW_RETURN_NOT_OK(assembly.Add(open));
-    staged.publish.parts.push_back(
-        {open.descriptor().num_rows(), staging.id, entry.object.segment});
-  }
-  staged.publish.put.checksum = assembly.all_have_checksums();
-  staged.loses_checksums = assembly.any_has_checksums() && !assembly.all_have_checksums();
-  staged.table = assembly.Table();
-  staged.publish.known_checksum =
-      [known = assembly.TakeChecksums()](
-          const GlobalRange& range) -> std::optional<uint64_t> {
-    const auto found = known.find(range);
-    if (found == known.end()) return std::nullopt;
-    return found->second;
-  };
-  return staged;
-}
-
-arrow::Result<PreparedTable> PrepareStaged(const SessionPtr& session,
-                                           const std::string& name, Staging* staging) {
-  ARROW_ASSIGN_OR_RAISE(StagedTable staged, AssembleStaged(session, name, *staging));
-  staged.publish.is_prepared = true;
-  PassFaultPoint("client.part.before-prepare");
-  ARROW_ASSIGN_OR_RAISE(PutReceipt receipt, Put(session, *staged.table, staged.publish));
-  PassFaultPoint("client.part.after-prepare");
-  staging->candidate = StagedManifest{receipt.handle.object, staged.base_version};
-  return PreparedTable{std::move(receipt), staged.loses_checksums};
-}
-
 arrow::Result<std::optional<StagedEnd>> CompleteStaged(const SessionPtr& session,
                                                        const std::string& name,
                                                        FoundStaging found) {
   // Kept before it is decided, so that no death takes a part of the table along. Who
   // keeps another's part may be faster than its own process; that is told by the list.
   for (const StagedEntry& entry : found.staging.entries) {
-    const Status kept = Keep(*session, entry.object);
+    const Status kept = KeepStaged(*session, entry.object);
     if (IsStaleGeneration(kept)) return std::nullopt;
     ARROW_RETURN_NOT_OK(kept);
   }
-  const Status kept = Keep(*session, ThatIsThere(found.staging.candidate).object);
+  const Status kept = KeepStaged(*session, ThatIsThere(found.staging.candidate).object);
   if (IsStaleGeneration(kept)) return std::nullopt;
   ARROW_RETURN_NOT_OK(kept);
   Staging complete = found.staging;
@@ -390,6 +322,7 @@ Status TryToComplete(const SessionPtr& session, const std::string& name,
   const auto& candidate = found.staging.candidate;
   if (!candidate || !IsThere(*session, candidate->object)) {
     Staging staging = found.staging;
+    if (candidate) staging.leftovers.push_back(candidate->object);
     ARROW_RETURN_NOT_OK(PrepareStaged(session, name, &staging).status());
     const auto stored = Store(session, name, staging, &found);
     if (!stored.ok() || !*stored) {
@@ -413,7 +346,7 @@ arrow::Result<std::optional<FoundStaging>> MeetStaging(const SessionPtr& session
   Backoff backoff;
   for (bool may_complete = true;;) {
     ARROW_ASSIGN_OR_RAISE(auto found, LoadStaging(session, list_name));
-    if (!found) return found;
+    if (!found || IsLeft(*session, *found)) return found;
     Staging& staging = found->staging;
     if (staging.state == StagingState::kComplete) {
       ARROW_ASSIGN_OR_RAISE(const auto end, Finish(session, name, *found));
@@ -443,8 +376,8 @@ arrow::Result<bool> FinishStaged(const SessionPtr& session, const std::string& n
   for (bool did = false;;) {
     ARROW_ASSIGN_OR_RAISE(const auto found, LoadStaging(session, list_name));
     if (!found || found->staging.state != StagingState::kComplete) return did;
-    ARROW_ASSIGN_OR_RAISE(const bool cleared, FinishAndClear(session, name, *found));
-    if (!cleared) return did;
+    ARROW_ASSIGN_OR_RAISE(const auto end, Finish(session, name, *found));
+    if (end && !end->cleared.ok()) return did;
     did = true;
     ARROW_RETURN_NOT_OK(backoff.PauseAt(found->version, ListOf(name)));
   }
@@ -458,10 +391,11 @@ arrow::Result<StagedAbort> AbortStaged(const SessionPtr& session, const std::str
   for (auto outcome = StagedAbort::kNone;;) {
     ARROW_ASSIGN_OR_RAISE(const auto found, LoadStaging(session, list_name));
     if (!found || (id != 0 && found->staging.id != id)) return outcome;
+    if (IsLeft(*session, *found)) return outcome;
     if (found->staging.state == StagingState::kComplete) {
-      ARROW_ASSIGN_OR_RAISE(const bool cleared, FinishAndClear(session, name, *found));
+      ARROW_ASSIGN_OR_RAISE(const auto end, Finish(session, name, *found));
       outcome = StagedAbort::kFinished;
-      if (!cleared) return outcome;
+      if (end && !end->cleared.ok()) return outcome;
     } else if (found->staging.state == StagingState::kOver) {
       ARROW_RETURN_NOT_OK(Clear(session, name, *found));
     } else {

@@ -7,24 +7,14 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <vector>
 
 #include <arrow/result.h>
 #include <arrow/status.h>
-#include <arrow/type_fwd.h>
 
-#include "client/publisher.h"
-#include "client/reader.h"
 #include "client/session.h"
 #include "client/staging.h"
-#include "codec/codec.h"
-#include "sheaf/store.h"
-#include "sheaf/types.h"
 
 namespace sheaf::client {
-
-/// \brief Of an object that was not put in parts: one, where its first byte is.
-std::vector<codec::Part> PartsOf(const OpenObject& open);
 
 /// \brief The table's version that parts of the put `staging_id` are in; nothing if there
 /// is none.
@@ -34,32 +24,6 @@ arrow::Result<std::optional<uint32_t>> VersionWith(
 
 /// \brief What errors call the list of a table's parts.
 std::string ListOf(const std::string& name);
-
-/// \brief What two schemas differ in; empty if nothing.
-std::string SchemaDifference(const arrow::Schema& mine, const arrow::Schema& other);
-
-/// \brief A table of all that a list names, over the bytes as they are.
-struct StagedTable {
-  std::shared_ptr<arrow::Table> table;
-  PublishOptions publish;     ///< Under its name: replaces `base_version` with `append`.
-  uint32_t base_version = 0;  ///< 0: it is a new one.
-  /// It has no checksums, as some of it has none; the others' are of no use any more.
-  bool loses_checksums = false;
-};
-/// \brief Reason stale generation if a part is gone; KeyError if the table that it is
-/// appended to is; Invalid names the part whose schema differs.
-arrow::Result<StagedTable> AssembleStaged(const std::shared_ptr<Session>& session,
-                                          const std::string& name,
-                                          const Staging& staging);
-
-struct PreparedTable {
-  PutReceipt receipt;
-  bool loses_checksums = false;  ///< As of StagedTable.
-};
-/// \brief Prepare the table of `staging`, which has all its parts: an object that goes
-/// with this process until it is kept.
-arrow::Result<PreparedTable> PrepareStaged(const std::shared_ptr<Session>& session,
-                                           const std::string& name, Staging* staging);
 
 /// \brief What became of a put.
 struct StagedEnd {
@@ -75,7 +39,7 @@ arrow::Result<std::optional<StagedEnd>> CompleteStaged(
 
 /// \brief Do what the list of a table's parts says is to be done: a complete one becomes
 /// the table, one that is over or late goes. The list if it goes on, without parts that
-/// are gone.
+/// are gone; or if it has leftovers only, which wait for nodes that are off.
 arrow::Result<std::optional<FoundStaging>> MeetStaging(
     const std::shared_ptr<Session>& session, const std::string& name);
 

@@ -23,6 +23,7 @@
 #include "client/put.h"
 #include "client/reader.h"
 #include "client/session.h"
+#include "client/staged_object.h"
 #include "directory/directory.h"
 #include "format/layout.h"
 #include "platform/process.h"
@@ -66,6 +67,14 @@ struct StoredEntry {
   uint32_t index;
   uint32_t reserved;  // Zero.
 };
+/// Leftovers, after the entries.
+struct StoredObject {
+  uint64_t generation;
+  uint32_t segment;
+  uint32_t slot;
+};
+static_assert(sizeof(StoredObject) == 16 &&
+              std::has_unique_object_representations_v<StoredObject>);
 static_assert(sizeof(StoredHead) == 80 &&
               std::has_unique_object_representations_v<StoredHead>);
 static_assert(sizeof(StoredEntry) == 32 &&
@@ -105,6 +114,22 @@ arrow::Status CheckEntry(const StoredEntry& entry, const Staging& staging) {
                                 " of ", staging.of);
 }
 
+arrow::Status DecodeLeftovers(std::string_view bytes, Staging* staging) {
+  const size_t count = bytes.size() / sizeof(StoredObject);
+  if (count > kLeftoversMax || count * sizeof(StoredObject) != bytes.size()) {
+    return arrow::Status::Invalid("a staging list of ", bytes.size(), " bytes too many");
+  }
+  for (size_t i = 0; i < count; ++i) {
+    StoredObject stored;
+    std::memcpy(&stored, bytes.data() + i * sizeof(stored), sizeof(stored));
+    if (!IsPossible(stored.segment, stored.slot, stored.generation)) {
+      return arrow::Status::Invalid("a staging list names an impossible object");
+    }
+    staging->leftovers.push_back({{stored.segment}, stored.slot, stored.generation});
+  }
+  return arrow::Status::OK();
+}
+
 }  // namespace
 
 const StagedEntry* Staging::Find(uint32_t index) const {
@@ -123,6 +148,10 @@ std::vector<uint32_t> Staging::Missing() const {
     if (Find(i) == nullptr) missing.push_back(i);
   }
   return missing;
+}
+
+bool Staging::IsOnlyLeftovers() const {
+  return state == StagingState::kOver && entries.empty() && !manifest && !candidate;
 }
 
 std::string EncodeStaging(const Staging& staging) {
@@ -145,6 +174,10 @@ std::string EncodeStaging(const Staging& staging) {
                              0};
     bytes.append(reinterpret_cast<const char*>(&stored), sizeof(stored));
   }
+  for (const ObjectId& object : staging.leftovers) {
+    const StoredObject stored{object.generation, object.segment.value, object.slot};
+    bytes.append(reinterpret_cast<const char*>(&stored), sizeof(stored));
+  }
   return bytes;
 }
 
@@ -158,7 +191,7 @@ arrow::Result<Staging> DecodeStaging(std::string_view bytes) {
   if (head.magic != kMagic || (head.flags & 0xFF & ~kAppendFlag) != 0 ||
       state > static_cast<uint32_t>(StagingState::kOver) || head.id == 0 ||
       head.of == 0 || head.of > kStagedMax || head.num_entries > head.of ||
-      bytes.size() != sizeof(head) + head.num_entries * sizeof(StoredEntry)) {
+      bytes.size() < sizeof(head) + head.num_entries * sizeof(StoredEntry)) {
     return arrow::Status::Invalid("bytes are not a staging list, or of another version");
   }
   Staging staging{
@@ -178,10 +211,10 @@ arrow::Result<Staging> DecodeStaging(std::string_view bytes) {
     staging.entries.push_back(
         {entry.index, entry.num_rows, {{entry.segment}, entry.slot, entry.generation}});
   }
+  ARROW_RETURN_NOT_OK(DecodeLeftovers(
+      bytes.substr(sizeof(head) + head.num_entries * sizeof(StoredEntry)), &staging));
   return staging;
 }
-
-bool IsReserved(std::string_view name) { return name.starts_with(kReservedPrefix); }
 
 std::string PartsName(const std::string& table_name) {
   return std::string(kReservedPrefix) + "parts/" + table_name;
@@ -215,6 +248,10 @@ arrow::Result<std::optional<FoundStaging>> LoadStaging(
 arrow::Result<std::optional<FoundStaging>> StoreStaging(
     const std::shared_ptr<Session>& session, const std::string& name,
     const Staging& staging, const std::optional<FoundStaging>& found) {
+  if (staging.leftovers.size() > kLeftoversMax) {
+    return arrow::Status::CapacityError("'", name, "': ", staging.leftovers.size(),
+                                        " objects wait for nodes that are off");
+  }
   const auto schema = arrow::schema(
       arrow::FieldVector{},
       arrow::key_value_metadata({std::string(kMetadataKey)}, {EncodeStaging(staging)}));
@@ -231,27 +268,23 @@ arrow::Result<std::optional<FoundStaging>> StoreStaging(
   return stored.status();
 }
 
-arrow::Result<bool> EraseStaging(Session& session, const std::string& name,
-                                 const ObjectId& object) {
+arrow::Result<bool> EraseStaging(const std::shared_ptr<Session>& session,
+                                 const std::string& name, const FoundStaging& found) {
+  if (IsHomeOff(*session, found.object)) {
+    Staging empty{platform::RandomBits() | 1, found.staging.of, false, 0, {}};
+    empty.state = StagingState::kOver;
+    ARROW_ASSIGN_OR_RAISE(const auto stored, StoreStaging(session, name, empty, found));
+    if (!stored) return false;
+    // It is gone as it was, whoever erases what there is now.
+    ARROW_UNUSED(EraseStaging(session, name, *stored));
+    return true;
+  }
   PassFaultPoint("client.staging.before-erase");
-  const arrow::Status erased = Retire(session, object, name);
+  const arrow::Status erased = Retire(*session, found.object, name);
   PassFaultPoint("client.staging.after-erase");
   if (erased.ok()) return true;
   if (IsStaleGeneration(erased) || erased.IsKeyError()) return false;
   return erased;
-}
-
-bool IsThere(Session& session, const ObjectId& object) {
-  const region::Segment* segment = session.region().segment(object.segment);
-  if (segment == nullptr || object.slot >= segment->header().slots_max) return true;
-  const auto slot = directory::ReadSlot(*segment, object.slot);
-  if (!slot.ok()) return !IsStaleGeneration(slot.status());
-  // A table that is prepared cannot be opened, and is there.
-  const bool is_prepared =
-      slot->state == static_cast<uint8_t>(format::LineState::kSealed) &&
-      (slot->flags & format::kSlotPrepared) != 0;
-  return slot->generation == object.generation &&
-         (is_prepared || directory::IsReadable(*slot));
 }
 
 void Backoff::Pause() {

@@ -16,12 +16,15 @@
 #include <arrow/status.h>
 
 #include "client/session.h"
+#include "directory/directory.h"
 #include "sheaf/types.h"
 
 namespace sheaf::client {
 
 /// Parts of a put, or participants of a barrier, at most.
 constexpr uint32_t kStagedMax = 1U << 16;
+/// Objects that wait for nodes which are off, under one name: those of some puts.
+constexpr size_t kLeftoversMax = 4 * size_t{kStagedMax};
 
 /// \brief An unnamed object that waits for the others.
 struct StagedEntry {
@@ -36,7 +39,7 @@ struct StagedEntry {
 enum class StagingState : uint8_t {
   kGathering,  ///< Others are missing, or nobody has decided yet.
   kComplete,   ///< Parts only: the manifest becomes the table. Nobody can abort it.
-  kOver,       ///< It is all to go. Nothing changes it any more.
+  kOver,       ///< It is all to go.
 };
 
 /// \brief The whole table, prepared: an object that is visible once it is published.
@@ -55,15 +58,19 @@ struct Staging {
   int64_t deadline_unix_ns = 0;      ///< 0: none.
   std::vector<StagedEntry> entries;  ///< By index, each once.
   StagingState state = StagingState::kGathering;
-  std::optional<StagedManifest> manifest = std::nullopt;  ///< Just if complete: kept.
-  /// The next one, maybe not; of a list that is complete one of base 0 was the manifest.
-  std::optional<StagedManifest> candidate = std::nullopt;
+  std::optional<StagedManifest> manifest = std::nullopt;   ///< Just if complete: kept.
+  std::optional<StagedManifest> candidate = std::nullopt;  ///< The next one, maybe not.
+  /// To be dropped by whoever can. What lies at nodes that are off waits here, from one
+  /// put of that name to the next.
+  std::vector<ObjectId> leftovers = {};
 
   const StagedEntry* Find(uint32_t index) const;
   /// \brief Of an index that is not there yet.
   void Add(const StagedEntry& entry);
   /// \brief Indices without an entry, in their order.
   std::vector<uint32_t> Missing() const;
+  /// \brief Of a put that is over, all but its leftovers is gone: another may begin.
+  bool IsOnlyLeftovers() const;
   bool operator==(const Staging&) const = default;
 };
 
@@ -71,9 +78,8 @@ std::string EncodeStaging(const Staging& staging);
 /// \brief Invalid if the bytes are not what EncodeStaging makes.
 arrow::Result<Staging> DecodeStaging(std::string_view bytes);
 
-/// Names that begin so are Sheaf's own: no user's call takes them.
-constexpr std::string_view kReservedPrefix = "~sheaf/";
-bool IsReserved(std::string_view name);
+using directory::IsReserved;
+using directory::kReservedPrefix;
 std::string PartsName(const std::string& table_name);
 std::string BarrierName(const std::string& barrier_name);
 /// \brief directory::ValidateName, and Invalid for a reserved name.
@@ -96,13 +102,10 @@ arrow::Result<std::optional<FoundStaging>> StoreStaging(
     const std::shared_ptr<Session>& session, const std::string& name,
     const Staging& staging, const std::optional<FoundStaging>& found);
 
-/// \brief Remove exactly this version of the list. False if it is gone or changed.
-arrow::Result<bool> EraseStaging(Session& session, const std::string& name,
-                                 const ObjectId& object);
-
-/// \brief True if the slot of `object` says that it can be opened, or is prepared, or
-/// cannot be read.
-bool IsThere(Session& session, const ObjectId& object);
+/// \brief Remove exactly this version of the list. False if it is gone or changed. One
+/// at a node that is off is replaced first, by one of another number.
+arrow::Result<bool> EraseStaging(const std::shared_ptr<Session>& session,
+                                 const std::string& name, const FoundStaging& found);
 
 /// How long what refuses every change may stay as it is. A put that is under way ends by
 /// then, also where the catalog's leader changes meanwhile.

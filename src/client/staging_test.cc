@@ -56,6 +56,24 @@ TEST(Staging, BytesThatAreNoListAreRefused) {
   EXPECT_RAISES(Invalid, DecodeStaging(EncodeStaging(wrong)));
 }
 
+TEST(Staging, LeftoversAreReadAsTheyWereWritten) {
+  Staging staging = MakeStaging();
+  staging.leftovers = {{{1}, 5, 77}, {{2}, 0, 78}};
+  EXPECT_FALSE(staging.IsOnlyLeftovers());
+  const std::string bytes = EncodeStaging(staging);
+  ASSERT_OK_AND_ASSIGN(const Staging again, DecodeStaging(bytes));
+  EXPECT_EQ(again, staging);
+  for (const size_t cut : {1, 8, 15, 17}) {
+    EXPECT_RAISES(Invalid,
+                  DecodeStaging(std::string_view(bytes).substr(0, bytes.size() - cut)));
+  }
+  staging.state = StagingState::kOver;
+  staging.entries.clear();
+  EXPECT_TRUE(staging.IsOnlyLeftovers());
+  staging.leftovers[1].segment.value = ~uint32_t{0};
+  EXPECT_RAISES(Invalid, DecodeStaging(EncodeStaging(staging)));
+}
+
 TEST(Staging, NamesOfItsOwnAreNoTables) {
   EXPECT_RAISES(Invalid, CheckTableName(PartsName("t")));
   EXPECT_RAISES(Invalid, CheckTableName(BarrierName("b")));

@@ -94,6 +94,7 @@ arrow::Result<ObjectId> Home::Seal(uint64_t session, const SealInput& input) {
   record.creator_request = input.request;
   record.creator_user = holder.user_id;
   record.created_unix_ns = input.now_unix_ns;
+  record.home_incarnation = life_.incarnation;
   record.num_rows = descriptor->num_rows();
   record.num_columns = descriptor->num_columns();
   record.num_chunks = descriptor->num_chunks();

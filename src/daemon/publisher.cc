@@ -27,6 +27,7 @@
 #include "daemon/scheduler.h"
 #include "directory/catalog.h"
 #include "directory/directory.h"
+#include "directory/life_off.h"
 #include "format/layout.h"
 #include "region/control_line.h"
 #include "region/region.h"
@@ -363,6 +364,11 @@ void Publisher::CheckEpochs(const AttemptPtr& attempt) {
 
 // Bound, settled, noted.
 arrow::Status Publisher::MakeVisible(const AttemptPtr& attempt) {
+  if (attempt->is_prepared) {
+    ARROW_ASSIGN_OR_RAISE(const auto record,
+                          home_->directory().GetRecord(attempt->object));
+    ARROW_RETURN_NOT_OK(directory::CheckLife(*region_, *record));
+  }
   ARROW_RETURN_NOT_OK(home_->directory().Bind(attempt->object));
   const region::Segment& own = region_->own_segment();
   own.control().cache()->Settle(own.SlotLine(attempt->object.slot), format::kLineBytes);
@@ -449,10 +455,19 @@ void Publisher::RetireSuperseded(const AttemptPtr& attempt,
   }
 }
 
-// C9: repeated until its home answers. One that is gone already needs no more.
+// C9: repeated until its home answers. One that is gone already needs no more. For a
+// list's version at a home that is off nobody waits: met again, it says what was decided.
 void Publisher::RetireOld(const ObjectId& object, const std::string& name,
                           const HomeClient::Done& done,
                           const HomeClient::Done& on_delay) {
+  if (directory::IsReserved(name) && directory::IsHomeOff(*region_, object)) {
+    done(arrow::Status::OK());
+    if (!at_homes_off_.insert(object).second) return;
+    return Again(kCommitRetryPeriod, [this, object, name] {
+      at_homes_off_.erase(object);
+      RetireOld(object, name, [](const auto&) {}, [](const auto&) {});
+    });
+  }
   homes_->Retire(
       object, name,
       [this, object, name, done, on_delay,

@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include <arrow/result.h>
@@ -104,6 +105,7 @@ class Publisher {
   HomeClient* homes_;
   Scheduler* scheduler_;
   std::unordered_map<ObjectId, std::vector<Done>> publishing_;  ///< Prepared ones.
+  std::unordered_set<ObjectId> at_homes_off_;  ///< To be retired once these are back.
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

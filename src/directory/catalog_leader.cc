@@ -18,8 +18,10 @@
 #include "directory/catalog.h"
 #include "directory/directory.h"
 #include "directory/index_writer.h"
+#include "directory/life_off.h"
 #include "directory/slot_reader.h"
 #include "format/layout.h"
+#include "region/admit_line.h"
 #include "region/control_line.h"
 #include "region/region.h"
 #include "sheaf/status.h"
@@ -75,8 +77,14 @@ arrow::Result<CatalogLeader::Impl::SlotView> CatalogLeader::Impl::LoadSlot(
     return (slot.flags & format::kSlotLeaving) != 0 ? SlotView::kLeaving
                                                     : SlotView::kBound;
   }
-  return StateOf(slot) == format::LineState::kSealed ? SlotView::kSealed
-                                                     : SlotView::kGone;
+  if (StateOf(slot) != format::LineState::kSealed) return SlotView::kGone;
+  // What a life of its home sealed that is off is never put. Written by this process.
+  const NodeId node{home};
+  if (!region::DroppedAdmitLine(*home_->own_segment(), node).is_off()) {
+    return SlotView::kSealed;
+  }
+  const auto is_void = IsOfLifeOff(segments, *segments[home], slot);
+  return is_void.ok() && *is_void ? SlotView::kVoid : SlotView::kSealed;
 }
 
 arrow::Status CatalogLeader::Impl::Refresh(Name* name) const {
@@ -89,7 +97,7 @@ arrow::Status CatalogLeader::Impl::Refresh(Name* name) const {
   std::vector<Binding> sealed;
   for (size_t i = 0; i < live.size(); ++i) {
     ARROW_ASSIGN_OR_RAISE(const SlotView view, LoadSlot(live[i].object));
-    if (view == SlotView::kGone) {
+    if (view == SlotView::kGone || view == SlotView::kVoid) {
       is_target_gone |= i == 0 && has_target;
       continue;
     }
@@ -175,6 +183,10 @@ arrow::Result<Version> CatalogLeader::Impl::Bind(const BindRequest& request) {
   // ever.
   ARROW_ASSIGN_OR_RAISE(const SlotView view, LoadSlot(request.object));
   if (view == SlotView::kGone) return NotSealed(request);
+  if (view == SlotView::kVoid) {
+    return arrow::Status::Invalid("'", request.name, "' was prepared by a node that was ",
+                                  "declared off since");
+  }
   const std::optional<Binding> old_target = name->target;
   ARROW_RETURN_NOT_OK(Refresh(name));
   // No old target: its slot could not be read when the name was unbound.
@@ -222,7 +234,7 @@ arrow::Result<std::vector<ObjectId>> CatalogLeader::Impl::Commit(const std::stri
   if (!is_known) {
     // Granted by an earlier leader, or long gone: the slot says.
     ARROW_ASSIGN_OR_RAISE(const SlotView view, LoadSlot(object));
-    if (view == SlotView::kGone || view == SlotView::kSealed) {
+    if (view != SlotView::kBound && view != SlotView::kLeaving) {
       return std::vector<ObjectId>{};
     }
     names_[name].pending.push_back({object, version});

@@ -84,7 +84,7 @@ class CatalogLeader::Impl {
     bool IsIdle() const { return !target && pending.empty() && superseded.empty(); }
   };
   using Names = std::unordered_map<std::string, Name>;
-  enum class SlotView : uint8_t { kGone, kSealed, kBound, kLeaving };
+  enum class SlotView : uint8_t { kGone, kVoid, kSealed, kBound, kLeaving };
   /// The next slot of a scan.
   struct SlotPlace {
     uint32_t segment = 0;

@@ -30,6 +30,12 @@ using HashFn = uint64_t (*)(std::string_view name);
 /// says what is wrong.
 arrow::Status ValidateName(const std::string& name);
 
+/// Names that begin so are Sheaf's own: no user's call takes them.
+constexpr std::string_view kReservedPrefix = "~sheaf/";
+inline bool IsReserved(std::string_view name) {
+  return name.starts_with(kReservedPrefix);
+}
+
 /// \brief The home's verified copy of what it sealed (L11), as any node reads it back:
 /// checked.
 struct Record {
@@ -44,6 +50,7 @@ struct Record {
   int64_t num_chunks = 0;
   int64_t data_bytes = 0;
   bool has_checksums = false;  ///< Of the data, in the descriptor.
+  uint64_t home_incarnation = 0;  ///< In which it sealed this; 0: not known.
   std::vector<GlobalRange>
       own_ranges;  ///< In the home segment, granule-aligned, sorted, disjoint.
   std::vector<ObjectId>

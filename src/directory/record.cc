@@ -125,7 +125,7 @@ flatbuffers::Offset<format::StoredRecord> Build(const Record& record,
       *builder, name, record.creator_session, record.created_unix_ns, record.num_rows,
       record.num_columns, record.num_chunks, record.data_bytes, home, stored_ranges,
       stored_references, stored_descriptor, record.creator_request, record.has_checksums,
-      record.creator_user, stored_extents);
+      record.creator_user, stored_extents, record.home_incarnation);
 }
 
 template <typename T>
@@ -147,6 +147,7 @@ Record Import(const format::StoredRecord& stored,
   record.num_chunks = stored.num_chunks();
   record.data_bytes = stored.data_bytes();
   record.has_checksums = stored.has_checksums();
+  record.home_incarnation = stored.home_incarnation();
   if (const auto* ranges = stored.own_ranges()) {
     record.own_ranges.reserve(ranges->size());
     for (const format::StoredRange* range : *ranges) {

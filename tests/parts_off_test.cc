@@ -1,0 +1,273 @@
+// A table in parts whose last writer's node is declared off (F8) on the way: what its
+// list says is done without that node, and what was left there goes once it is back.
+
+#include <signal.h>
+
+#include <chrono>
+#include <cstdint>
+#include <fstream>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <arrow/status.h>
+#include <arrow/table.h>
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include "client/put.h"
+#include "client/staging.h"
+#include "client/store_session.h"
+#include "sheaf/sheaf.h"
+#include "testing/arrow_test.h"
+#include "testing/eventually.h"
+#include "testing/peer.h"
+#include "tests/four_nodes.h"
+
+namespace sheaf::testing {
+namespace {
+
+TEST(Peer, Serves) {
+  if (!IsPeer()) GTEST_SKIP() << "started by other tests";
+  ServePeer(AnswerAsWriter);
+}
+
+class PartsOff : public FourNodes {
+ protected:
+  static constexpr uint32_t kOff = 1;
+
+  void SetUp() override {
+    FourNodes::SetUp();
+    if (HasFatalFailure()) return;
+    stores_[kOff].reset();  // A node that was off ends all of its sessions.
+  }
+
+  void AwaitState(const std::string& state) {
+    for (const uint32_t node : {0, 2, 3}) {
+      EXPECT_TRUE(Eventually([&] {
+        return stores_[node]->Nodes().ValueOrDie()[kOff].state == state;
+      })) << state;
+    }
+  }
+
+  /// The node of who does `request` ends while that is stopped at `point`; then it is
+  /// declared off.
+  void LoseNode(const std::string& point, const std::string& request) {
+    ASSERT_OK_AND_ASSIGN(auto peer, Peer::Start({"SHEAF_FAULT=" + point + "=pause"}));
+    ASSERT_OK(peer->Ask(fmt::format("connect {} {}", cluster_->name(), kOff)));
+    std::thread asks([&] { EXPECT_FALSE(peer->Ask(request).ok()); });
+    EXPECT_TRUE(Eventually([&] { return IsStopped(*peer); }));
+    EXPECT_OK(cluster_->KillDaemon(kOff));
+    ::kill(peer->process_id(), SIGKILL);
+    asks.join();
+    peer.reset();
+    DeclareOff();
+  }
+  void DeclareOff() {
+    AwaitState("withdrawn");
+    EXPECT_OK(stores_[0]->ForgetNode(kOff));
+    AwaitState("off");
+  }
+  void BringBack() {
+    ASSERT_OK(cluster_->StartMissing());
+    AwaitState("up");
+    ASSERT_OK_AND_ASSIGN(stores_[kOff], cluster_->Connect(kOff, /*relocate=*/true));
+  }
+
+  bool HasList() {
+    return client::LoadStaging(SessionOf(*stores_[3]), client::PartsName("t"))
+        .ValueOrDie()
+        .has_value();
+  }
+  /// For all nodes that are there.
+  void ExpectTable(const arrow::Table& expected) {
+    GetOptions options;
+    options.validate = Validation::kFull;
+    for (const auto& store : stores_) {
+      if (store == nullptr) continue;
+      ASSERT_OK_AND_ASSIGN(const TablePtr table, store->Get("t", options));
+      EXPECT_TRUE(table->Equals(expected));
+    }
+  }
+  /// Whoever meets what is left of a list cleans it up.
+  void ExpectCleanedUp() {
+    EXPECT_RAISES(KeyError, AbortParts(stores_[2], "t"));
+    EXPECT_FALSE(HasList());
+  }
+
+ private:
+  static bool IsStopped(const Peer& peer) {
+    std::ifstream stat(fmt::format("/proc/{}/stat", peer.process_id()));
+    std::string word;
+    stat >> word >> word >> word;
+    return word == "T";
+  }
+};
+INSTANTIATE_TEST_SUITE_P(, PartsOff,
+                         ::testing::Values(BackendCase{"Shm", ""},
+                                           BackendCase{"SimStale",
+                                                       "backend = \"sim\"\n"}),
+                         BackendCaseName);
+
+/// From the moment on when all parts are kept; before, that of the node is lost.
+const std::vector<std::string> kWhole = {"client.staging.before-complete",
+                                         "client.staging.after-complete",
+                                         "client.part.before-table"};
+
+TEST_P(PartsOff, ATableThatIsWholeIsPutByWhoeverMeetsIt) {
+  for (const std::string& point : kWhole) {
+    SCOPED_TRACE(point);
+    ASSERT_OK(PutPart(stores_[0], "t", *Part(0), 0, 2));
+    LoseNode(point, "part t 1 2");
+    EXPECT_RAISES(KeyError, AbortParts(stores_[2], "t"));
+    ExpectTable(*Lineitem(0, 2 * kPartRows));
+    BringBack();
+    ExpectTable(*Lineitem(0, 2 * kPartRows));
+    ExpectCleanedUp();
+    ExpectTable(*Lineitem(0, 2 * kPartRows));
+    ASSERT_OK(stores_[2]->Remove("t"));
+    stores_[kOff].reset();
+  }
+  ExpectNothingLeft();
+}
+
+/// Its version of the table is gone meanwhile.
+TEST_P(PartsOff, AnAppendThatIsWholeIsAppendedToWhatIsThere) {
+  for (const std::string& point : kWhole) {
+    SCOPED_TRACE(point);
+    ASSERT_OK(stores_[0]->Put("t", *Part(0)));
+    ASSERT_OK(PutPart(stores_[0], "t", *Part(0), 0, 2, {.append = true}));
+    LoseNode(point, "append t 1 2");
+    ASSERT_OK(stores_[2]->Put("t", *Part(0), {.replace = true, .expected_version = {}}));
+    EXPECT_RAISES(KeyError, AbortParts(stores_[2], "t"));
+    const auto expect = [&] {
+      ASSERT_OK_AND_ASSIGN(const TablePtr table, stores_[3]->Get("t"));
+      EXPECT_EQ(table->num_rows(), 3 * kPartRows);
+    };
+    expect();
+    BringBack();
+    expect();
+    ExpectCleanedUp();
+    expect();
+    ASSERT_OK(stores_[2]->Remove("t"));
+    stores_[kOff].reset();
+  }
+  ExpectNothingLeft();
+}
+
+/// Nobody else can put it, nor remove it: it is there, and so are the parts that keep its
+/// bytes until its node leases them again.
+TEST_P(PartsOff, ATableThatWasPutIsThereBeforeAndAfter) {
+  ASSERT_OK(PutPart(stores_[0], "t", *Part(0), 0, 2));
+  LoseNode("client.part.after-table", "part t 1 2");
+  ExpectTable(*Lineitem(0, 2 * kPartRows));
+  const arrow::Status met = AbortParts(stores_[2], "t");
+  EXPECT_TRUE(IsNodeLost(met)) << met.ToString();
+  EXPECT_NE(met.message().find("node 1"), std::string::npos) << met.ToString();
+  EXPECT_TRUE(HasList());
+  ExpectTable(*Lineitem(0, 2 * kPartRows));
+  BringBack();
+  ExpectTable(*Lineitem(0, 2 * kPartRows));
+  ExpectCleanedUp();
+  ExpectTable(*Lineitem(0, 2 * kPartRows));
+  ASSERT_OK(stores_[2]->Remove("t"));
+  ExpectNothingLeft();
+}
+
+/// A part that was not kept goes with the node of its writer: another one brings it.
+TEST_P(PartsOff, APartThatWasNotKeptIsBroughtByAnother) {
+  ASSERT_OK(PutPart(stores_[0], "t", *Part(0), 0, 2));
+  LoseNode("client.staging.after-store", "part t 1 2");
+  ASSERT_OK_AND_ASSIGN(const auto last, PutPart(stores_[2], "t", *Part(1), 1, 2));
+  EXPECT_NE(last.version, 0U);
+  ExpectTable(*Lineitem(0, 2 * kPartRows));
+  BringBack();
+  ExpectCleanedUp();
+  ExpectTable(*Lineitem(0, 2 * kPartRows));
+  ASSERT_OK(stores_[2]->Remove("t"));
+  ExpectNothingLeft();
+}
+
+/// What is there of it waits for the node under the list's name, which others may use.
+TEST_P(PartsOff, ANameWhosePutWasAbortedIsFree) {
+  for (const std::string point :
+       {"client.staging.after-end", "client.staging.before-drop",
+        "client.staging.before-erase"}) {
+    SCOPED_TRACE(point);
+    ASSERT_OK(PutPart(stores_[0], "t", *Part(0), 0, 3));
+    ASSERT_OK_AND_ASSIGN(stores_[kOff], cluster_->Connect(kOff, /*relocate=*/true));
+    ASSERT_OK(PutPart(stores_[kOff], "t", *Part(1), 1, 3));
+    stores_[kOff].reset();
+    LoseNode(point, "abort t");
+    EXPECT_RAISES(KeyError, AbortParts(stores_[3], "t"));
+    ASSERT_OK_AND_ASSIGN(const auto staged, ListStagedParts(stores_[2]));
+    EXPECT_TRUE(staged.empty());
+    EXPECT_EQ(HasList(), point != "client.staging.before-erase");
+    ASSERT_OK(PutPart(stores_[0], "t", *Part(0), 0, 2));
+    ASSERT_OK(AbortParts(stores_[3], "t"));
+    ASSERT_OK(PutPart(stores_[2], "t", *Part(1), 1, 2));
+    ASSERT_OK(PutPart(stores_[0], "t", *Part(0), 0, 2));
+    ExpectTable(*Lineitem(0, 2 * kPartRows));
+    BringBack();
+    ExpectCleanedUp();
+    ExpectTable(*Lineitem(0, 2 * kPartRows));
+    ASSERT_OK(stores_[2]->Remove("t"));
+    stores_[kOff].reset();
+  }
+  ExpectNothingLeft();
+}
+
+/// The leader had granted it to what is void now: a list, which is complete, the table.
+TEST_P(PartsOff, ANameThatWasGrantedToANodeThatIsOffIsFree) {
+  for (const char* pass : {"1", "3", "5"}) {
+    SCOPED_TRACE(pass);
+    ASSERT_OK(cluster_->KillDaemon(kOff));
+    ASSERT_OK(
+        cluster_->StartMissing(std::string("daemon.publish.before-check=kill@") + pass));
+    ASSERT_OK(PutPart(stores_[0], "t", *Part(0), 0, 2));
+    {
+      ASSERT_OK_AND_ASSIGN(auto peer, Peer::Start({}));
+      ASSERT_OK(peer->Ask(fmt::format("connect {} {}", cluster_->name(), kOff)));
+      std::thread asks([&] { (void)peer->Ask("part t 1 2"); });
+      EXPECT_TRUE(Eventually([&] { return !cluster_->OpenDaemon(kOff).ok(); }));
+      ::kill(peer->process_id(), SIGKILL);
+      asks.join();
+    }
+    DeclareOff();
+    if (std::string(pass) == "1") {
+      ASSERT_OK(PutPart(stores_[2], "t", *Part(1), 1, 2));
+    } else {
+      EXPECT_RAISES(KeyError, AbortParts(stores_[3], "t"));
+    }
+    ExpectTable(*Lineitem(0, 2 * kPartRows));
+    BringBack();
+    ExpectCleanedUp();
+    ExpectTable(*Lineitem(0, 2 * kPartRows));
+    ASSERT_OK(stores_[2]->Remove("t"));
+    stores_[kOff].reset();
+  }
+  ExpectNothingLeft();
+}
+
+/// It comes back before anybody met the list: what it prepared is void all the same.
+TEST_P(PartsOff, WhatANodePreparedBeforeItWasOffIsNeverPut) {
+  ASSERT_OK(PutPart(stores_[0], "t", *Part(0), 0, 2));
+  LoseNode("client.part.before-table", "part t 1 2");
+  ASSERT_OK_AND_ASSIGN(const auto list, client::LoadStaging(SessionOf(*stores_[3]),
+                                                            client::PartsName("t")));
+  const ObjectId manifest = list->staging.manifest->object;
+  BringBack();
+  EXPECT_RAISES(
+      Invalid, client::PublishPrepared(*SessionOf(*stores_[3]), manifest, "t", false, 0));
+  EXPECT_RAISES(KeyError, stores_[3]->Get("t"));
+  EXPECT_RAISES(KeyError, AbortParts(stores_[2], "t"));
+  ExpectTable(*Lineitem(0, 2 * kPartRows));
+  EXPECT_EQ(stores_[3]->Stat("t").ValueOrDie().home_node, 2U);
+  ExpectCleanedUp();
+  ASSERT_OK(stores_[2]->Remove("t"));
+  ExpectNothingLeft();
+}
+
+}  // namespace
+}  // namespace sheaf::testing
