@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <arrow/status.h>
@@ -66,7 +66,9 @@ std::string FreeElsewhere(const std::vector<NodeInfo>& nodes, uint32_t home_id) 
       others.push_back(&node);
     }
   }
-  std::ranges::stable_sort(others, std::ranges::greater(), &NodeInfo::free_bytes);
+  std::ranges::sort(others, [](const NodeInfo* a, const NodeInfo* b) {
+    return std::pair(b->free_bytes, a->id) < std::pair(a->free_bytes, b->id);
+  });
   std::string text;
   for (size_t i = 0; i < std::min(others.size(), kNodesShown); ++i) {
     text += (i == 0 ? "Free on other nodes: node " : ", node ") +
