@@ -10,7 +10,6 @@
 
 #include <arrow/array/array_base.h>
 #include <arrow/array/data.h>
-#include <arrow/buffer.h>
 #include <arrow/chunked_array.h>
 #include <arrow/result.h>
 #include <arrow/status.h>

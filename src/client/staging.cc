@@ -9,6 +9,7 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include <arrow/result.h>
@@ -18,6 +19,7 @@
 #include <arrow/util/key_value_metadata.h>
 
 #include "base/fault_point.h"
+#include "client/publisher.h"
 #include "client/put.h"
 #include "client/reader.h"
 #include "client/session.h"
@@ -25,7 +27,6 @@
 #include "directory/directory.h"
 #include "format/layout.h"
 #include "platform/process.h"
-#include "region/region.h"
 #include "sheaf/status.h"
 #include "sheaf/types.h"
 
