@@ -256,6 +256,7 @@ TEST_P(PartsOff, WhatANodePreparedBeforeItWasOffIsNeverPut) {
   LoseNode("client.part.before-table", "part t 1 2");
   ASSERT_OK_AND_ASSIGN(const auto list, client::LoadStaging(SessionOf(*stores_[3]),
                                                             client::PartsName("t")));
+  ASSERT_TRUE(list && list->staging.manifest);
   const ObjectId manifest = list->staging.manifest->object;
   BringBack();
   EXPECT_RAISES(

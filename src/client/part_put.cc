@@ -2,15 +2,14 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include <arrow/chunked_array.h>
 #include <arrow/result.h>
 #include <arrow/status.h>
 #include <arrow/table.h>
@@ -18,7 +17,6 @@
 
 #include "base/fault_point.h"
 #include "client/absent_name.h"
-#include "client/publisher.h"
 #include "client/put.h"
 #include "client/reader.h"
 #include "client/session.h"
@@ -30,7 +28,6 @@
 #include "codec/codec.h"
 #include "directory/directory.h"
 #include "platform/process.h"
-#include "region/region.h"
 #include "sheaf/parts.h"
 #include "sheaf/status.h"
 #include "sheaf/store.h"

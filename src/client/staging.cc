@@ -27,7 +27,6 @@
 #include "directory/directory.h"
 #include "format/layout.h"
 #include "platform/process.h"
-#include "region/region.h"
 #include "sheaf/status.h"
 #include "sheaf/types.h"
 

@@ -5,12 +5,13 @@
 #include <cstdint>
 #include <string>
 
+#include <arrow/status.h>
 #include <gtest/gtest.h>
 
 #include "daemon/log.h"
 #include "daemon/publisher.h"
 #include "daemon/test_catalog.h"
-#include "directory/catalog.h"
+#include "daemon/test_node.h"
 #include "format/layout.h"
 #include "region/admit_line.h"
 #include "region/region.h"

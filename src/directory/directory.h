@@ -49,7 +49,7 @@ struct Record {
   int64_t num_columns = 0;
   int64_t num_chunks = 0;
   int64_t data_bytes = 0;
-  bool has_checksums = false;  ///< Of the data, in the descriptor.
+  bool has_checksums = false;     ///< Of the data, in the descriptor.
   uint64_t home_incarnation = 0;  ///< In which it sealed this; 0: not known.
   std::vector<GlobalRange>
       own_ranges;  ///< In the home segment, granule-aligned, sorted, disjoint.

@@ -4,11 +4,13 @@
 #include <string>
 #include <utility>
 
+#include <arrow/status.h>
 #include <gtest/gtest.h>
 
 #include "directory/catalog.h"
 #include "directory/directory.h"
 #include "directory/test_cluster.h"
+#include "directory/test_records.h"
 #include "format/layout.h"
 #include "format/lease_cell.h"
 #include "region/admit_line.h"
