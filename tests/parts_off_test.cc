@@ -14,11 +14,16 @@
 #include <arrow/status.h>
 #include <arrow/table.h>
 #include <fmt/format.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "client/put.h"
 #include "client/staging.h"
 #include "client/store_session.h"
+#include "region/admit_line.h"
+#include "region/cluster_config.h"
+#include "region/control_line.h"
+#include "region/region.h"
 #include "sheaf/sheaf.h"
 #include "testing/arrow_test.h"
 #include "testing/eventually.h"
@@ -266,6 +271,42 @@ TEST_P(PartsOff, WhatANodePreparedBeforeItWasOffIsNeverPut) {
   ExpectTable(*Lineitem(0, 2 * kPartRows));
   EXPECT_EQ(stores_[3]->Stat("t").ValueOrDie().home_node, 2U);
   ExpectCleanedUp();
+  ASSERT_OK(stores_[2]->Remove("t"));
+  ExpectNothingLeft();
+}
+
+/// Its parts at a home are Retired, and kept by its lease alone: where that does not
+/// count, whoever opens the table may come too late for a scan that is under way.
+TEST_P(PartsOff, WhatOnlyANodeThatIsOffKeepsIsNotRead) {
+  ASSERT_OK_AND_ASSIGN(stores_[kOff], cluster_->Connect(kOff, /*relocate=*/true));
+  ASSERT_OK(PutPart(stores_[kOff], "t", *Part(0), 0, 2));
+  ASSERT_OK(PutPart(stores_[3], "t", *Part(1), 1, 2));
+  ExpectTable(*Lineitem(0, 2 * kPartRows));
+  // Between its word and its scan.
+  ASSERT_OK(cluster_->SignalDaemon(kOff, SIGSTOP));
+  ASSERT_OK_AND_ASSIGN(const auto config, region::ClusterConfig::Load(
+                                              region::ClusterFilePath(cluster_->name())));
+  ASSERT_OK_AND_ASSIGN(
+      const auto as_daemon,
+      region::Region::Attach(
+          config, {.node = {kOff}, .role = region::Role::kDaemon, .relocate = true}));
+  region::Segment* home = &as_daemon->own_segment();
+  uint64_t* const line =
+      region::AdmitWordOf(*home, NodeId{3}, region::AdmitWord::kIncarnation);
+  const region::AdmitLine admitted = region::LoadAdmitLine(*home, NodeId{3});
+  ASSERT_NE(admitted.incarnation, 0U);
+  region::StoreWithdrawn(home, NodeId{3}, admitted.incarnation);
+  region::StoreCertifiedOff(home, NodeId{3}, admitted.incarnation);
+  const auto table = stores_[0]->Get("t");
+  EXPECT_TRUE(IsDamaged(table.status())) << table.status().ToString();
+  EXPECT_THAT(table.status().message(), ::testing::HasSubstr("node 3 was forgotten"));
+  // The rows that lie at its own home are there.
+  EXPECT_TRUE(GetPart(stores_[0], "t", 1).ValueOrDie()->Equals(*Part(1)));
+  region::StoreControlWord(home, line + 2, admitted.off);
+  region::StoreControlWord(home, line + 1, admitted.withdrawn);
+  region::StoreControlWord(home, line, admitted.incarnation);
+  ASSERT_OK(cluster_->SignalDaemon(kOff, SIGCONT));
+  ExpectTable(*Lineitem(0, 2 * kPartRows));
   ASSERT_OK(stores_[2]->Remove("t"));
   ExpectNothingLeft();
 }

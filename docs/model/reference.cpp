@@ -92,6 +92,7 @@ enum StepR {
   R_CELL_B,
   R_FLUSH_B,
   R_RECHECK_B,
+  R_ASK,
   R_INVAL,
   R_READ,
   R_READ_AGAIN,
@@ -107,6 +108,7 @@ struct S : Mem<kNodes, LINES, kPosted> {
   uint8_t bstep, bgen, bwait, brestarts, moved, moved_read;
   uint8_t rstep, rgen, rref, opens, a_first;
   uint8_t pstep, pref;
+  uint8_t ignores, ignored;  // the cells of A: B's scan that is under way, any so far
   void arrived(int line, int old, int value, int) {
     if (line != DATA_B || value == old) return;
     if ((value + 1) / 2 != bgen + 1)
@@ -126,10 +128,10 @@ static bool publisher;  // requests come from a session that leases B's object m
 static bool accept_retired;  // O4 as it was worded: A accepts a Retired object that the
                              // publisher still leases
 static bool reader_none;  // the reader takes no lease on B's object at all
-static bool ignore_ref;  // F8 as it was worded: ALL cells of a node that is certified off
-                         // are ignored
+static bool ignore_ref;  // F8: ALL cells of a node that is certified off are ignored
+static bool ask_off;  // who leases a Retired object of B then asks B whether A is off
 static bool b_noreflease, b_norecheck, b_clearearly, b_noclear, b_restartclears,
-    b_restartkeeps, b_restartmoves, b_closeorder, b_norecflush;
+    b_restartkeeps, b_restartmoves, b_closeorder, b_norecflush, b_askfirst;
 
 struct Model {
   MC<S>& mc;
@@ -343,12 +345,17 @@ struct Model {
     StepB after_ref = publisher ? B_SCAN_PUB : after_pub;
     StepB after_reader = reader_first ? B_SCAN_REF : B_FREE;
     auto scan = [&](Line cell, StepB next, const char* what) {
-      Memory::il(s, B, cell, [&](S& u, int v) {
+      Memory::il(t, B, cell, [&](S& u, int v) {
         u.moved_read = 0;
         u.bstep = v == s.bgen ? first : next;  // a lease: the scan starts again
         Out(u, v == s.bgen ? "B: scan finds a lease" : what, cell, v);
       });
     };
+    // B stores that A is off before a scan begins to ignore its cells, and not within one.
+    if (s.bstep == first && !s.bwait) {
+      t.ignores = s.astep == A_OFF && ignore_ref;
+      t.ignored |= t.ignores;
+    }
     switch (s.bstep) {
       case B_SEAL_FLUSH:
         if (Memory::flush(t, B, SLOT_B)) go(B_SEALED, "B: flush slot (Sealed)");
@@ -365,7 +372,7 @@ struct Model {
         break;
       case B_SCAN_REF:
         if (s.bwait) break;
-        if (s.astep == A_OFF && ignore_ref)
+        if (t.ignores)
           go(after_ref, "B: ignores the cells of A");
         else if (b_restartmoves && !s.moved_read)
           Memory::il(s, B, CELL_MOVED, [&](S& u, int v) {
@@ -466,7 +473,9 @@ struct Model {
           if (!v || RecordGen(v) != s.rgen)
             viol("S1: a leased reader finds the record of another object");
           u.rref = v ? RecordRef(v) : 0;
-          u.rstep = reader_none ? R_INVAL : R_CELL_B;
+          u.rstep = reader_none                    ? R_INVAL
+                    : b_askfirst && s.ignored ? R_CLOSE_A
+                                              : R_CELL_B;
           Out(u, "reader: reads the record", s.rgen, u.rref);
         });
         break;
@@ -484,10 +493,15 @@ struct Model {
                     (!sealed_only && v == SlotValue(s.rref, RETIRED));
           if (!ok && s.astep != A_OFF)
             viol("O4: an object that is not deleted cannot be opened");
-          u.rstep = ok ? R_INVAL : R_CLOSE_B;
+          const bool asks = ask_off && !b_askfirst && v == SlotValue(s.rref, RETIRED);
+          u.rstep = !ok ? R_CLOSE_B : asks ? R_ASK : R_INVAL;
           Out(u, ok ? "reader: lease on B's object holds" : "reader: B's object is gone",
               s.rref, v);
         });
+        break;
+      case R_ASK:  // B's word arrives at some time before a scan goes by it
+        if (!s.ignored) go(R_INVAL, "reader: A is not off for B");
+        if (s.astep == A_OFF) go(R_CLOSE_B, "reader: A is off for B: what it kept is lost");
         break;
       case R_INVAL:
         if (Memory::flush(t, n, DATA_B)) go(R_READ, "reader: invalidates the bytes");
@@ -604,6 +618,7 @@ int main(int argc, char** argv) {
   accept_retired = a.has("acceptretired");
   reader_none = a.has("readernone");
   ignore_ref = a.has("ignoreref");
+  ask_off = a.has("askoff");
 #define BUG(x) b_##x = a.has("bug=" #x)
   BUG(noreflease);
   BUG(norecheck);
@@ -614,6 +629,7 @@ int main(int argc, char** argv) {
   BUG(restartmoves);
   BUG(closeorder);
   BUG(norecflush);
+  BUG(askfirst);
   S s;
   Memory::init(s);
   memset(s.mask, 0, sizeof s.mask);

@@ -20,6 +20,7 @@
 #include "base/math.h"
 #include "base/plant.h"
 #include "client/data_check.h"
+#include "client/keeper_watch.h"
 #include "client/lease_table.h"
 #include "client/node_notes.h"
 #include "client/session.h"
@@ -131,16 +132,22 @@ arrow::Result<std::shared_ptr<const TableLease>> OpenObject::LeaseData(
   const std::vector<GlobalRange> ranges = descriptor_->Ranges(selection);
   ARROW_RETURN_NOT_OK(CheckAttached(ranges));
   const std::shared_ptr<Session> session = lease_->session().shared_from_this();
+  KeeperWatch keeper(session->region(), {lease_->object().segment.value});
   std::vector<std::shared_ptr<ObjectLease>> leases;
   for (size_t i = 0; i < record_.references.size(); ++i) {
     if (!record_.reference_extents.empty() &&
         !Overlaps(ranges, record_.reference_extents[i])) {
       continue;
     }
+    keeper.Note(record_.references[i].segment);
     auto lease = session->leases().TakeReference(session, record_.references[i]);
     if (IsStaleGeneration(lease.status())) return SharedBytesLost(record_.references[i]);
     ARROW_RETURN_NOT_OK(lease.status());
     leases.push_back(*std::move(lease));
+  }
+  for (const auto& lease : leases) {
+    ARROW_ASSIGN_OR_RAISE(const bool is_kept, keeper.IsKept(lease->object()));
+    if (!is_kept) return SharedBytesLost(lease->object());
   }
   return std::make_shared<const TableLease>(lease_, std::move(leases));
 }
