@@ -1,6 +1,8 @@
 # Two commands from nothing: `make demo` and `make test`. CMakePresets.json is underneath.
 
 JOBS ?= $(shell nproc)
+# Half of the time of the tests is waiting: for processes to be taken for dead, mostly.
+TEST_JOBS ?= $(shell echo $$(( $(JOBS) + $(JOBS) / 2 )))
 BASE ?= origin/main
 
 .DEFAULT_GOAL := help
@@ -45,7 +47,7 @@ help:
 	@echo "  make model        check the protocol's models (about 4 minutes)"
 	@echo "  make clean        remove build/ (the set-up in .deps/ stays)"
 	@echo
-	@echo "  JOBS=$(JOBS) compilers and tests at a time. Everything that CI does: .ci/run"
+	@echo "  JOBS=$(JOBS) compilers and TEST_JOBS=$(TEST_JOBS) tests at a time. Everything that CI does: .ci/run"
 
 setup-build setup-test setup-check:
 	@tools/setup.sh $(patsubst setup-%,%,$@)
@@ -68,11 +70,11 @@ demo-parts: build
 
 test: setup-test
 	$(call configure_and_build,release)
-	@ctest --preset release -j $(JOBS) --output-junit ctest.xml
+	@ctest --preset release -j $(TEST_JOBS) --output-junit ctest.xml
 
 asan tsan clang: setup-check
 	$(call configure_and_build,$@)
-	@ctest --preset $@ -j $(JOBS) --output-junit ctest.xml
+	@ctest --preset $@ -j $(TEST_JOBS) --output-junit ctest.xml
 
 check: setup-check
 	@tools/check.sh $(BASE)
@@ -109,7 +111,7 @@ fuzz: setup-check
 
 coverage: setup-test
 	$(call configure_and_build,coverage)
-	@ctest --preset coverage -j $(JOBS)
+	@ctest --preset coverage -j $(TEST_JOBS)
 	@tools/coverage.py build/coverage
 
 churn: setup-test
