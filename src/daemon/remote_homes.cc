@@ -9,6 +9,7 @@
 
 #include <arrow/result.h>
 #include <arrow/status.h>
+#include <arrow/util/macros.h>
 
 #include "base/fault_point.h"
 #include "base/math.h"
@@ -42,7 +43,7 @@ arrow::Status IsLost(const std::string& text) {
 
 }  // namespace
 
-RemoteHomes::RemoteHomes(const region::Region* region, Home* home, Transport* transport,
+RemoteHomes::RemoteHomes(region::Region* region, Home* home, Transport* transport,
                          Scheduler* scheduler)
     : region_(region),
       home_(home),
@@ -75,6 +76,10 @@ arrow::Status RemoteHomes::CheckHome(NodeId node) const {
                                   "with nodes 0 to ", region_->num_segments() - 1);
   }
   const region::Segment* segment = region_->segment({node.value});
+  if (segment == nullptr) {  // it may have come up since the last look
+    ARROW_UNUSED(region_->AttachMissing());
+    segment = region_->segment({node.value});
+  }
   bool is_down = segment == nullptr;
   if (!is_down) {
     const auto line = region::PeekIncarnation(*segment);

@@ -32,7 +32,7 @@ constexpr std::chrono::seconds kCensusPeriod{10};
 /// outlives it.
 class RemoteHomes {
  public:
-  RemoteHomes(const region::Region* region, Home* home, Transport* transport,
+  RemoteHomes(region::Region* region, Home* home, Transport* transport,
               Scheduler* scheduler);
 
   /// \brief A former life of this daemon may have had sessions that are over: tell all
@@ -76,7 +76,7 @@ class RemoteHomes {
   void OnTold(NodeId node, const arrow::Result<const format::Message*>& reply);
   arrow::Status Settle(NodeId node, const format::GuestsReply& reply);
 
-  const region::Region* region_;
+  region::Region* region_;
   Home* home_;
   Transport* transport_;
   Scheduler* scheduler_;

@@ -52,6 +52,10 @@ class RemoteHomesTest : public ::testing::Test {
     session_ = nodes_[0]->OpenSession().ValueOrDie().id;
     remotes_ = std::make_unique<RemoteHomes>(nodes_[0].region.get(), nodes_[0].home.get(),
                                              &transport_, &clock_);
+    Ask(remotes_.get(), session_);
+    ASSERT_EQ(transport_.sent.size(), 1U);
+  }
+  void Ask(RemoteHomes* remotes, uint64_t session) {
     flatbuffers::FlatBufferBuilder inner;
     const auto returns = format::CreateReturnRequest(inner);
     const auto bytes =
@@ -60,9 +64,8 @@ class RemoteHomesTest : public ::testing::Test {
     const auto body = format::CreateHomeRequestDirect(builder, 1, &bytes);
     const auto message =
         format::FinishRequest(&builder, kRequest, Body::HomeRequest, body.Union());
-    remotes_->Handle(session_, 0, *format::GetMessage(message.data()),
-                     [this](std::vector<uint8_t> reply) { reply_ = std::move(reply); });
-    ASSERT_EQ(transport_.sent.size(), 1U);
+    remotes->Handle(session, 0, *format::GetMessage(message.data()),
+                    [this](std::vector<uint8_t> reply) { reply_ = std::move(reply); });
   }
   arrow::Status Outcome() const {
     return format::ToStatus(*format::GetMessage(reply_->data()));
@@ -116,6 +119,32 @@ TEST_F(RemoteHomesTest, AHomeThatIsWithdrawnOrDownIsLost) {
   ASSERT_TRUE(reply_.has_value());
   EXPECT_TRUE(IsNodeLost(Outcome()));
   EXPECT_EQ(transport_.sent.size(), 1U);
+}
+
+/// Its memory is there, and this daemon has not looked for it since.
+TEST_F(RemoteHomesTest, AHomeThatHasJustComeUpIsAsked) {
+  region::TestMemory memory;
+  const region::ClusterConfig config = memory.Config();
+  ASSERT_OK(region::PrepareMemoryFolder(config));
+  ASSERT_OK(region::FormatSegment(config, {0}));
+  TestNode first;
+  ASSERT_OK_AND_ASSIGN(
+      first.region, region::Region::Attach(config, {{0}, region::Role::kDaemon, true}));
+  first.Begin(&clock_);
+  RemoteHomes remotes(first.region.get(), first.home.get(), &transport_, &clock_);
+  const uint64_t session = first->OpenSession().ValueOrDie().id;
+  Ask(&remotes, session);
+  ASSERT_TRUE(reply_.has_value());
+  EXPECT_TRUE(IsNodeLost(Outcome()));
+  ASSERT_OK(region::FormatSegment(config, {1}));
+  TestNode second;
+  ASSERT_OK_AND_ASSIGN(
+      second.region, region::Region::Attach(config, {{1}, region::Role::kDaemon, true}));
+  second.Begin(&clock_);
+  reply_.reset();
+  Ask(&remotes, session);
+  EXPECT_FALSE(reply_.has_value());
+  EXPECT_EQ(transport_.sent.size(), 2U);
 }
 
 TEST_F(RemoteHomesTest, ARequestThatACensusHasPassedIsSentAgain) {
