@@ -16,6 +16,7 @@
 #include "daemon/scheduler.h"
 #include "daemon/transport.h"
 #include "format/message.h"
+#include "region/admit_line.h"
 #include "region/region.h"
 #include "sheaf/types.h"
 
@@ -82,6 +83,9 @@ void Reclaimer::TellHomes() {
   if (homes.empty()) return;
   home_->FlushLeasePages();
   for (const SegmentId home : homes) {
+    const region::Segment& own = region_->own_segment();
+    if (home == own.id() || region_->segment(home) == nullptr) continue;
+    if (region::LoadAdmitLine(own, {home.value}).is_off()) continue;  // nobody answers
     flatbuffers::FlatBufferBuilder builder;
     const auto body = format::CreateFlushPagesRequest(builder, /*let_go=*/true).Union();
     transport_->Request({home.value},
