@@ -70,10 +70,14 @@ class StopOnSignals {
   std::array<struct sigaction, kSignals.size()> before_ = {};
 };
 
-arrow::Result<ClusterStatus> Start(ClusterOptions options) {
+arrow::Result<ClusterStatus> StartOrStop(ClusterOptions options) {
   StopOnSignals stop;
   options.stop_token = stop.token();
-  ARROW_ASSIGN_OR_RAISE(ClusterStatus started, StartCluster(options));
+  return StartCluster(options);
+}
+
+arrow::Result<ClusterStatus> Start(const ClusterOptions& options) {
+  ARROW_ASSIGN_OR_RAISE(ClusterStatus started, StartOrStop(options));
   const auto warn = [](const std::string& text) {
     if (!text.empty()) fmt::print(stderr, "sheaf: warning: {}\n", OneLine(text));
   };
