@@ -64,7 +64,7 @@ inline TablePtr Lineitem(int64_t first, int64_t rows) {
 }
 
 // A process on some node that puts parts: "connect CLUSTER NODE", "part NAME I OF",
-// "append NAME I OF", "abort NAME", "remove NAME".
+// "append NAME I OF", "share NAME TABLE I OF", "abort NAME", "remove NAME".
 inline std::string AnswerAsWriter(const std::string& request) {
   static auto* store = new std::shared_ptr<Store>();
   std::istringstream words(request);
@@ -95,6 +95,15 @@ inline std::string AnswerAsWriter(const std::string& request) {
   }
   if (verb == "abort") return AbortParts(*store, name).ToString();
   if (verb == "remove") return (*store)->Remove(name).ToString();
+  if (verb == "share") {
+    std::string source;
+    uint32_t part = 0;
+    uint32_t of = 0;
+    words >> source >> part >> of;
+    const auto table = (*store)->Get(source);
+    if (!table.ok()) return table.status().ToString();
+    return PutPart(*store, name, **table, part, of).status().ToString();
+  }
   uint32_t part = 0;
   uint32_t of = 0;
   words >> part >> of;

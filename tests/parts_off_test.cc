@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <arrow/status.h>
@@ -60,6 +61,11 @@ class PartsOff : public FourNodes {
   /// declared off.
   void LoseNode(const std::string& point, const std::string& request) {
     ASSERT_OK_AND_ASSIGN(auto peer, Peer::Start({"SHEAF_FAULT=" + point + "=pause"}));
+    StopAndEnd(std::move(peer), request, [] {});
+  }
+  /// `meanwhile`: before it is declared off.
+  template <typename Fn>
+  void StopAndEnd(std::unique_ptr<Peer> peer, const std::string& request, Fn meanwhile) {
     ASSERT_OK(peer->Ask(fmt::format("connect {} {}", cluster_->name(), kOff)));
     std::thread asks([&] { EXPECT_FALSE(peer->Ask(request).ok()); });
     EXPECT_TRUE(Eventually([&] { return IsStopped(*peer); }));
@@ -67,6 +73,7 @@ class PartsOff : public FourNodes {
     ::kill(peer->process_id(), SIGKILL);
     asks.join();
     peer.reset();
+    meanwhile();
     DeclareOff();
   }
   void DeclareOff() {
@@ -272,6 +279,89 @@ TEST_P(PartsOff, WhatANodePreparedBeforeItWasOffIsNeverPut) {
   EXPECT_EQ(stores_[3]->Stat("t").ValueOrDie().home_node, 2U);
   ExpectCleanedUp();
   ASSERT_OK(stores_[2]->Remove("t"));
+  ExpectNothingLeft();
+}
+
+/// Its home is back for the own node, and not yet for that of a part: what it leases
+/// there does not count yet.
+TEST_P(PartsOff, WhoMeetsAListWhileItsNodeComesBackTakesNoPartTooEarly) {
+  for (int round = 0; round < 4; ++round) {
+    ASSERT_OK(PutPart(stores_[2], "t", *Part(0), 0, 2));
+    LoseNode("client.part.after-table", "part t 1 2");
+    std::thread meets([&] {
+      const auto store = cluster_->Connect(0, /*relocate=*/true).ValueOrDie();
+      while (!AbortParts(store, "t").IsKeyError()) std::this_thread::yield();
+    });
+    EXPECT_OK(cluster_->StartMissing());
+    AwaitState("up");
+    meets.join();
+    ExpectTable(*Lineitem(0, 2 * kPartRows));
+    ExpectCleanedUp();
+    ASSERT_OK(stores_[3]->Remove("t"));
+  }
+  ExpectNothingLeft();
+}
+
+/// Stored at a node that was off when others ended it, and met again once the catalog's
+/// leader is another one: a put that is over, with a number that its table has.
+TEST_P(PartsOff, AListThatComesBackIsJoinedByNobody) {
+  ASSERT_OK(stores_[0]->Put("t", *Part(0)));
+  LoseNode("client.staging.after-store", "append t 0 2");
+  ASSERT_OK(PutPart(stores_[0], "t", *Part(1), 0, 2, {.append = true}));
+  ASSERT_OK(PutPart(stores_[2], "t", *Part(2), 1, 2, {.append = true}));
+  for (const uint32_t node : {0, 2, 3}) stores_[node].reset();
+  for (const uint32_t node : {0, 2, 3}) ASSERT_OK(cluster_->KillDaemon(node));
+  ASSERT_OK(cluster_->StartMissing());
+  for (const uint32_t node : {0, 2, 3}) {
+    ASSERT_OK_AND_ASSIGN(stores_[node], cluster_->Connect(node, /*relocate=*/true));
+  }
+  AwaitState("up");
+  EXPECT_TRUE(HasList());
+  ASSERT_OK_AND_ASSIGN(const auto first,
+                       PutPart(stores_[0], "t", *Part(3), 0, 2, {.append = true}));
+  EXPECT_EQ(first.version, 0U);
+  EXPECT_EQ(first.missing, std::vector<uint32_t>{1});
+  ASSERT_OK_AND_ASSIGN(const auto last,
+                       PutPart(stores_[2], "t", *Part(4), 1, 2, {.append = true}));
+  EXPECT_EQ(last.version, 3U);
+  ExpectTable(*Lineitem(0, 5 * kPartRows));
+  ExpectCleanedUp();
+  ASSERT_OK(stores_[2]->Remove("t"));
+  ExpectNothingLeft();
+}
+
+/// The table that is appended to was kept by the node that is off: nobody can make the
+/// next version of it any more, and its name is not held for that.
+TEST_P(PartsOff, AnAppendToWhatIsDamagedEnds) {
+  ASSERT_OK_AND_ASSIGN(stores_[kOff], cluster_->Connect(kOff, /*relocate=*/true));
+  ASSERT_OK(PutPart(stores_[0], "t", *Part(0), 0, 2));
+  ASSERT_OK(PutPart(stores_[kOff], "t", *Part(1), 1, 2));
+  stores_[kOff].reset();
+  ASSERT_OK(PutPart(stores_[0], "t", *Part(2), 0, 2, {.append = true}));
+  LoseNode("client.part.before-table", "append t 1 2");
+  BringBack();
+  EXPECT_TRUE(IsDamaged(stores_[2]->Get("t").status()));
+  EXPECT_RAISES(KeyError, AbortParts(stores_[2], "t"));
+  ASSERT_OK(stores_[2]->Remove("t"));
+  EXPECT_RAISES(KeyError, stores_[3]->Get("t"));
+  ExpectCleanedUp();
+  ExpectNothingLeft();
+}
+
+/// So it is with a part whose bytes lay in a table that only the node that is off kept.
+TEST_P(PartsOff, AListWithAPartThatIsDamagedEnds) {
+  ASSERT_OK(stores_[2]->Put("x", *Part(1)));
+  ASSERT_OK(PutPart(stores_[0], "t", *Part(0), 0, 2));
+  ASSERT_OK_AND_ASSIGN(auto peer,
+                       Peer::Start({"SHEAF_FAULT=client.part.before-table=pause"}));
+  StopAndEnd(std::move(peer), "share t x 1 2",
+             [&] { ASSERT_OK(stores_[2]->Remove("x")); });
+  BringBack();
+  EXPECT_RAISES(KeyError, AbortParts(stores_[2], "t"));
+  EXPECT_RAISES(KeyError, stores_[3]->Get("t"));
+  ASSERT_OK(stores_[2]->Put("t", *Part(0)));
+  ASSERT_OK(stores_[2]->Remove("t"));
+  ExpectCleanedUp();
   ExpectNothingLeft();
 }
 

@@ -51,10 +51,13 @@ arrow::Status ExplainAbsent(const std::shared_ptr<Session>& session,
       list_name.size() > directory::kNameBytesMax) {
     return found;
   }
-  const std::optional<FoundStaging> list =
-      LoadStaging(session, list_name).ValueOr(std::nullopt);
-  if (!list) return found;
-  const std::string waits = WhatItWaitsFor(*session, name, list->staging);
+  const auto list = LoadStaging(session, list_name);
+  if (!list.ok()) {
+    return found.WithMessage(found.message(), ", and whether parts of it wait cannot be ",
+                             "told: ", list.status().message());
+  }
+  if (!*list) return found;
+  const std::string waits = WhatItWaitsFor(*session, name, (*list)->staging);
   if (waits.empty()) return found;
   return found.WithMessage(found.message(), " yet: ", waits);
 }

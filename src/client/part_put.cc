@@ -131,7 +131,12 @@ arrow::Result<std::optional<FoundStaging>> PartPut::Meet() {
   ARROW_ASSIGN_OR_RAISE(auto found, MeetStaging(session_, name_));
   before_ = std::nullopt;
   if (found && options_.append && of_ == 1) return std::nullopt;  // not of that put
-  if (found && found->staging.IsOnlyLeftovers()) {
+  // Where no part is left, the put may be over, and this its list as a node knew it that
+  // was off when others ended it: its number is joined by nobody.
+  if (found && found->staging.entries.empty()) {
+    if (found->staging.candidate) {
+      found->staging.leftovers.push_back(found->staging.candidate->object);
+    }
     before_ = std::move(found);
     return std::nullopt;
   }

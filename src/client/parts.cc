@@ -63,8 +63,9 @@ arrow::Result<OpenObject> OpenParted(const std::shared_ptr<Session>& session,
   ARROW_RETURN_NOT_OK(session->CheckProcess());
   ARROW_RETURN_NOT_OK(client::CheckTableName(name));
   // Who may only read cleans nothing up, and what is left harms nobody.
-  ARROW_UNUSED(client::MeetStaging(session, name).status());
+  const arrow::Status met = client::MeetStaging(session, name).status();
   auto open = client::OpenName(session, name);
+  if (open.status().IsKeyError() && (IsNodeLost(met) || IsDamaged(met))) return met;
   if (!open.ok()) return client::ExplainAbsent(session, name, open.status());
   if (options.version && *options.version != open->version()) {
     return MakeStatus(arrow::StatusCode::Invalid, ErrorReason::kVersionMismatch,
@@ -167,7 +168,10 @@ arrow::Result<std::vector<StagedParts>> ListStagedParts(
   for (const auto& [found, record] : listed) {
     if (!record.name.starts_with(prefix)) continue;
     const std::string name = record.name.substr(prefix.size());
-    ARROW_ASSIGN_OR_RAISE(const auto staged, client::MeetStaging(session, name));
+    auto met = client::MeetStaging(session, name);
+    // What nobody can do anything about now is listed as it is.
+    if (!met.ok()) met = client::LoadStaging(session, record.name);
+    const auto staged = met.ValueOr(std::nullopt);
     if (!staged || staged->staging.IsOnlyLeftovers()) continue;
     const client::Staging& staging = staged->staging;
     StagedParts& parts =

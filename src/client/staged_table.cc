@@ -23,6 +23,8 @@
 #include "codec/codec.h"
 #include "directory/directory.h"
 #include "platform/process.h"
+#include "region/admit_line.h"
+#include "region/region.h"
 #include "sheaf/status.h"
 #include "sheaf/store.h"
 #include "sheaf/types.h"
@@ -158,6 +160,22 @@ arrow::Result<bool> PrepareAnew(const SessionPtr& session, const std::string& na
   return Promote(session, name, found);
 }
 
+// Not OK if a table of what is complete cannot be made anew, by anybody: its bytes are
+// gone, as `made` says, or a part is, with the memory of its node. The list decides:
+// parts that others made a table of are none of it any more.
+Status WhyNever(const Session& session, const std::string& name, const Staging& staging,
+                const Status& made) {
+  if (IsDamaged(made)) return made;
+  for (const StagedEntry& entry : staging.entries) {
+    if (IsThere(session, entry.object)) continue;
+    return MakeStatus(arrow::StatusCode::IOError, ErrorReason::kDamaged,
+                      "part " + std::to_string(entry.index) + " of table '" + name +
+                          "' was lost with the memory of node " +
+                          std::to_string(entry.object.segment.value));
+  }
+  return Status::OK();
+}
+
 // What to do about a manifest that is void, or of another version than the table's:
 // nothing if it is to be tried again.
 arrow::Result<std::optional<StagedEnd>> ReplaceManifest(const SessionPtr& session,
@@ -180,8 +198,15 @@ arrow::Result<std::optional<StagedEnd>> ReplaceManifest(const SessionPtr& sessio
       return std::nullopt;
     }
   }
-  ARROW_RETURN_NOT_OK(PrepareAnew(session, name, found).status());
-  return std::nullopt;
+  const auto made = PrepareAnew(session, name, found);
+  const Status never = WhyNever(*session, name, found->staging, made.status());
+  if (never.ok()) {
+    ARROW_RETURN_NOT_OK(made.status());
+    return std::nullopt;
+  }
+  ARROW_ASSIGN_OR_RAISE(const bool ended, EndStaging(session, name, *found));
+  if (!ended) return std::nullopt;
+  return StagedEnd{std::nullopt, never, {}};
 }
 
 // `what` became of a manifest whose home is off.
@@ -217,6 +242,18 @@ arrow::Result<uint32_t> PublishManifest(const SessionPtr& session,
   return version;
 }
 
+// False while the home of a part says that the manifest's is off: what that leases there
+// counts only once it is back for this one, too.
+bool IsBackForAll(const Session& session, const ObjectId& manifest,
+                  const Staging& staging) {
+  return std::ranges::none_of(staging.entries, [&](const StagedEntry& entry) {
+    const region::Segment* home = session.region().segment(entry.object.segment);
+    return home != nullptr && entry.object.segment != manifest.segment &&
+           !IsHomeOff(session, entry.object) &&
+           region::LoadAdmitLine(*home, NodeId{manifest.segment.value}).is_off();
+  });
+}
+
 arrow::Result<bool> IsAsFound(const SessionPtr& session, const std::string& name,
                               const FoundStaging& found) {
   ARROW_ASSIGN_OR_RAISE(const auto now, LoadStaging(session, PartsName(name)));
@@ -245,6 +282,10 @@ arrow::Result<std::optional<StagedEnd>> Finish(const SessionPtr& session,
     StagedEnd end;
     if (version.ok()) {
       if (*version != 0) end.version = *version;
+      if (end.version && !IsBackForAll(*session, manifest, found.staging)) {
+        if (tries <= kTriesMax) continue;
+        return StagedEnd{end.version, {}, NodeIsOff(name, manifest, "was put")};
+      }
     } else if (version.status().IsAlreadyExists()) {
       ARROW_ASSIGN_OR_RAISE(const auto other, FindName(*session, name));
       if (!other && tries <= kTriesMax) continue;  // About to be put, or to fail.

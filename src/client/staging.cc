@@ -202,6 +202,10 @@ arrow::Result<Staging> DecodeStaging(std::string_view bytes) {
       staging.state != StagingState::kOver) {
     return arrow::Status::Invalid("a staging list contradicts itself");
   }
+  if (staging.state == StagingState::kComplete && head.num_entries != head.of) {
+    return arrow::Status::Invalid("a staging list is complete with ", head.num_entries,
+                                  " of ", head.of, " parts");
+  }
   staging.entries.reserve(head.num_entries);
   for (uint32_t i = 0; i < head.num_entries; ++i) {
     StoredEntry entry;

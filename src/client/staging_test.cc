@@ -52,6 +52,13 @@ TEST(Staging, BytesThatAreNoListAreRefused) {
   wrong.entries[0].object.segment.value = ~uint32_t{0};
   EXPECT_RAISES(Invalid, DecodeStaging(EncodeStaging(wrong)));
   wrong = MakeStaging();
+  wrong.state = StagingState::kComplete;
+  wrong.manifest = StagedManifest{{{0}, 7, 79}, 0};
+  EXPECT_RAISES(Invalid, DecodeStaging(EncodeStaging(wrong)));  // two of four
+  wrong.of = 3;
+  wrong.Add({1, 20, {{0}, 8, 80}});
+  EXPECT_OK(DecodeStaging(EncodeStaging(wrong)).status());
+  wrong = MakeStaging();
   wrong.id = 0;
   EXPECT_RAISES(Invalid, DecodeStaging(EncodeStaging(wrong)));
 }
