@@ -88,8 +88,7 @@ class Arrival {
           return !client::IsThere(*session_, entry.object);
         });
       }
-      if (staging.entries.empty())
-        staging = {platform::RandomBits() | 1, n_, false, 0, {}};
+      if (staging.entries.empty()) staging = Begin(std::move(staging.leftovers));
       if (staging.of != n_) {
         return arrow::Status::Invalid("barrier '", name_, "' is for ", staging.of,
                                       " participants at the moment, not for ", n_);
@@ -114,6 +113,12 @@ class Arrival {
       PassFaultPoint("client.barrier.after-arrival");
       return false;
     }
+  }
+
+  Staging Begin(std::vector<ObjectId> leftovers) const {
+    Staging staging{platform::RandomBits() | 1, n_, false, 0, {}};
+    staging.leftovers = std::move(leftovers);
+    return staging;
   }
 
   /// A list that its node was about to remove, and died, changes for nobody until then.

@@ -131,8 +131,7 @@ arrow::Result<std::optional<FoundStaging>> PartPut::Meet() {
   ARROW_ASSIGN_OR_RAISE(auto found, MeetStaging(session_, name_));
   before_ = std::nullopt;
   if (found && options_.append && of_ == 1) return std::nullopt;  // not of that put
-  // Where no part is left, the put may be over, and this its list as a node knew it that
-  // was off when others ended it: its number is joined by nobody.
+  // Where no part is left a put begins anew, with a number that no table can have.
   if (found && found->staging.entries.empty()) {
     if (found->staging.candidate) {
       found->staging.leftovers.push_back(found->staging.candidate->object);

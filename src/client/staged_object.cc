@@ -57,7 +57,10 @@ StagedObject LookAt(const Session& session, const ObjectId& object) {
   if (slot->state == static_cast<uint8_t>(LineState::kSealed)) {
     found.view = ViewOfSealed(session, *home, *slot);
   } else if (slot->state == static_cast<uint8_t>(LineState::kBound)) {
-    found.view = StagedView::kPut;
+    const auto record = directory::ReadRecord(*home, *slot);
+    if (!record.ok()) return {};
+    found.view =
+        directory::IsReserved(record->name) ? StagedView::kList : StagedView::kPut;
     found.version = slot->version_sequence;
   }
   return found;
@@ -85,7 +88,7 @@ arrow::Status KeepStaged(Session& session, const ObjectId& object) {
 arrow::Result<bool> DropStaged(Session& session, const ObjectId& object) {
   const StagedView view = LookAt(session, object).view;
   if (view == StagedView::kGone || view == StagedView::kPut) return true;
-  if (IsHomeOff(session, object)) return false;
+  if (view == StagedView::kList || IsHomeOff(session, object)) return false;
   const arrow::Status dropped = Drop(session, object);
   if (!dropped.ok() && !dropped.IsInvalid()) return dropped;
   return true;

@@ -19,6 +19,7 @@ enum class StagedView : uint8_t {
   kGone,     ///< Or it goes with its session, which ended when its node was off.
   kThere,    ///< Unnamed, or prepared.
   kPut,      ///< Visible under its name.
+  kList,     ///< So, and a version of a list: its home retires what another superseded.
   kVoid,     ///< Prepared in a life of its home that is off: never put (C9).
   kUnknown,  ///< Its slot cannot be read.
 };
@@ -40,7 +41,8 @@ bool IsHomeOff(const Session& session, const ObjectId& object);
 /// \brief As Keep; stale as well if `object` is void.
 arrow::Status KeepStaged(Session& session, const ObjectId& object);
 
-/// \brief As Drop, of what is not put. False if its home is off, and has it still.
+/// \brief As Drop, of what is not put. False if its home is off, and has it still, or if
+/// it is a version of a list that is there still.
 arrow::Result<bool> DropStaged(Session& session, const ObjectId& object);
 
 /// \brief DropStaged of each; what is there still stays in `objects`.

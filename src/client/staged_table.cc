@@ -22,7 +22,6 @@
 #include "client/staging.h"
 #include "codec/codec.h"
 #include "directory/directory.h"
-#include "platform/process.h"
 #include "region/admit_line.h"
 #include "region/region.h"
 #include "sheaf/status.h"
@@ -59,33 +58,19 @@ const StagedManifest& ThatIsThere(const std::optional<StagedManifest>& manifest)
   return *manifest;
 }
 
-// Nothing is left of the put but what waits for nodes that are off. It has a number of
-// its own: whoever waits for that put, or goes on with it, finds another list.
-Status Leave(const SessionPtr& session, const std::string& name,
-             const std::vector<ObjectId>& left, FoundStaging found) {
-  if (found.staging.IsOnlyLeftovers() && found.staging.leftovers == left &&
-      !IsHomeOff(*session, found.object)) {
-    return Status::OK();
-  }
-  Staging staging{platform::RandomBits() | 1, found.staging.of, false, 0, {}};
-  staging.state = StagingState::kOver;
-  staging.leftovers = left;
-  return Store(session, name, staging, &found).status();
-}
-
 // Of a list that nobody changes any more. Done again after a death in the middle of it,
-// it finishes.
-Status Clear(const SessionPtr& session, const std::string& name,
-             const FoundStaging& found) {
-  const Staging& staging = found.staging;
-  std::vector<ObjectId> objects = staging.leftovers;
+// it finishes. What waits for nodes that are off stays in a list with a number of its
+// own: whoever waits for that put, or goes on with it, finds another.
+Status Clear(const SessionPtr& session, const std::string& name, FoundStaging found) {
+  Staging& staging = found.staging;
+  std::vector<ObjectId> objects;
   for (const StagedEntry& entry : staging.entries) objects.push_back(entry.object);
   if (staging.state == StagingState::kOver) {
     if (staging.candidate) objects.push_back(staging.candidate->object);
     if (staging.manifest) objects.push_back(staging.manifest->object);
   }
   ARROW_RETURN_NOT_OK(DropAll(*session, &objects));
-  if (!objects.empty()) return Leave(session, name, objects, found);
+  staging.leftovers.insert(staging.leftovers.end(), objects.begin(), objects.end());
   return EraseStaging(session, PartsName(name), found).status();
 }
 

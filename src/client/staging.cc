@@ -251,20 +251,27 @@ arrow::Result<std::optional<FoundStaging>> LoadStaging(
 arrow::Result<std::optional<FoundStaging>> StoreStaging(
     const std::shared_ptr<Session>& session, const std::string& name,
     const Staging& staging, const std::optional<FoundStaging>& found) {
-  if (staging.leftovers.size() > kLeftoversMax) {
-    return arrow::Status::CapacityError("'", name, "': ", staging.leftovers.size(),
+  Staging next = staging;
+  if (found && IsHomeOff(*session, found->object) &&
+      std::ranges::count(next.leftovers, found->object) == 0) {
+    next.leftovers.push_back(found->object);
+  }
+  if (next.leftovers.size() > kLeftoversMax) {
+    return arrow::Status::CapacityError("'", name, "': ", next.leftovers.size(),
                                         " objects wait for nodes that are off");
   }
   const auto schema = arrow::schema(
       arrow::FieldVector{},
-      arrow::key_value_metadata({std::string(kMetadataKey)}, {EncodeStaging(staging)}));
+      arrow::key_value_metadata({std::string(kMetadataKey)}, {EncodeStaging(next)}));
   PublishOptions options{.name = name, .put = {}};
   if (found) options.put = {.replace = true, .expected_version = found->version};
   PassFaultPoint("client.staging.before-store");
   const auto stored =
       Put(session, *arrow::Table::Make(schema, arrow::ArrayVector{}, 0), options);
   PassFaultPoint("client.staging.after-store");
-  if (stored.ok()) return FoundStaging{staging, stored->handle.object, stored->version};
+  if (stored.ok()) {
+    return FoundStaging{std::move(next), stored->handle.object, stored->version};
+  }
   if (stored.status().IsAlreadyExists() || IsVersionMismatch(stored.status())) {
     return std::nullopt;
   }
@@ -273,14 +280,17 @@ arrow::Result<std::optional<FoundStaging>> StoreStaging(
 
 arrow::Result<bool> EraseStaging(const std::shared_ptr<Session>& session,
                                  const std::string& name, const FoundStaging& found) {
-  if (IsHomeOff(*session, found.object)) {
-    Staging empty{platform::RandomBits() | 1, found.staging.of, false, 0, {}};
-    empty.state = StagingState::kOver;
-    ARROW_ASSIGN_OR_RAISE(const auto stored, StoreStaging(session, name, empty, found));
-    if (!stored) return false;
-    // It is gone as it was, whoever erases what there is now.
-    ARROW_UNUSED(EraseStaging(session, name, *stored));
-    return true;
+  const Staging& staging = found.staging;
+  std::vector<ObjectId> left = staging.leftovers;
+  ARROW_RETURN_NOT_OK(DropAll(*session, &left));
+  const bool is_off = IsHomeOff(*session, found.object);
+  if (is_off || !left.empty()) {
+    if (!is_off && staging.IsOnlyLeftovers() && left == staging.leftovers) return true;
+    Staging over{platform::RandomBits() | 1, staging.of, false, 0, {}};
+    over.state = StagingState::kOver;
+    over.leftovers = std::move(left);
+    ARROW_ASSIGN_OR_RAISE(const auto stored, StoreStaging(session, name, over, found));
+    return stored.has_value();
   }
   PassFaultPoint("client.staging.before-erase");
   const arrow::Status erased = Retire(*session, found.object, name);

@@ -97,13 +97,15 @@ arrow::Result<std::optional<FoundStaging>> LoadStaging(
     const std::shared_ptr<Session>& session, const std::string& name);
 
 /// \brief Put the next version of a list, or its first if `found` is nothing: as it is
-/// then. Nothing if somebody else changed it since.
+/// then, with `found` among its leftovers if that lies at a node which is off. Nothing if
+/// somebody else changed it since.
 arrow::Result<std::optional<FoundStaging>> StoreStaging(
     const std::shared_ptr<Session>& session, const std::string& name,
     const Staging& staging, const std::optional<FoundStaging>& found);
 
-/// \brief Remove exactly this version of the list. False if it is gone or changed. One
-/// at a node that is off is replaced first, by one of another number.
+/// \brief Remove exactly this version of the list, and what it has left over. False if it
+/// is gone or changed. What lies at nodes that are off, be it a version of the list,
+/// stays in a list of another number, which is above it: it is not met again.
 arrow::Result<bool> EraseStaging(const std::shared_ptr<Session>& session,
                                  const std::string& name, const FoundStaging& found);
 

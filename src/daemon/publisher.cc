@@ -456,7 +456,7 @@ void Publisher::RetireSuperseded(const AttemptPtr& attempt,
 }
 
 // C9: repeated until its home answers. One that is gone already needs no more. For a
-// list's version at a home that is off nobody waits: met again, it says what was then.
+// list's version at a home that is off nobody waits: a later one stands above it.
 void Publisher::RetireOld(const ObjectId& object, const std::string& name,
                           const HomeClient::Done& done,
                           const HomeClient::Done& on_delay) {
