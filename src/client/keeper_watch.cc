@@ -4,6 +4,7 @@
 #include <optional>
 
 #include <arrow/result.h>
+#include <arrow/status.h>
 
 #include "base/check.h"
 #include "directory/directory.h"
