@@ -291,7 +291,7 @@ void Client::Remove(const Step& step) {
   change_.reset();
   const std::set<ContentId> seen = model.EndLook(look);
   // Asked again, nobody may know any more that it was this one who removed it.
-  const bool is_forgotten = status.IsKeyError() && cluster_->AllEnded(began);
+  const bool is_forgotten = status.IsKeyError() && cluster_->AnyEnded(began);
   Outcome outcome = Outcome::kRefused;
   if (status.ok()) outcome = Outcome::kDone;
   if (status.IsIOError() || is_forgotten) outcome = Outcome::kUnknown;

@@ -115,8 +115,8 @@ void Cluster::RunDaemon(uint32_t node, Time start) {
   }
 }
 
-bool Cluster::AllEnded(Time since) const {
-  return std::ranges::all_of(nodes_,
+bool Cluster::AnyEnded(Time since) const {
+  return std::ranges::any_of(nodes_,
                              [&](const Node& node) { return node.last_end >= since; });
 }
 

@@ -53,9 +53,9 @@ class Cluster {
   void NoteDisturbance() { last_disturbance_ = Kernel::Get().Now(); }
   /// \brief True if an operation that began at `since` may fail for want of a daemon.
   bool WasDisturbed(Time since) const;
-  /// \brief True if the daemon of each node has ended since: what only they knew of a
+  /// \brief True if the daemon of some node has ended since: what only that knew of a
   /// removal is gone.
-  bool AllEnded(Time since) const;
+  bool AnyEnded(Time since) const;
 
  private:
   struct Node {
