@@ -290,11 +290,13 @@ void Client::Remove(const Step& step) {
   const arrow::Status status = store_->Remove(name);
   change_.reset();
   const std::set<ContentId> seen = model.EndLook(look);
-  // Asked again, nobody may know any more that it was this one who removed it.
-  const bool is_forgotten = status.IsKeyError() && cluster_->AnyEnded(began);
+  // Asked again, nobody may know any more that it was this one who removed what was there
+  // all the time. It is gone, then.
+  const bool is_forgotten =
+      status.IsKeyError() && !seen.contains(kNothing) && cluster_->AnyEnded(began);
   Outcome outcome = Outcome::kRefused;
-  if (status.ok()) outcome = Outcome::kDone;
-  if (status.IsIOError() || is_forgotten) outcome = Outcome::kUnknown;
+  if (status.ok() || is_forgotten) outcome = Outcome::kDone;
+  if (status.IsIOError()) outcome = Outcome::kUnknown;
   model.EndChange(kNothing, outcome);
   cluster_->Say(process_->name + ": remove of '" + name + "': " + status.ToString());
   if (status.ok()) {
