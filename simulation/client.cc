@@ -286,16 +286,11 @@ void Client::Remove(const Step& step) {
   const NameModel::Look look = model.BeginLook();
   change_ = {&model, look, kNothing};
   model.BeginChange(kNothing, look);
-  const Time began = Kernel::Get().Now();
   const arrow::Status status = store_->Remove(name);
   change_.reset();
   const std::set<ContentId> seen = model.EndLook(look);
-  // Asked again, nobody may know any more that it was this one who removed what was there
-  // all the time. It is gone, then.
-  const bool is_forgotten =
-      status.IsKeyError() && !seen.contains(kNothing) && cluster_->AnyEnded(began);
   Outcome outcome = Outcome::kRefused;
-  if (status.ok() || is_forgotten) outcome = Outcome::kDone;
+  if (status.ok()) outcome = Outcome::kDone;
   if (status.IsIOError()) outcome = Outcome::kUnknown;
   model.EndChange(kNothing, outcome);
   cluster_->Say(process_->name + ": remove of '" + name + "': " + status.ToString());
@@ -304,7 +299,7 @@ void Client::Remove(const Step& step) {
     cluster_->Fail(process_->name + ": removes '" + name + "', which is not there");
   }
   if (status.IsKeyError()) {
-    if (seen.contains(kNothing) || is_forgotten) return;
+    if (seen.contains(kNothing)) return;
     cluster_->Fail(process_->name + ": cannot find '" + name +
                    "' to remove it, which is " + cluster_->model().Describe(seen));
   }

@@ -115,13 +115,7 @@ void Cluster::RunDaemon(uint32_t node, Time start) {
   }
 }
 
-bool Cluster::AnyEnded(Time since) const {
-  return std::ranges::any_of(nodes_,
-                             [&](const Node& node) { return node.last_end >= since; });
-}
-
 void Cluster::KillDaemon(uint32_t node, Time pause) {
-  nodes_[node].last_end = Kernel::Get().Now();
   NoteDisturbance();
   Say("node " + std::to_string(node) + " loses its daemon at " +
       std::string(nodes_[node].process->last_point));
@@ -133,7 +127,6 @@ void Cluster::KillDaemon(uint32_t node, Time pause) {
 void Cluster::StopDaemon(uint32_t node, Time pause) {
   Node& stopped = nodes_[node];
   if (stopped.server == nullptr) return;
-  stopped.last_end = Kernel::Get().Now();
   NoteDisturbance();
   Say("node " + std::to_string(node) + " is told to end");
   stopped.server->Stop();
@@ -144,7 +137,6 @@ void Cluster::StopDaemon(uint32_t node, Time pause) {
 }
 
 void Cluster::PowerOff(uint32_t node, Time pause) {
-  nodes_[node].last_end = Kernel::Get().Now();
   NoteDisturbance();
   Say("node " + std::to_string(node) + " loses power at " +
       std::string(nodes_[node].process->last_point));

@@ -53,16 +53,12 @@ class Cluster {
   void NoteDisturbance() { last_disturbance_ = Kernel::Get().Now(); }
   /// \brief True if an operation that began at `since` may fail for want of a daemon.
   bool WasDisturbed(Time since) const;
-  /// \brief True if the daemon of some node has ended since: what only that knew of a
-  /// removal is gone.
-  bool AnyEnded(Time since) const;
 
  private:
   struct Node {
     Process* process = nullptr;
     daemon::Server* server = nullptr;  ///< While it is up.
     bool is_off = false;
-    Time last_end{0};
   };
   void StartDaemon(uint32_t node, Time pause);
   void RunDaemon(uint32_t node, Time start);

@@ -38,10 +38,8 @@ HomeClient::HomeClient(region::Region* region, Home* home, CatalogClient* catalo
       scheduler_(scheduler),
       remover_(region, home, catalog, scheduler) {
   // Of a former life, whose answers may have been lost.
-  const directory::HomeDirectory& directory = home->directory();
-  for (const ObjectId& object : directory.ObjectsIn(format::LineState::kRetired)) {
-    const auto slot = directory.GetSlot(object);
-    if (slot.ok()) removals_.Add(object, slot->remover);
+  for (const auto& [object, remover] : home->directory().Removers()) {
+    removals_.Add(object, remover);
   }
 }
 

@@ -61,6 +61,11 @@ class RemoverTest : public ::testing::Test {
     EXPECT_TRUE(cluster_->PassUntil([&] { return removed->has_value(); }));
     return *removed;
   }
+  void ExpectRemovedBySeven() {
+    EXPECT_OK(*RemoveAgain(7));
+    const Removed other = RemoveAgain(8);
+    EXPECT_TRUE(IsStaleGeneration(*other)) << other->ToString();
+  }
   /// Node `k` dies, and cannot touch the memory any more: so node 1 was told.
   void SetOff(uint32_t k) {
     (*cluster_)[k].clock.Pause();
@@ -307,13 +312,29 @@ TEST_F(RemoverTest, ARemovalThatIsAskedAgainIsDoneIfItDidIt) {
     ASSERT_TRUE(cluster_->PassUntil([&] { return removed.has_value(); }));
     ASSERT_OK(*removed);
     if (is_restarted) cluster_->Restart(1);
-    EXPECT_OK(*RemoveAgain(7));
-    const Removed other = RemoveAgain(8);
-    EXPECT_TRUE(IsStaleGeneration(*other)) << other->ToString();
+    ExpectRemovedBySeven();
     (*cluster_)[1].reclaimer.Kick();
     ASSERT_TRUE(
         cluster_->PassUntil([&] { return (*cluster_)[1].home->num_retired() == 0; }));
-    EXPECT_OK(*RemoveAgain(7));
+    ExpectRemovedBySeven();
+  }
+}
+
+/// The next daemon knows nothing but what is in memory: also once that is free, and
+/// others are put.
+TEST_F(RemoverTest, ARemovalOutlivesItsObjectAndTheDaemonsOfItsHome) {
+  (*cluster_)[1].homes.Remove(object_, "a", /*remover=*/7, [](const auto&) {});
+  ASSERT_TRUE(cluster_->PassUntil([&] {
+    const directory::HomeDirectory& directory = (*cluster_)[1].home->directory();
+    return directory.GetSlot(object_).status().IsKeyError();  // freed
+  }));
+  for (const char* name : {"b", "c"}) {
+    CatalogNode::Result put;
+    (*cluster_)[1].Put(name, false, &put);
+    ASSERT_TRUE(cluster_->PassUntil([&] { return put.has_value(); }));
+    ASSERT_OK(*put);
+    cluster_->Restart(1);
+    ExpectRemovedBySeven();
   }
 }
 

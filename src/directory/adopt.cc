@@ -209,6 +209,7 @@ HomeDirectory::Impl::Adopted HomeDirectory::Impl::CompleteUpdate(
   format::Slot rest{};
   rest.state = static_cast<uint8_t>(is_reusable ? LineState::kFree : LineState::kDisused);
   rest.generation = fields.generation;
+  rest.remover = fields.remover;
   return {rest, nullptr, /*stored=*/false};
 }
 

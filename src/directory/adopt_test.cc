@@ -127,7 +127,10 @@ std::vector<LineWords> LinesOfOneLife(FakeSegments* segments, uint8_t flags) {
   lines.push_back(WordsOf(*segments, 0));
   EXPECT_OK(home.Free(id));
   lines.push_back(WordsOf(*segments, 0));
-  return lines;  // The record's bytes stay in memory.
+  HomeDirectory next((*segments)[0]);
+  EXPECT_EQ(next.Seal(MakeRecord("next"), format::kSlotNamed)->slot, 0U);
+  lines.push_back(WordsOf(*segments, 0));
+  return lines;  // The records' bytes stay in memory.
 }
 
 /// A home that dies between any two stores of any update leaves a line from which the
@@ -154,13 +157,17 @@ TEST(Adopt, UndoesOrCompletesEveryUpdateThatWasCutShort) {
         EXPECT_TRUE(found.state == before.state || found.state == after.state)
             << static_cast<int>(found.state);
         if (found.state != static_cast<uint8_t>(LineState::kFree)) {
-          EXPECT_EQ(found.flags, flags);
+          const bool is_freed = after.state == static_cast<uint8_t>(LineState::kFree);
+          EXPECT_EQ(found.flags, is_freed ? before.flags : after.flags);
           EXPECT_EQ(found.generation, after.generation);
           EXPECT_OK(ReadRecord(*segments[0], found));
           EXPECT_OK(home.GetRecord({{0}, 0, found.generation}));
         } else {
           EXPECT_TRUE(found.generation == before.generation ||
                       found.generation == after.generation);
+        }
+        if (before.remover != 0 && after.generation == before.generation) {
+          EXPECT_EQ(found.remover, before.remover);
         }
       }
     }

@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <arrow/buffer.h>
@@ -134,6 +135,9 @@ class HomeDirectory {
   arrow::Result<format::Slot> GetSlot(const ObjectId& id) const;
   arrow::Result<std::shared_ptr<const Record>> GetRecord(const ObjectId& id) const;
   std::vector<ObjectId> ObjectsIn(format::LineState state) const;
+  /// \brief What was removed, and by which request: of all slots that tell it, Retired or
+  /// Free.
+  std::vector<std::pair<ObjectId, uint32_t>> Removers() const;
   std::vector<ObjectId> UnnamedOf(
       uint64_t creator_session) const;  ///< Sealed and not kept.
   uint32_t num_objects() const;         ///< Sealed, Bound or Retired.

@@ -150,11 +150,15 @@ uint64_t HomeDirectory::Impl::NextGeneration(const format::Slot& slot) const {
   return slot.generation + 1;
 }
 
-/// A slot that is Free, lowest first so that scans stay short.
+/// A slot that is Free, round about: who removed its last object stays there to be asked
+/// for (C8) while the others are taken. Scans end at the mark, which rises if none is.
 arrow::Result<uint32_t> HomeDirectory::Impl::TakeFreeSlot() {
   const auto& free = SlotsIn(LineState::kFree);
   if (free.empty()) ARROW_RETURN_NOT_OK(RaiseSlotsUsed());
-  return *free.begin();
+  auto next = free.lower_bound(next_slot_);
+  if (next == free.end()) next = free.begin();
+  next_slot_ = *next + 1;
+  return *next;
 }
 
 /// DIR-2: memory first, then the mark, then the slots.
@@ -198,6 +202,7 @@ arrow::Result<Record> HomeDirectory::Impl::Free(const ObjectId& id) {
   format::Slot slot{};
   slot.state = static_cast<uint8_t>(is_last ? LineState::kDisused : LineState::kFree);
   slot.generation = old.generation;
+  slot.remover = old.remover;
   PassFaultPoint("daemon.free.before-slot");
   Store(id.slot, slot, Arrival::kSettled);
   PassFaultPoint("daemon.free.after-slot");
@@ -310,6 +315,17 @@ std::vector<ObjectId> HomeDirectory::ObjectsIn(LineState state) const {
   std::vector<ObjectId> ids;
   for (const uint32_t index : impl_->SlotsIn(state)) ids.push_back(impl_->IdOf(index));
   return ids;
+}
+
+std::vector<std::pair<ObjectId, uint32_t>> HomeDirectory::Removers() const {
+  std::vector<std::pair<ObjectId, uint32_t>> removers;
+  for (const LineState state : {LineState::kFree, LineState::kRetired}) {
+    for (const uint32_t index : impl_->SlotsIn(state)) {
+      const uint32_t remover = impl_->entry(index).slot.remover;
+      if (remover != 0) removers.emplace_back(impl_->IdOf(index), remover);
+    }
+  }
+  return removers;
 }
 
 std::vector<ObjectId> HomeDirectory::UnnamedOf(uint64_t creator_session) const {

@@ -94,6 +94,7 @@ class HomeDirectory::Impl {
   std::vector<uint32_t> damaged_;  ///< Slots: stay as they are until they are repaired.
   uint64_t slots_allocated_ = 0;   ///< Slots whose memory is really allocated.
   std::array<std::set<uint32_t>, 7> by_state_;  ///< Index: LineState.
+  uint32_t next_slot_ = 0;  ///< The next that is taken, if it is Free.
 };
 
 }  // namespace sheaf::directory

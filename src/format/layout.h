@@ -126,7 +126,7 @@ struct Slot {
   uint32_t version_epoch;
   uint64_t record_checksum;  ///< XXH3 of the record's bytes.
   uint32_t prepared_flags;   ///< Sealed and prepared: `flags` once more. Else 0.
-  uint32_t remover;          ///< Retired: by which request of a session; 0: by none.
+  uint32_t remover;          ///< Retired, Free: by which request; 0: by none.
   uint64_t checksum;         ///< XXH3 of the bytes before.
 };
 static_assert(sizeof(Slot) == kLineBytes);
