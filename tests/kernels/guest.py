@@ -93,6 +93,7 @@ class Guest:
                                 + ([] if has_kvm() else [TRANSLATED_CLOCK])
                                 + [soft_reserved, f"sheaf.host={self.name}",
                                    f"sheaf.address={self.address}",
+                                   f"sheaf.checkout={agent.parents[2]}",
                                    f"sheaf.agent={agent}"]),
         ]
         return words

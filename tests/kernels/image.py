@@ -23,7 +23,11 @@ ip link set eth0 up && ip addr add "$(word sheaf.address)/24" dev eth0
 mount -t virtiofs -o ro host /host || poweroff -f
 for folder in proc sys dev; do mount -o bind /$folder /host/$folder; done
 mkdir -p /host/dev/shm; mount -t tmpfs shm /host/dev/shm
+# A folder of the guest's own may hide the checkout.
+checkout="$(word sheaf.checkout)"
+mkdir /checkout && mount -o bind "/host$checkout" /checkout
 for folder in tmp run; do mount -t tmpfs $folder /host/$folder; done
+mkdir -p "/host$checkout" && mount -o bind /checkout "/host$checkout"
 exec chroot /host /usr/bin/python3 "$(word sheaf.agent)"
 """
 
