@@ -110,12 +110,12 @@ TEST(Adopt, SettlesEverySlotAgain) {
                   "invalidate index header", "settle slot 0"));
 }
 
-/// The lines that a slot goes through in the life of one object.
+/// The lines that a slot goes through in the life of one object, and at the next birth.
 std::vector<LineWords> LinesOfOneLife(FakeSegments* segments, uint8_t flags) {
   HomeDirectory home((*segments)[0]);
   std::vector<LineWords> lines = {WordsOf(*segments, 0)};
-  const ObjectId id =
-      *home.Seal(MakeRecord((flags & format::kSlotNamed) != 0 ? "name" : ""), flags);
+  const Record record = MakeRecord((flags & format::kSlotNamed) != 0 ? "name" : "");
+  const ObjectId id = *home.Seal(record, flags);
   lines.push_back(WordsOf(*segments, 0));
   if ((flags & format::kSlotNamed) != 0) {
     EXPECT_OK(home.SetVersion(id, 1, 1));
@@ -128,9 +128,9 @@ std::vector<LineWords> LinesOfOneLife(FakeSegments* segments, uint8_t flags) {
   EXPECT_OK(home.Free(id));
   lines.push_back(WordsOf(*segments, 0));
   HomeDirectory next((*segments)[0]);
-  EXPECT_EQ(next.Seal(MakeRecord("next"), format::kSlotNamed)->slot, 0U);
+  EXPECT_EQ(next.Seal(record, flags)->slot, 0U);
   lines.push_back(WordsOf(*segments, 0));
-  return lines;  // The records' bytes stay in memory.
+  return lines;  // The record's bytes stay in memory.
 }
 
 /// A home that dies between any two stores of any update leaves a line from which the
