@@ -261,6 +261,23 @@ TEST_P(PartsTest, AbortAndRemoveTakeWhatIsThere) {
   ExpectNothingLeft();
 }
 
+/// Who puts the next part is told, and the parts that wait for it go.
+TEST_P(PartsTest, APlainPutMayTakeTheName) {
+  for (const bool is_last : {false, true}) {
+    ASSERT_OK(PutPart(stores_[1], "t", *Part(0), 0, is_last ? 2 : 3));
+    ASSERT_OK(stores_[0]->Put("t", *Part(5)));
+    const arrow::Status refused =
+        PutPart(stores_[2], "t", *Part(1), 1, is_last ? 2 : 3).status();
+    EXPECT_TRUE(refused.IsAlreadyExists()) << refused.ToString();
+    EXPECT_THAT(refused.message(), HasSubstr("the parts that waited are dropped"));
+    EXPECT_RAISES(KeyError, AbortParts(stores_[3], "t"));
+    ASSERT_OK_AND_ASSIGN(const TablePtr table, stores_[3]->Get("t"));
+    EXPECT_TRUE(table->Equals(*Part(5)));
+    ASSERT_OK(stores_[0]->Remove("t"));
+  }
+  ExpectNothingLeft();
+}
+
 TEST_P(PartsTest, AppendSharesAllThatIsThere) {
   PutAll("t", 4);
   int64_t rows = 4 * kPartRows;

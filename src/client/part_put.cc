@@ -146,6 +146,7 @@ arrow::Result<std::optional<FoundStaging>> PartPut::Meet() {
 Status PartPut::CheckBefore(const arrow::Table& table) {
   ARROW_ASSIGN_OR_RAISE(const auto found, Meet());
   if (found) {
+    ARROW_RETURN_NOT_OK(CheckNoOther(found->staging));
     ARROW_RETURN_NOT_OK(CheckJoins(found->staging));
     ARROW_RETURN_NOT_OK(CheckSchemaOf(found->staging, *table.schema()));
   }
@@ -310,9 +311,10 @@ Status PartPut::CheckNoOther(const Staging& staging) {
     ARROW_ASSIGN_OR_RAISE(const auto again, VersionWith(session_, name_, staging.id));
     if (again) return Status::OK();
   }
-  return Status::AlreadyExists("a table named '", name_, "' exists (version ",
-                               named->version.sequence,
-                               "); remove it first, or append to it");
+  return Status::AlreadyExists(
+      "a table named '", name_, "' exists (version ", named->version.sequence, ")",
+      aborted == StagedAbort::kAborted ? ", so the parts that waited are dropped" : "",
+      "; remove it first, or append to it");
 }
 
 // From now on the list keeps it. Who aborts, or seals, may have been faster.
