@@ -144,6 +144,42 @@ TEST_P(LostNode, ATableWhoseSharedBytesWereFreedSaysSo) {
   ExpectAllBack();
 }
 
+/// Its version there is superseded, and stays until that node is back: until then the
+/// next one cannot go, else whoever leads next would find the old one.
+TEST_P(LostNode, ARemovedTableDoesNotComeBackFromANodeThatWasOff) {
+  const auto old_rows = MakeTable(1000, 7);
+  const auto new_rows = MakeTable(1000, 8);
+  ASSERT_OK_AND_ASSIGN(auto writer, cluster_->Connect(0));
+  {
+    ASSERT_OK_AND_ASSIGN(const auto other, cluster_->Connect(1));
+    ASSERT_OK(other->Put("t", *old_rows));
+  }
+  ASSERT_OK(cluster_->KillDaemon(1));
+  AwaitState(writer, 1, "withdrawn");
+  ASSERT_OK(writer->ForgetNode(1));
+  AwaitState(writer, 1, "off");
+  ASSERT_OK_AND_ASSIGN(const auto receipt,
+                       writer->Put("t", *new_rows, {.replace = true}));
+  EXPECT_EQ(receipt.version, 2U);
+  const arrow::Status kept = writer->Remove("t");
+  EXPECT_TRUE(IsNodeLost(kept)) << kept;
+  EXPECT_THAT(kept.message(), ::testing::HasSubstr("node 1 has an older version of 't'"));
+  ASSERT_OK(cluster_->KillDaemon(0));
+  ASSERT_OK(cluster_->StartMissing());
+  AwaitState(writer, 1, "up");
+  ASSERT_OK_AND_ASSIGN(auto table, writer->Get("t"));
+  EXPECT_TRUE(table->Equals(*new_rows));
+  table.reset();
+  EXPECT_TRUE(Eventually([&] { return writer->Remove("t").ok(); }));
+  ASSERT_OK(cluster_->KillDaemon(0));
+  ASSERT_OK(cluster_->StartMissing());
+  AwaitState(writer, 0, "up");
+  EXPECT_TRUE(writer->Get("t").status().IsKeyError());
+  EXPECT_TRUE(writer->List().ValueOrDie().empty());
+  writer.reset();
+  ExpectAllBack();
+}
+
 /// The daemon dies in the middle of the line that names its life: what the node made
 /// stays readable, and an operator can still say that it is off.
 TEST_P(LostNode, ANodeThatDiedInTheMiddleOfItsLineIsReadAndForgotten) {

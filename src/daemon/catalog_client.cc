@@ -49,18 +49,23 @@ arrow::Result<std::vector<ObjectId>> ReadCommitReply(const format::Message& repl
   return superseded;
 }
 
+using Kind = CatalogLeader::UndecidedKind;
+
 arrow::Result<std::vector<CatalogLeader::Undecided>> ReadRemovalReply(
     const format::Message& reply) {
   ARROW_ASSIGN_OR_RAISE(const auto* body, format::BodyAs<format::RemovalReply>(reply));
   std::vector<CatalogLeader::Undecided> undecided;
   const size_t size = body->undecided() == nullptr ? 0 : body->undecided()->size();
-  if (size != (body->is_conditional() == nullptr ? 0 : body->is_conditional()->size())) {
+  if (size != (body->kinds() == nullptr ? 0 : body->kinds()->size())) {
     return arrow::Status::Invalid("a removal reply that contradicts itself");
   }
   undecided.reserve(size);
   for (uint32_t i = 0; i < size; ++i) {
-    undecided.push_back({format::FromKey(*body->undecided()->Get(i)),
-                         body->is_conditional()->Get(i) != 0});
+    const auto kind = static_cast<Kind>(body->kinds()->Get(i));
+    if (kind > Kind::kBefore) {
+      return arrow::Status::Invalid("a removal reply with an unknown kind");
+    }
+    undecided.push_back({format::FromKey(*body->undecided()->Get(i)), kind});
   }
   return undecided;
 }
@@ -287,13 +292,13 @@ std::vector<uint8_t> CatalogClient::AnswerRemoval(NodeId from, uint64_t id,
       body.name()->str(), format::FromKey(*body.object()), body.sequence());
   if (!undecided.ok()) return format::MakeOutcomeReply(id, undecided.status());
   std::vector<format::ObjectKey> keys;
-  std::vector<uint8_t> is_conditional;
+  std::vector<uint8_t> kinds;
   for (const Undecided& each : *undecided) {
     keys.push_back(format::ToKey(each.object));
-    is_conditional.push_back(each.is_conditional ? 1 : 0);
+    kinds.push_back(static_cast<uint8_t>(each.kind));
   }
   flatbuffers::FlatBufferBuilder builder;
-  const auto reply = format::CreateRemovalReplyDirect(builder, &keys, &is_conditional);
+  const auto reply = format::CreateRemovalReplyDirect(builder, &keys, &kinds);
   return format::FinishReply(&builder, id, format::Body::RemovalReply, reply.Union());
 }
 

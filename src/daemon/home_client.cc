@@ -17,10 +17,12 @@
 #include "daemon/catalog_client.h"
 #include "daemon/foreign_leases.h"
 #include "daemon/home.h"
+#include "daemon/pending_requests.h"
 #include "daemon/reclaimer.h"
 #include "daemon/scheduler.h"
 #include "daemon/transport.h"
 #include "directory/directory.h"
+#include "directory/life_off.h"
 #include "format/layout.h"
 #include "format/message.h"
 #include "region/region.h"
@@ -44,8 +46,11 @@ HomeClient::HomeClient(region::Region* region, Home* home, CatalogClient* catalo
 }
 
 arrow::Status HomeClient::CheckHome(const ObjectId& object) const {
-  if (object.segment.value < region_->num_segments()) return arrow::Status::OK();
-  return StaleObject(object, "has no home in this cluster");
+  if (object.segment.value >= region_->num_segments()) {
+    return StaleObject(object, "has no home in this cluster");
+  }
+  if (!directory::IsHomeOff(*region_, object)) return arrow::Status::OK();
+  return NodeIsOff({object.segment.value});
 }
 
 void HomeClient::Hold(const ObjectId& object) { held_.try_emplace(object); }

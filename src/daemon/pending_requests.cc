@@ -23,6 +23,12 @@ arrow::Status NodeLost(NodeId node, const std::string& why) {
                     "node " + std::to_string(node.value) + " " + why);
 }
 
+arrow::Status NodeIsOff(NodeId node) {
+  return NodeLost(node,
+                  "was declared off: it takes part again once its daemon is started "
+                  "(sheaf up)");
+}
+
 void PendingRequests::Add(NodeId node, std::vector<uint8_t> message, ReplyCallback done) {
   const uint64_t id = format::GetMessage(message.data())->request_id();
   auto& of_node = pending_[node];

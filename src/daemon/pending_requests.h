@@ -28,6 +28,8 @@ constexpr size_t kRequestsMax = 1024;
 
 /// \brief Status of reason node lost: "node <node> <why>".
 arrow::Status NodeLost(NodeId node, const std::string& why);
+/// \brief The same, of one that is off: it need not be asked.
+arrow::Status NodeIsOff(NodeId node);
 
 /// \brief Requests by node and id. Each is sent once in each session with its node, as
 /// long as it is not answered, and says then that it is repeated (docs/protocol.md M3).

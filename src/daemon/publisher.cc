@@ -24,6 +24,7 @@
 #include "daemon/home_client.h"
 #include "daemon/leadership.h"
 #include "daemon/log.h"
+#include "daemon/pending_requests.h"
 #include "daemon/scheduler.h"
 #include "directory/catalog.h"
 #include "directory/directory.h"
@@ -39,7 +40,6 @@ namespace {
 
 constexpr std::chrono::milliseconds kEpochReadRetryPeriod{50};
 constexpr std::chrono::milliseconds kLeaderRetryPeriod{50};
-constexpr std::chrono::milliseconds kCommitRetryPeriod{500};
 
 // What whoever waited in vain can do.
 arrow::Status NoLeader(const arrow::Status& status) {
@@ -86,7 +86,8 @@ Publisher::Publisher(region::Region* region, Home* home, CatalogClient* catalog,
       home_(home),
       catalog_(catalog),
       homes_(homes),
-      scheduler_(scheduler) {}
+      scheduler_(scheduler),
+      old_versions_(region, homes, scheduler) {}
 
 // Refuses early, and cheaply, what the leader would refuse too. It alone decides.
 arrow::Status Publisher::CheckName(const Request& request) const {
@@ -415,6 +416,19 @@ void Publisher::OnCommitFailed(const AttemptPtr& attempt, const arrow::Status& s
   });
 }
 
+// What whoever put the next version needs to know.
+arrow::Status Publisher::NotRetired(const Attempt& attempt, const ObjectId& before,
+                                    const arrow::Status& status) {
+  const std::string& name = attempt.request.input.name;
+  return NodeLost(
+      {before.segment.value},
+      "still has a version of '" + name + "' before version " +
+          std::to_string(attempt.version.sequence) +
+          ", which is there for all: do not put it again. Until the former is "
+          "gone '" +
+          name + "' cannot be removed: " + status.message());
+}
+
 // The new version is visible all the same; the error says why it is not done.
 void Publisher::TellIfLate(const AttemptPtr& attempt, const arrow::Status& status) {
   if (scheduler_->Now() <= attempt->deadline) return;
@@ -429,57 +443,19 @@ void Publisher::TellIfLate(const AttemptPtr& attempt, const arrow::Status& statu
 // goes.
 void Publisher::RetireSuperseded(const AttemptPtr& attempt,
                                  const std::vector<ObjectId>& superseded) {
-  struct Round {
-    size_t unanswered;
-    arrow::Status status;
-  };
-  const auto round = std::make_shared<Round>(Round{superseded.size(), {}});
-  const auto finish = [this, attempt, round] {
-    if (!round->status.ok()) return Finish(attempt, round->status);
-    PassFaultPoint("daemon.publish.after-retire");
-    Finish(attempt, Published{attempt->object, attempt->version.sequence});
-  };
-  if (superseded.empty()) return finish();
   // A later version is the name's: nothing comes back when this one goes.
   if (std::ranges::count(superseded, attempt->object) != 0) {
     homes_->Release(attempt->object);
   }
-  for (const ObjectId& object : superseded) {
-    RetireOld(
-        object, attempt->request.input.name,
-        [round, finish](const arrow::Status& status) {
-          round->status &= status;
-          if (--round->unanswered == 0) finish();
-        },
-        [this, attempt](const arrow::Status& status) { TellIfLate(attempt, status); });
-  }
-}
-
-// C9: repeated until its home answers. One that is gone already needs no more. For a
-// list's version at a home that is off nobody waits: a later one stands above it.
-void Publisher::RetireOld(const ObjectId& object, const std::string& name,
-                          const HomeClient::Done& done,
-                          const HomeClient::Done& on_delay) {
-  if (directory::IsReserved(name) && directory::IsHomeOff(*region_, object)) {
-    done(arrow::Status::OK());
-    if (!at_homes_off_.insert(object).second) return;
-    return Again(kCommitRetryPeriod, [this, object, name] {
-      at_homes_off_.erase(object);
-      RetireOld(object, name, [](const auto&) {}, [](const auto&) {});
-    });
-  }
-  homes_->Retire(
-      object, name,
-      [this, object, name, done, on_delay,
-       alive = std::weak_ptr<bool>(alive_)](const arrow::Status& status) {
-        if (alive.expired()) return;
-        if (!IsNodeLost(status)) {
-          return done(IsStaleGeneration(status) ? arrow::Status::OK() : status);
-        }
-        on_delay(status);
-        Again(kCommitRetryPeriod, [this, object, name, done, on_delay] {
-          RetireOld(object, name, done, on_delay);
-        });
+  old_versions_.RetireAll(
+      superseded, attempt->request.input.name,
+      [this, attempt](const arrow::Status& status) {
+        if (!status.ok()) return Finish(attempt, status);
+        PassFaultPoint("daemon.publish.after-retire");
+        Finish(attempt, Published{attempt->object, attempt->version.sequence});
+      },
+      [this, attempt](const ObjectId& object, const arrow::Status& status) {
+        TellIfLate(attempt, NotRetired(*attempt, object, status));
       });
 }
 

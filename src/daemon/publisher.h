@@ -8,7 +8,6 @@
 #include <memory>
 #include <string>
 #include <unordered_map>
-#include <unordered_set>
 #include <vector>
 
 #include <arrow/result.h>
@@ -17,6 +16,7 @@
 #include "daemon/grant_table.h"
 #include "daemon/home.h"
 #include "daemon/home_client.h"
+#include "daemon/old_versions.h"
 #include "daemon/scheduler.h"
 #include "region/region.h"
 #include "sheaf/types.h"
@@ -68,10 +68,7 @@ class Publisher {
   /// \brief How long a publish waits for a leader, or for memory that cannot be read.
   std::chrono::nanoseconds Patience() const;
 
-  /// \brief Retire a version of `name` that another one superseded: again and again while
-  /// its home cannot be reached, each time after `on_delay`. OK if it is gone already.
-  void RetireOld(const ObjectId& object, const std::string& name,
-                 const HomeClient::Done& done, const HomeClient::Done& on_delay);
+  OldVersions& old_versions() { return old_versions_; }
 
  private:
   struct Attempt;
@@ -86,6 +83,8 @@ class Publisher {
                    const format::Slot& slot, Done done);
   void Finish(const AttemptPtr& attempt, const arrow::Result<Published>& result);
   void OnCommitFailed(const AttemptPtr& attempt, const arrow::Status& status);
+  static arrow::Status NotRetired(const Attempt& attempt, const ObjectId& before,
+                                  const arrow::Status& status);
   void TellIfLate(const AttemptPtr& attempt, const arrow::Status& status);
   void Bind(const AttemptPtr& attempt);
   void OnBindFailed(const AttemptPtr& attempt, const arrow::Status& status);
@@ -105,7 +104,7 @@ class Publisher {
   HomeClient* homes_;
   Scheduler* scheduler_;
   std::unordered_map<ObjectId, std::vector<Done>> publishing_;  ///< Prepared ones.
-  std::unordered_set<ObjectId> at_homes_off_;  ///< To be retired once these are back.
+  OldVersions old_versions_;
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

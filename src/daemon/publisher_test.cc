@@ -325,6 +325,10 @@ TEST_F(PublisherTest, AVersionBeforeIsRetiredOnceItsHomeIsBack) {
   lose();
   ASSERT_TRUE(result_.has_value());  // nobody waits for ever
   EXPECT_TRUE(IsNodeLost(result_->status()));
+  EXPECT_NE(
+      result_->status().message().find("version 2, which is there for all: do not "),
+      std::string::npos)
+      << result_->status();
   clock_.Advance(std::chrono::seconds(1));
   transport_.Take(Body::RetireRequest).done(nullptr);
   clock_.Advance(std::chrono::seconds(10));

@@ -85,7 +85,8 @@ arrow::Status RemoteHomes::CheckHome(NodeId node) const {
     const auto line = region::PeekIncarnation(*segment);
     is_down = line && line->state != static_cast<uint32_t>(format::NodeState::kUp);
   }
-  if (!is_down) return arrow::Status::OK();
+  const bool is_off = region::LoadAdmitLine(region_->own_segment(), node).is_off();
+  if (!is_down) return is_off ? NodeIsOff(node) : arrow::Status::OK();
   return IsLost("node " + std::to_string(node.value) +
                 " is down: start it again with: sheaf up");
 }

@@ -33,6 +33,9 @@ namespace {
 
 using format::LineState;
 
+using Undecided = CatalogClient::Undecided;
+using Kind = directory::CatalogLeader::UndecidedKind;
+
 /// A put takes some tenths of a millisecond from its grant on.
 constexpr std::chrono::milliseconds kLookPeriod{1};
 
@@ -84,6 +87,19 @@ void Remover::Prepare(const ObjectId& object, const Done& done) {
   Ask(removal);
 }
 
+// `other`, another version of its name, is not over.
+arrow::Status Remover::WhyItStays(const Removal& removal, const Undecided& other) {
+  const NodeId home{other.object.segment.value};
+  if (other.kind != Kind::kBefore) {
+    return NodeLost(home, "is about to put '" + removal.name +
+                              "', and does not get on: start its daemon again (sheaf "
+                              "up), or wait, and repeat");
+  }
+  return NodeLost(home, "has an older version of '" + removal.name +
+                            "', which would come back: start its daemon again (sheaf "
+                            "up), and repeat");
+}
+
 // The one that has the highest epoch now. Of a later one the scan, and all grants, come
 // after the mark.
 void Remover::Ask(const RemovalPtr& removal) {
@@ -125,26 +141,24 @@ void Remover::OnAnswer(
 void Remover::Await(const RemovalPtr& removal) {
   if (!IsBound(removal->object)) return End(removal, arrow::Status::OK());
   while (!removal->undecided.empty()) {
-    const CatalogClient::Undecided& put = removal->undecided.back();
-    const Outlook outlook = Look(put);
+    const Undecided& other = removal->undecided.back();
+    const Outlook outlook = Look(other);
     if (outlook == Outlook::kTakesItsPlace) {
       return End(removal, StaleObject(removal->object, "was replaced meanwhile"));
     }
+    if (outlook == Outlook::kComesBack) return End(removal, WhyItStays(*removal, other));
     if (outlook != Outlook::kOver) {
       const bool is_open = outlook == Outlook::kOpen;
       return Later(removal, is_open ? &Remover::Await : &Remover::Ask,
-                   NodeLost({put.object.segment.value},
-                            "is about to put '" + removal->name +
-                                "', and does not get on: start its daemon again (sheaf "
-                                "up), or wait, and repeat"));
+                   WhyItStays(*removal, other));
     }
     removal->undecided.pop_back();
   }
   End(removal, arrow::Status::OK());
 }
 
-// LOAD! of the slot of a put that was granted the name.
-Remover::Outlook Remover::Look(const CatalogClient::Undecided& put) const {
+// LOAD! of the slot of another version of the name.
+Remover::Outlook Remover::Look(const Undecided& put) const {
   const NodeId home{put.object.segment.value};
   if (home.value >= region_->num_segments()) return Outlook::kOver;
   // F8: one that is off stores nothing any more. What it stored before is there for all,
@@ -160,6 +174,10 @@ Remover::Outlook Remover::Look(const CatalogClient::Undecided& put) const {
   }
   if (slot->generation != put.object.generation) return Outlook::kOver;
   const auto state = static_cast<LineState>(slot->state);
+  if (put.kind == Kind::kBefore) {
+    if (state != LineState::kBound) return Outlook::kOver;
+    return is_off ? Outlook::kComesBack : Outlook::kOpen;
+  }
   if (state == LineState::kSealed) {
     if (is_off) return Outlook::kOver;
     // What is prepared stays when it is refused: the leader knows whether it was.
@@ -168,8 +186,9 @@ Remover::Outlook Remover::Look(const CatalogClient::Undecided& put) const {
     return has_no_version ? Outlook::kMayBeGivenBack : Outlook::kOpen;
   }
   // Any other may come before this removal or after it.
-  return state == LineState::kBound && put.is_conditional ? Outlook::kTakesItsPlace
-                                                          : Outlook::kOver;
+  return state == LineState::kBound && put.kind == Kind::kConditional
+             ? Outlook::kTakesItsPlace
+             : Outlook::kOver;
 }
 
 void Remover::Later(const RemovalPtr& removal, void (Remover::*action)(const RemovalPtr&),

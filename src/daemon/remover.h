@@ -25,8 +25,9 @@ namespace sheaf::daemon {
 constexpr std::chrono::seconds kRemovalPatience{8};
 
 /// \brief Lets an object of this home be Retired only once no put of its name is under
-/// way that was granted to replace just it: of that put and the removal exactly one may
-/// succeed. All it is given outlives it.
+/// way that was granted to replace just it, of which and the removal exactly one may
+/// succeed, and no version before is bound, which would come back. All it is given
+/// outlives it.
 class Remover {
  public:
   using Done = std::function<void(const arrow::Status&)>;
@@ -37,13 +38,22 @@ class Remover {
   /// \brief `done`, maybe inside the call: OK, then retire it at once; if it cannot be
   /// retired that says so. Reason stale generation if it was replaced meanwhile, or is no
   /// version of the name yet (what is prepared is dropped, never removed); reason node
-  /// lost if a leader or the home of a put under way does not answer: it stays.
+  /// lost if a leader or the home of a put under way does not answer, or that of a
+  /// version before which is not retired: it stays.
   void Prepare(const ObjectId& object, const Done& done);
 
  private:
   struct Removal;
   using RemovalPtr = std::shared_ptr<Removal>;
-  enum class Outlook : uint8_t { kOpen, kMayBeGivenBack, kOver, kTakesItsPlace };
+  enum class Outlook : uint8_t {
+    kOpen,
+    kMayBeGivenBack,
+    kOver,
+    kTakesItsPlace,
+    kComesBack
+  };
+  static arrow::Status WhyItStays(const Removal& removal,
+                                  const CatalogClient::Undecided& other);
   void Ask(const RemovalPtr& removal);
   void OnAnswer(const RemovalPtr& removal,
                 const arrow::Result<std::vector<CatalogClient::Undecided>>& undecided);

@@ -66,13 +66,39 @@ class RemoverTest : public ::testing::Test {
     const Removed other = RemoveAgain(8);
     EXPECT_TRUE(IsStaleGeneration(*other)) << other->ToString();
   }
-  /// Node `k` dies, and cannot touch the memory any more: so node 1 was told.
-  void SetOff(uint32_t k) {
+  /// Node `k` dies, and cannot touch the memory any more: so `told` was told.
+  void SetOff(uint32_t k, uint32_t told = 1) {
     (*cluster_)[k].clock.Pause();
     const uint64_t incarnation = (*cluster_)[k].home->incarnation();
-    region::Segment* own = &(*cluster_)[1].region->own_segment();
+    region::Segment* own = &(*cluster_)[told].region->own_segment();
     region::StoreWithdrawn(own, {k}, incarnation);
     region::StoreCertifiedOff(own, {k}, incarnation);
+  }
+  /// Of what node 2 put.
+  Removed RemoveAtNode2(const ObjectId& object) {
+    const auto removed = std::make_shared<Removed>();
+    (*cluster_)[2].homes.Remove(object, "a", /*remover=*/0,
+                                [removed](const auto& status) { *removed = status; });
+    EXPECT_TRUE(cluster_->PassUntil([&] { return removed->has_value(); }));
+    return *removed;
+  }
+  void ExpectItStaysUntilNode1IsBack(const ObjectId& object) {
+    const Removed removed = RemoveAtNode2(object);
+    EXPECT_TRUE(IsNodeLost(*removed)) << removed->ToString();
+    EXPECT_NE(removed->message().find("node 1 has an older version of 'a'"),
+              std::string::npos)
+        << removed->ToString();
+    EXPECT_EQ(Find()->object, object);
+    (*cluster_)[1].clock.Continue();
+    ASSERT_TRUE(cluster_->PassUntil([&] { return !IsBound(); }));
+    EXPECT_OK(*RemoveAtNode2(object));
+    EXPECT_EQ(Find(), std::nullopt);
+    (*cluster_)[0].clock.Pause();  // whoever leads next finds none either
+    ASSERT_TRUE(cluster_->PassUntil([&] {
+      return (*cluster_)[1].leadership.leader() != nullptr ||
+             (*cluster_)[2].leadership.leader() != nullptr;
+    }));
+    EXPECT_EQ(Find(), std::nullopt);
   }
   /// At node 2: the next version.
   ObjectId Prepare(const std::string& name) {
@@ -282,6 +308,29 @@ TEST_F(RemoverTest, APutThatANodeDidBeforeItWasOffTakesItsPlace) {
   SetOff(2);
   ASSERT_TRUE(cluster_->PassUntil([&] { return removed.has_value(); }));
   EXPECT_TRUE(IsStaleGeneration(*removed)) << removed->ToString();
+}
+
+/// It would come back when the next leader looks, with what it held then.
+TEST_F(RemoverTest, AVersionBeforeWhoseHomeIsAwayKeepsTheNext) {
+  (*cluster_)[1].clock.Pause();
+  CatalogNode::Result put;
+  (*cluster_)[2].Put("a", true, &put);
+  ASSERT_TRUE(cluster_->PassUntil([&] { return Find()->object != object_; }));
+  EXPECT_EQ(put, std::nullopt);
+  ExpectItStaysUntilNode1IsBack(Find()->object);
+  ASSERT_TRUE(put.has_value());
+  EXPECT_OK(*put);
+}
+
+/// Nobody waits for a node that is off: neither the put nor the removal.
+TEST_F(RemoverTest, AVersionBeforeAtANodeThatIsOffKeepsTheNext) {
+  SetOff(1, 0);
+  SetOff(1, 2);
+  CatalogNode::Result put;
+  (*cluster_)[2].Put("a", true, &put);
+  ASSERT_TRUE(cluster_->PassUntil([&] { return put.has_value(); }));
+  ASSERT_OK(*put);
+  ExpectItStaysUntilNode1IsBack((*put)->object);
 }
 
 /// Its answer was lost, and a put of the next version won: the removal did not happen.

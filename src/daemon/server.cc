@@ -341,7 +341,9 @@ void Server::Impl::RetireLosers(const directory::CatalogLeader& leader) {
     const auto log = [](const arrow::Status& status) {
       LogIfError("cannot retire an old version", status);
     };
-    publisher_->RetireOld(loser, record->name, log, log);
+    publisher_->old_versions().RetireAll(
+        {loser}, record->name, log,
+        [log](const ObjectId&, const arrow::Status& status) { log(status); });
   }
 }
 

@@ -169,19 +169,22 @@ class CatalogLeader {
   arrow::Result<std::vector<ObjectId>> Commit(const std::string& name,
                                               const ObjectId& object, Version version);
 
-  /// \brief A version that was granted and may yet become bound.
+  /// \brief What another version of a name is to one that is to be removed.
+  enum class UndecidedKind : uint8_t {
+    kPut = 0,          ///< Granted, and not known to be bound.
+    kConditional = 1,  ///< The same; maybe to replace just the one that is to be removed.
+    kBefore = 2,       ///< Superseded, and not known to be retired: it would come back.
+  };
   struct Undecided {
     ObjectId object;
-    /// It may have been granted to replace one version only, and then is not what the
-    /// removal of that one leaves.
-    bool is_conditional = false;
+    UndecidedKind kind = UndecidedKind::kPut;
   };
   /// \brief C8: the home of `object`, which its slot says is leaving, will remove it,
   /// its version of `sequence`. From now on nobody is granted to replace just this
   /// version, and no later leader grants the name this sequence, or one below, again
-  /// (settled). Returns who was granted the name before: once each of them is bound or
-  /// gone, `object` may be Retired. Reason stale generation if it was replaced.
-  /// Idempotent.
+  /// (settled). Returns who was granted the name before, and what it supersedes: once
+  /// each of the former is bound or gone, and the latter are gone, `object` may be
+  /// Retired. Reason stale generation if it was replaced. Idempotent.
   arrow::Result<std::vector<Undecided>> PrepareRemoval(const std::string& name,
                                                        const ObjectId& object,
                                                        uint32_t sequence);

@@ -299,10 +299,15 @@ arrow::Result<std::vector<CatalogLeader::Undecided>> CatalogLeader::Impl::Prepar
   }
   const auto add = [&](const Binding& binding) {
     if (binding.is_bound || binding.object == object) return;
-    undecided.push_back({binding.object, binding.is_conditional});
+    undecided.push_back({binding.object, binding.is_conditional
+                                             ? UndecidedKind::kConditional
+                                             : UndecidedKind::kPut});
   };
   if (state.target) add(*state.target);
   for (const Binding& binding : state.pending) add(binding);
+  for (const ObjectId& before : DropRetired(&state)) {
+    undecided.push_back({before, UndecidedKind::kBefore});
+  }
   return undecided;
 }
 

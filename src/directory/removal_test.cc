@@ -80,13 +80,13 @@ TEST(Removal, WhatLeavesIsNotReplacedAndWhatIsAboutToReplaceItIsTold) {
                        cluster.leader().PrepareRemoval("a", first.object, 1));
   ASSERT_THAT(undecided, SizeIs(1));
   EXPECT_EQ(undecided[0].object, granted);
-  EXPECT_TRUE(undecided[0].is_conditional);
+  EXPECT_EQ(undecided[0].kind, CatalogLeader::UndecidedKind::kConditional);
   ASSERT_OK(cluster.home(1).SetVersion(granted, version.epoch, version.sequence));
   // The next leader does not know what was asked of the last one.
   ASSERT_OK(cluster.Claim(2, 1));
   ASSERT_OK_AND_ASSIGN(undecided, cluster.leader().PrepareRemoval("a", first.object, 1));
   ASSERT_THAT(undecided, SizeIs(1));
-  EXPECT_TRUE(undecided[0].is_conditional);
+  EXPECT_EQ(undecided[0].kind, CatalogLeader::UndecidedKind::kConditional);
 
   ASSERT_OK(cluster.home(1).Retire(granted));
   cluster.leader().Unbind("a", granted);
