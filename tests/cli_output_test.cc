@@ -255,6 +255,11 @@ TEST_F(CommandLineOutput, EveryCommandHasHelp) {
   EXPECT_THAT(Sheaf("up --help").out, HasSubstr("docs/configuration.md"));
   EXPECT_THAT(Sheaf("fsck --help").out, HasSubstr("changes nothing without --repair"));
   EXPECT_THAT(Sheaf("get --help").out, HasSubstr("overwrites"));
+  const std::string nodes_help = Sheaf("nodes --help").out;
+  for (const char* word : {"STATE", "  joining", "  withdrawn", "  off", "  down",
+                           "INCARNATION", "HEARTBEAT", "OBJECTS"}) {
+    EXPECT_THAT(nodes_help, HasSubstr(word));
+  }
   EXPECT_THAT(Run(SHEAFD_BINARY " --help").out, HasSubstr("stay for the next daemon"));
 }
 
@@ -292,6 +297,7 @@ TEST_F(CommandLineOutput, UpTakesAConfigurationAndOptionsWinOverIt) {
   const Ran up = Sheaf("up --config " + Path("cluster.toml") + " --folder " +
                        Path("memory") + " --nodes 2 --coherence software");
   ASSERT_EQ(up.code, 0) << up.out;
+  EXPECT_THAT(Sheaf("nodes").out, HasSubstr(" INCARNATION "));
   const Json nodes = SheafJson("nodes");
   ASSERT_EQ(nodes.size(), 2U);
   EXPECT_EQ(nodes[0]["size_bytes"], 32 << 20);

@@ -33,7 +33,9 @@ std::string DownCommand(const std::string& cluster) {
 }
 
 /// Counts from 1 since the segment was formatted, which the high half tells.
-uint32_t LifeOf(const NodeInfo& node) { return static_cast<uint32_t>(node.incarnation); }
+uint32_t ShortIncarnation(const NodeInfo& node) {
+  return static_cast<uint32_t>(node.incarnation);
+}
 
 std::string NodesText(const ClusterStatus& cluster) {
   const size_t nodes = cluster.nodes.size();
@@ -180,7 +182,7 @@ arrow::Status Nodes(const Global& global) {
   TextTable table({{"NODE", Align::kRight},
                    {"STATE"},
                    {"CATALOG"},
-                   {"LIFE", Align::kRight},
+                   {"INCARNATION", Align::kRight},
                    {"HEARTBEAT", Align::kRight},
                    {"BACKEND"},
                    {"COHERENCE"},
@@ -197,10 +199,11 @@ arrow::Status Nodes(const Global& global) {
                           static_cast<double>(*node.heartbeat_age_ms) / 1e3)
             : "";
     table.AddRow({std::to_string(node.id), node.state, node.is_leader ? "leads" : "",
-                  std::to_string(LifeOf(node)), heartbeat, node.backend, node.coherence,
-                  HumanBytes(node.page_bytes), HumanBytes(node.size_bytes),
-                  HumanBytes(node.used_bytes), HumanBytes(node.free_bytes),
-                  std::to_string(node.objects), std::to_string(node.sessions)});
+                  std::to_string(ShortIncarnation(node)), heartbeat, node.backend,
+                  node.coherence, HumanBytes(node.page_bytes),
+                  HumanBytes(node.size_bytes), HumanBytes(node.used_bytes),
+                  HumanBytes(node.free_bytes), std::to_string(node.objects),
+                  std::to_string(node.sessions)});
   }
   PrintText(table.ToString());
   return arrow::Status::OK();

@@ -145,6 +145,28 @@ void AddFormat(CLI::App* app, Global* global, Command* command) {
   });
 }
 
+void AddNodes(CLI::App* app, Global* global, Command* command) {
+  CLI::App* nodes = app->add_subcommand("nodes", "List the nodes and what they hold");
+  nodes->footer(
+      "STATE, as this node sees it:\n"
+      "  up         reads, and takes tables\n"
+      "  joining    has come up, and does not count yet\n"
+      "  withdrawn  was silent for long: what it holds stays until it is back\n"
+      "  off        was forgotten (sheaf node forget): what it read keeps nothing\n"
+      "  down       ended on purpose, or was never started\n"
+      "What lies there can be read in every state, as long as the memory can.\n"
+      "\n"
+      "CATALOG: who leads gives the names. INCARNATION counts the node's boots, and its\n"
+      "returns after it was withdrawn or off; in JSON the format epoch of its memory is\n"
+      "the high half. HEARTBEAT: when this node last saw the other's heart beat.\n"
+      "\n"
+      "OBJECTS are tables, parts that wait for others, lists of such parts, what "
+      "programs\n"
+      "share without a name, and what was removed and is still read; `sheaf ls` lists\n"
+      "tables.");
+  nodes->callback([=] { *command = [=] { return Nodes(*global); }; });
+}
+
 }  // namespace
 
 void AddClusterCommands(CLI::App* app, Global* global, ClusterOptions* up,
@@ -170,13 +192,7 @@ void AddClusterCommands(CLI::App* app, Global* global, ClusterOptions* up,
       "on other hosts. End the clients there first: what they read is wrong then");
   keep_option->excludes(down->get_option("--force"));
   down->callback([=] { *command = [=] { return Down(*global, *keep, *force); }; });
-  CLI::App* nodes = app->add_subcommand("nodes", "List the nodes and what they hold");
-  nodes->footer(
-      "OBJECTS are tables, parts that wait for others, lists of such parts, what "
-      "programs\n"
-      "share without a name, and what was removed and is still read; `sheaf ls` lists\n"
-      "tables.");
-  nodes->callback([=] { *command = [=] { return Nodes(*global); }; });
+  AddNodes(app, global, command);
   CLI::App* fsck = app->add_subcommand(
       "fsck",
       "Check every structure in the memory of a cluster that is down (down --keep), or\n"

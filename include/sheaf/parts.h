@@ -87,7 +87,10 @@ arrow::Result<std::vector<StagedParts>> ListStagedParts(
 
 struct PartInfo {
   uint32_t index = 0;  ///< In row order, over all that was appended.
-  uint32_t node = 0;   ///< Whose memory it was put in.
+  /// Whose memory it was put in. If it was spilled, or shares bytes of other nodes, some
+  /// lie elsewhere: ask `ChunkNodes`, or `Store::Stat` for `bytes_on`. Of a table that
+  /// was not put in parts: the first node that has bytes of it.
+  uint32_t node = 0;
   int64_t row_offset = 0;
   int64_t num_rows = 0;
   int64_t bytes = 0;  ///< Distinct data bytes.
@@ -110,8 +113,8 @@ struct LocalPart {
   std::shared_ptr<arrow::Table> table;
 };
 
-/// \brief The parts that lie in the memory of the store's own node, all of one version:
-/// to compute where the data is.
+/// \brief The parts whose `node` is the store's own, all of one version: to compute where
+/// the data is.
 arrow::Result<std::vector<LocalPart>> LocalParts(const std::shared_ptr<Store>& store,
                                                  const std::string& name,
                                                  const GetOptions& options = {});

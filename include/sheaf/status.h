@@ -1,5 +1,6 @@
 // What callers branch on and Arrow's status codes lack. Never parse a message: ask a
-// helper.
+// helper. Nor go by what Arrow prints for a code: it has no word for AlreadyExists, and
+// prints "Unknown: a table named 'ids' exists". Ask IsAlreadyExists().
 
 #pragma once
 
