@@ -83,8 +83,10 @@ TEST_F(Join, ANodeOfAnotherHostIsRefused) {
   const Ran other = Run(Command(3));
   EXPECT_EQ(other.code, 1);
   EXPECT_THAT(other.out,
-              AllOf(HasSubstr("node 3 is on another host"), HasSubstr("uname")));
-  EXPECT_THAT(Run(Command(4)).out, HasSubstr("nodes 0 to 3"));
+              AllOf(HasSubstr("node 3 is on another host, 'elsewhere'"),
+                    HasSubstr("uname"), HasSubstr("see `host` in " + Path("lab.toml"))));
+  EXPECT_THAT(Run(Command(4)).out,
+              HasSubstr("there is no node 4: " + Path("lab.toml") + " has nodes 0 to 3"));
   const std::string here = "SHEAF_HOST=elsewhere ";
   EXPECT_THAT(Run(here + SHEAF_BINARY + " up --config " + Path("lab.toml")).out,
               HasSubstr("4 nodes"));

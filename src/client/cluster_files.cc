@@ -26,6 +26,7 @@
 #include "region/cluster_config.h"
 #include "region/device_segment.h"
 #include "region/region.h"
+#include "region/which_node.h"
 #include "sheaf/types.h"
 
 namespace sheaf::client {
@@ -207,9 +208,7 @@ arrow::Status FormatNode(const std::string& path, NodeId node, bool force) {
                                   region::ToString(config.backend),
                                   " is made when its cluster starts");
   }
-  if (node.value >= config.nodes) {
-    return arrow::Status::Invalid(path, " has nodes 0 to ", config.nodes - 1);
-  }
+  ARROW_RETURN_NOT_OK(region::CheckIsNode(config, node, path));
   ARROW_RETURN_NOT_OK(region::PrepareMemoryFolder(config));
   const arrow::Status status = [&]() -> arrow::Status {
     ARROW_ASSIGN_OR_RAISE(const auto lock, region::LockSegment(config, node));

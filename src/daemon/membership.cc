@@ -25,6 +25,7 @@
 #include "region/line_batch.h"
 #include "region/region.h"
 #include "region/served_check.h"
+#include "region/which_node.h"
 #include "sheaf/types.h"
 
 namespace sheaf::daemon {
@@ -298,9 +299,7 @@ void Membership::CertifyOffLater(NodeId node, uint64_t incarnation, const DoneFn
 
 // Which incarnation is off; 0 if the node never had one.
 arrow::Result<uint64_t> Membership::BeginForget(NodeId node) {
-  if (node.value >= peers_.size()) {
-    return arrow::Status::Invalid("the cluster has nodes 0 to ", peers_.size() - 1);
-  }
+  ARROW_RETURN_NOT_OK(region::CheckIsNode(region_->config(), node, "the cluster"));
   if (node == region_->node()) {
     return arrow::Status::Invalid("node ", node.value,
                                   " is asked to forget itself: ask another node");
