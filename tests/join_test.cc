@@ -121,7 +121,17 @@ TEST_F(Join, UpAndDownLeaveNodesOfOtherHostsAlone) {
                 .code,
             1);
   Start(3, "SHEAF_HOST=elsewhere SHEAF_RUNTIME_DIR=" + Path("there") + " ");
-  EXPECT_EQ(there("--node 3 ls").code, 0);
+  EXPECT_EQ(there("ls").code, 0);  // through its own node
+  const Ran other = there("--node 0 ls");
+  EXPECT_EQ(other.code, 1);
+  EXPECT_THAT(other.out,
+              AllOf(HasSubstr("node 0 is on another host, 'here'"),
+                    HasSubstr("speak through node 3 (--node 3, or SHEAF_NODE=3)")));
+  const Ran checked = there("--node 0 fsck");
+  EXPECT_EQ(checked.code, 1);
+  EXPECT_THAT(checked.out, HasSubstr("node 0 is on another host, 'here'"));
+  EXPECT_THAT(here("node forget 9").out,
+              HasSubstr("there is no node 9: the cluster has nodes 0 to 3"));
   EXPECT_EQ(here("down").code, 0);
   EXPECT_FALSE(std::filesystem::exists(MemoryFolder() + "/node0"));
   EXPECT_TRUE(std::filesystem::exists(MemoryFolder() + "/node3/control"));

@@ -279,8 +279,9 @@ void AddGlobalOptions(CLI::App* app, Global* global) {
       ->check(CheckCluster)
       ->envname("SHEAF_CLUSTER");
   // The library reads SHEAF_NODE: its error names the variable.
-  app->add_option("--node", global->node,
-                  "Through which node of this host to speak (0; else SHEAF_NODE)")
+  app->add_option(
+         "--node", global->node,
+         "Through which node of this host to speak (its first;\nelse SHEAF_NODE)")
       ->type_name("K");
   app->add_flag("--json", global->json, "Print JSON");
 }
