@@ -219,6 +219,7 @@ void Membership::Admit(NodeId node, uint64_t incarnation) {
   Peer& peer = peers_[node.value];
   peer.silent_samples = 0;
   peer.last_change = clock_->Now();
+  region::StoreHeartbeatAge(&region_->own_segment(), node, 0);  // that of the life before
   PassFaultPoint("daemon.admit.before-word");
   region::StoreAdmitted(&region_->own_segment(), node, incarnation);
   PassFaultPoint("daemon.admit.after-word");
