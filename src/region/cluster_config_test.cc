@@ -246,15 +246,17 @@ TEST(ClusterConfig, TablesOfNodesSayHowManyThereAre) {
 
 TEST(ClusterConfig, BadTablesOfNodesAreRefused) {
   EXPECT_THAT(ErrorOf("\n[[node]]\nsize = '2MiB'"),
-              HasSubstr("c.toml:2: node.id: is missing"));
+              HasSubstr("c.toml:2: node[0].id: is missing"));
   EXPECT_THAT(ErrorOf("[[node]]\nid = 0\n\nfoo = 1"),
-              HasSubstr("c.toml:4: node.foo: is not a known key"));
+              HasSubstr("c.toml:4: node[0].foo: is not a known key"));
   EXPECT_THAT(ErrorOf("[node]\nid = 0"), HasSubstr("c.toml:1: node: must be tables"));
   EXPECT_THAT(ErrorOf("nodes = 2\n[[node]]\nid = 0\n[[node]]\nid = 2"),
               HasSubstr("c.toml:5: node[1].id: 2 of a cluster with nodes 0 to 1"));
   EXPECT_THAT(ErrorOf("[[node]]\nid = 1\n[[node]]\nid = 1"),
               HasSubstr("c.toml:4: node[1].id: there are two tables for node 1"));
-  EXPECT_THAT(ErrorOf("[[node]]\nid = 64"), HasSubstr("nodes: 65 is not in 1 .. 64"));
+  EXPECT_THAT(ErrorOf("nodes_max = 4\n[[node]]\nid = 0\n[[node]]\nid = 9"),
+              HasSubstr("c.toml:5: node[1].id: 9 is not below nodes_max (4)"));
+  EXPECT_THAT(ErrorOf("[[node]]\nid = 64"), HasSubstr("c.toml:2: node[0].id: 64 is not"));
   EXPECT_THAT(ErrorOf("[[node]]\nid = 4294967295"), HasSubstr("node[0].id: 4294967295"));
   EXPECT_THAT(ErrorOf("[[node]]\nid = 0\nsize = '1MiB'"),
               HasSubstr("c.toml:3: node[0].size: 1MiB is not a positive multiple"));
@@ -365,8 +367,9 @@ TEST(ClusterConfigDevices, WindowsMayNotOverlap) {
   const auto error_of = [](const std::string& second) {
     return ErrorOf(OnDevice(kDeclared, second));
   };
-  EXPECT_THAT(error_of("path = '/dev/dax0.0'\n"),
-              HasSubstr("node[1].offset: nodes 0 and 1 have the same segment"));
+  EXPECT_THAT(
+      error_of("path = '/dev/dax0.0'\n"),
+      HasSubstr("c.toml:12: node[1].offset: nodes 0 and 1 have the same segment"));
   EXPECT_THAT(error_of("path = '/dev/dax0.0'\noffset = '6MiB'\n"),
               AllOf(HasSubstr("the segments of nodes 0 and 1 overlap"),
                     HasSubstr("control 2MiB, leases 2MiB, data 4MiB")));

@@ -226,8 +226,8 @@ arrow::Status ReadEtcd(const toml::table& table, const std::string& file_name,
 arrow::Status ReadNodes(const std::vector<const toml::table*>& tables, bool are_counted,
                         const std::string& file_name, ClusterConfig* config) {
   uint32_t end = 0;
-  for (const toml::table* table : tables) {
-    TableReader reader(*table, file_name, "node.");
+  for (size_t i = 0; i < tables.size(); ++i) {
+    TableReader reader(*tables[i], file_name, "node[" + std::to_string(i) + "].");
     NodeConfig node;
     reader.Require("id");
     reader.ReadInteger("id", &node.id);
@@ -298,14 +298,17 @@ arrow::Status CheckVisibilityIsDeclared(const ClusterConfig& config,
   return arrow::Status::OK();
 }
 
-/// Validate's message begins with the key; adds file and line.
+/// Validate's message begins with the key; adds file and line: of the key, or, if the
+/// file does not have it, of the table that it belongs to.
 arrow::Status AddPlace(const arrow::Status& status, const toml::table& table,
                        const std::string& file_name) {
   const std::string key = status.message().substr(0, status.message().find(':'));
-  const toml::node_view<const toml::node> node = table.at_path(key);
-  const std::string line = node.node() == nullptr
-                               ? ""
-                               : std::to_string(node.node()->source().begin.line) + ":";
+  const toml::node* node = table.at_path(key).node();
+  if (node == nullptr && key.find('.') != key.npos) {
+    node = table.at_path(key.substr(0, key.rfind('.'))).node();
+  }
+  const std::string line =
+      node == nullptr ? "" : std::to_string(node->source().begin.line) + ":";
   return status.WithMessage(file_name, ":", line, " ", status.message());
 }
 
