@@ -361,6 +361,12 @@ TEST(ClusterConfigDevices, VisibilityMustBeDeclared) {
               HasSubstr("coherence: is missing: backend devdax"));
   EXPECT_THAT(ErrorOf(OnDevice("coherence = 'coherent'\n", second)),
               HasSubstr("settle_class: is missing"));
+  const std::string in_file = "backend = 'file'\nmemory_folder = '/m'\n";
+  const std::string window = "[[node]]\nid = 0\npath = '/f'\n";
+  EXPECT_THAT(ErrorOf(in_file + window),
+              HasSubstr("coherence: is missing: backend file with a `path`"));
+  ASSERT_OK(ClusterConfig::FromToml(in_file, "c.toml"));
+  ASSERT_OK(ClusterConfig::FromToml(in_file + kDeclared + window, "c.toml"));
 }
 
 TEST(ClusterConfigDevices, WindowsMayNotOverlap) {

@@ -281,16 +281,20 @@ arrow::Status ReadCluster(TableReader* reader, bool are_counted,
   return sim == nullptr ? arrow::Status::OK() : ReadSim(*sim, file_name, &config->sim);
 }
 
-/// Nothing tells how the caches of hosts see a device: who wrote the file must.
+/// Nothing tells how the caches of hosts see a device, or a file in its place: who wrote
+/// the file must.
 arrow::Status CheckVisibilityIsDeclared(const ClusterConfig& config,
                                         const toml::table& table) {
-  if (config.backend != Backend::kDevdax && config.backend != Backend::kPci) {
+  const bool is_device =
+      config.backend == Backend::kDevdax || config.backend == Backend::kPci;
+  if (!is_device && !(config.backend == Backend::kFile && config.UsesDevices())) {
     return arrow::Status::OK();
   }
   for (const char* key : {"coherence", "settle_class"}) {
     if (table.contains(key)) continue;
     return arrow::Status::Invalid(
         key, ": is missing: backend ", ToString(config.backend),
+        is_device ? "" : " with a `path`",
         " works only as declared: coherence = \"software\" unless hardware keeps the "
         "hosts coherent, and settle_class (docs/protocol.md section 1), \"posted\" if "
         "unsure");
