@@ -336,7 +336,7 @@ TEST_F(CommandLineParts, SpillUsesOtherNodesWhereThisOneIsFull) {
   const std::string file = WriteGroups("large.parquet", 12'000'000, 500'000);  // 92 MiB
   const Ran full = Sheaf("put t " + file);
   EXPECT_EQ(full.code, 1);
-  EXPECT_THAT(full.out, HasSubstr("64MiB"));
+  EXPECT_THAT(full.out, HasSubstr("64.0 MiB"));
   EXPECT_THAT(full.out, HasSubstr("needs at least about 96000000 bytes"));
   EXPECT_THAT(full.out, HasSubstr("Free on other nodes: node 1 "));
   EXPECT_THAT(full.out, HasSubstr("sheaf put --spill uses that, too, --on NODE"));
