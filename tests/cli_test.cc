@@ -302,12 +302,23 @@ TEST_F(CommandLine, CsvLeavesTheFreeMemoryInOnePiece) {
       << " of " << free;
 }
 
+TEST_F(CommandLine, UpIsContentWithWhatRunsAsItIsAskedFor) {
+  Up();
+  for (const std::string same : {"up", "up --size 64MiB"}) {
+    const Ran twice = Sheaf(same);
+    EXPECT_EQ(twice.code, 0) << twice.out;
+    EXPECT_THAT(twice.out,
+                HasSubstr("cluster '" + cluster_ + "' was already up: 1 node"));
+  }
+  EXPECT_EQ(SheafJson("up")["was_up"], true);
+}
+
 TEST_F(CommandLine, UpRefusesWhatCannotBe) {
   Up();
-  const Ran twice = Sheaf("up");
-  EXPECT_EQ(twice.code, 1);
-  EXPECT_THAT(twice.out, HasSubstr("is up: there is nothing to do"));
-  EXPECT_THAT(twice.out, HasSubstr("down --keep"));
+  const Ran other = Sheaf("up --size 32MiB");
+  EXPECT_EQ(other.code, 1);
+  EXPECT_THAT(other.out, HasSubstr("runs with other values of --size (there: 64MiB)"));
+  EXPECT_THAT(other.out, HasSubstr("down --keep"));
   EXPECT_EQ(Sheaf("down").code, 0);
   WriteText("bad.toml", "nodes = 2\nsegment_sise = \"1GiB\"\n");
   const Ran typo = Sheaf("up --config " + Path("bad.toml"));
@@ -360,7 +371,7 @@ TEST_F(CommandLine, UpStartsTheDaemonsThatDoNotRun) {
   EXPECT_EQ(Sheaf("verify t").code, 0);  // its memory is there
   EXPECT_EQ(Sheaf("up").code, 0);
   EXPECT_EQ(Sheaf("--node 1 rm t").code, 0);
-  EXPECT_EQ(Sheaf("up").code, 1);
+  EXPECT_THAT(Sheaf("up").out, HasSubstr("was already up: 2 nodes"));
 }
 
 TEST_F(CommandLine, ASecondDaemonOfANodeIsRefused) {

@@ -311,9 +311,9 @@ arrow::Result<ClusterStatus> StartCluster(const ClusterOptions& options) {
   const bool runs = std::ranges::any_of(nodes, &LocalNode::is_up);
   ARROW_RETURN_NOT_OK(CheckAsKept(options, config, *kept, runs));
   if (std::ranges::all_of(nodes, &LocalNode::is_up)) {
-    return arrow::Status::AlreadyExists(
-        "cluster '", name, "' is up: there is nothing to do. sheaf --cluster ", name,
-        " down --keep ends it and keeps its tables");
+    ClusterStatus running = StatusOf(*kept);
+    running.was_up = true;
+    return running;
   }
   ClusterConfig again = *kept;
   if (!runs) {
