@@ -181,6 +181,10 @@ TEST_F(CommandLineParts, AppendAddsRowsAndCopiesNone) {
   const Ran text = Sheaf("put t " + file + " --append");
   EXPECT_THAT(text.out, HasSubstr("t: version 4, 100 rows appended, 500 in all; "));
   EXPECT_THAT(text.out, Not(HasSubstr("part 0")));
+  const Ran other = Sheaf("put t " + WriteGroups("other.parquet", 10, 10) + " --append");
+  EXPECT_EQ(other.code, 1);
+  EXPECT_THAT(other.out, HasSubstr("the rows to append to table 't' have another schema "
+                                   "than the table"));
 }
 
 TEST_F(CommandLineParts, WhatTakesTheChecksumsFromATableSaysSo) {
@@ -243,7 +247,10 @@ TEST_F(CommandLineParts, WhatDoesNotGoTogetherIsRefused) {
        {Case{Part("t", 0, 2, file),
              "part 0 of table 't' is there already: 10 rows, put on node 0 at 20"},
         Case{"--node 1 " + Part("t", 0, 2, file), "`sheaf abort t`"},
-        Case{Part("t", 1, 3, file), "2"},
+        Case{Part("t", 1, 3, file),
+             "table 't' is being put in 2 parts, this part says 3: `sheaf abort t`"},
+        Case{Part("t", 1, 2, file) + " --append",
+             "table 't' is being put in 2 parts, this part is to be appended, in 2"},
         Case{Part("t", 2, 2, file), "the last of 2 is part 1"},
         Case{Part("t", 0, 0, file), "a table has 1 to 65536 parts"},
         Case{Part("t", 1, 2, other), "part 1"},
