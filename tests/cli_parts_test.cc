@@ -117,7 +117,9 @@ TEST_F(CommandLineParts, WhatIsNotWholeSaysWhichPartsAreMissingAndUntilWhen) {
     EXPECT_TRUE(
         std::regex_search(ran.out, std::regex("aborted if it is not whole by " + until)))
         << ran.out;
-    EXPECT_THAT(ran.out, HasSubstr("sheaf parts shows")) << command;
+    EXPECT_THAT(ran.out,
+                AllOf(HasSubstr("sheaf parts shows"), Not(HasSubstr("sheaf ls"))))
+        << command;
     EXPECT_EQ(std::count(ran.out.begin(), ran.out.end(), '\n'), 1) << ran.out;
   }
   // A list of parts, and a part: no tables.
@@ -133,7 +135,7 @@ TEST_F(CommandLineParts, WhatIsNotWholeSaysWhichPartsAreMissingAndUntilWhen) {
                                              "t +1 +4 +a new table +0, 2, 3 +" +
                                              until +
                                              "\n"
-                                             "u +1 +2 +a new table +1 +sheaf abort\n$")))
+                                             "u +1 +2 +a new table +1 +no deadline\n$")))
       << list.out;
   EXPECT_EQ(SheafJson("parts")[0]["missing"], Json::parse("[0,2,3]"));
   ASSERT_EQ(Sheaf("abort t").code, 0);
@@ -165,7 +167,7 @@ TEST_F(CommandLineParts, AppendAddsRowsAndCopiesNone) {
   const std::string file = WriteParquet("t.parquet", 100);
   const Ran none = Sheaf("put t " + file + " --append");
   EXPECT_EQ(none.code, 1);
-  EXPECT_THAT(none.out, HasSubstr("'t'"));
+  EXPECT_THAT(none.out, HasSubstr("no table is named 't'; `sheaf ls`"));
   ASSERT_EQ(Sheaf("put t " + file).code, 0);
   const Json more = SheafJson("--node 1 put t " + file + " --append");
   EXPECT_EQ(more["version"], 2);

@@ -115,7 +115,7 @@ arrow::Status ListStaged(const Global& global, const std::shared_ptr<Store>& sto
                  client::JoinNumbers(missing),
                  staged.deadline_unix_ms
                      ? client::UtcTime(*staged.deadline_unix_ms * 1'000'000)
-                     : "sheaf abort"});
+                     : "no deadline"});
   }
   if (global.json) {
     PrintJson(array);
