@@ -157,6 +157,14 @@ TEST_F(CommandLineParts, SplitTakesSharesOfOneFile) {
     EXPECT_EQ(SheafJson("--node " + node + " verify t")["columns"],
               SheafJson("--node " + node + " verify whole")["columns"]);
   }
+  const Ran few =
+      Sheaf(Part("few", 0, 3, WriteGroups("few.parquet", 10, 5)) + " --split");
+  EXPECT_EQ(few.code, 0);
+  EXPECT_THAT(few.out,
+              HasSubstr("few.parquet has 2 row groups for 3 parts: 1 of them has "
+                        "no rows"));
+  EXPECT_THAT(Sheaf(Part("enough", 0, 3, file) + " --split").out,
+              Not(HasSubstr("row groups")));
   WriteText("all.csv", "id\n1\n2\n");
   const Ran csv = Sheaf(Part("u", 0, 2, Path("all.csv")) + " --split");
   EXPECT_EQ(csv.code, 1);

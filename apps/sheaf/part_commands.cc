@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstdint>
+#include <cstdio>
 #include <memory>
 #include <string>
 #include <utility>
@@ -79,6 +80,17 @@ std::string ChecksumsLost(const std::string& name) {
       name);
 }
 
+// Of a file that is cut between `count` pieces; empty if there are enough of them.
+std::string EmptyParts(const std::string& file, int count, const std::string& what,
+                       uint32_t of) {
+  const auto pieces = static_cast<uint32_t>(count);
+  if (pieces >= of) return "";
+  const std::string plural = what.ends_with("ch") ? "es" : "s";
+  return fmt::format("{} has {} {}{} for {} parts: {} of them {} no rows", file, pieces,
+                     what, pieces == 1 ? "" : plural, of, of - pieces,
+                     of - pieces == 1 ? "has" : "have");
+}
+
 std::vector<uint32_t> Missing(const StagedParts& staged) {
   std::vector<uint32_t> missing;
   auto present = staged.present.begin();
@@ -133,8 +145,13 @@ arrow::Status PutPart(const Global& global, const PutArguments& arguments,
   ARROW_RETURN_NOT_OK(arrow::io::ReadableFile::Open(arguments.file).status());
   ARROW_ASSIGN_OR_RAISE(auto store, ConnectOrStart(global));
   const auto pool = DecodePool::Make(store->memory_pool());
-  const FileShare share =
-      part.split ? FileShare{part.part.value_or(0), part.of} : FileShare{};
+  FileShare share;
+  std::string warning;
+  if (part.split) {
+    share = {part.part.value_or(0), part.of, [&](int count, const char* what) {
+               warning = EmptyParts(arguments.file, count, what, part.of);
+             }};
+  }
   auto table = [&]() -> arrow::Result<std::shared_ptr<arrow::Table>> {
     ProgressBar bar("put " + arguments.name);
     ARROW_ASSIGN_OR_RAISE(
@@ -149,6 +166,7 @@ arrow::Status PutPart(const Global& global, const PutArguments& arguments,
                                      "sheaf --node K put puts the part there"));
     return table.status();
   }
+  if (!warning.empty()) fmt::print(stderr, "sheaf: warning: {}\n", OneLine(warning));
   PartOptions options;
   options.append = part.append;
   options.wait = Milliseconds(part.wait_seconds);
