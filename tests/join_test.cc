@@ -79,6 +79,13 @@ TEST_F(Join, WhoClaimsANodeThatIsThereIsRefused) {
   EXPECT_THAT(second.out, HasSubstr("a daemon of node 0 runs already"));
 }
 
+TEST_F(Join, AFileThatCannotBeReadIsRefusedWithTheReason) {
+  const std::string absent = Path("absent.toml");
+  EXPECT_THAT(Run(Command(0, "absent.toml")).out,
+              HasSubstr("cannot read " + absent + ": No such file or directory"));
+  EXPECT_THAT(Run(Command(0, "")).out, HasSubstr("Is a directory"));
+}
+
 TEST_F(Join, ANodeOfAnotherHostIsRefused) {
   const Ran other = Run(Command(3));
   EXPECT_EQ(other.code, 1);

@@ -73,9 +73,8 @@ arrow::Result<std::string> FindDaemon(const std::string& wanted) {
 // What the file says, if there is one; where it says nothing, `defaults`.
 arrow::Result<ClusterConfig> ReadConfig(const std::string& file, ClusterConfig defaults) {
   if (file.empty()) return defaults;
-  auto text = client::ReadFile(file);
-  if (!text.ok()) return arrow::Status::IOError("cannot read the configuration ", file);
-  return ClusterConfig::FromToml(*text, file, std::move(defaults));
+  ARROW_ASSIGN_OR_RAISE(const std::string text, client::ReadFile(file));
+  return ClusterConfig::FromToml(text, file, std::move(defaults));
 }
 
 arrow::Result<std::string> FolderIn(const std::string& folder, const std::string& name) {
