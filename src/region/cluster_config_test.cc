@@ -151,7 +151,7 @@ TEST(ClusterConfig, ErrorsNameFileLineAndKey) {
   EXPECT_THAT(ErrorOf("[sim]\n\nfoo = 1"), HasSubstr("c.toml:3: sim.foo"));
   EXPECT_THAT(ErrorOf("name = 3"), HasSubstr("c.toml:1: name: must be a string"));
   EXPECT_THAT(ErrorOf("nodes = '2'"), HasSubstr("nodes: must be an integer"));
-  EXPECT_THAT(ErrorOf("nodes = -1"), HasSubstr("nodes: must be an integer in 0 .. "));
+  EXPECT_THAT(ErrorOf("nodes = -1"), HasSubstr("nodes: must be an integer in 1 .. 4096"));
   EXPECT_THAT(ErrorOf("prealloc = 1"), HasSubstr("prealloc: must be true or false"));
   EXPECT_THAT(ErrorOf("sim = 1"), HasSubstr("sim: must be a table"));
   EXPECT_THAT(ErrorOf("backend = 'gpu'"), HasSubstr("'gpu' is none of shm, file, sim"));

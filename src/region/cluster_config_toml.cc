@@ -86,8 +86,11 @@ class TableReader {
     }
   }
 
+  /// What is an integer at all is looked at later; what is none is told the range.
   template <typename Integer>
-  void ReadInteger(const char* key, Integer* value) {
+  void ReadInteger(const char* key, Integer* value,
+                   Integer least = std::numeric_limits<Integer>::min(),
+                   Integer most = std::numeric_limits<Integer>::max()) {
     const toml::node* node = Find(key);
     if (node == nullptr) return;
     const auto found = node->value_exact<int64_t>();
@@ -95,9 +98,8 @@ class TableReader {
       *value = static_cast<Integer>(*found);
     } else {
       Fail(*node, key,
-           "must be an integer in " +
-               std::to_string(std::numeric_limits<Integer>::min()) + " .. " +
-               std::to_string(std::numeric_limits<Integer>::max()));
+           "must be an integer in " + std::to_string(least) + " .. " +
+               std::to_string(most));
     }
   }
 
@@ -258,8 +260,8 @@ arrow::Status ReadCluster(TableReader* reader, bool are_counted,
   reader->ReadInteger("suspect_after_ms", &config->suspect_after_ms);
   reader->ReadInteger("suspect_samples", &config->suspect_samples);
   reader->ReadParsed("base_address", &config->base_address, ParseNumber);
-  reader->ReadInteger("nodes", &config->nodes);
-  reader->ReadInteger("nodes_max", &config->nodes_max);
+  reader->ReadInteger("nodes", &config->nodes, 1U, format::kNodesMax);
+  reader->ReadInteger("nodes_max", &config->nodes_max, 1U, format::kNodesMax);
   reader->Read("memory_folder", &config->memory_folder);
   reader->Read("runtime_folder", &config->runtime_folder);
   reader->ReadParsed("segment_size", &config->segment_size_bytes, ParseSize);
