@@ -65,6 +65,10 @@ TEST_F(CommandLineParts, PartsOfNodesAreOneTable) {
   EXPECT_EQ(one["put"]["rows"], 50);
   EXPECT_EQ(one["put"]["bytes_copied"], 0);
   EXPECT_FALSE(one.contains("table"));
+  for (const char* of_table : {"name", "version"}) {
+    EXPECT_TRUE(one.contains(of_table));
+    EXPECT_FALSE(one["put"].contains(of_table));
+  }
   EXPECT_EQ(SheafJson("ls").size(), 0U);
 
   EXPECT_EQ(SheafJson("parts"), Json::parse(R"([{"name":"t","of":2,"append":false,

@@ -62,13 +62,15 @@ void Print(const PartReceipt& receipt, const std::string& name,
 
 Json ToJson(const PartReceipt& receipt, const std::string& name,
             const PartArguments& part) {
+  Json put = cli::ToJson(receipt.part);
+  for (const char* of_table : {"name", "version"}) put.erase(of_table);
   Json json{{"name", name},
             {"part", part.part.value_or(0)},
             {"of", part.of},
             {"version", receipt.version},
             {"missing", receipt.missing},
             {"checksums_lost", receipt.checksums_lost},
-            {"put", cli::ToJson(receipt.part)}};
+            {"put", std::move(put)}};
   if (receipt.table) json["table"] = cli::ToJson(*receipt.table);
   return json;
 }
