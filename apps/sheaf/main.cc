@@ -295,6 +295,7 @@ void AddFooter(CLI::App* app) {
       "\n"
       "Environment:\n"
       "  SHEAF_CLUSTER, SHEAF_NODE   for --cluster and --node\n"
+      "  SHEAF_HOST                  the name of this host in cluster files (uname -n)\n"
       "  SHEAF_RUNTIME_DIR           folder of sockets, locks and logs\n"
       "                              ($XDG_RUNTIME_DIR/sheaf, else /tmp/sheaf-<uid>)\n"
       "  SHEAFD                      the daemon, if neither beside sheaf nor in PATH");
