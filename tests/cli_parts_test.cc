@@ -65,6 +65,10 @@ TEST_F(CommandLineParts, PartsOfNodesAreOneTable) {
   EXPECT_EQ(one["put"]["rows"], 50);
   EXPECT_EQ(one["put"]["bytes_copied"], 0);
   EXPECT_FALSE(one.contains("table"));
+  for (const char* of_table : {"name", "version"}) {
+    EXPECT_TRUE(one.contains(of_table));
+    EXPECT_FALSE(one["put"].contains(of_table));
+  }
   EXPECT_EQ(SheafJson("ls").size(), 0U);
 
   EXPECT_EQ(SheafJson("parts"), Json::parse(R"([{"name":"t","of":2,"append":false,
@@ -117,7 +121,9 @@ TEST_F(CommandLineParts, WhatIsNotWholeSaysWhichPartsAreMissingAndUntilWhen) {
     EXPECT_TRUE(
         std::regex_search(ran.out, std::regex("aborted if it is not whole by " + until)))
         << ran.out;
-    EXPECT_THAT(ran.out, HasSubstr("sheaf parts shows")) << command;
+    EXPECT_THAT(ran.out,
+                AllOf(HasSubstr("sheaf parts shows"), Not(HasSubstr("sheaf ls"))))
+        << command;
     EXPECT_EQ(std::count(ran.out.begin(), ran.out.end(), '\n'), 1) << ran.out;
   }
   // A list of parts, and a part: no tables.
@@ -133,7 +139,7 @@ TEST_F(CommandLineParts, WhatIsNotWholeSaysWhichPartsAreMissingAndUntilWhen) {
                                              "t +1 +4 +a new table +0, 2, 3 +" +
                                              until +
                                              "\n"
-                                             "u +1 +2 +a new table +1 +sheaf abort\n$")))
+                                             "u +1 +2 +a new table +1 +no deadline\n$")))
       << list.out;
   EXPECT_EQ(SheafJson("parts")[0]["missing"], Json::parse("[0,2,3]"));
   ASSERT_EQ(Sheaf("abort t").code, 0);
@@ -155,6 +161,14 @@ TEST_F(CommandLineParts, SplitTakesSharesOfOneFile) {
     EXPECT_EQ(SheafJson("--node " + node + " verify t")["columns"],
               SheafJson("--node " + node + " verify whole")["columns"]);
   }
+  const Ran few =
+      Sheaf(Part("few", 0, 3, WriteGroups("few.parquet", 10, 5)) + " --split");
+  EXPECT_EQ(few.code, 0);
+  EXPECT_THAT(few.out,
+              HasSubstr("few.parquet has 2 row groups for 3 parts: 1 of them has "
+                        "no rows"));
+  EXPECT_THAT(Sheaf(Part("enough", 0, 3, file) + " --split").out,
+              Not(HasSubstr("row groups")));
   WriteText("all.csv", "id\n1\n2\n");
   const Ran csv = Sheaf(Part("u", 0, 2, Path("all.csv")) + " --split");
   EXPECT_EQ(csv.code, 1);
@@ -165,7 +179,7 @@ TEST_F(CommandLineParts, AppendAddsRowsAndCopiesNone) {
   const std::string file = WriteParquet("t.parquet", 100);
   const Ran none = Sheaf("put t " + file + " --append");
   EXPECT_EQ(none.code, 1);
-  EXPECT_THAT(none.out, HasSubstr("'t'"));
+  EXPECT_THAT(none.out, HasSubstr("no table is named 't'; `sheaf ls`"));
   ASSERT_EQ(Sheaf("put t " + file).code, 0);
   const Json more = SheafJson("--node 1 put t " + file + " --append");
   EXPECT_EQ(more["version"], 2);
@@ -181,12 +195,16 @@ TEST_F(CommandLineParts, AppendAddsRowsAndCopiesNone) {
   const Ran text = Sheaf("put t " + file + " --append");
   EXPECT_THAT(text.out, HasSubstr("t: version 4, 100 rows appended, 500 in all; "));
   EXPECT_THAT(text.out, Not(HasSubstr("part 0")));
+  const Ran other = Sheaf("put t " + WriteGroups("other.parquet", 10, 10) + " --append");
+  EXPECT_EQ(other.code, 1);
+  EXPECT_THAT(other.out, HasSubstr("the rows to append to table 't' have another schema "
+                                   "than the table"));
 }
 
 TEST_F(CommandLineParts, WhatTakesTheChecksumsFromATableSaysSo) {
   const std::string file = WriteParquet("t.parquet", 100);
   const std::string lost = "t: has no checksums: it has some only if each part";
-  const std::string one_of = "It is in 2 parts: one that was put without takes";
+  const std::string one_of = "It is in 2 parts: the table has checksums only if each";
   ASSERT_EQ(Sheaf("put t " + file + " --checksum").code, 0);
   EXPECT_THAT(Sheaf("put t " + file + " --append --checksum").out, Not(HasSubstr(lost)));
   EXPECT_EQ(SheafJson("verify t")["checksums"], true);
@@ -201,7 +219,7 @@ TEST_F(CommandLineParts, WhatTakesTheChecksumsFromATableSaysSo) {
   EXPECT_THAT(Sheaf("verify t").out, HasSubstr(one_of));
   ASSERT_EQ(Sheaf("rm t").code, 0);
   ASSERT_EQ(Sheaf("put t " + file).code, 0);
-  EXPECT_THAT(Sheaf("verify t").out, Not(HasSubstr("put without takes")));
+  EXPECT_THAT(Sheaf("verify t").out, Not(HasSubstr("It is in")));
 }
 
 TEST_F(CommandLineParts, AbortTakesWhatIsThere) {
@@ -243,7 +261,10 @@ TEST_F(CommandLineParts, WhatDoesNotGoTogetherIsRefused) {
        {Case{Part("t", 0, 2, file),
              "part 0 of table 't' is there already: 10 rows, put on node 0 at 20"},
         Case{"--node 1 " + Part("t", 0, 2, file), "`sheaf abort t`"},
-        Case{Part("t", 1, 3, file), "2"},
+        Case{Part("t", 1, 3, file),
+             "table 't' is being put in 2 parts, this part says 3: `sheaf abort t`"},
+        Case{Part("t", 1, 2, file) + " --append",
+             "table 't' is being put in 2 parts, this part is to be appended, in 2"},
         Case{Part("t", 2, 2, file), "the last of 2 is part 1"},
         Case{Part("t", 0, 0, file), "a table has 1 to 65536 parts"},
         Case{Part("t", 1, 2, other), "part 1"},
@@ -336,7 +357,7 @@ TEST_F(CommandLineParts, SpillUsesOtherNodesWhereThisOneIsFull) {
   const std::string file = WriteGroups("large.parquet", 12'000'000, 500'000);  // 92 MiB
   const Ran full = Sheaf("put t " + file);
   EXPECT_EQ(full.code, 1);
-  EXPECT_THAT(full.out, HasSubstr("64MiB"));
+  EXPECT_THAT(full.out, HasSubstr("64.0 MiB"));
   EXPECT_THAT(full.out, HasSubstr("needs at least about 96000000 bytes"));
   EXPECT_THAT(full.out, HasSubstr("Free on other nodes: node 1 "));
   EXPECT_THAT(full.out, HasSubstr("sheaf put --spill uses that, too, --on NODE"));

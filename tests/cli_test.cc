@@ -27,6 +27,7 @@ namespace sheaf::testing {
 namespace {
 
 namespace fs = std::filesystem;
+using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -231,7 +232,7 @@ TEST_F(CommandLine, AFileLargerThanTheMemorySaysWhatIsNeededAndFree) {
     EXPECT_EQ(ran.code, 1) << file << ran.out;
     EXPECT_THAT(ran.out, HasSubstr("table 't' from '" + Path(file) + "'"));
     EXPECT_THAT(ran.out, HasSubstr("has " + free + " of 67108864 bytes free"));
-    EXPECT_THAT(ran.out, HasSubstr("MiB of 64MiB), the largest free range has " +
+    EXPECT_THAT(ran.out, HasSubstr("MiB of 64.0 MiB), the largest free range has " +
                                    largest + " bytes ("));
     EXPECT_THAT(ran.out, HasSubstr("sheaf rm"));
     EXPECT_EQ(std::count(ran.out.begin(), ran.out.end(), '\n'), 1) << ran.out;
@@ -245,6 +246,29 @@ TEST_F(CommandLine, AFileLargerThanTheMemorySaysWhatIsNeededAndFree) {
   }
   EXPECT_TRUE(Eventually([&] { return SheafJson("nodes")[0] == before; }))
       << SheafJson("nodes")[0];
+}
+
+// What was decoded of it when there was no more may be little.
+TEST_F(CommandLine, WhatDoesNotFitIsNotSaidToNeedLessThanIsFree) {
+  Up();
+  std::string rows = "a,b\n";
+  for (int i = 0; i < 200'000; ++i) rows += std::to_string(i) + ",some words of text\n";
+  WriteText("t.csv", rows);
+  Ran ran;
+  uint64_t free = 0;
+  for (int i = 0; ran.code != 1; ++i) {
+    ASSERT_LT(i, 32) << ran.out;
+    free = SheafJson("nodes")[0]["free_bytes"];
+    ran = Sheaf("put t" + std::to_string(i) + " " + Path("t.csv"));
+  }
+  EXPECT_THAT(ran.out, HasSubstr("does not fit: it needs "));
+  const std::string least = "at least about ";
+  if (const size_t found = ran.out.find(least); found != std::string::npos) {
+    EXPECT_GT(std::stoull(ran.out.substr(found + least.size())), free) << ran.out;
+  } else {
+    EXPECT_THAT(ran.out, ContainsRegex("more than [0-9]+ bytes .* when that ran out, and "
+                                       "the file has [0-9.]+ MiB; node 0 has"));
+  }
 }
 
 TEST_F(CommandLine, AFileLargerThanTheQuotaSaysSo) {
@@ -278,12 +302,23 @@ TEST_F(CommandLine, CsvLeavesTheFreeMemoryInOnePiece) {
       << " of " << free;
 }
 
+TEST_F(CommandLine, UpIsContentWithWhatRunsAsItIsAskedFor) {
+  Up();
+  for (const std::string same : {"up", "up --size 64MiB"}) {
+    const Ran twice = Sheaf(same);
+    EXPECT_EQ(twice.code, 0) << twice.out;
+    EXPECT_THAT(twice.out,
+                HasSubstr("cluster '" + cluster_ + "' was already up: 1 node"));
+  }
+  EXPECT_EQ(SheafJson("up")["was_up"], true);
+}
+
 TEST_F(CommandLine, UpRefusesWhatCannotBe) {
   Up();
-  const Ran twice = Sheaf("up");
-  EXPECT_EQ(twice.code, 1);
-  EXPECT_THAT(twice.out, HasSubstr("is up: there is nothing to do"));
-  EXPECT_THAT(twice.out, HasSubstr("down --keep"));
+  const Ran other = Sheaf("up --size 32MiB");
+  EXPECT_EQ(other.code, 1);
+  EXPECT_THAT(other.out, HasSubstr("runs with other values of --size (there: 64MiB)"));
+  EXPECT_THAT(other.out, HasSubstr("down --keep"));
   EXPECT_EQ(Sheaf("down").code, 0);
   WriteText("bad.toml", "nodes = 2\nsegment_sise = \"1GiB\"\n");
   const Ran typo = Sheaf("up --config " + Path("bad.toml"));
@@ -336,7 +371,7 @@ TEST_F(CommandLine, UpStartsTheDaemonsThatDoNotRun) {
   EXPECT_EQ(Sheaf("verify t").code, 0);  // its memory is there
   EXPECT_EQ(Sheaf("up").code, 0);
   EXPECT_EQ(Sheaf("--node 1 rm t").code, 0);
-  EXPECT_EQ(Sheaf("up").code, 1);
+  EXPECT_THAT(Sheaf("up").out, HasSubstr("was already up: 2 nodes"));
 }
 
 TEST_F(CommandLine, ASecondDaemonOfANodeIsRefused) {

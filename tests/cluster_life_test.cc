@@ -325,7 +325,7 @@ TEST_F(ClusterLife, AFullMemoryFileSystemIsAnErrorOfThePut) {
   EXPECT_EQ(later.code, 0) << later.out;
   EXPECT_THAT(later.out, HasSubstr("warning"));
   EXPECT_EQ(put.code, 1);
-  EXPECT_THAT(put.out, HasSubstr("bytes of memory are free for what was never used"));
+  EXPECT_THAT(put.out, HasSubstr("of memory left for what of it was never used"));
   EXPECT_THAT(put.out, HasSubstr("--size"));
   EXPECT_EQ(small.code, 0) << small.out;
   EXPECT_EQ(down.code, 0) << down.out;

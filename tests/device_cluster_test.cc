@@ -36,7 +36,7 @@ class DeviceCluster : public JoinedNodes {
     ASSERT_OK(platform::CreateFile(Device(), 2 * kWindowBytes));
     std::string text =
         "name = '" + cluster_ +
-        "'\nbackend = 'file'\ncoherence = 'software'\n"
+        "'\nbackend = 'file'\ncoherence = 'software'\nsettle_class = 'arrived'\n"
         "segment_size = '32MiB'\nslots_max = 256\nrecords_size = '1MiB'\n"
         "lease_pages_max = 8\nnodes_max = 4\nheartbeat_ms = 10\nsuspect_after_ms = 500\n";
     for (int node = 0; node < 2; ++node) {

@@ -29,6 +29,11 @@ TEST_F(Fsck, SaysWhatIsThereAndRefusesARunningNode) {
   EXPECT_GT(report[0]["used_bytes"], 1000);
   EXPECT_EQ(report[1]["objects"], 0);
   for (const Json& node : report) EXPECT_TRUE(node["problems"].empty()) << node;
+  EXPECT_EQ(SheafJson("--node 1 fsck").size(), 1U);
+  const Ran none = Sheaf("--node 5 fsck");
+  EXPECT_EQ(none.code, 1);
+  EXPECT_EQ(none.out,
+            "sheaf: there is no node 5: cluster '" + cluster_ + "' has nodes 0 to 1\n");
   ASSERT_EQ(Sheaf("up").code, 0);
   EXPECT_EQ(Sheaf("verify t").code, 0);
 }

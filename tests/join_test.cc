@@ -79,12 +79,21 @@ TEST_F(Join, WhoClaimsANodeThatIsThereIsRefused) {
   EXPECT_THAT(second.out, HasSubstr("a daemon of node 0 runs already"));
 }
 
+TEST_F(Join, AFileThatCannotBeReadIsRefusedWithTheReason) {
+  const std::string absent = Path("absent.toml");
+  EXPECT_THAT(Run(Command(0, "absent.toml")).out,
+              HasSubstr("cannot read " + absent + ": No such file or directory"));
+  EXPECT_THAT(Run(Command(0, "")).out, HasSubstr("Is a directory"));
+}
+
 TEST_F(Join, ANodeOfAnotherHostIsRefused) {
   const Ran other = Run(Command(3));
   EXPECT_EQ(other.code, 1);
   EXPECT_THAT(other.out,
-              AllOf(HasSubstr("node 3 is on another host"), HasSubstr("uname")));
-  EXPECT_THAT(Run(Command(4)).out, HasSubstr("nodes 0 to 3"));
+              AllOf(HasSubstr("node 3 is on another host, 'elsewhere'"),
+                    HasSubstr("uname"), HasSubstr("see `host` in " + Path("lab.toml"))));
+  EXPECT_THAT(Run(Command(4)).out,
+              HasSubstr("there is no node 4: " + Path("lab.toml") + " has nodes 0 to 3"));
   const std::string here = "SHEAF_HOST=elsewhere ";
   EXPECT_THAT(Run(here + SHEAF_BINARY + " up --config " + Path("lab.toml")).out,
               HasSubstr("4 nodes"));
@@ -119,7 +128,17 @@ TEST_F(Join, UpAndDownLeaveNodesOfOtherHostsAlone) {
                 .code,
             1);
   Start(3, "SHEAF_HOST=elsewhere SHEAF_RUNTIME_DIR=" + Path("there") + " ");
-  EXPECT_EQ(there("--node 3 ls").code, 0);
+  EXPECT_EQ(there("ls").code, 0);  // through its own node
+  const Ran other = there("--node 0 ls");
+  EXPECT_EQ(other.code, 1);
+  EXPECT_THAT(other.out,
+              AllOf(HasSubstr("node 0 is on another host, 'here'"),
+                    HasSubstr("speak through node 3 (--node 3, or SHEAF_NODE=3)")));
+  const Ran checked = there("--node 0 fsck");
+  EXPECT_EQ(checked.code, 1);
+  EXPECT_THAT(checked.out, HasSubstr("node 0 is on another host, 'here'"));
+  EXPECT_THAT(here("node forget 9").out,
+              HasSubstr("there is no node 9: the cluster has nodes 0 to 3"));
   EXPECT_EQ(here("down").code, 0);
   EXPECT_FALSE(std::filesystem::exists(MemoryFolder() + "/node0"));
   EXPECT_TRUE(std::filesystem::exists(MemoryFolder() + "/node3/control"));

@@ -111,6 +111,7 @@ arrow::Result<std::shared_ptr<Store>> ConnectOrStart(const Global& global) {
     return IsDisconnected(store.status()) ? started.status() : store;
   }
   ARROW_RETURN_NOT_OK(started.status());
+  if (started->was_up) return Store::Connect(connect);  // another command was faster
   const char* what = "started";
   const char* tables = "";
   if (started->kept) {
@@ -141,11 +142,12 @@ arrow::Status Up(const Global& global, const ClusterOptions& options) {
   if (global.json) {
     PrintJson({{"cluster", cluster.name},
                {"nodes", cluster.nodes.size()},
-               {"kept", cluster.kept}});
+               {"kept", cluster.kept},
+               {"was_up", cluster.was_up}});
     return arrow::Status::OK();
   }
-  PrintText(fmt::format("cluster '{}' is up: {}{}; end it with: {}\n", cluster.name,
-                        NodesText(cluster),
+  PrintText(fmt::format("cluster '{}' {} up: {}{}; end it with: {}\n", cluster.name,
+                        cluster.was_up ? "was already" : "is", NodesText(cluster),
                         cluster.kept ? ", with the tables that were in it" : "",
                         DownCommand(cluster.name)));
   ARROW_ASSIGN_OR_RAISE(const region::ClusterConfig config, LoadConfig(cluster.name));

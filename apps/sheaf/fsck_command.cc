@@ -11,6 +11,7 @@
 #include "apps/sheaf/output.h"
 #include "daemon/fsck.h"
 #include "region/cluster_config.h"
+#include "region/which_node.h"
 #include "sheaf/cluster.h"
 #include "sheaf/types.h"
 
@@ -57,6 +58,13 @@ void Print(const std::vector<SegmentReport>& reports) {
   }
 }
 
+arrow::Status CheckIsHere(const region::ClusterConfig& config, NodeId node) {
+  ARROW_RETURN_NOT_OK(region::CheckIsNode(config, node, "cluster '" + config.name + "'"));
+  if (config.IsLocal(node)) return arrow::Status::OK();
+  return arrow::Status::Invalid(region::OtherHostText(config, node),
+                                ": it is checked there");
+}
+
 }  // namespace
 
 arrow::Result<region::ClusterConfig> LoadConfig(const std::string& cluster) {
@@ -73,6 +81,7 @@ arrow::Result<region::ClusterConfig> LoadConfig(const std::string& cluster) {
 
 arrow::Status Fsck(const Global& global, bool repair) {
   ARROW_ASSIGN_OR_RAISE(const region::ClusterConfig config, LoadConfig(global.cluster));
+  if (global.node) ARROW_RETURN_NOT_OK(CheckIsHere(config, {*global.node}));
   std::vector<SegmentReport> reports;
   size_t left = 0;
   for (const NodeId node : config.LocalNodes()) {

@@ -76,12 +76,6 @@ struct TableArguments {
   double timeout_seconds = 60;
 };
 
-// Commands that open a table know no other key than its name.
-arrow::Status WithAdvice(const arrow::Status& status) {
-  if (!status.IsKeyError() || IsStaleGeneration(status)) return status;
-  return status.WithMessage(status.message(), "; `sheaf ls` shows what there is");
-}
-
 void AddName(CLI::App* command, std::string* name) {
   command->add_option("NAME", *name, "The table: 1 to 255 bytes of UTF-8")
       ->type_name("")
@@ -125,8 +119,7 @@ void AddPartCommands(CLI::App* app, Global* global, TableArguments* arguments,
   CLI::App* parts = app->add_subcommand(
       "parts", "List the parts of a table; without a name, puts that miss parts");
   parts->add_option("NAME", arguments->name, "The table")->type_name("");
-  parts->callback(
-      [=] { *command = [=] { return WithAdvice(Parts(*global, arguments->name)); }; });
+  parts->callback([=] { *command = [=] { return Parts(*global, arguments->name); }; });
   CLI::App* abort = app->add_subcommand("abort",
                                         "Remove the parts of a table that is "
                                         "not whole");
@@ -194,9 +187,8 @@ void AddPutAndGet(CLI::App* app, Global* global, TableArguments* arguments,
       ->type_name("FILE")
       ->required();
   get->footer("Example:\n  sheaf get flights -o copy.csv");
-  get->callback([=] {
-    *command = [=] { return WithAdvice(Get(*global, arguments->name, arguments->file)); };
-  });
+  get->callback(
+      [=] { *command = [=] { return Get(*global, arguments->name, arguments->file); }; });
 }
 
 void AddTableCommands(CLI::App* app, Global* global, TableArguments* arguments,
@@ -216,18 +208,16 @@ void AddTableCommands(CLI::App* app, Global* global, TableArguments* arguments,
       "dates, times, intervals, NaN and Infinity are strings; a map is an array of\n"
       "{\"key\":, \"value\":}; dictionaries and unions are the value they stand for.");
   head->callback([=] {
-    *command = [=] {
-      return WithAdvice(Head(*global, arguments->name, arguments->num_rows));
-    };
+    *command = [=] { return Head(*global, arguments->name, arguments->num_rows); };
   });
   app->add_subcommand("ls", "List all tables")->callback([=] {
     *command = [=] { return List(*global); };
   });
   add("stat", "Describe a table")->callback([=] {
-    *command = [=] { return WithAdvice(Stat(*global, arguments->name)); };
+    *command = [=] { return Stat(*global, arguments->name); };
   });
   add("rm", "Remove a table; who has it open keeps it")->callback([=] {
-    *command = [=] { return WithAdvice(Remove(*global, arguments->name)); };
+    *command = [=] { return Remove(*global, arguments->name); };
   });
   CLI::App* wait = add("wait", "Wait until a table can be opened");
   wait->add_option("--timeout", arguments->timeout_seconds,
@@ -245,8 +235,7 @@ void AddTableCommands(CLI::App* app, Global* global, TableArguments* arguments,
       "Else the exit code is 1. What is printed is of the values, however they are cut\n"
       "into chunks or encoded: compare it between nodes, or with another table or file\n"
       "that should hold the same.");
-  verify->callback(
-      [=] { *command = [=] { return WithAdvice(Verify(*global, arguments->name)); }; });
+  verify->callback([=] { *command = [=] { return Verify(*global, arguments->name); }; });
 }
 
 void AddFaults(CLI::App* app, Global* global, Command* command) {
@@ -279,8 +268,9 @@ void AddGlobalOptions(CLI::App* app, Global* global) {
       ->check(CheckCluster)
       ->envname("SHEAF_CLUSTER");
   // The library reads SHEAF_NODE: its error names the variable.
-  app->add_option("--node", global->node,
-                  "Through which node of this host to speak (0; else SHEAF_NODE)")
+  app->add_option(
+         "--node", global->node,
+         "Through which node of this host to speak (its first;\nelse SHEAF_NODE)")
       ->type_name("K");
   app->add_flag("--json", global->json, "Print JSON");
 }
@@ -305,6 +295,7 @@ void AddFooter(CLI::App* app) {
       "\n"
       "Environment:\n"
       "  SHEAF_CLUSTER, SHEAF_NODE   for --cluster and --node\n"
+      "  SHEAF_HOST                  the name of this host in cluster files (uname -n)\n"
       "  SHEAF_RUNTIME_DIR           folder of sockets, locks and logs\n"
       "                              ($XDG_RUNTIME_DIR/sheaf, else /tmp/sheaf-<uid>)\n"
       "  SHEAFD                      the daemon, if neither beside sheaf nor in PATH");

@@ -1,7 +1,6 @@
 #include "apps/sheaf/output.h"
 
 #include <algorithm>
-#include <array>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
@@ -80,18 +79,6 @@ std::string TextTable::ToString() const {
   append_row([&](size_t i) { return columns_[i].heading; });
   for (const auto& row : rows_) append_row([&](size_t i) { return row[i]; });
   return text;
-}
-
-std::string HumanBytes(uint64_t bytes) {
-  constexpr std::array<const char*, 5> kUnits = {"B", "KiB", "MiB", "GiB", "TiB"};
-  double value = static_cast<double>(bytes);
-  size_t unit = 0;
-  while (value >= 1024 && unit + 1 < kUnits.size()) {
-    value /= 1024;
-    ++unit;
-  }
-  return unit == 0 ? fmt::format("{} B", bytes)
-                   : fmt::format("{:.1f} {}", value, kUnits[unit]);
 }
 
 std::string HumanCount(int64_t count) {

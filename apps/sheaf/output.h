@@ -12,6 +12,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "client/wording.h"
 #include "sheaf/store.h"
 
 namespace sheaf::cli {
@@ -36,7 +37,7 @@ class TextTable {
   std::vector<std::vector<std::string>> rows_;
 };
 
-std::string HumanBytes(uint64_t bytes);    ///< "1.2 GiB"
+using client::HumanBytes;
 std::string HumanCount(int64_t count);     ///< "6 001 215"
 std::string HumanSeconds(double seconds);  ///< "3.1 ms"
 /// "1.0 MiB on node 0, 512 B on node 2"

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstdint>
+#include <cstdio>
 #include <memory>
 #include <string>
 #include <utility>
@@ -61,13 +62,15 @@ void Print(const PartReceipt& receipt, const std::string& name,
 
 Json ToJson(const PartReceipt& receipt, const std::string& name,
             const PartArguments& part) {
+  Json put = cli::ToJson(receipt.part);
+  for (const char* of_table : {"name", "version"}) put.erase(of_table);
   Json json{{"name", name},
             {"part", part.part.value_or(0)},
             {"of", part.of},
             {"version", receipt.version},
             {"missing", receipt.missing},
             {"checksums_lost", receipt.checksums_lost},
-            {"put", cli::ToJson(receipt.part)}};
+            {"put", std::move(put)}};
   if (receipt.table) json["table"] = cli::ToJson(*receipt.table);
   return json;
 }
@@ -77,6 +80,17 @@ std::string ChecksumsLost(const std::string& name) {
       "{}: has no checksums: it has some only if each part and append is put with "
       "--checksum\n",
       name);
+}
+
+// Of a file that is cut between `count` pieces; empty if there are enough of them.
+std::string EmptyParts(const std::string& file, int count, const std::string& what,
+                       uint32_t of) {
+  const auto pieces = static_cast<uint32_t>(count);
+  if (pieces >= of) return "";
+  const std::string plural = what.ends_with("ch") ? "es" : "s";
+  return fmt::format("{} has {} {}{} for {} parts: {} of them {} no rows", file, pieces,
+                     what, pieces == 1 ? "" : plural, of, of - pieces,
+                     of - pieces == 1 ? "has" : "have");
 }
 
 std::vector<uint32_t> Missing(const StagedParts& staged) {
@@ -115,7 +129,7 @@ arrow::Status ListStaged(const Global& global, const std::shared_ptr<Store>& sto
                  client::JoinNumbers(missing),
                  staged.deadline_unix_ms
                      ? client::UtcTime(*staged.deadline_unix_ms * 1'000'000)
-                     : "sheaf abort"});
+                     : "no deadline"});
   }
   if (global.json) {
     PrintJson(array);
@@ -133,8 +147,13 @@ arrow::Status PutPart(const Global& global, const PutArguments& arguments,
   ARROW_RETURN_NOT_OK(arrow::io::ReadableFile::Open(arguments.file).status());
   ARROW_ASSIGN_OR_RAISE(auto store, ConnectOrStart(global));
   const auto pool = DecodePool::Make(store->memory_pool());
-  const FileShare share =
-      part.split ? FileShare{part.part.value_or(0), part.of} : FileShare{};
+  FileShare share;
+  std::string warning;
+  if (part.split) {
+    share = {part.part.value_or(0), part.of, [&](int count, const char* what) {
+               warning = EmptyParts(arguments.file, count, what, part.of);
+             }};
+  }
   auto table = [&]() -> arrow::Result<std::shared_ptr<arrow::Table>> {
     ProgressBar bar("put " + arguments.name);
     ARROW_ASSIGN_OR_RAISE(
@@ -149,6 +168,7 @@ arrow::Status PutPart(const Global& global, const PutArguments& arguments,
                                      "sheaf --node K put puts the part there"));
     return table.status();
   }
+  if (!warning.empty()) fmt::print(stderr, "sheaf: warning: {}\n", OneLine(warning));
   PartOptions options;
   options.append = part.append;
   options.wait = Milliseconds(part.wait_seconds);

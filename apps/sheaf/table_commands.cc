@@ -95,7 +95,7 @@ std::string WhatChecksumsSay(const std::shared_ptr<Store>& store, const TableInf
   const auto parts = ListParts(store, info.name);
   if (parts.ok() && parts->size() > 1) {
     text += fmt::format(
-        ".\nIt is in {} parts: one that was put without takes the checksums from all",
+        ".\nIt is in {} parts: the table has checksums only if each was put with it",
         parts->size());
   }
   return text + ".";

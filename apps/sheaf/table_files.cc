@@ -89,7 +89,8 @@ struct Pieces {
   int end = 0;
 };
 
-Pieces PiecesOf(const FileShare& share, int count) {
+Pieces PiecesOf(const FileShare& share, int count, const char* what) {
+  if (share.did_count) share.did_count(count, what);
   const auto border = [&](uint64_t index) {
     return static_cast<int>(static_cast<uint64_t>(count) * index / share.of);
   };
@@ -170,7 +171,7 @@ arrow::Result<BatchReader> OpenParquet(std::shared_ptr<arrow::io::RandomAccessFi
                         builder.memory_pool(pool)->properties(properties)->Build());
   std::shared_ptr<arrow::Schema> schema;
   ARROW_RETURN_NOT_OK(file->GetSchema(&schema));
-  const Pieces groups = PiecesOf(share, file->num_row_groups());
+  const Pieces groups = PiecesOf(share, file->num_row_groups(), "row group");
   pool->Expect(DecodedSize(*file->parquet_reader()->metadata(), groups, *schema));
   auto batches =
       std::make_shared<ParquetBatches>(std::move(file), groups, std::move(progress));
@@ -222,7 +223,7 @@ arrow::Result<BatchReader> OpenIpcFile(
   pool->Expect(size / share.of);
   ARROW_ASSIGN_OR_RAISE(auto file,
                         arrow::ipc::RecordBatchFileReader::Open(input, IpcOptions(pool)));
-  const Pieces batches = PiecesOf(share, file->num_record_batches());
+  const Pieces batches = PiecesOf(share, file->num_record_batches(), "record batch");
   auto next = [file, batches, progress = std::move(progress),
                index = batches.first]() mutable
       -> arrow::Result<std::shared_ptr<arrow::RecordBatch>> {

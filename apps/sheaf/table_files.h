@@ -23,6 +23,8 @@ using ProgressFn = std::function<void(double)>;
 struct FileShare {
   uint32_t index = 0;
   uint32_t of = 1;
+  /// Told how many there are, and what they are called; may be empty.
+  std::function<void(int count, const char* what)> did_count = {};
 };
 
 /// \brief Invalid, listing the suffixes there are, if `path` has none of them.

@@ -62,12 +62,16 @@ arrow::Status SayReady(int fd) {
 
 arrow::Result<std::unique_ptr<Server>> Start(const Arguments& arguments) {
   std::unique_ptr<Server> server;
+  const bool is_complete = arguments.config_file.empty();
   const auto start = [&](const ClusterConfig& config) -> arrow::Status {
     ARROW_ASSIGN_OR_RAISE(server,
-                          Server::Start({.config = config, .node = {arguments.node}}));
+                          Server::Start({.config = config,
+                                         .node = {arguments.node},
+                                         .file = is_complete ? arguments.cluster_file
+                                                             : arguments.config_file}));
     return arrow::Status::OK();
   };
-  if (arguments.config_file.empty()) {
+  if (is_complete) {
     ARROW_ASSIGN_OR_RAISE(const auto config, ClusterConfig::Load(arguments.cluster_file));
     ARROW_RETURN_NOT_OK(start(config));
   } else {

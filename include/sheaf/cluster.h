@@ -52,16 +52,17 @@ struct ClusterStatus {
   std::vector<LocalNode> nodes;  ///< Of this host, by id.
   std::string warning;  ///< Of StartCluster: what a user should know; else empty.
   bool kept = false;    ///< Of StartCluster: it goes on with what an earlier run left.
+  bool was_up = false;  ///< Of StartCluster: all of it ran, and nothing was done.
 };
 
 /// \brief Start one daemon per node, where none answers, and return when all of them do.
 /// Memory that an earlier run left, ended by StopCluster with `keep` or by a crash, is
 /// used again with all tables in it; Invalid, naming the option, if `options` ask for
 /// something else than what is there; of a cluster of which a daemon runs that is groups
-/// and quotas, too. AlreadyExists if the whole cluster runs, or another one in the same
-/// memory; OutOfMemory or IOError if its memory cannot be had, with what to do; Cancelled
-/// after a stop. What it began is undone after a failure, and nothing else is touched.
-/// Any process of the user.
+/// and quotas, too. Nothing is done if the whole cluster runs as `options` ask.
+/// AlreadyExists if another one runs in the same memory; OutOfMemory or IOError if its
+/// memory cannot be had, with what to do; Cancelled after a stop. What it began is undone
+/// after a failure, and nothing else is touched. Any process of the user.
 arrow::Result<ClusterStatus> StartCluster(const ClusterOptions& options);
 
 struct StopOptions {

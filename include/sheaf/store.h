@@ -25,7 +25,7 @@ class Session;
 }
 struct ConnectOptions {
   std::string cluster;  ///< Name; empty: $SHEAF_CLUSTER, else "default".
-  /// Through which node of this host; else $SHEAF_NODE, else 0.
+  /// Through which node of this host; else $SHEAF_NODE, else the first of this host.
   std::optional<uint32_t> node;
   bool relocate = false;  ///< Do not map at the cluster's base address (tests).
 };

@@ -208,6 +208,8 @@ arrow::Status RegionMemoryPool::Impl::AddExtentFor(int64_t size, int64_t alignme
   const uint64_t need_bytes = size_bytes + (needs_padding ? kAlignmentMax : 0);
   auto extent = Acquire(need_bytes);
   if (!extent.ok()) {
+    // Of anything else the size is not the cause.
+    if (!extent.status().IsOutOfMemory()) return extent.status();
     return extent.status().WithMessage("no extent for an allocation of ", size,
                                        " bytes: ", extent.status().message());
   }

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <arrow/memory_pool.h>
+#include <arrow/result.h>
 #include <arrow/status.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -64,6 +65,25 @@ class RegionMemoryPoolTest : public ::testing::Test {
   sheaf::testing::ArenaExtentSource arena_{kArenaBytes};
   RegionMemoryPool pool_{&arena_};
 };
+
+// As a home that does not answer.
+class NoSource : public ExtentSource {
+ public:
+  arrow::Result<Extent> Acquire(uint64_t /*size_bytes*/,
+                                uint64_t /*wish_bytes*/) override {
+    return arrow::Status::IOError("node 1 does not answer");
+  }
+  arrow::Status Return(const Extent& /*extent*/) override {
+    return arrow::Status::Invalid("nothing was taken");
+  }
+};
+
+TEST(RegionMemoryPool, AnErrorThatHasNothingToDoWithTheSizeDoesNotNameIt) {
+  NoSource source;
+  RegionMemoryPool pool(&source);
+  uint8_t* none = nullptr;
+  EXPECT_EQ(pool.Allocate(kMiB, 64, &none).message(), "node 1 does not answer");
+}
 
 TEST_F(RegionMemoryPoolTest, AddressesAreAligned) {
   std::vector<std::pair<uint8_t*, int64_t>> live;

@@ -42,23 +42,25 @@ std::string WhatItWaitsFor(Session& session, const std::string& name, Staging st
   return text + ": sheaf parts shows such puts, sheaf abort " + name + " ends this one";
 }
 
+arrow::Status WithAdvice(const arrow::Status& found) {
+  return found.WithMessage(found.message(), "; `sheaf ls` shows what there is");
+}
+
 }  // namespace
 
 arrow::Status ExplainAbsent(const std::shared_ptr<Session>& session,
                             const std::string& name, const arrow::Status& found) {
+  if (!found.IsKeyError() || IsStaleGeneration(found)) return found;
   const std::string list_name = PartsName(name);
-  if (!found.IsKeyError() || IsStaleGeneration(found) ||
-      list_name.size() > directory::kNameBytesMax) {
-    return found;
-  }
+  if (list_name.size() > directory::kNameBytesMax) return WithAdvice(found);
   const auto list = LoadStaging(session, list_name);
   if (!list.ok()) {
     return found.WithMessage(found.message(), ", and whether parts of it wait cannot be ",
                              "told: ", list.status().message());
   }
-  if (!*list) return found;
+  if (!*list) return WithAdvice(found);
   const std::string waits = WhatItWaitsFor(*session, name, (*list)->staging);
-  if (waits.empty()) return found;
+  if (waits.empty()) return WithAdvice(found);
   return found.WithMessage(found.message(), " yet: ", waits);
 }
 

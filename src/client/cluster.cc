@@ -73,9 +73,8 @@ arrow::Result<std::string> FindDaemon(const std::string& wanted) {
 // What the file says, if there is one; where it says nothing, `defaults`.
 arrow::Result<ClusterConfig> ReadConfig(const std::string& file, ClusterConfig defaults) {
   if (file.empty()) return defaults;
-  auto text = client::ReadFile(file);
-  if (!text.ok()) return arrow::Status::IOError("cannot read the configuration ", file);
-  return ClusterConfig::FromToml(*text, file, std::move(defaults));
+  ARROW_ASSIGN_OR_RAISE(const std::string text, client::ReadFile(file));
+  return ClusterConfig::FromToml(text, file, std::move(defaults));
 }
 
 arrow::Result<std::string> FolderIn(const std::string& folder, const std::string& name) {
@@ -311,9 +310,9 @@ arrow::Result<ClusterStatus> StartCluster(const ClusterOptions& options) {
   const bool runs = std::ranges::any_of(nodes, &LocalNode::is_up);
   ARROW_RETURN_NOT_OK(CheckAsKept(options, config, *kept, runs));
   if (std::ranges::all_of(nodes, &LocalNode::is_up)) {
-    return arrow::Status::AlreadyExists(
-        "cluster '", name, "' is up: there is nothing to do. sheaf --cluster ", name,
-        " down --keep ends it and keeps its tables");
+    ClusterStatus running = StatusOf(*kept);
+    running.was_up = true;
+    return running;
   }
   ClusterConfig again = *kept;
   if (!runs) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
@@ -26,6 +27,7 @@
 #include "region/cluster_config.h"
 #include "region/device_segment.h"
 #include "region/region.h"
+#include "region/which_node.h"
 #include "sheaf/types.h"
 
 namespace sheaf::client {
@@ -107,9 +109,8 @@ arrow::Status CheckAllAreListed(const ClusterConfig& config, const std::string& 
 
 // As this host uses it.
 arrow::Result<ClusterConfig> LoadShared(const std::string& path) {
-  const auto text = ReadFile(path);
-  if (!text.ok()) return arrow::Status::IOError("cannot read the configuration ", path);
-  ARROW_ASSIGN_OR_RAISE(ClusterConfig config, ClusterConfig::FromToml(*text, path));
+  ARROW_ASSIGN_OR_RAISE(const std::string text, ReadFile(path));
+  ARROW_ASSIGN_OR_RAISE(ClusterConfig config, ClusterConfig::FromToml(text, path));
   config.cluster_id = SharedClusterId(config);
   config.runtime_folder = region::RuntimeRoot() + "/" + config.name;
   ARROW_RETURN_NOT_OK(config.Validate());
@@ -144,8 +145,12 @@ arrow::Status CheckAsFound(const ClusterConfig& config, const std::string& path)
 }  // namespace
 
 arrow::Result<std::string> ReadFile(const std::string& path) {
+  std::error_code ignored;
+  if (fs::is_directory(path, ignored)) {
+    return platform::OsError("cannot read", path, EISDIR);
+  }
   std::ifstream file(path, std::ios::binary);
-  if (!file) return arrow::Status::KeyError("no file at ", path);
+  if (!file) return platform::OsError("cannot read", path);
   return std::string(std::istreambuf_iterator<char>(file), {});
 }
 
@@ -207,9 +212,7 @@ arrow::Status FormatNode(const std::string& path, NodeId node, bool force) {
                                   region::ToString(config.backend),
                                   " is made when its cluster starts");
   }
-  if (node.value >= config.nodes) {
-    return arrow::Status::Invalid(path, " has nodes 0 to ", config.nodes - 1);
-  }
+  ARROW_RETURN_NOT_OK(region::CheckIsNode(config, node, path));
   ARROW_RETURN_NOT_OK(region::PrepareMemoryFolder(config));
   const arrow::Status status = [&]() -> arrow::Status {
     ARROW_ASSIGN_OR_RAISE(const auto lock, region::LockSegment(config, node));

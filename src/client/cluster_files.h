@@ -18,7 +18,7 @@
 
 namespace sheaf::client {
 
-/// \brief KeyError if there is no such file.
+/// \brief IOError, with the reason, if it cannot be read.
 arrow::Result<std::string> ReadFile(const std::string& path);
 
 /// \brief The cluster file where this host's processes look for it, and one beside the

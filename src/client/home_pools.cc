@@ -105,7 +105,8 @@ arrow::Result<alloc::Extent> HomePool::Acquire(uint64_t size_bytes, uint64_t wis
           grants_.emplace(grant->grant(), grant->generation());
         }
       });
-  if (!reply.ok() && !is_own()) {
+  // What says that the node is lost names it.
+  if (!reply.ok() && !is_own() && !IsNodeLost(reply.status())) {
     return reply.status().WithMessage("memory of ", NodeText(segment_), ": ",
                                       reply.status().message());
   }

@@ -10,7 +10,7 @@
 
 #include <arrow/status.h>
 
-#include "base/math.h"
+#include "client/wording.h"
 #include "format/checksum.h"
 #include "format/layout.h"
 #include "platform/cache.h"
@@ -50,11 +50,9 @@ const char* StateOf(const std::optional<format::IncarnationLine>& line,
   return line->incarnation <= seen.withdrawn ? "withdrawn" : "joining";
 }
 
-// For people, beside the exact number.
-std::string Rounded(uint64_t size_bytes) {
-  constexpr uint64_t kKiB = uint64_t{1} << 10;
-  constexpr uint64_t kMiB = uint64_t{1} << 20;
-  return region::FormatSize(RoundDown(size_bytes, size_bytes < kMiB ? kKiB : kMiB));
+// For programs, and for people.
+std::string BytesText(uint64_t size_bytes) {
+  return std::to_string(size_bytes) + " bytes (" + HumanBytes(size_bytes) + ")";
 }
 
 // Of the nodes that are up those with most; nothing if none has any.
@@ -72,7 +70,7 @@ std::string FreeElsewhere(const std::vector<NodeInfo>& nodes, uint32_t home_id) 
   std::string text;
   for (size_t i = 0; i < std::min(others.size(), kNodesShown); ++i) {
     text += (i == 0 ? "Free on other nodes: node " : ", node ") +
-            std::to_string(others[i]->id) + " " + Rounded(others[i]->free_bytes);
+            std::to_string(others[i]->id) + " " + HumanBytes(others[i]->free_bytes);
   }
   if (others.size() > kNodesShown) {
     text += " and " + std::to_string(others.size() - kNodesShown) + " nodes more";
@@ -90,7 +88,9 @@ NodeInfo LoadNodeInfo(const region::Region& region, uint32_t id) {
   node.coherence = region::ToString(region.config().coherence);
   node.size_bytes = region.config().size_bytes_of({id});
   node.memory_free_bytes =
-      platform::FileSystemFreeBytes(region.config().memory_folder).ValueOr(0);
+      region.config().UsesDevices()
+          ? node.size_bytes  // it is there
+          : platform::FileSystemFreeBytes(region.config().memory_folder).ValueOr(0);
   const region::Segment* segment = region.segment({id});
   if (segment == nullptr) return node;
   node.size_bytes = segment->data().size_bytes();
@@ -130,14 +130,18 @@ arrow::Status DoesNotFit(const std::string& what, const std::string& needed,
   const NodeInfo& home = nodes[home_id];
   std::string elsewhere = FreeElsewhere(nodes, home_id);
   if (!elsewhere.empty() && !how_elsewhere.empty()) elsewhere += ": " + how_elsewhere;
+  // What of it was never used yet is the host's to give, who may have less.
+  std::string never_used;
+  if (home.memory_free_bytes < home.free_bytes) {
+    never_used = "; the host has no more than " + BytesText(home.memory_free_bytes) +
+                 " of memory left for what of it was never used";
+  }
   return arrow::Status::OutOfMemory(
-      what, " does not fit: it needs ", needed, " of shared memory; node ", home.id,
-      " has ", home.free_bytes, " of ", home.size_bytes, " bytes free (",
-      Rounded(home.free_bytes), " of ", Rounded(home.size_bytes),
-      "), the largest free range has ", home.largest_free_bytes, " bytes (",
-      Rounded(home.largest_free_bytes), "), and ", home.memory_free_bytes,
-      " bytes of memory are free for what was never used. ", elsewhere,
-      elsewhere.empty() ? "" : ". ",
+      what, " does not fit: it needs ", needed, "; node ", home.id, " has ",
+      home.free_bytes, " of ", home.size_bytes, " bytes free (",
+      HumanBytes(home.free_bytes), " of ", HumanBytes(home.size_bytes),
+      "), the largest free range has ", BytesText(home.largest_free_bytes), never_used,
+      ". ", elsewhere, elsewhere.empty() ? "" : ". ",
       "Remove tables (sheaf rm), or start a cluster with more memory for each node "
       "(sheaf up --size)");
 }

@@ -21,10 +21,10 @@ NodeInfo LoadNodeInfo(const region::Region& region, uint32_t id);
 /// \brief All nodes of the cluster, by id.
 std::vector<NodeInfo> LoadNodeInfos(const region::Region& region);
 
-/// \brief OutOfMemory: `what` needs `needed` ("at least 5 bytes") of the memory of node
-/// `home_id`; says what that and others have free, and `how_elsewhere` that of others is
-/// used, if not empty. To be called once all that was allocated for it is given back, and
-/// with `nodes`, all by id, read after that.
+/// \brief OutOfMemory: `what` needs `needed` ("at least 5 bytes of shared memory") of
+/// node `home_id`; says what that and others have free, and `how_elsewhere` that of
+/// others is used, if not empty. To be called once all that was allocated for it is given
+/// back, and with `nodes`, all by id, read after that.
 arrow::Status DoesNotFit(const std::string& what, const std::string& needed,
                          const std::vector<NodeInfo>& nodes, uint32_t home_id,
                          const std::string& how_elsewhere);

@@ -87,16 +87,23 @@ Status PartPut::CheckSchema(const arrow::Schema& schema, const arrow::Schema& ot
                             const std::string& of_what) const {
   const std::string difference = SchemaDifference(schema, other);
   if (difference.empty()) return Status::OK();
-  return Status::Invalid("part ", part_, " of table '", name_,
-                         "' has another schema than ", of_what, ": ", difference);
+  const bool is_part = !options_.append || of_ > 1;
+  const std::string rows =
+      is_part ? "part " + std::to_string(part_) + " of" : "the rows to append to";
+  return Status::Invalid(rows, " table '", name_, "' ", is_part ? "has" : "have",
+                         " another schema than ", of_what, ": ", difference);
 }
 
 Status PartPut::CheckJoins(const Staging& staging) const {
   if (staging.of != of_ || staging.append != options_.append) {
+    const char* says = "says";
+    if (staging.append != options_.append) {
+      says = options_.append ? "is to be appended, in" : "is to be put, in";
+    }
     return Status::Invalid("table '", name_, "' is being ",
                            staging.append ? "appended to" : "put", " in ", staging.of,
-                           " parts, not ", options_.append ? "appended to" : "put",
-                           " in ", of_, ": `sheaf abort` removes what is there of it");
+                           " parts, this part ", says, " ", of_, ": `sheaf abort ", name_,
+                           "` removes what is there of it");
   }
   const StagedEntry* entry = staging.Find(part_);
   return entry == nullptr ? Status::OK() : IsThereAlready(*entry);

@@ -52,13 +52,14 @@ arrow::Status ExplainPut(const Session& session, const arrow::Status& status,
   const std::string& name = options.name;
   // What has no name may be a part, which goes nowhere else.
   const bool may_go_elsewhere = !name.empty() && !options.put.spill;
-  return DoesNotFit(name.empty() ? "a table" : "table '" + name + "'",
-                    "at least " + std::to_string(needed_bytes) + " bytes",
-                    LoadNodeInfos(session.region()), home.value,
-                    may_go_elsewhere ? "put with --spill (PutOptions::spill) it uses "
-                                       "that, too, with --on NODE (PutOptions::on) only "
-                                       "that of one node"
-                                     : "");
+  return DoesNotFit(
+      name.empty() ? "a table" : "table '" + name + "'",
+      "at least " + std::to_string(needed_bytes) + " bytes of shared memory",
+      LoadNodeInfos(session.region()), home.value,
+      may_go_elsewhere ? "put with --spill (PutOptions::spill) it uses "
+                         "that, too, with --on NODE (PutOptions::on) only "
+                         "that of one node"
+                       : "");
 }
 
 arrow::Result<arrow::MemoryPool*> PoolOf(Session& session,

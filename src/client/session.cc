@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -32,6 +33,7 @@
 #include "region/control_line.h"
 #include "region/region.h"
 #include "region/served_check.h"
+#include "region/which_node.h"
 #include "sheaf/cluster.h"
 #include "sheaf/status.h"
 #include "sheaf/store.h"
@@ -80,16 +82,38 @@ void SweepLingering() {
   });
 }
 
-arrow::Result<NodeId> ChosenNode(const ConnectOptions& options) {
+// Nothing if neither the options nor the environment say.
+arrow::Result<std::optional<NodeId>> ChosenNode(const ConnectOptions& options) {
   if (options.node) return NodeId{*options.node};
   const char* text = std::getenv("SHEAF_NODE");
-  if (text == nullptr || *text == '\0') return NodeId{0};
+  if (text == nullptr || *text == '\0') return std::nullopt;
   char* end = nullptr;
   const unsigned long value = std::strtoul(text, &end, 10);
   if (*end != '\0' || *text == '-' || value >= format::kNodesMax) {
     return arrow::Status::Invalid("SHEAF_NODE is '", text, "', expected a node number");
   }
   return NodeId{static_cast<uint32_t>(value)};
+}
+
+NodeId FirstOfThisHost(const region::ClusterConfig& config) {
+  const std::vector<NodeId> nodes = config.LocalNodes();
+  return nodes.empty() ? NodeId{0} : nodes.front();
+}
+
+// Why nobody listens there, and what to do.
+std::string NotRunning(const region::ClusterConfig& config, NodeId node,
+                       const std::string& why) {
+  if (config.IsLocal(node)) {
+    return "node " + std::to_string(node.value) + " of cluster '" + config.name +
+           "' does not run (" + why + "); start it again with: sheaf --cluster " +
+           config.name + " up";
+  }
+  const std::vector<NodeId> nodes = config.LocalNodes();
+  std::string text = region::OtherHostText(config, node);
+  if (nodes.empty()) return text + ", which has no node of cluster '" + config.name + "'";
+  const std::string first = std::to_string(nodes.front().value);
+  return text + ": speak through node " + first + " (--node " + first +
+         ", or SHEAF_NODE=" + first + ")";
 }
 
 arrow::Status NotForUs(const std::string& cluster, uint32_t owner) {
@@ -138,22 +162,17 @@ arrow::Result<region::ClusterConfig> LoadCluster(const std::string& name) {
 
 arrow::Result<std::shared_ptr<Session>> Session::Connect(const ConnectOptions& options) {
   SweepLingering();
-  ARROW_ASSIGN_OR_RAISE(NodeId node, ChosenNode(options));
+  ARROW_ASSIGN_OR_RAISE(const auto chosen, ChosenNode(options));
   ARROW_ASSIGN_OR_RAISE(const std::string name, ResolveClusterName(options.cluster));
   ARROW_ASSIGN_OR_RAISE(const uint32_t user_id, OwnerOfCluster(name));
   ARROW_ASSIGN_OR_RAISE(region::ClusterConfig config, LoadCluster(name));
-  if (node.value >= config.nodes) {
-    return arrow::Status::Invalid("cluster '", config.name, "' has nodes 0 to ",
-                                  config.nodes - 1, ", asked for node ", node.value);
-  }
+  const NodeId node = chosen.value_or(FirstOfThisHost(config));
+  ARROW_RETURN_NOT_OK(region::CheckIsNode(config, node, "cluster '" + name + "'"));
   auto session = std::shared_ptr<Session>(new Session());
   session->config_ = config;
   const arrow::Status attached = session->Attach(node, user_id, options.relocate);
   if (IsDisconnected(attached)) {
-    return attached.WithMessage("node ", node.value, " of cluster '", config.name,
-                                "' does not run (", attached.message(),
-                                "); start it again with: sheaf --cluster ", config.name,
-                                " up");
+    return attached.WithMessage(NotRunning(config, node, attached.message()));
   }
   ARROW_RETURN_NOT_OK(attached);
   return session;

@@ -207,7 +207,9 @@ arrow::Status Store::Remove(const std::string& name) {
     if (!removed.ok() && !removed.IsKeyError()) return removed;
     ARROW_ASSIGN_OR_RAISE(const auto aborted, client::AbortStaged(impl_->session, name));
     if (aborted == client::StagedAbort::kAborted) return arrow::Status::OK();
-    if (removed.ok() || aborted == client::StagedAbort::kNone || is_again) return removed;
+    if (removed.ok() || aborted == client::StagedAbort::kNone || is_again) {
+      return ExplainAbsent(impl_->session, name, removed);
+    }
     is_again = true;  // Its list may be left, as where a node is away.
   }
 }

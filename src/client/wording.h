@@ -8,6 +8,8 @@
 
 namespace sheaf::client {
 
+std::string HumanBytes(uint64_t bytes);  ///< "1.2 GiB"
+
 /// \brief "1, 2, 5", of many the first and how many more there are.
 std::string JoinNumbers(const std::vector<uint32_t>& numbers);
 

@@ -19,6 +19,12 @@ TEST(Wording, OfManyNumbersTheFirstAreSaid) {
             "0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 and 2 more");
 }
 
+TEST(Wording, SizesHaveOneDecimal) {
+  EXPECT_EQ(HumanBytes(1023), "1023 B");
+  EXPECT_EQ(HumanBytes(14'295'936), "13.6 MiB");
+  EXPECT_EQ(HumanBytes(uint64_t{5000} << 40), "5000.0 TiB");
+}
+
 TEST(Wording, MissingPartsAreOneOrMany) {
   EXPECT_EQ(MissingParts({1}, 3), "part 1 of 3 is missing");
   EXPECT_EQ(MissingParts({1, 2}, 3), "parts 1, 2 of 3 are missing");

@@ -25,6 +25,7 @@
 #include "region/line_batch.h"
 #include "region/region.h"
 #include "region/served_check.h"
+#include "region/which_node.h"
 #include "sheaf/types.h"
 
 namespace sheaf::daemon {
@@ -218,6 +219,7 @@ void Membership::Admit(NodeId node, uint64_t incarnation) {
   Peer& peer = peers_[node.value];
   peer.silent_samples = 0;
   peer.last_change = clock_->Now();
+  region::StoreHeartbeatAge(&region_->own_segment(), node, 0);  // that of the life before
   PassFaultPoint("daemon.admit.before-word");
   region::StoreAdmitted(&region_->own_segment(), node, incarnation);
   PassFaultPoint("daemon.admit.after-word");
@@ -298,9 +300,7 @@ void Membership::CertifyOffLater(NodeId node, uint64_t incarnation, const DoneFn
 
 // Which incarnation is off; 0 if the node never had one.
 arrow::Result<uint64_t> Membership::BeginForget(NodeId node) {
-  if (node.value >= peers_.size()) {
-    return arrow::Status::Invalid("the cluster has nodes 0 to ", peers_.size() - 1);
-  }
+  ARROW_RETURN_NOT_OK(region::CheckIsNode(region_->config(), node, "the cluster"));
   if (node == region_->node()) {
     return arrow::Status::Invalid("node ", node.value,
                                   " is asked to forget itself: ask another node");

@@ -53,6 +53,7 @@ TEST_F(MembershipTest, ASilentNodeIsWithdrawnAfterTheTimeAndComesBackAsTheNext) 
   Pass(milliseconds(200), {0, 1});
   EXPECT_EQ(nodes_[1]->incarnation(), NthOf(1, 2));
   EXPECT_TRUE(Honours(0, 1));
+  EXPECT_LT(Seen(0, 1).heartbeat_age_ms, 1000);  // not of the life before
 }
 
 /// F2: a heartbeat does not undo it.

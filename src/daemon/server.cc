@@ -53,6 +53,7 @@
 #include "region/region.h"
 #include "region/segment_header.h"
 #include "region/served_check.h"
+#include "region/which_node.h"
 #include "sheaf/status.h"
 #include "sheaf/types.h"
 
@@ -126,15 +127,11 @@ class Server::Impl {
 
 arrow::Status Server::Impl::Start() {
   ARROW_RETURN_NOT_OK(config().Validate());
-  if (options_.node.value >= config().nodes) {
-    return arrow::Status::Invalid("node ", options_.node.value,
-                                  " of a cluster with nodes 0 to ", config().nodes - 1);
-  }
+  const std::string& file = options_.file;
+  ARROW_RETURN_NOT_OK(region::CheckIsNode(config(), options_.node, file));
   if (!config().IsLocal(options_.node)) {
-    return arrow::Status::Invalid(
-        "node ", options_.node.value, " is on another host than this one, '",
-        platform::HostName(), "' (uname -n, or SHEAF_HOST): see `host` in ",
-        region::ClusterFilePath(config().name));
+    return arrow::Status::Invalid(region::OtherHostText(config(), options_.node),
+                                  ": see `host` in ", file);
   }
   PassFaultPoint("daemon.start.before-lock");
   ARROW_RETURN_NOT_OK(Lock());

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include <arrow/result.h>
 #include <arrow/status.h>
@@ -16,6 +17,7 @@ struct ServerOptions {
   region::ClusterConfig config;
   NodeId node;
   bool relocate = false;  ///< Do not map at the cluster's base address (tests).
+  std::string file = "the cluster file";  ///< What errors call the configuration.
 };
 
 /// \brief Owns the node's segment, socket and lock from Start until Run returns.

@@ -44,8 +44,20 @@ arrow::Status CheckFolder(const char* key, const std::string& folder) {
   return arrow::Status::Invalid(key, ": '", folder, "' must be an absolute path");
 }
 
+arrow::Status CheckNodeIds(const ClusterConfig& config) {
+  for (size_t i = 0; i < config.node_tables.size(); ++i) {
+    const uint32_t id = config.node_tables[i].id;
+    if (id < config.nodes_max) continue;
+    return arrow::Status::Invalid("node[", i, "].id: ", id, " is not below nodes_max (",
+                                  config.nodes_max, ")");
+  }
+  return arrow::Status::OK();
+}
+
 arrow::Status CheckCounts(const ClusterConfig& config) {
   ARROW_RETURN_NOT_OK(CheckRange("nodes_max", config.nodes_max, 1, format::kNodesMax));
+  ARROW_RETURN_NOT_OK(
+      CheckNodeIds(config));  // before `nodes`, which may follow from them
   ARROW_RETURN_NOT_OK(CheckRange("nodes", config.nodes, 1, config.nodes_max));
   ARROW_RETURN_NOT_OK(CheckRange("slots_max", config.slots_max, 1, format::kSlotsMax));
   ARROW_RETURN_NOT_OK(

@@ -151,7 +151,7 @@ TEST(ClusterConfig, ErrorsNameFileLineAndKey) {
   EXPECT_THAT(ErrorOf("[sim]\n\nfoo = 1"), HasSubstr("c.toml:3: sim.foo"));
   EXPECT_THAT(ErrorOf("name = 3"), HasSubstr("c.toml:1: name: must be a string"));
   EXPECT_THAT(ErrorOf("nodes = '2'"), HasSubstr("nodes: must be an integer"));
-  EXPECT_THAT(ErrorOf("nodes = -1"), HasSubstr("nodes: must be an integer in 0 .. "));
+  EXPECT_THAT(ErrorOf("nodes = -1"), HasSubstr("nodes: must be an integer in 1 .. 4096"));
   EXPECT_THAT(ErrorOf("prealloc = 1"), HasSubstr("prealloc: must be true or false"));
   EXPECT_THAT(ErrorOf("sim = 1"), HasSubstr("sim: must be a table"));
   EXPECT_THAT(ErrorOf("backend = 'gpu'"), HasSubstr("'gpu' is none of shm, file, sim"));
@@ -246,15 +246,17 @@ TEST(ClusterConfig, TablesOfNodesSayHowManyThereAre) {
 
 TEST(ClusterConfig, BadTablesOfNodesAreRefused) {
   EXPECT_THAT(ErrorOf("\n[[node]]\nsize = '2MiB'"),
-              HasSubstr("c.toml:2: node.id: is missing"));
+              HasSubstr("c.toml:2: node[0].id: is missing"));
   EXPECT_THAT(ErrorOf("[[node]]\nid = 0\n\nfoo = 1"),
-              HasSubstr("c.toml:4: node.foo: is not a known key"));
+              HasSubstr("c.toml:4: node[0].foo: is not a known key"));
   EXPECT_THAT(ErrorOf("[node]\nid = 0"), HasSubstr("c.toml:1: node: must be tables"));
   EXPECT_THAT(ErrorOf("nodes = 2\n[[node]]\nid = 0\n[[node]]\nid = 2"),
               HasSubstr("c.toml:5: node[1].id: 2 of a cluster with nodes 0 to 1"));
   EXPECT_THAT(ErrorOf("[[node]]\nid = 1\n[[node]]\nid = 1"),
               HasSubstr("c.toml:4: node[1].id: there are two tables for node 1"));
-  EXPECT_THAT(ErrorOf("[[node]]\nid = 64"), HasSubstr("nodes: 65 is not in 1 .. 64"));
+  EXPECT_THAT(ErrorOf("nodes_max = 4\n[[node]]\nid = 0\n[[node]]\nid = 9"),
+              HasSubstr("c.toml:5: node[1].id: 9 is not below nodes_max (4)"));
+  EXPECT_THAT(ErrorOf("[[node]]\nid = 64"), HasSubstr("c.toml:2: node[0].id: 64 is not"));
   EXPECT_THAT(ErrorOf("[[node]]\nid = 4294967295"), HasSubstr("node[0].id: 4294967295"));
   EXPECT_THAT(ErrorOf("[[node]]\nid = 0\nsize = '1MiB'"),
               HasSubstr("c.toml:3: node[0].size: 1MiB is not a positive multiple"));
@@ -359,14 +361,21 @@ TEST(ClusterConfigDevices, VisibilityMustBeDeclared) {
               HasSubstr("coherence: is missing: backend devdax"));
   EXPECT_THAT(ErrorOf(OnDevice("coherence = 'coherent'\n", second)),
               HasSubstr("settle_class: is missing"));
+  const std::string in_file = "backend = 'file'\nmemory_folder = '/m'\n";
+  const std::string window = "[[node]]\nid = 0\npath = '/f'\n";
+  EXPECT_THAT(ErrorOf(in_file + window),
+              HasSubstr("coherence: is missing: backend file with a `path`"));
+  ASSERT_OK(ClusterConfig::FromToml(in_file, "c.toml"));
+  ASSERT_OK(ClusterConfig::FromToml(in_file + kDeclared + window, "c.toml"));
 }
 
 TEST(ClusterConfigDevices, WindowsMayNotOverlap) {
   const auto error_of = [](const std::string& second) {
     return ErrorOf(OnDevice(kDeclared, second));
   };
-  EXPECT_THAT(error_of("path = '/dev/dax0.0'\n"),
-              HasSubstr("node[1].offset: nodes 0 and 1 have the same segment"));
+  EXPECT_THAT(
+      error_of("path = '/dev/dax0.0'\n"),
+      HasSubstr("c.toml:12: node[1].offset: nodes 0 and 1 have the same segment"));
   EXPECT_THAT(error_of("path = '/dev/dax0.0'\noffset = '6MiB'\n"),
               AllOf(HasSubstr("the segments of nodes 0 and 1 overlap"),
                     HasSubstr("control 2MiB, leases 2MiB, data 4MiB")));

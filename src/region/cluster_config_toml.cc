@@ -86,8 +86,11 @@ class TableReader {
     }
   }
 
+  /// What is an integer at all is looked at later; what is none is told the range.
   template <typename Integer>
-  void ReadInteger(const char* key, Integer* value) {
+  void ReadInteger(const char* key, Integer* value,
+                   Integer least = std::numeric_limits<Integer>::min(),
+                   Integer most = std::numeric_limits<Integer>::max()) {
     const toml::node* node = Find(key);
     if (node == nullptr) return;
     const auto found = node->value_exact<int64_t>();
@@ -95,9 +98,8 @@ class TableReader {
       *value = static_cast<Integer>(*found);
     } else {
       Fail(*node, key,
-           "must be an integer in " +
-               std::to_string(std::numeric_limits<Integer>::min()) + " .. " +
-               std::to_string(std::numeric_limits<Integer>::max()));
+           "must be an integer in " + std::to_string(least) + " .. " +
+               std::to_string(most));
     }
   }
 
@@ -226,8 +228,8 @@ arrow::Status ReadEtcd(const toml::table& table, const std::string& file_name,
 arrow::Status ReadNodes(const std::vector<const toml::table*>& tables, bool are_counted,
                         const std::string& file_name, ClusterConfig* config) {
   uint32_t end = 0;
-  for (const toml::table* table : tables) {
-    TableReader reader(*table, file_name, "node.");
+  for (size_t i = 0; i < tables.size(); ++i) {
+    TableReader reader(*tables[i], file_name, "node[" + std::to_string(i) + "].");
     NodeConfig node;
     reader.Require("id");
     reader.ReadInteger("id", &node.id);
@@ -258,8 +260,8 @@ arrow::Status ReadCluster(TableReader* reader, bool are_counted,
   reader->ReadInteger("suspect_after_ms", &config->suspect_after_ms);
   reader->ReadInteger("suspect_samples", &config->suspect_samples);
   reader->ReadParsed("base_address", &config->base_address, ParseNumber);
-  reader->ReadInteger("nodes", &config->nodes);
-  reader->ReadInteger("nodes_max", &config->nodes_max);
+  reader->ReadInteger("nodes", &config->nodes, 1U, format::kNodesMax);
+  reader->ReadInteger("nodes_max", &config->nodes_max, 1U, format::kNodesMax);
   reader->Read("memory_folder", &config->memory_folder);
   reader->Read("runtime_folder", &config->runtime_folder);
   reader->ReadParsed("segment_size", &config->segment_size_bytes, ParseSize);
@@ -281,16 +283,20 @@ arrow::Status ReadCluster(TableReader* reader, bool are_counted,
   return sim == nullptr ? arrow::Status::OK() : ReadSim(*sim, file_name, &config->sim);
 }
 
-/// Nothing tells how the caches of hosts see a device: who wrote the file must.
+/// Nothing tells how the caches of hosts see a device, or a file in its place: who wrote
+/// the file must.
 arrow::Status CheckVisibilityIsDeclared(const ClusterConfig& config,
                                         const toml::table& table) {
-  if (config.backend != Backend::kDevdax && config.backend != Backend::kPci) {
+  const bool is_device =
+      config.backend == Backend::kDevdax || config.backend == Backend::kPci;
+  if (!is_device && !(config.backend == Backend::kFile && config.UsesDevices())) {
     return arrow::Status::OK();
   }
   for (const char* key : {"coherence", "settle_class"}) {
     if (table.contains(key)) continue;
     return arrow::Status::Invalid(
         key, ": is missing: backend ", ToString(config.backend),
+        is_device ? "" : " with a `path`",
         " works only as declared: coherence = \"software\" unless hardware keeps the "
         "hosts coherent, and settle_class (docs/protocol.md section 1), \"posted\" if "
         "unsure");
@@ -298,14 +304,17 @@ arrow::Status CheckVisibilityIsDeclared(const ClusterConfig& config,
   return arrow::Status::OK();
 }
 
-/// Validate's message begins with the key; adds file and line.
+/// Validate's message begins with the key; adds file and line: of the key, or, if the
+/// file does not have it, of the table that it belongs to.
 arrow::Status AddPlace(const arrow::Status& status, const toml::table& table,
                        const std::string& file_name) {
   const std::string key = status.message().substr(0, status.message().find(':'));
-  const toml::node_view<const toml::node> node = table.at_path(key);
-  const std::string line = node.node() == nullptr
-                               ? ""
-                               : std::to_string(node.node()->source().begin.line) + ":";
+  const toml::node* node = table.at_path(key).node();
+  if (node == nullptr && key.find('.') != key.npos) {
+    node = table.at_path(key.substr(0, key.rfind('.'))).node();
+  }
+  const std::string line =
+      node == nullptr ? "" : std::to_string(node->source().begin.line) + ":";
   return status.WithMessage(file_name, ":", line, " ", status.message());
 }
 
