@@ -3,9 +3,11 @@
 #include <signal.h>
 
 #include <csignal>
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
+#include <ios>
 #include <iterator>
 #include <memory>
 #include <optional>
@@ -18,12 +20,10 @@
 #include "arbiter/entries.h"
 #include "arbiter/etcd_client.h"
 #include "base/etcd_access.h"
-#include "client/session.h"
 #include "client/store_session.h"
 #include "platform/test_folder.h"
 #include "region/cluster_config.h"
 #include "region/region.h"
-#include "sheaf/status.h"
 #include "sheaf/store.h"
 #include "sheaf/types.h"
 #include "testing/arrow_test.h"

@@ -5,7 +5,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "format/layout.h"
 #include "tests/command_line.h"
 
 namespace sheaf::testing {

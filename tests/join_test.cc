@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <string>
 
+#include <arrow/status.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>

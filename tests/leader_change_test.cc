@@ -3,16 +3,16 @@
 
 #include <signal.h>
 
-#include <algorithm>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include <arrow/status.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "sheaf/status.h"
 #include "sheaf/store.h"
 #include "testing/arrow_test.h"
 #include "testing/eventually.h"

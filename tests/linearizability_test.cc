@@ -4,6 +4,7 @@
 // (tools/linearizability). `make linearizability`.
 
 #include <signal.h>
+#include <stdlib.h>
 
 #include <algorithm>
 #include <chrono>

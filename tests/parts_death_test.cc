@@ -12,14 +12,14 @@
 #include <thread>
 #include <vector>
 
-#include <arrow/table.h>
+#include <arrow/result.h>
+#include <arrow/status.h>
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "base/client_faults.h"
 #include "base/fault_info.h"
-#include "client/session.h"
 #include "client/staged_object.h"
 #include "client/staging.h"
 #include "client/store_session.h"

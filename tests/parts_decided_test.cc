@@ -3,6 +3,7 @@
 
 #include <signal.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <fstream>
 #include <memory>
@@ -11,7 +12,6 @@
 #include <vector>
 
 #include <arrow/status.h>
-#include <arrow/table.h>
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include <arrow/result.h>
 #include <arrow/status.h>
 #include <arrow/table.h>
 #include <fmt/format.h>

@@ -1,18 +1,15 @@
 // Tables whose parts lie on four nodes (sheaf/parts.h).
 
-#include <signal.h>
-
-#include <algorithm>
 #include <atomic>
-#include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
-#include <sstream>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <arrow/acero/exec_plan.h>
@@ -31,13 +28,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "base/client_faults.h"
-#include "base/fault_info.h"
-#include "base/plant.h"
-#include "client/session.h"
-#include "client/staging.h"
 #include "client/store_session.h"
-#include "lease/lease.h"
 #include "region/region.h"
 #include "sheaf/sheaf.h"
 #include "testing/arrow_test.h"

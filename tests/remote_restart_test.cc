@@ -10,11 +10,13 @@
 #include <thread>
 #include <vector>
 
+#include <arrow/memory_pool.h>
+#include <arrow/status.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "base/plant.h"
-#include "sheaf/status.h"
+#include "sheaf/handle.h"
 #include "sheaf/store.h"
 #include "testing/arrow_test.h"
 #include "testing/eventually.h"

@@ -12,7 +12,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "sheaf/store.h"
 #include "testing/arrow_test.h"
 #include "testing/eventually.h"
 #include "tests/armed_daemon.h"

@@ -6,6 +6,7 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 #include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 
 #include "arbiter/arbiter.h"
 #include "arbiter/etcd_client.h"

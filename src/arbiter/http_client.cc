@@ -25,8 +25,8 @@ struct FreeList {
 
 /// Once in the process, before any thread can use it.
 bool InitialiseLibrary() {
-  static const CURLcode code = curl_global_init(CURL_GLOBAL_DEFAULT);
-  return code == CURLE_OK;
+  static const bool kIsReady = curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK;
+  return kIsReady;
 }
 
 }  // namespace

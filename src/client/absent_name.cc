@@ -58,8 +58,9 @@ arrow::Status ExplainAbsent(const std::shared_ptr<Session>& session,
     return found.WithMessage(found.message(), ", and whether parts of it wait cannot be ",
                              "told: ", list.status().message());
   }
-  if (!*list) return WithAdvice(found);
-  const std::string waits = WhatItWaitsFor(*session, name, (*list)->staging);
+  const std::optional<FoundStaging>& waiting = *list;
+  if (!waiting) return WithAdvice(found);
+  const std::string waits = WhatItWaitsFor(*session, name, waiting->staging);
   if (waits.empty()) return WithAdvice(found);
   return found.WithMessage(found.message(), " yet: ", waits);
 }

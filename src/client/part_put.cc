@@ -193,18 +193,19 @@ arrow::Result<PartReceipt> PartPut::Run(const arrow::Table& table) {
 void PartPut::Withdraw() {
   Backoff backoff;
   while (staging_id_ != 0) {
-    const auto found = LoadStaging(session_, list_name_);
-    if (!found.ok()) return;
-    if (!*found || (*found)->staging.id != staging_id_) break;
-    Staging staging = (*found)->staging;
+    const auto loaded = LoadStaging(session_, list_name_);
+    if (!loaded.ok()) return;
+    const std::optional<FoundStaging>& found = *loaded;
+    if (!found || found->staging.id != staging_id_) break;
+    Staging staging = found->staging;
     if (staging.state != StagingState::kGathering) return;
     const size_t removed = std::erase_if(
         staging.entries, [&](const auto& entry) { return entry.object == object_; });
     if (removed == 0) break;
-    const auto stored = StoreStaging(session_, list_name_, staging, *found);
+    const auto stored = StoreStaging(session_, list_name_, staging, found);
     if (!stored.ok()) return;
     if (*stored) break;
-    if (!backoff.PauseAt((*found)->version, ListOf(name_)).ok()) return;
+    if (!backoff.PauseAt(found->version, ListOf(name_)).ok()) return;
   }
   ARROW_UNUSED(Drop(*session_, object_));
 }
@@ -279,9 +280,8 @@ arrow::Result<PartPut::Step> PartPut::PlaceOnce(PartReceipt* receipt) {
 // What this call does not finish, since others had a hand in it, they do.
 arrow::Result<PartPut::Step> PartPut::Complete(FoundStaging stored,
                                                PartReceipt* receipt) {
-  ARROW_ASSIGN_OR_RAISE(const auto end,
-                        CompleteStaged(session_, name_, std::move(stored)));
-  if (end && !end->refused.ok()) return end->refused;
+  ARROW_ASSIGN_OR_RAISE(auto end, CompleteStaged(session_, name_, std::move(stored)));
+  if (end) ARROW_RETURN_NOT_OK(std::move(end->refused));
   std::optional<uint32_t> version = end ? end->version : std::nullopt;
   if (!version) {
     ARROW_ASSIGN_OR_RAISE(const auto found, MeetStaging(session_, name_));
@@ -294,7 +294,7 @@ arrow::Result<PartPut::Step> PartPut::Complete(FoundStaging stored,
   }
   if (!version) return Aborted();
   receipt->version = *version;
-  receipt->table->version = *version;
+  if (receipt->table) receipt->table->version = *version;
   receipt->missing.clear();
   return Step::kSealed;
 }

@@ -6,12 +6,12 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include <arrow/array/array_base.h>
 #include <arrow/array/util.h>
-#include <arrow/buffer.h>
 #include <arrow/record_batch.h>
 #include <arrow/result.h>
 #include <arrow/status.h>
@@ -22,7 +22,6 @@
 #include "base/fault_point.h"
 #include "base/math.h"
 #include "base/plant.h"
-#include "client/daemon_channel.h"
 #include "client/data_check.h"
 #include "client/home_pools.h"
 #include "client/lease_table.h"
@@ -31,7 +30,6 @@
 #include "client/session.h"
 #include "codec/codec.h"
 #include "format/layout.h"
-#include "format/message.h"
 #include "platform/cache.h"
 #include "platform/process.h"
 #include "region/region.h"

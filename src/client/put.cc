@@ -12,6 +12,7 @@
 #include <arrow/table.h>
 #include <arrow/type.h>
 
+#include "client/daemon_channel.h"
 #include "client/home_pools.h"
 #include "client/node_info.h"
 #include "client/publisher.h"

@@ -10,6 +10,7 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 
+#include "format/checksum.h"
 #include "format/layout.h"
 #include "format/lease_cell.h"
 #include "lease/lease.h"

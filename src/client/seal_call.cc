@@ -24,7 +24,6 @@
 #include "codec/codec.h"
 #include "format/message.h"
 #include "region/region.h"
-#include "sheaf/status.h"
 #include "sheaf/types.h"
 
 namespace sheaf::client {

@@ -23,7 +23,7 @@ SpillPool::SpillPool(alloc::RegionMemoryPool* home, OthersFn others, PoolAtFn po
     : home_(home), others_(std::move(others)), pool_at_(std::move(pool_at)) {}
 
 arrow::Status SpillPool::Place(int64_t size, int64_t alignment, uint8_t** out) {
-  const arrow::Status at_home = home_->Allocate(size, alignment, out);
+  arrow::Status at_home = home_->Allocate(size, alignment, out);
   if (!IsFull(at_home)) return at_home;
   for (alloc::RegionMemoryPool* const other : others_()) {
     const arrow::Status placed = other->Allocate(size, alignment, out);

@@ -64,6 +64,7 @@ const StagedManifest& ThatIsThere(const std::optional<StagedManifest>& manifest)
 Status Clear(const SessionPtr& session, const std::string& name, FoundStaging found) {
   Staging& staging = found.staging;
   std::vector<ObjectId> objects;
+  objects.reserve(staging.entries.size() + 2);
   for (const StagedEntry& entry : staging.entries) objects.push_back(entry.object);
   if (staging.state == StagingState::kOver) {
     if (staging.candidate) objects.push_back(staging.candidate->object);

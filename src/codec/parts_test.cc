@@ -2,7 +2,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <numeric>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -20,7 +19,6 @@
 #include "sheaf/types.h"
 #include "testing/arrow_test.h"
 #include "testing/codec_fixture.h"
-#include "testing/tables.h"
 
 namespace sheaf::codec {
 namespace {
@@ -133,11 +131,11 @@ TEST_F(Parts, EmptyBuffersLieWhereTheirPartDoes) {
   ASSERT_OK_AND_ASSIGN(
       const auto descriptor,
       Descriptor::Make(std::move(bytes), [](SegmentId) { return uint64_t{1} << 20; }));
-  alignas(64) static const uint64_t place = 0;
+  alignas(64) static const uint64_t kPlace = 0;
   EXPECT_OK(descriptor->ToTable([&](GlobalAddress address, int64_t size) {
     EXPECT_EQ(address, (GlobalAddress{{3}, 0}));
     EXPECT_EQ(size, 0);
-    return std::make_shared<arrow::Buffer>(reinterpret_cast<const uint8_t*>(&place), 0);
+    return std::make_shared<arrow::Buffer>(reinterpret_cast<const uint8_t*>(&kPlace), 0);
   }));
 }
 

@@ -15,7 +15,7 @@
 #include "region/admit_line.h"
 #include "region/control_line.h"
 #include "region/region.h"
-#include "sheaf/status.h"
+#include "sheaf/types.h"
 #include "testing/arrow_test.h"
 
 namespace sheaf::daemon {

@@ -22,7 +22,6 @@
 #include "lease/lease.h"
 #include "platform/shared_word.h"
 #include "region/admit_line.h"
-#include "region/cluster_config.h"
 #include "region/control_line.h"
 #include "region/region.h"
 #include "sheaf/types.h"

@@ -9,6 +9,7 @@
 #include "daemon/home_life.h"
 #include "format/layout.h"
 #include "region/admit_line.h"
+#include "region/cluster_config.h"
 #include "region/control_line.h"
 #include "region/region.h"
 #include "region/test_cluster.h"

@@ -1,20 +1,26 @@
 #include "daemon/remote_homes.h"
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <utility>
 #include <vector>
 
+#include <arrow/status.h>
+
 #include "daemon/pending_requests.h"
+#include "daemon/scheduler.h"
 #include "daemon/test_node.h"
 #include "daemon/transport.h"
 #include "format/message.h"
 #include "region/admit_line.h"
+#include "region/cluster_config.h"
 #include "region/region.h"
 #include "region/test_cluster.h"
 #include "sheaf/status.h"
+#include "sheaf/types.h"
 #include "testing/arrow_test.h"
 
 namespace sheaf::daemon {

@@ -1,4 +1,3 @@
-#include "daemon/remover.h"
 
 #include <chrono>
 #include <cstdint>
@@ -7,13 +6,19 @@
 #include <string>
 #include <vector>
 
+#include <arrow/result.h>
+#include <arrow/status.h>
+
 #include "daemon/log.h"
+#include "daemon/publisher.h"
 #include "daemon/test_catalog.h"
+#include "daemon/test_node.h"
 #include "directory/catalog.h"
 #include "directory/directory.h"
 #include "format/layout.h"
 #include "format/message.h"
 #include "region/admit_line.h"
+#include "region/control_line.h"
 #include "region/region.h"
 #include "sheaf/status.h"
 #include "testing/arrow_test.h"

@@ -48,7 +48,6 @@
 #include "platform/process.h"
 #include "platform/shared_word.h"
 #include "region/cluster_config.h"
-#include "region/control_line.h"
 #include "region/etcd_config.h"
 #include "region/region.h"
 #include "region/segment_header.h"

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include <arrow/buffer.h>
+#include <arrow/status.h>
 
 #include "base/check.h"
 #include "daemon/log.h"
@@ -34,7 +35,6 @@ namespace sheaf::daemon {
 namespace {
 
 using format::Body;
-
 constexpr uint64_t kMiB = uint64_t{1} << 20;
 
 class ServerTest : public ::testing::Test {

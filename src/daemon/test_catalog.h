@@ -35,9 +35,9 @@ constexpr std::chrono::milliseconds kLatency{20};
 
 /// \brief One node's daemon, without sessions and sockets.
 struct CatalogNode : Transport {
-  CatalogNode(TestCatalog* cluster, FakeScheduler* fake, TestNode* test_node)
+  CatalogNode(TestCatalog* all, FakeScheduler* fake, TestNode* test_node)
       : clock(fake),
-        cluster_(cluster),
+        cluster(all),
         region(test_node->region.get()),
         home(test_node->home.get()),
         lines(&region->own_segment()),
@@ -87,7 +87,7 @@ struct CatalogNode : Transport {
   }
 
   NodeClock clock;
-  TestCatalog* cluster_;
+  TestCatalog* cluster;
   region::Region* region;
   Home* home;
   NodeLines lines;
@@ -184,7 +184,7 @@ class TestCatalog {
 
 inline void CatalogNode::Request(NodeId node, std::vector<uint8_t> message,
                                  ReplyCallback done) {
-  cluster_->Deliver(region->node(), node, std::move(message), std::move(done));
+  cluster->Deliver(region->node(), node, std::move(message), std::move(done));
 }
 
 }  // namespace sheaf::daemon

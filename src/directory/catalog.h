@@ -163,18 +163,14 @@ class CatalogLeader {
   /// \brief The object is Bound in its slot: switch the index entry to it if its version
   /// is the highest (settled). Returns the objects that are superseded and must now be
   /// retired by their homes (the previous one; or `object` itself if a higher version was
-  /// committed before), also those of earlier commits that are not yet. Idempotent. The
-  /// publish is done when they are Retired: a superseded object that stays Bound would
-  /// come back after the removal of its successor.
+  /// committed before), also those of earlier commits that are not yet. Idempotent.
   arrow::Result<std::vector<ObjectId>> Commit(const std::string& name,
                                               const ObjectId& object, Version version);
 
-  /// \brief What another version of a name is to one that is to be removed.
-  enum class UndecidedKind : uint8_t {
-    kPut = 0,          ///< Granted, and not known to be bound.
-    kConditional = 1,  ///< The same; maybe to replace just the one that is to be removed.
-    kBefore = 2,       ///< Superseded, and not known to be retired: it would come back.
-  };
+  /// \brief Another version of a name that is to be removed: granted, and not known to be
+  /// bound (kConditional: maybe to replace just that one); or superseded, and not known
+  /// to be Retired: it would come back.
+  enum class UndecidedKind : uint8_t { kPut = 0, kConditional = 1, kBefore = 2 };
   struct Undecided {
     ObjectId object;
     UndecidedKind kind = UndecidedKind::kPut;

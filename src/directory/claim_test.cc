@@ -7,7 +7,6 @@
 #include <gtest/gtest.h>
 
 #include "directory/catalog.h"
-#include "directory/catalog_leader.h"
 #include "directory/directory.h"
 #include "directory/test_cluster.h"
 #include "format/checksum.h"

@@ -8,6 +8,7 @@
 #include <arrow/result.h>
 #include <arrow/status.h>
 
+#include "format/checksum.h"
 #include "format/layout.h"
 #include "lease/lease.h"
 #include "platform/shared_word.h"

@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <cstdlib>
 #include <filesystem>
-#include <set>
 #include <sstream>
 #include <string>
 #include <string_view>
@@ -22,7 +21,6 @@
 #include "format/layout.h"
 #include "platform/cache.h"
 #include "platform/process.h"
-#include "region/device_window.h"
 #include "sheaf/types.h"
 
 namespace sheaf::region {

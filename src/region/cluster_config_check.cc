@@ -10,6 +10,7 @@
 
 #include <arrow/status.h>
 
+#include "base/etcd_access.h"
 #include "base/math.h"
 #include "format/layout.h"
 #include "platform/cache.h"

@@ -12,7 +12,6 @@
 #include <iterator>
 #include <limits>
 #include <set>
-#include <sstream>
 #include <string>
 #include <string_view>
 #include <system_error>
@@ -21,6 +20,8 @@
 
 #include <arrow/result.h>
 #include <arrow/status.h>
+
+#include "region/etcd_config.h"
 
 namespace {
 

@@ -20,6 +20,8 @@
 #include <string>
 #include <thread>
 
+#include <arrow/result.h>
+#include <arrow/status.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -28,6 +30,7 @@
 #include "format/format_claim.h"
 #include "format/layout.h"
 #include "platform/process.h"
+#include "region/cluster_config.h"
 #include "region/control_line.h"
 #include "region/device_window.h"
 #include "region/format_claim.h"

@@ -17,6 +17,7 @@
 #include "base/check.h"
 #include "base/math.h"
 #include "base/plant.h"
+#include "format/control_layout.h"
 #include "format/layout.h"
 #include "platform/file.h"
 #include "platform/process.h"

@@ -13,6 +13,7 @@
 
 #include "base/math.h"
 #include "format/checksum.h"
+#include "format/control_layout.h"
 #include "format/layout.h"
 #include "platform/process.h"
 #include "region/cluster_config.h"

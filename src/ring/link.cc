@@ -1,6 +1,7 @@
 #include "ring/link.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>

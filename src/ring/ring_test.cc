@@ -2,7 +2,6 @@
 
 #include "ring/ring.h"
 
-#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstddef>
@@ -19,7 +18,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "format/checksum.h"
 #include "format/layout.h"
 #include "format/ring.h"
 #include "platform/cache.h"

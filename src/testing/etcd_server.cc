@@ -1,6 +1,5 @@
 #include "testing/etcd_server.h"
 
-#include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <signal.h>
@@ -12,7 +11,6 @@
 
 #include <chrono>
 #include <csignal>
-#include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -23,7 +21,9 @@
 #include <arrow/status.h>
 #include <arrow/util/base64.h>
 #include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 
+#include "arbiter/http_client.h"
 #include "base/check.h"
 #include "platform/file.h"
 #include "testing/eventually.h"
