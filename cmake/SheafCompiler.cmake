@@ -20,7 +20,7 @@ if(SHEAF_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
   # of the first (it may then show debuggers the first one's sources, which are the same).
   set(CMAKE_CXX_COMPILER_LAUNCHER
       "${CMAKE_COMMAND}" -E env "CCACHE_BASEDIR=${PROJECT_SOURCE_DIR}" CCACHE_NOHASHDIR=1
-      "${SHEAF_CCACHE}")
+      CCACHE_SLOPPINESS=pch_defines,time_macros "${SHEAF_CCACHE}")
 endif()
 
 add_library(sheaf_build INTERFACE)
@@ -55,3 +55,22 @@ if(SHEAF_COVERAGE)
   target_compile_options(sheaf_build INTERFACE --coverage)
   target_link_options(sheaf_build INTERFACE --coverage)
 endif()
+
+# Headers that most sources include, read once for all sources that are compiled alike: a
+# quarter of what clang does. For the sanitizers' presets alone: in all others a source has to
+# name what it uses.
+option(SHEAF_PRECOMPILE "Precompile the headers that most sources include" OFF)
+
+# Precompiles them, and `ARGN`, for other targets of just the same options.
+function(sheaf_precompile_in target)
+  target_compile_options(${target} PRIVATE -Xclang -fno-pch-timestamp)  # ccache asks for it
+  target_precompile_headers(
+    ${target} PRIVATE <arrow/api.h> <algorithm> <chrono> <filesystem> <fstream> <functional> <map>
+                      <memory> <optional> <string> <unordered_map> <vector> ${ARGN})
+endfunction()
+
+function(sheaf_use_precompiled target from)
+  if(SHEAF_PRECOMPILE)
+    target_precompile_headers(${target} REUSE_FROM ${from})
+  endif()
+endfunction()

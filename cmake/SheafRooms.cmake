@@ -12,6 +12,7 @@ function(sheaf_add_library target sources)
   if(sources)
     add_library(${target} STATIC ${sources})
     target_link_libraries(${target} PUBLIC ${ARGN})
+    sheaf_use_precompiled(${target} sheaf_precompiled)
   else()
     add_library(${target} INTERFACE)
     target_link_libraries(${target} INTERFACE ${ARGN})
@@ -37,6 +38,13 @@ target_link_libraries(
 target_compile_definitions(
   sheaf_room INTERFACE ASIO_STANDALONE ASIO_NO_DEPRECATED SPDLOG_FMT_EXTERNAL
                        FMT_HEADER_ONLY)
+
+if(SHEAF_PRECOMPILE)
+  file(WRITE "${PROJECT_BINARY_DIR}/precompiled.cc" "")
+  add_library(sheaf_precompiled OBJECT "${PROJECT_BINARY_DIR}/precompiled.cc")
+  target_link_libraries(sheaf_precompiled PRIVATE sheaf_room)
+  sheaf_precompile_in(sheaf_precompiled)
+endif()
 
 # Sets SHEAF_ROOMS (names, lowest first) and SHEAF_ROOM_<room> (what it may include).
 set(rooms_file "${PROJECT_SOURCE_DIR}/cmake/rooms.txt")

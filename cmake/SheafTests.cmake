@@ -13,6 +13,13 @@ set(SHEAF_TEST_OPTIONS "" CACHE STRING "Compiler options for the sources of test
 
 add_library(sheaf_test_main OBJECT "${PROJECT_SOURCE_DIR}/cmake/test_main.cc")
 target_link_libraries(sheaf_test_main PUBLIC sheaf_build Arrow::compute GTest::gmock)
+if(SHEAF_PRECOMPILE)
+  # A program like the others, of no tests: compiled with the very same options.
+  sheaf_add_executable(sheaf_precompiled_tests "${PROJECT_SOURCE_DIR}/cmake/test_main.cc")
+  target_compile_options(sheaf_precompiled_tests PRIVATE ${SHEAF_TEST_OPTIONS})
+  target_link_libraries(sheaf_precompiled_tests PRIVATE sheaf_room Arrow::compute GTest::gmock)
+  sheaf_precompile_in(sheaf_precompiled_tests <gmock/gmock.h> <gtest/gtest.h>)
+endif()
 
 # Paths of the programs under test, for tests that start them.
 function(sheaf_define_binaries target)
@@ -43,6 +50,7 @@ function(sheaf_add_test name label sources)
   sheaf_add_executable(${name} ${sources})
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/test")
   target_compile_options(${name} PRIVATE ${SHEAF_TEST_OPTIONS})
+  sheaf_use_precompiled(${name} sheaf_precompiled_tests)
   # `testing` first: the static libraries it needs come after it.
   target_link_libraries(
     ${name} PRIVATE sheaf_test_main sheaf_testing ${ARGN} ${SHEAF_ARROW_ALL} GTest::gmock)
