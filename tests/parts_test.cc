@@ -269,6 +269,20 @@ TEST_P(PartsTest, APlainPutMayTakeTheName) {
   ExpectNothingLeft();
 }
 
+/// Who forgot to say that it appends does not take the name from those who do.
+TEST_P(PartsTest, APutInPartsLeavesAnAppendOfTheNameAlone) {
+  ASSERT_OK(stores_[0]->Put("t", *Part(0)));
+  ASSERT_OK(PutPart(stores_[1], "t", *Part(1), 0, 2, {.append = true}));
+  const arrow::Status refused = PutPart(stores_[2], "t", *Part(2), 0, 2).status();
+  EXPECT_TRUE(refused.IsInvalid()) << refused.ToString();
+  EXPECT_THAT(refused.message(), HasSubstr("is being appended to in 2 parts"));
+  ASSERT_OK_AND_ASSIGN(const auto last,
+                       PutPart(stores_[3], "t", *Part(2), 1, 2, {.append = true}));
+  EXPECT_EQ(last.version, 2U);
+  ASSERT_OK(stores_[0]->Remove("t"));
+  ExpectNothingLeft();
+}
+
 TEST_P(PartsTest, AppendSharesAllThatIsThere) {
   PutAll("t", 4);
   int64_t rows = 4 * kPartRows;

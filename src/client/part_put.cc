@@ -153,8 +153,8 @@ arrow::Result<std::optional<FoundStaging>> PartPut::Meet() {
 Status PartPut::CheckBefore(const arrow::Table& table) {
   ARROW_ASSIGN_OR_RAISE(const auto found, Meet());
   if (found) {
-    ARROW_RETURN_NOT_OK(CheckNoOther(found->staging));
     ARROW_RETURN_NOT_OK(CheckJoins(found->staging));
+    ARROW_RETURN_NOT_OK(CheckNoOther(found->staging));
     ARROW_RETURN_NOT_OK(CheckSchemaOf(found->staging, *table.schema()));
   }
   const auto open = OpenName(session_, name_);
