@@ -61,7 +61,8 @@ void HomeClient::Release(const ObjectId& object) {
   for (const auto& go_on : held.mapped()) go_on();
 }
 
-void HomeClient::RetireHere(const Retirement& what, const Done& done) {
+void HomeClient::RetireHere(Retirement what, const Done& done) {
+  what.deadline = scheduler_->Now() + kRemovalPatience;
   if (Planted("reply-before-retired")) {
     done(arrow::Status::OK());
     const auto late = [this, what] { ARROW_UNUSED(RetireNow(what)); };
@@ -79,7 +80,7 @@ void HomeClient::RetireHere(const Retirement& what, const Done& done) {
 
 void HomeClient::RetireUnheld(const Retirement& what, const Done& done) {
   if (!what.is_removal || what.name.empty()) return done(RetireNow(what));
-  remover_.Prepare(what.object, [this, what, done](const arrow::Status& may) {
+  remover_.Prepare(what.object, what.deadline, [this, what, done](const auto& may) {
     done(may.ok() ? RetireNow(what) : may);
   });
 }

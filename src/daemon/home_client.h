@@ -72,8 +72,9 @@ class HomeClient {
     std::string name;
     bool is_removal = false;
     uint32_t remover = 0;
+    std::chrono::nanoseconds deadline{0};  ///< Of a removal, at its home.
   };
-  void RetireHere(const Retirement& what, const Done& done);
+  void RetireHere(Retirement what, const Done& done);
   void RetireUnheld(const Retirement& what, const Done& done);
   void RetireAnywhere(const Retirement& what, const Done& done);
   arrow::Status RetireNow(const Retirement& what);

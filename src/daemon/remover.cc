@@ -44,7 +44,7 @@ constexpr std::chrono::milliseconds kLookPeriod{1};
 struct Remover::Removal {
   ObjectId object;
   std::string name;
-  uint32_t sequence = 0;
+  directory::Version version;
   uint64_t epoch = 0;  ///< Of the leader that is asked.
   std::chrono::nanoseconds deadline{0};
   std::vector<CatalogClient::Undecided> undecided;
@@ -66,7 +66,8 @@ bool Remover::IsNotPutYet(const ObjectId& object) const {
          (slot->flags & format::kSlotNamed) != 0;
 }
 
-void Remover::Prepare(const ObjectId& object, const Done& done) {
+void Remover::Prepare(const ObjectId& object, std::chrono::nanoseconds deadline,
+                      const Done& done) {
   // Prepared, or being put: no version of the name that anybody can have seen.
   if (IsNotPutYet(object)) return done(StaleObject(object, "is not put yet"));
   if (!IsBound(object)) return done(arrow::Status::OK());
@@ -77,8 +78,9 @@ void Remover::Prepare(const ObjectId& object, const Done& done) {
   auto removal = std::make_shared<Removal>();
   removal->object = object;
   removal->name = home_->directory().GetRecord(object).ValueOrDie()->name;
-  removal->sequence = home_->directory().GetSlot(object)->version_sequence;
-  removal->deadline = scheduler_->Now() + kRemovalPatience;
+  const auto slot = home_->directory().GetSlot(object);
+  removal->version = {slot->version_epoch, slot->version_sequence};
+  removal->deadline = deadline;
   removal->done.push_back(done);
   removals_.emplace(object, removal);
   // Settled before the leader is asked: whoever it grants the name later sees it.
@@ -112,7 +114,7 @@ void Remover::Ask(const RemovalPtr& removal) {
   removal->epoch = leader.epoch;
   catalog_->Believe(leader);
   catalog_->PrepareRemoval(
-      removal->name, removal->object, removal->sequence,
+      removal->name, removal->object, removal->version.sequence,
       [this, removal, alive = std::weak_ptr<bool>(alive_)](const auto& undecided) {
         if (!alive.expired()) OnAnswer(removal, undecided);
       });
@@ -133,7 +135,7 @@ void Remover::OnAnswer(
     return Later(removal, &Remover::Ask, NodeLost(leader.node, "leads by now"));
   }
   // The leader did: its memory may be lost.
-  directory::NoteRemovedSequence(&region_->own_segment(), removal->sequence);
+  directory::NoteRemovedSequence(&region_->own_segment(), removal->version.sequence);
   removal->undecided = *undecided;
   Await(removal);
 }
@@ -142,7 +144,7 @@ void Remover::Await(const RemovalPtr& removal) {
   if (!IsBound(removal->object)) return End(removal, arrow::Status::OK());
   while (!removal->undecided.empty()) {
     const Undecided& other = removal->undecided.back();
-    const Outlook outlook = Look(other);
+    const Outlook outlook = Look(*removal, other);
     if (outlook == Outlook::kTakesItsPlace) {
       return End(removal, StaleObject(removal->object, "was replaced meanwhile"));
     }
@@ -158,7 +160,7 @@ void Remover::Await(const RemovalPtr& removal) {
 }
 
 // LOAD! of the slot of another version of the name.
-Remover::Outlook Remover::Look(const Undecided& put) const {
+Remover::Outlook Remover::Look(const Removal& removal, const Undecided& put) const {
   const NodeId home{put.object.segment.value};
   if (home.value >= region_->num_segments()) return Outlook::kOver;
   // F8: one that is off stores nothing any more. What it stored before is there for all,
@@ -174,10 +176,13 @@ Remover::Outlook Remover::Look(const Undecided& put) const {
   }
   if (slot->generation != put.object.generation) return Outlook::kOver;
   const auto state = static_cast<LineState>(slot->state);
-  if (put.kind == Kind::kBefore) {
-    if (state != LineState::kBound) return Outlook::kOver;
+  // One that is bound below this version is superseded, also if it was only granted when
+  // the leader was asked.
+  const directory::Version version{slot->version_epoch, slot->version_sequence};
+  if (state == LineState::kBound && version < removal.version) {
     return is_off ? Outlook::kComesBack : Outlook::kOpen;
   }
+  if (put.kind == Kind::kBefore) return Outlook::kOver;
   if (state == LineState::kSealed) {
     if (is_off) return Outlook::kOver;
     // What is prepared stays when it is refused: the leader knows whether it was.

@@ -20,8 +20,8 @@
 
 namespace sheaf::daemon {
 
-/// How long a removal waits for a leader, and for puts of the name that are under way:
-/// less than who asks from another node waits.
+/// How long a removal waits, from when its home heard of it, for its put to be over, for
+/// a leader, and for other puts of the name: less than who asks from another node waits.
 constexpr std::chrono::seconds kRemovalPatience{8};
 
 /// \brief Lets an object of this home be Retired only once no put of its name is under
@@ -35,12 +35,13 @@ class Remover {
   Remover(region::Region* region, Home* home, CatalogClient* catalog,
           Scheduler* scheduler);
 
-  /// \brief `done`, maybe inside the call: OK, then retire it at once; if it cannot be
-  /// retired that says so. Reason stale generation if it was replaced meanwhile, or is no
-  /// version of the name yet (what is prepared is dropped, never removed); reason node
-  /// lost if a leader or the home of a put under way does not answer, or that of a
-  /// version before which is not retired: it stays.
-  void Prepare(const ObjectId& object, const Done& done);
+  /// \brief `done` by `deadline`, maybe inside the call: OK, then retire it at once; if
+  /// it cannot be retired that says so. Reason stale generation if it was replaced
+  /// meanwhile, or is no version of the name yet (what is prepared is dropped, never
+  /// removed); reason node lost if a leader or the home of a put under way does not
+  /// answer, or that of a version before which is not retired: it stays.
+  void Prepare(const ObjectId& object, std::chrono::nanoseconds deadline,
+               const Done& done);
 
  private:
   struct Removal;
@@ -58,7 +59,7 @@ class Remover {
   void OnAnswer(const RemovalPtr& removal,
                 const arrow::Result<std::vector<CatalogClient::Undecided>>& undecided);
   void Await(const RemovalPtr& removal);
-  Outlook Look(const CatalogClient::Undecided& put) const;
+  Outlook Look(const Removal& removal, const CatalogClient::Undecided& put) const;
   void Later(const RemovalPtr& removal, void (Remover::*action)(const RemovalPtr&),
              const arrow::Status& why);
   void End(const RemovalPtr& removal, const arrow::Status& status);

@@ -88,7 +88,9 @@ class RemoverTest : public ::testing::Test {
     return *removed;
   }
   void ExpectItStaysUntilNode1IsBack(const ObjectId& object) {
+    const auto began = (*cluster_)[2].clock.Now();
     const Removed removed = RemoveAtNode2(object);
+    EXPECT_LT((*cluster_)[2].clock.Now() - began, kRemovalPatience + kLatency);
     EXPECT_TRUE(IsNodeLost(*removed)) << removed->ToString();
     EXPECT_NE(removed->message().find("node 1 has an older version of 'a'"),
               std::string::npos)
@@ -325,6 +327,44 @@ TEST_F(RemoverTest, AVersionBeforeWhoseHomeIsAwayKeepsTheNext) {
   ExpectItStaysUntilNode1IsBack(Find()->object);
   ASSERT_TRUE(put.has_value());
   EXPECT_OK(*put);
+}
+
+/// A put that was granted the version before is visible after the leader was asked: it is
+/// superseded, and its publisher is yet to hear of that.
+TEST_F(RemoverTest, AVersionBeforeThatIsPutMeanwhileIsAwaited) {
+  CatalogNode::Result before;
+  (*cluster_)[2].Put("a", true, &before);
+  cluster_->Pass(3 * kLatency / 2);  // granted; not known at its home
+  (*cluster_)[2].clock.Pause();
+  CatalogNode::Result put;
+  (*cluster_)[1].Put("a", true, &put);
+  ASSERT_TRUE(cluster_->PassUntil([&] { return put.has_value(); }));
+  ASSERT_OK(*put);
+  Removed removed;
+  const auto remove = [&] {
+    removed.reset();
+    (*cluster_)[1].homes.Remove((*put)->object, "a", /*remover=*/0,
+                                [&](const auto& status) { removed = status; });
+  };
+  remove();
+  cluster_->Pass(3 * kLatency);  // answered; it waits for node 2
+  ASSERT_EQ(removed, std::nullopt);
+  (*cluster_)[1].clock.Pause();
+  (*cluster_)[2].clock.Continue();
+  const directory::HomeDirectory& there = (*cluster_)[2].home->directory();
+  cluster_->Pass(kLatency / 10);
+  ASSERT_FALSE(there.ObjectsIn(format::LineState::kBound).empty());
+  (*cluster_)[2].clock.Pause();
+  (*cluster_)[1].clock.Continue();
+  ASSERT_TRUE(cluster_->PassUntil([&] { return removed.has_value(); }));
+  EXPECT_TRUE(IsNodeLost(*removed)) << removed->ToString();
+  EXPECT_EQ(Find()->object, (*put)->object);
+  (*cluster_)[2].clock.Continue();
+  ASSERT_TRUE(cluster_->PassUntil([&] { return before.has_value(); }));
+  remove();
+  ASSERT_TRUE(cluster_->PassUntil([&] { return removed.has_value(); }));
+  EXPECT_OK(*removed);
+  EXPECT_EQ(Find(), std::nullopt);
 }
 
 /// Nobody waits for a node that is off: neither the put nor the removal.

@@ -16,7 +16,7 @@
 namespace sheaf::format {
 
 /// Both sides refuse another one: a cluster runs one version of Sheaf.
-constexpr uint32_t kMessageVersion = 2;
+constexpr uint32_t kMessageVersion = 3;
 
 inline ObjectKey ToKey(const ObjectId& id) {
   return {id.segment.value, id.slot, id.generation};
