@@ -6,6 +6,8 @@
 #include <chrono>
 #include <cstdint>
 #include <fstream>
+#include <functional>
+#include <future>
 #include <memory>
 #include <string>
 #include <thread>
@@ -42,6 +44,7 @@ TEST(Peer, Serves) {
 
 class PartsOff : public FourNodes {
  protected:
+  using StorePtr = std::shared_ptr<Store>;
   static constexpr uint32_t kOff = 1;
 
   void SetUp() override {
@@ -76,6 +79,22 @@ class PartsOff : public FourNodes {
     peer.reset();
     meanwhile();
     DeclareOff();
+  }
+  /// The same, while `next`, which stores the next version of `list` on node 0, waits for
+  /// the node to retire its own.
+  void LoseNodeUnder(const std::string& list, const std::string& point,
+                     const std::string& request,
+                     const std::function<arrow::Status(StorePtr)>& next,
+                     std::future<arrow::Status>* waits) {
+    ASSERT_OK_AND_ASSIGN(auto peer, Peer::Start({"SHEAF_FAULT=" + point + "=pause"}));
+    ASSERT_OK_AND_ASSIGN(const auto store, cluster_->Connect(0, /*relocate=*/true));
+    StopAndEnd(std::move(peer), request, [&] {
+      *waits = std::async(std::launch::async, next, store);
+      EXPECT_TRUE(Eventually([&] {
+        const auto found = client::LoadStaging(SessionOf(*stores_[3]), list);
+        return found.ok() && *found && (*found)->object.segment == SegmentId{0};
+      }));
+    });
   }
   void DeclareOff() {
     AwaitState("withdrawn");
@@ -119,6 +138,23 @@ class PartsOff : public FourNodes {
     EXPECT_FALSE(HasList());
   }
 
+  /// When the node is back, and when the list is cleaned up.
+  void ExpectTwoPartsUntilRemoved() {
+    BringBack();
+    ExpectTable(*Lineitem(0, 2 * kPartRows));
+    ExpectCleanedUp();
+    ExpectTable(*Lineitem(0, 2 * kPartRows));
+    ASSERT_OK(stores_[2]->Remove("t"));
+  }
+  /// What lay at the node is retired by its home.
+  void ExpectBarrierGone() {
+    EXPECT_TRUE(Eventually([&] {
+      EXPECT_OK(Barrier(stores_[2], "b", 1, kLong));
+      return !client::LoadStaging(SessionOf(*stores_[3]), client::BarrierName("b"))
+                  .ValueOrDie();
+    }));
+  }
+
   static bool IsStopped(const Peer& peer) {
     std::ifstream stat(fmt::format("/proc/{}/stat", peer.process_id()));
     std::string word;
@@ -144,11 +180,7 @@ TEST_P(PartsOff, ATableThatIsWholeIsPutByWhoeverMeetsIt) {
     LoseNode(point, "part t 1 2");
     EXPECT_RAISES(KeyError, AbortParts(stores_[2], "t"));
     ExpectTable(*Lineitem(0, 2 * kPartRows));
-    BringBack();
-    ExpectTable(*Lineitem(0, 2 * kPartRows));
-    ExpectCleanedUp();
-    ExpectTable(*Lineitem(0, 2 * kPartRows));
-    ASSERT_OK(stores_[2]->Remove("t"));
+    ExpectTwoPartsUntilRemoved();
     stores_[kOff].reset();
   }
   ExpectNothingLeft();
@@ -189,11 +221,7 @@ TEST_P(PartsOff, ATableThatWasPutIsThereBeforeAndAfter) {
   EXPECT_NE(met.message().find("node 1"), std::string::npos) << met.ToString();
   EXPECT_TRUE(HasList());
   ExpectTable(*Lineitem(0, 2 * kPartRows));
-  BringBack();
-  ExpectTable(*Lineitem(0, 2 * kPartRows));
-  ExpectCleanedUp();
-  ExpectTable(*Lineitem(0, 2 * kPartRows));
-  ASSERT_OK(stores_[2]->Remove("t"));
+  ExpectTwoPartsUntilRemoved();
   ExpectNothingLeft();
 }
 
@@ -336,6 +364,43 @@ TEST_P(PartsOff, AListThatLiesAtANodeThatIsOffIsNotMetAgain) {
   ExpectNothingLeft();
 }
 
+/// So it is if the next version of the list waited for it, when that was declared off.
+TEST_P(PartsOff, AListWhoseNodeIsDeclaredOffUnderTheNextVersionIsNotMetAgain) {
+  std::future<arrow::Status> first;
+  LoseNodeUnder(
+      client::PartsName("t"), "client.staging.after-store", "part t 2 3",
+      [&](const auto& store) { return PutPart(store, "t", *Part(0), 0, 3).status(); },
+      &first);
+  ASSERT_OK(first.get());
+  ASSERT_OK(PutPart(stores_[2], "t", *Part(1), 1, 3));
+  ASSERT_OK(PutPart(stores_[3], "t", *Part(2), 2, 3));
+  ASSERT_OK(AppendPart(stores_[0], "t", *Part(3)));
+  RestartOthers();
+  EXPECT_TRUE(ListStagedParts(stores_[2]).ValueOrDie().empty());
+  ExpectTable(*Lineitem(0, 4 * kPartRows));
+  BringBack();
+  ExpectTable(*Lineitem(0, 4 * kPartRows));
+  EXPECT_TRUE(
+      Eventually([&] { return AbortParts(stores_[2], "t").IsKeyError() && !HasList(); }));
+  ASSERT_OK(stores_[2]->Remove("t"));
+  ExpectNothingLeft();
+}
+
+/// And so the list of a barrier.
+TEST_P(PartsOff, ABarrierWhoseNodeIsDeclaredOffUnderTheNextArrivalOpens) {
+  const auto arrive = [](const StorePtr& store) { return Barrier(store, "b", 3, kLong); };
+  std::future<arrow::Status> first;
+  LoseNodeUnder(client::BarrierName("b"), "client.barrier.after-arrival", "arrive b 3",
+                arrive, &first);
+  auto second = std::async(std::launch::async, arrive, stores_[2]);
+  EXPECT_OK(arrive(stores_[3]));
+  EXPECT_OK(first.get());
+  EXPECT_OK(second.get());
+  BringBack();
+  ExpectBarrierGone();
+  ExpectNothingLeft();
+}
+
 /// So it is with a barrier: one who waited all the while finds it open.
 TEST_P(PartsOff, ABarrierThatOpenedIsOpenForAll) {
   ASSERT_OK_AND_ASSIGN(auto first,
@@ -356,11 +421,7 @@ TEST_P(PartsOff, ABarrierThatOpenedIsOpenForAll) {
   EXPECT_EQ(answer.ValueOr("died"), "OK");
   first.reset();
   BringBack();
-  EXPECT_TRUE(Eventually([&] {  // what lay there is retired by its home
-    EXPECT_OK(Barrier(stores_[2], "b", 1, kLong));
-    return !client::LoadStaging(SessionOf(*stores_[3]), client::BarrierName("b"))
-                .ValueOrDie();
-  }));
+  ExpectBarrierGone();
   ExpectNothingLeft();
 }
 

@@ -77,12 +77,14 @@ Status Clear(const SessionPtr& session, const std::string& name, FoundStaging fo
 
 // True if it is left to nodes that are off, so that nobody can do anything about it.
 bool IsLeft(const Session& session, const FoundStaging& found) {
-  const Staging& staging = found.staging;
-  return staging.IsOnlyLeftovers() && !staging.leftovers.empty() &&
-         !IsHomeOff(session, found.object) &&
-         std::ranges::all_of(staging.leftovers, [&](const ObjectId& object) {
-           return IsHomeOff(session, object);
-         });
+  if (!found.staging.IsOnlyLeftovers() || IsHomeOff(session, found.object)) return false;
+  std::vector<ObjectId> left = found.staging.leftovers;
+  std::erase_if(left, [&](const ObjectId& object) {
+    return LookAt(session, object).view == StagedView::kGone;
+  });
+  return !left.empty() && std::ranges::all_of(left, [&](const ObjectId& object) {
+    return IsHomeOff(session, object);
+  });
 }
 
 // False if it is not as `found` any more.

@@ -252,8 +252,11 @@ arrow::Result<std::optional<FoundStaging>> StoreStaging(
     const std::shared_ptr<Session>& session, const std::string& name,
     const Staging& staging, const std::optional<FoundStaging>& found) {
   Staging next = staging;
-  if (found && IsHomeOff(*session, found->object) &&
-      std::ranges::count(next.leftovers, found->object) == 0) {
+  std::erase_if(next.leftovers, [&](const ObjectId& object) {
+    return LookAt(*session, object).view == StagedView::kGone;
+  });
+  // Its home retires it before this put returns, unless that is off by then.
+  if (found && std::ranges::count(next.leftovers, found->object) == 0) {
     next.leftovers.push_back(found->object);
   }
   if (next.leftovers.size() > kLeftoversMax) {
@@ -285,7 +288,7 @@ arrow::Result<bool> EraseStaging(const std::shared_ptr<Session>& session,
   ARROW_RETURN_NOT_OK(DropAll(*session, &left));
   const bool is_off = IsHomeOff(*session, found.object);
   if (is_off || !left.empty()) {
-    if (!is_off && staging.IsOnlyLeftovers() && left == staging.leftovers) return true;
+    if (!is_off && staging.IsOnlyLeftovers()) return true;
     Staging over{platform::RandomBits() | 1, staging.of, false, 0, {}};
     over.state = StagingState::kOver;
     over.leftovers = std::move(left);

@@ -97,8 +97,8 @@ arrow::Result<std::optional<FoundStaging>> LoadStaging(
     const std::shared_ptr<Session>& session, const std::string& name);
 
 /// \brief Put the next version of a list, or its first if `found` is nothing: as it is
-/// then, with `found` among its leftovers if that lies at a node which is off. Nothing if
-/// somebody else changed it since.
+/// then, with `found` among its leftovers (a node may be declared off meanwhile), and
+/// without those that are gone. Nothing if somebody else changed it since.
 arrow::Result<std::optional<FoundStaging>> StoreStaging(
     const std::shared_ptr<Session>& session, const std::string& name,
     const Staging& staging, const std::optional<FoundStaging>& found);

@@ -53,6 +53,10 @@ void OldVersions::Retire(const ObjectId& object, const std::string& name,
         if (!IsNodeLost(status)) {
           return done(IsStaleGeneration(status) ? arrow::Status::OK() : status);
         }
+        // It may have been declared off while it was asked.
+        if (directory::IsHomeOff(*region_, object)) {
+          return Retire(object, name, done, on_delay);
+        }
         on_delay(object, status);
         Later([this, object, name, done, on_delay] {
           Retire(object, name, done, on_delay);
