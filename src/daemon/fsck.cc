@@ -38,9 +38,11 @@ struct Structures {
   explicit Structures(region::Region* attached)
       : region(attached),
         pages(&attached->own_segment()),
-        guests(pages, attached->node(), [this] { return ++last_guest; }),
-        space(&attached->own_segment(), GrantOwner{attached->node(), 0, 0}, &guests),
-        directory(&attached->own_segment()) {}
+        guests(pages, [this] { return ++last_guest; }),
+        space(&attached->own_segment(), GrantOwner{attached->node(), 0, 0}),
+        directory(&attached->own_segment()) {
+    space.AdoptGuests(&guests);
+  }
   region::Region* region;
   uint64_t last_guest = uint64_t{1} << 62;  // Above all numbers of sessions.
   lease::PageTable pages;

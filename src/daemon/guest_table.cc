@@ -12,8 +12,8 @@
 
 namespace sheaf::daemon {
 
-GuestTable::GuestTable(const lease::PageTable& pages, NodeId own, NewIdFn new_id)
-    : own_(own), new_id_(std::move(new_id)) {
+GuestTable::GuestTable(const lease::PageTable& pages, NewIdFn new_id)
+    : new_id_(std::move(new_id)) {
   for (const uint64_t id : pages.Sessions()) {
     if (const auto name = pages.GuestOf(id)) names_.emplace(id, *name);
   }
@@ -43,7 +43,6 @@ std::vector<uint64_t> GuestTable::Of(NodeId node) const {
 }
 
 uint64_t GuestTable::AdoptOwner(const GrantOwner& owner) {
-  if (owner.node == own_) return owner.session;
   for (const auto& [id, name] : names_) {
     if (name.node == owner.node && name.session == owner.session) return id;
   }

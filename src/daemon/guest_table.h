@@ -36,7 +36,7 @@ class GuestTable {
   using NewIdFn = std::function<uint64_t()>;
 
   /// \brief Adopt those that `pages` tell of.
-  GuestTable(const lease::PageTable& pages, NodeId own, NewIdFn new_id);
+  GuestTable(const lease::PageTable& pages, NewIdFn new_id);
 
   void Add(uint64_t id, const GuestName& name);
   void Remove(uint64_t id) { names_.erase(id); }
@@ -47,13 +47,12 @@ class GuestTable {
   std::vector<uint64_t> Of(NodeId node) const;
   size_t size() const { return names_.size(); }
 
-  /// \brief The session of this home that an adopted grant line means. One of another
-  /// node that has no page was about to end: it is one that ends at the next word of its
+  /// \brief The session of this home that an adopted grant line of another node means.
+  /// One that has no page was about to end: it is one that ends at the next word of its
   /// node.
   uint64_t AdoptOwner(const GrantOwner& owner);
 
  private:
-  NodeId own_;
   NewIdFn new_id_;
   std::map<uint64_t, GuestName> names_;
 };

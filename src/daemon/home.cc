@@ -84,8 +84,8 @@ Home::Home(region::Region* region, const Scheduler* clock, const HomeLife& life)
       last_session_(HomeSession(life)),
       quotas_(region->config(), region->own_segment().data().size_bytes()),
       pages_(&region->own_segment()),
-      guests_(pages_, region->node(), [this] { return NewId(); }),
-      space_(&region->own_segment(), OwnerOf(*region, life.incarnation), &guests_),
+      guests_(pages_, [this] { return NewId(); }),
+      space_(&region->own_segment(), OwnerOf(*region, life.incarnation)),
       directory_(&region->own_segment()),
       foreign_(region, &pages_, HomeSession(life), HomePages(pages_)) {}
 
@@ -151,6 +151,7 @@ void Home::AdoptSessions() {
     if (is_named || (slot->flags & format::kSlotKept) != 0) continue;
     sessions_.insert((*record)->creator_session);
   }
+  space_.AdoptGuests(&guests_);
   std::erase_if(sessions_, [this](uint64_t session) { return guests_.Has(session); });
 }
 

@@ -58,6 +58,14 @@ class HomeRestart : public ::testing::Test {
   uint64_t FreeBytes(uint32_t node) const {
     return nodes_[node]->space().ranges().free_bytes();
   }
+  /// As after damage to both lines that say how often node 0's daemon started.
+  void ForgetStarts() {
+    region::Segment& own = nodes_[0].region->own_segment();
+    region::UpdateIncarnation(
+        &own, [](format::IncarnationLine* line) { line->daemon_starts = 0; });
+    platform::SharedWord(region::AdmitWordOf(own, {0}, region::AdmitWord::kDaemonStarts))
+        .StoreRelease(0);
+  }
   uint64_t* GrantLine(const Granted& grant) {
     return nodes_[0].region->own_segment().GrantLine(grant.id.grant);
   }
@@ -319,12 +327,37 @@ TEST_F(HomeRestart, NumbersOfSessionsStayWithinAWordOfThePageTable) {
 
 // #4: two sessions had one number, and one ended with the other.
 TEST_F(HomeRestart, WhoForgotHowOftenItStartedGivesOutNoNumberTwice) {
-  region::UpdateIncarnation(
-      &nodes_[0].region->own_segment(),
-      [](format::IncarnationLine* line) { line->daemon_starts = 0; });
+  ForgetStarts();
   Restart(0);
   ASSERT_OK_AND_ASSIGN(const auto session, nodes_[0]->OpenSession());
   EXPECT_NE(session.id, session_);
+}
+
+// #5: the session was taken for the guest, and was gone; in the next life it was back.
+TEST_F(HomeRestart, WhoForgotHowOftenItStartedGivesNoGuestTheNumberOfASession) {
+  ASSERT_OK_AND_ASSIGN(const Granted of_guest, nodes_[0]->Grant(session_, kMiB));
+  ASSERT_OK_AND_ASSIGN(const Granted own, nodes_[0]->Grant(session_, kMiB));
+  auto line = format::OpenLine<format::Grant>(platform::LoadLine(GrantLine(of_guest)));
+  ASSERT_TRUE(line.has_value());
+  line->owner_node = 1;
+  platform::StoreLine(GrantLine(of_guest), format::SealLine(*line), format::kBusyWord);
+  region::Segment& segment = nodes_[0].region->own_segment();
+  const auto forget_and_restart = [&] {
+    ForgetStarts();
+    Restart(0);
+    EXPECT_THAT(nodes_[0]->problems(), IsEmpty());
+    EXPECT_THAT(nodes_[0]->sessions(), ElementsAre(session_));
+    const std::vector<uint64_t> guests = nodes_[0]->guests().Of({1});
+    ASSERT_EQ(guests.size(), 1);
+    EXPECT_THAT(nodes_[0]->space().GrantsOf(guests[0]), ElementsAre(of_guest.id));
+  };
+  forget_and_restart();  // The session's pages tell of it, then only its grant.
+  for (const uint32_t page : nodes_[0]->LeasePagesOf(session_)) {
+    platform::SharedWord(segment.ControlLine(segment.layout().page_table) + page)
+        .StoreRelease(0);
+  }
+  forget_and_restart();
+  EXPECT_THAT(nodes_[0]->space().GrantsOf(session_), ElementsAre(own.id));
 }
 
 // #4: a put of the second was taken for one of the first, and never done.
@@ -334,9 +367,7 @@ TEST_F(HomeRestart, WhoForgotHowOftenItStartedTakesNoPutForAnotherSessions) {
   input.keep = true;
   ASSERT_OK(nodes_[0]->Seal(session_, input));
   ASSERT_OK(nodes_[0]->EndSession(session_));
-  region::UpdateIncarnation(
-      &nodes_[0].region->own_segment(),
-      [](format::IncarnationLine* line) { line->daemon_starts = 0; });
+  ForgetStarts();
   Restart(0);
   ASSERT_OK_AND_ASSIGN(const auto session, nodes_[0]->OpenSession());
   Restart(0);

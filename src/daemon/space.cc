@@ -18,7 +18,7 @@
 
 namespace sheaf::daemon {
 
-Space::Space(region::Segment* own_segment, const GrantOwner& node, GuestTable* guests)
+Space::Space(region::Segment* own_segment, const GrantOwner& node)
     : segment_(own_segment),
       node_(node),
       ranges_(own_segment->data().size_bytes()),
@@ -28,9 +28,14 @@ Space::Space(region::Segment* own_segment, const GrantOwner& node, GuestTable* g
     const GrantTable::Entry entry = grants_.Get(grant);
     const arrow::Status status = ranges_.Adopt(entry.extent, grant);
     if (!status.ok()) problems_.push_back(status.message());
-    const uint64_t session =
-        guests != nullptr ? guests->AdoptOwner(entry.owner) : entry.owner.session;
-    of_session_[session].insert(grant);
+    if (entry.owner.node == node.node) of_session_[entry.owner.session].insert(grant);
+  }
+}
+
+void Space::AdoptGuests(GuestTable* guests) {
+  for (const uint32_t grant : grants_.Owned()) {
+    const GrantOwner owner = grants_.Get(grant).owner;
+    if (owner.node != node_.node) of_session_[guests->AdoptOwner(owner)].insert(grant);
   }
 }
 

@@ -30,11 +30,13 @@ struct Granted {
 class Space {
  public:
   /// \brief Adopt the grants that the lines in memory record (R3). `node` with session 0
-  /// is whom new grants are given to: the own node's current incarnation. `guests`, which
-  /// outlives this object, says which sessions stand for those of other nodes; without it
-  /// there are none.
-  Space(region::Segment* own_segment, const GrantOwner& node,
-        GuestTable* guests = nullptr);
+  /// is whom new grants are given to: the own node's current incarnation.
+  Space(region::Segment* own_segment, const GrantOwner& node);
+
+  /// \brief Whose the grants of other nodes are, `guests` says. Once, before any other
+  /// grant, when the home knows all of its own sessions: no guest is given the number of
+  /// one.
+  void AdoptGuests(GuestTable* guests);
 
   void SetOwner(const GrantOwner& node) { node_ = node; }  ///< Of new grants.
 
