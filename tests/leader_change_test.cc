@@ -16,6 +16,7 @@
 #include "sheaf/store.h"
 #include "testing/arrow_test.h"
 #include "testing/eventually.h"
+#include "tests/armed_daemon.h"
 #include "tests/two_nodes.h"
 
 namespace sheaf::testing {
@@ -83,6 +84,37 @@ TEST_P(LeaderChange, ALeaderThatWasPausedStepsDown) {
     EXPECT_EQ(store->List().ValueOrDie().size(), 2);
     ASSERT_OK(first->Remove("t"));
     ASSERT_OK(first->Remove("u"));
+  }
+  ExpectAllBack();
+}
+
+/// Between a put's look at the epochs and its table another node led, and put the next
+/// version: it found none before that to retire.
+TEST_P(LeaderChange, AFirstVersionThatComesLateGoes) {
+  ASSERT_OK(cluster_->KillDaemon(0));
+  ArmedDaemon armed(cluster_->name(), 0, "daemon.publish.after-check=pause",
+                    cluster_->folder() + "/armed.log");
+  {
+    std::shared_ptr<Store> first;
+    ASSERT_TRUE(Eventually([&] {
+      auto connected = cluster_->Connect(0);
+      if (connected.ok()) first = *connected;
+      return connected.ok();
+    }));
+    ASSERT_OK_AND_ASSIGN(auto store, cluster_->Connect(1));
+    AwaitLeader(store, 0);
+    arrow::Status late;
+    std::thread putting([&] { late = first->Put("t", *MakeTable(1000, 7)).status(); });
+    EXPECT_TRUE(Eventually([&] { return armed.Look() == ArmedDaemon::State::kStopped; }));
+    AwaitLeader(store, 1);
+    EXPECT_OK(store->Put("t", *MakeTable(1000, 8), Replacing()));
+    armed.Continue();
+    putting.join();
+    EXPECT_OK(late);
+    EXPECT_TRUE(Eventually([&] { return store->Nodes().ValueOrDie()[0].objects == 0; }));
+    EXPECT_TRUE(store->Get("t").ValueOrDie()->Equals(*MakeTable(1000, 8)));
+    EXPECT_OK(store->Remove("t"));
+    EXPECT_RAISES(KeyError, first->Get("t"));
   }
   ExpectAllBack();
 }

@@ -193,6 +193,7 @@ arrow::Result<std::shared_ptr<arrow::Table>> Store::Get(const std::string& name,
 // A put in parts whose list says that it is complete is a table, whether it is visible
 // yet or not; what is removed is never put again by what is left of its list.
 arrow::Status Store::Remove(const std::string& name) {
+  client::Backoff backoff;
   for (bool is_again = false;;) {
     const auto found = impl_->Find(name);
     if (!found.ok() && !found.status().IsKeyError()) return found.status();
@@ -203,7 +204,11 @@ arrow::Status Store::Remove(const std::string& name) {
                                 ? client::Retire(*impl_->session, found->object, name)
                                 : found.status();
     // Replaced between look-up and removal: remove what is there now.
-    if (IsStaleGeneration(removed)) continue;
+    if (IsStaleGeneration(removed)) {
+      ARROW_RETURN_NOT_OK(
+          backoff.PauseAt(found->version.sequence, "table '" + name + "'"));
+      continue;
+    }
     if (!removed.ok() && !removed.IsKeyError()) return removed;
     ARROW_ASSIGN_OR_RAISE(const auto aborted, client::AbortStaged(impl_->session, name));
     if (aborted == client::StagedAbort::kAborted) return arrow::Status::OK();

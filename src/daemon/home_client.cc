@@ -38,7 +38,10 @@ HomeClient::HomeClient(region::Region* region, Home* home, CatalogClient* catalo
       reclaimer_(reclaimer),
       transport_(transport),
       scheduler_(scheduler),
-      remover_(region, home, catalog, scheduler) {
+      remover_(region, home, catalog, scheduler,
+               [this](const ObjectId& object, const std::string& name) {
+                 Retire(object, name, [](const arrow::Status&) {});
+               }) {
   // Of a former life, whose answers may have been lost.
   for (const auto& [object, remover] : home->directory().Removers()) {
     removals_.Add(object, remover);

@@ -356,7 +356,11 @@ void Publisher::CheckEpochs(const AttemptPtr& attempt) {
   if (const arrow::Status status = MakeVisible(attempt); !status.ok()) {
     return Fail(attempt, status);
   }
-  if (!attempt->request.replace) return Commit(attempt);
+  if (!attempt->request.replace) {
+    // A leader that claimed since the check may have put the next version: it is to know.
+    catalog_->Refresh();
+    return Commit(attempt);
+  }
   // There may be a version before, which a leader that claimed meanwhile found Bound when
   // this one was not: it is to be told, whoever it is (C9).
   attempt->is_visible = true;
@@ -405,8 +409,8 @@ void Publisher::OnCommitFailed(const AttemptPtr& attempt, const arrow::Status& s
     if (!is_lost) return Fail(attempt, status);
     if (scheduler_->Now() > attempt->deadline) return Fail(attempt, NoLeader(status));
   } else {
-    if (!is_lost) return Finish(attempt, status);
-    TellIfLate(attempt, NoLeader(status));
+    if (!is_lost && !status.IsIOError()) return Finish(attempt, status);
+    TellIfLate(attempt, is_lost ? NoLeader(status) : NotCommitted(*attempt, status));
   }
   const bool is_late = attempt->deadline == std::chrono::nanoseconds::max();
   Again(is_late ? kCommitRetryPeriod : kLeaderRetryPeriod, [this, attempt] {
@@ -414,6 +418,17 @@ void Publisher::OnCommitFailed(const AttemptPtr& attempt, const arrow::Status& s
     catalog_->Refresh();  // It is published; the leader only has to know.
     Commit(attempt);
   });
+}
+
+// Another version's slot cannot be read, as while its home is down in the middle of a
+// change of it.
+arrow::Status Publisher::NotCommitted(const Attempt& attempt,
+                                      const arrow::Status& status) {
+  return status.WithMessage("version ", attempt.version.sequence, " of '",
+                            attempt.request.input.name,
+                            "' is there for all: do not put it again. It cannot replace "
+                            "the former yet: ",
+                            status.message());
 }
 
 // What whoever put the next version needs to know.

@@ -83,6 +83,7 @@ class Publisher {
                    const format::Slot& slot, Done done);
   void Finish(const AttemptPtr& attempt, const arrow::Result<Published>& result);
   void OnCommitFailed(const AttemptPtr& attempt, const arrow::Status& status);
+  static arrow::Status NotCommitted(const Attempt& attempt, const arrow::Status& status);
   static arrow::Status NotRetired(const Attempt& attempt, const ObjectId& before,
                                   const arrow::Status& status);
   void TellIfLate(const AttemptPtr& attempt, const arrow::Status& status);

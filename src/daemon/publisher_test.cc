@@ -10,6 +10,7 @@
 
 #include <arrow/result.h>
 #include <arrow/status.h>
+#include <gmock/gmock.h>
 
 #include "base/check.h"
 #include "daemon/catalog_client.h"
@@ -266,6 +267,31 @@ TEST_F(PublisherTest, ANextVersionThatIsVisibleIsNotUndone) {
   clock_.Advance(std::chrono::seconds(1));
   AnswerCommit({first});
   EXPECT_EQ(In(format::LineState::kBound).size(), 1);
+  EXPECT_EQ(In(format::LineState::kRetired), std::vector<ObjectId>{first});
+}
+
+/// The slot of a third version cannot be read while its home is down: it is visible, and
+/// the version before is to go.
+TEST_F(PublisherTest, ANextVersionThatCannotBeCommittedYetIsCommittedLater) {
+  Publish("taxi", /*replace=*/true);
+  AnswerBind(1, 1);
+  AnswerCommit({});
+  const ObjectId first = (*result_)->object;
+  result_.reset();
+  const auto refuse = [&] {
+    transport_.Take(Body::CommitRequest).done(arrow::Status::IOError("slot 0:3 is busy"));
+  };
+  Publish("taxi", /*replace=*/true);
+  AnswerBind(1, 2);
+  refuse();
+  ASSERT_FALSE(result_.has_value());
+  clock_.Advance(publisher_->Patience() + std::chrono::seconds(1));
+  refuse();
+  ASSERT_RAISES(IOError, result_.value());
+  EXPECT_THAT(result_->status().message(),
+              ::testing::HasSubstr("version 2 of 'taxi' is there for all"));
+  clock_.Advance(std::chrono::seconds(1));
+  AnswerCommit({first});
   EXPECT_EQ(In(format::LineState::kRetired), std::vector<ObjectId>{first});
 }
 

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -48,12 +49,17 @@ struct Remover::Removal {
   uint64_t epoch = 0;  ///< Of the leader that is asked.
   std::chrono::nanoseconds deadline{0};
   std::vector<CatalogClient::Undecided> undecided;
-  std::vector<Done> done;  ///< Of all who want it removed.
+  std::unordered_set<ObjectId> before;  ///< Versions that it asked to be retired.
+  std::vector<Done> done;               ///< Of all who want it removed.
 };
 
 Remover::Remover(region::Region* region, Home* home, CatalogClient* catalog,
-                 Scheduler* scheduler)
-    : region_(region), home_(home), catalog_(catalog), scheduler_(scheduler) {}
+                 Scheduler* scheduler, RetireFn retire)
+    : region_(region),
+      home_(home),
+      catalog_(catalog),
+      scheduler_(scheduler),
+      retire_(std::move(retire)) {}
 
 bool Remover::IsBound(const ObjectId& object) const {
   const auto slot = home_->directory().GetSlot(object);
@@ -149,9 +155,10 @@ void Remover::Await(const RemovalPtr& removal) {
       return End(removal, StaleObject(removal->object, "was replaced meanwhile"));
     }
     if (outlook == Outlook::kComesBack) return End(removal, WhyItStays(*removal, other));
+    if (outlook == Outlook::kIsSuperseded) RetireOnce(removal, other.object);
     if (outlook != Outlook::kOver) {
-      const bool is_open = outlook == Outlook::kOpen;
-      return Later(removal, is_open ? &Remover::Await : &Remover::Ask,
+      const bool is_given_back = outlook == Outlook::kMayBeGivenBack;
+      return Later(removal, is_given_back ? &Remover::Ask : &Remover::Await,
                    WhyItStays(*removal, other));
     }
     removal->undecided.pop_back();
@@ -180,7 +187,7 @@ Remover::Outlook Remover::Look(const Removal& removal, const Undecided& put) con
   // the leader was asked.
   const directory::Version version{slot->version_epoch, slot->version_sequence};
   if (state == LineState::kBound && version < removal.version) {
-    return is_off ? Outlook::kComesBack : Outlook::kOpen;
+    return is_off ? Outlook::kComesBack : Outlook::kIsSuperseded;
   }
   if (put.kind == Kind::kBefore) return Outlook::kOver;
   if (state == LineState::kSealed) {
@@ -194,6 +201,11 @@ Remover::Outlook Remover::Look(const Removal& removal, const Undecided& put) con
   return state == LineState::kBound && put.kind == Kind::kConditional
              ? Outlook::kTakesItsPlace
              : Outlook::kOver;
+}
+
+// As its successor's publisher does, which may be gone.
+void Remover::RetireOnce(const RemovalPtr& removal, const ObjectId& before) {
+  if (removal->before.insert(before).second) retire_(before, removal->name);
 }
 
 void Remover::Later(const RemovalPtr& removal, void (Remover::*action)(const RemovalPtr&),

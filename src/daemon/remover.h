@@ -26,14 +26,16 @@ constexpr std::chrono::seconds kRemovalPatience{8};
 
 /// \brief Lets an object of this home be Retired only once no put of its name is under
 /// way that was granted to replace just it, of which and the removal exactly one may
-/// succeed, and no version before is bound, which would come back. All it is given
-/// outlives it.
+/// succeed, and no version before is bound, which would come back: that one is retired
+/// first, if nobody else does it. All it is given outlives it.
 class Remover {
  public:
   using Done = std::function<void(const arrow::Status&)>;
+  /// \brief Ask the home of a version of a name, maybe this one, to retire it.
+  using RetireFn = std::function<void(const ObjectId&, const std::string&)>;
 
   Remover(region::Region* region, Home* home, CatalogClient* catalog,
-          Scheduler* scheduler);
+          Scheduler* scheduler, RetireFn retire);
 
   /// \brief `done` by `deadline`, maybe inside the call: OK, then retire it at once; if
   /// it cannot be retired that says so. Reason stale generation if it was replaced
@@ -50,6 +52,7 @@ class Remover {
     kOpen,
     kMayBeGivenBack,
     kOver,
+    kIsSuperseded,
     kTakesItsPlace,
     kComesBack
   };
@@ -60,6 +63,7 @@ class Remover {
                 const arrow::Result<std::vector<CatalogClient::Undecided>>& undecided);
   void Await(const RemovalPtr& removal);
   Outlook Look(const Removal& removal, const CatalogClient::Undecided& put) const;
+  void RetireOnce(const RemovalPtr& removal, const ObjectId& before);
   void Later(const RemovalPtr& removal, void (Remover::*action)(const RemovalPtr&),
              const arrow::Status& why);
   void End(const RemovalPtr& removal, const arrow::Status& status);
@@ -70,6 +74,7 @@ class Remover {
   Home* home_;
   CatalogClient* catalog_;
   Scheduler* scheduler_;
+  RetireFn retire_;
   std::unordered_map<ObjectId, RemovalPtr> removals_;  ///< Under way.
   std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };

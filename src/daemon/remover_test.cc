@@ -367,6 +367,23 @@ TEST_F(RemoverTest, AVersionBeforeThatIsPutMeanwhileIsAwaited) {
   EXPECT_EQ(Find(), std::nullopt);
 }
 
+/// Whoever put the next version has ended since, or never heard of this one.
+TEST_F(RemoverTest, AVersionBeforeThatNobodyRetiresGoesWithTheNext) {
+  const ObjectId next = Prepare("a");
+  directory::HomeDirectory& there = (*cluster_)[2].home->directory();
+  ASSERT_OK(there.SetVersion(next, Slot().version_epoch, 2));
+  ASSERT_OK(there.Bind(next));
+  (*cluster_)[0].clock.Pause();
+  ASSERT_TRUE(cluster_->PassUntil([&] {
+    return (*cluster_)[1].leadership.leader() != nullptr ||
+           (*cluster_)[2].leadership.leader() != nullptr;
+  }));
+  EXPECT_TRUE(IsBound());
+  EXPECT_OK(*RemoveAtNode2(next));
+  EXPECT_FALSE(IsBound());
+  EXPECT_EQ(Find(), std::nullopt);
+}
+
 /// Nobody waits for a node that is off: neither the put nor the removal.
 TEST_F(RemoverTest, AVersionBeforeAtANodeThatIsOffKeepsTheNext) {
   SetOff(1, 0);

@@ -288,7 +288,8 @@ arrow::Result<std::vector<CatalogLeader::Undecided>> CatalogLeader::Impl::Prepar
   const auto known = names_.find(name);
   if (known == names_.end()) return undecided;
   Name& state = known->second;
-  ARROW_UNUSED(Refresh(&state));  // What cannot be read is not decided.
+  // Whose slot cannot be read is not decided, nor is what is bound beside it.
+  ARROW_UNUSED(Refresh(&state));
   if (state.target && state.target->is_bound && state.target->object != object) {
     // Found by its name from now on, also if its home did not get to say that it is
     // there: who wanted this one removed looks again.
@@ -298,7 +299,7 @@ arrow::Result<std::vector<CatalogLeader::Undecided>> CatalogLeader::Impl::Prepar
                           std::to_string(state.target->version.sequence));
   }
   const auto add = [&](const Binding& binding) {
-    if (binding.is_bound || binding.object == object) return;
+    if (binding.object == object) return;
     undecided.push_back({binding.object, binding.is_conditional
                                              ? UndecidedKind::kConditional
                                              : UndecidedKind::kPut});

@@ -1,5 +1,6 @@
 // What the leader knows of versions that go (docs/protocol.md C8, C9).
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <string>
@@ -113,6 +114,29 @@ TEST(Removal, WhatReplacedAVersionIsFoundByWhoWantedThatRemoved) {
   ASSERT_OK_AND_ASSIGN(const auto found, cluster.Find("a"));
   ASSERT_TRUE(found.has_value());
   EXPECT_EQ(found->object, next);
+}
+
+/// A third version's slot cannot be read: the second is there, and could not be
+/// committed.
+TEST(Removal, WhatIsBoundAndNotCommittedIsUndecided) {
+  TestCluster cluster(kTwoNodes);
+  ASSERT_OK(cluster.Claim(1));
+  ASSERT_OK_AND_ASSIGN(const Found first, cluster.Publish("a"));
+  const ObjectId second = cluster.Seal("a", 1);
+  ASSERT_OK_AND_ASSIGN(const Version version,
+                       cluster.leader().Bind({"a", second, true, 1}));
+  const ObjectId third = cluster.Seal("a", 1);
+  ASSERT_OK(cluster.leader().Bind({"a", third, true, {}}));
+  ASSERT_OK(cluster.MakeBound(second, version));
+  region::Segment* const segment = cluster.segments()[1];
+  region::StoreControlWord(segment, segment->SlotLine(third.slot), format::kBusyWord);
+  ASSERT_RAISES(IOError, cluster.leader().Commit("a", second, version));
+  ASSERT_OK_AND_ASSIGN(const auto undecided,
+                       cluster.leader().PrepareRemoval("a", first.object, 1));
+  const auto found =
+      std::ranges::find(undecided, second, &CatalogLeader::Undecided::object);
+  ASSERT_NE(found, undecided.end());
+  EXPECT_EQ(found->kind, CatalogLeader::UndecidedKind::kConditional);
 }
 
 }  // namespace
