@@ -20,6 +20,7 @@
 
 #include "base/client_faults.h"
 #include "base/fault_info.h"
+#include "base/fault_point.h"
 #include "client/staged_object.h"
 #include "client/staging.h"
 #include "client/store_session.h"
@@ -157,6 +158,33 @@ TEST_P(PartsDeathTest, ABarrierOpensForAllAtOnceAndAgain) {
   }
   ASSERT_OK_AND_ASSIGN(const auto listed, stores_[0]->List());
   EXPECT_THAT(listed, IsEmpty());
+  ExpectNothingLeft();
+}
+
+/// The last one finds a list whose former version is being retired.
+TEST_P(PartsDeathTest, ABarrierThatOpensAtOnceLeavesNoList) {
+  const auto session = SessionOf(*stores_[0]);
+  const auto list = [&] {
+    return client::LoadStaging(session, client::BarrierName("b")).ValueOrDie();
+  };
+  std::vector<std::thread> threads;
+  for (const uint32_t k : {1U, 2U, 3U}) {
+    threads.emplace_back([&, k] { EXPECT_OK(Barrier(stores_[k], "b", 3, kLong)); });
+    if (k == 3) break;
+    EXPECT_TRUE(Eventually([&] {
+      const auto found = list();
+      return found && found->staging.entries.size() == k;
+    }));
+    if (k == 1) {  // It has the first version.
+      EXPECT_OK(cluster_->SignalDaemon(1, SIGSTOP));
+      EXPECT_OK(ArmFaults("client.staging.before-erase=kill@1000"));  // to count
+    }
+  }
+  EXPECT_TRUE(Eventually([&] { return ArmedFaults()[0].passes > 0; }));
+  EXPECT_OK(ArmFaults(""));
+  EXPECT_OK(cluster_->SignalDaemon(1, SIGCONT));
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_FALSE(list().has_value());
   ExpectNothingLeft();
 }
 

@@ -84,11 +84,13 @@ arrow::Status KeepStaged(Session& session, const ObjectId& object) {
   return Keep(session, object);
 }
 
-// A table that was put is no object of the list's any more.
+// A table that was put is no object of the list's any more. A version of the list that
+// another one superseded goes before that one can be removed (Remover).
 arrow::Result<bool> DropStaged(Session& session, const ObjectId& object) {
   const StagedView view = LookAt(session, object).view;
   if (view == StagedView::kGone || view == StagedView::kPut) return true;
-  if (view == StagedView::kList || IsHomeOff(session, object)) return false;
+  if (IsHomeOff(session, object)) return false;
+  if (view == StagedView::kList) return true;
   const arrow::Status dropped = Drop(session, object);
   if (!dropped.ok() && !dropped.IsInvalid()) return dropped;
   return true;

@@ -41,8 +41,8 @@ bool IsHomeOff(const Session& session, const ObjectId& object);
 /// \brief As Keep; stale as well if `object` is void.
 arrow::Status KeepStaged(Session& session, const ObjectId& object);
 
-/// \brief As Drop, of what is not put. False if its home is off, and has it still, or if
-/// it is a version of a list that is there still.
+/// \brief As Drop, of what is not put; a version of a list goes by itself. False if its
+/// home is off, and has it still.
 arrow::Result<bool> DropStaged(Session& session, const ObjectId& object);
 
 /// \brief DropStaged of each; what is there still stays in `objects`.
