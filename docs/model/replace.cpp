@@ -18,6 +18,9 @@
 // `given` is the flow as it was first proposed: slot Sealed(v'), SETTLE, epoch check,
 // Bound, flush, commit to the same leader, the publisher's home retires the old object;
 // the rebuild counts Sealed slots too.
+// `plain` (implies `sealfirst`): the name is free, and the put of object 1 does not replace
+// (C3 to C6). What a leader granted, or found Sealed, holds a name without a Bound version;
+// it reads those slots again when it is asked for a version or told of one.
 // Compile: -DNODES=2|3 -DPOST=0|2.
 #include "mc.hpp"
 #ifndef NODES
@@ -67,7 +70,7 @@ enum PublisherStep {
   P_DONE
 };
 enum ReaderStep { R_IDLE, R_EPOCHS, R_INDEX, R_SLOT };
-constexpr int kNotLeader = 255;
+constexpr int kNotLeader = 255, kDenied = 254;
 
 #pragma pack(push, 1)
 struct S : Mem<kNodes, LINES, kPosted> {
@@ -75,6 +78,7 @@ struct S : Mem<kNodes, LINES, kPosted> {
   uint8_t lstep[kNodes], lnext[kNodes], epoch[kNodes], seq[kNodes];
   uint8_t entry[kNodes], entry_version[kNodes];  // also: the best object of a scan
   uint8_t superseded[kNodes];  // objects that the leader still wants Retired
+  uint8_t pending[kNodes];     // `plain`: granted or found Sealed, not known to be Bound
   uint8_t committing[kNodes],
       lwait[kNodes];  // publisher + 1 whose commit waits for the settle
   uint8_t claims;
@@ -107,8 +111,9 @@ static bool unsettled_bound;  // Bound is flushed only
 static bool no_check;         // no epoch check between Bound and commit
 static bool rebuild_sealed;   // the rebuild takes the highest Sealed OR Bound version
 static bool home_retires;     // the publisher's home asks for the retire, not the leader
+static bool plain;            // nothing is there, and publisher 0 does not replace
 static bool b_earlyindex, b_retirefirst, b_nocompare, b_norewrite, b_lowwins, b_nowait,
-    b_scanfirst, b_noidxepoch, b_noconfirm, b_oneread;
+    b_scanfirst, b_noidxepoch, b_noconfirm, b_oneread, b_plainbelieved;
 
 struct Model {
   MC<S>& mc;
@@ -125,13 +130,13 @@ struct Model {
   }
 
   // --- leaders ------------------------------------------------------------------------
-  void SetIndex(S& t, int m, int object) {
+  static void SetIndex(S& t, int m, int object) {
     Memory::store(t, m, INDEX + m, IndexValue(t.epoch[m], object));
   }
   static void StepDown(S& u, int m) {
     u.lstep[m] = L_NONE;
     u.epoch[m] = u.seq[m] = u.entry[m] = u.entry_version[m] = u.superseded[m] =
-        u.committing[m] = 0;
+        u.pending[m] = u.committing[m] = 0;
     u.lnext[m] = 0;
   }
   void Leader(int m) {
@@ -140,7 +145,7 @@ struct Model {
       t.claims--;
       t.lstep[m] = b_scanfirst ? L_SCAN : L_READ_EPOCHS;
       t.lnext[m] = t.epoch[m] = t.seq[m] = t.entry_version[m] = t.superseded[m] =
-          t.lwait[m] = 0;
+          t.pending[m] = t.lwait[m] = 0;
       t.committing[m] = 0;
       t.entry[m] = kNobody;
       Memory::store(t, m, INDEX + m, 0);
@@ -177,7 +182,8 @@ struct Model {
         if (o == kObjects) {
           // A claim that was overtaken may read every slot too early or too late; its
           // index is not used.
-          if (s.entry[m] == kNobody && MaxEpoch() == s.epoch[m])
+          if (s.entry[m] == kNobody && s.returned && !s.pending[m] &&
+              MaxEpoch() == s.epoch[m])
             viol("S5: the rebuild finds no object of the name");
           t.lnext[m] = 0;
           t.lstep[m] = b_scanfirst ? L_READ_EPOCHS : L_CONFIRM;
@@ -196,6 +202,7 @@ struct Model {
             if (loser != kNobody) u.superseded[m] |= 1 << loser;
             if (better) u.entry[m] = o, u.entry_version[m] = VersionOf(v);
           }
+          if (plain && KindOf(v) == SEALED) u.pending[m] |= 1 << o;
           Out(u, "leader: scans slot", m, o);
         });
         break;
@@ -217,11 +224,15 @@ struct Model {
           Out(u, "leader: reads an epoch line again", m, v);
         });
         break;
-      case L_INDEX:
-        SetIndex(t, m, s.entry[m]);
+      case L_INDEX: {
+        int best = s.entry[m];
+        for (int o = 0; o < kObjects && s.entry[m] == kNobody; o++)
+          if (s.pending[m] >> o & 1) best = o;
+        SetIndex(t, m, best);
         t.lstep[m] = L_INDEX_FLUSH;
-        Out(t, "leader: index := best", m, s.entry[m]);
+        Out(t, "leader: index := best", m, best);
         break;
+      }
       case L_INDEX_FLUSH:
         if (!Memory::flush(t, m, INDEX + m)) break;
         t.lwait[m] = settle_index;
@@ -242,6 +253,31 @@ struct Model {
       t.reply[i] = kNotLeader;
       Out(t, "not leader", m, i);
     }
+  }
+  // `plain`: what is Bound by now takes part, also if nobody has said so. False: its
+  // lines are on their way, later.
+  static bool Refresh(S& t, int m) {
+    const int before = t.entry[m];
+    for (int o = 0; o < kObjects; o++) {
+      if (!(t.pending[m] >> o & 1)) continue;
+      if (!Memory::flush(t, m, SLOT + o)) return false;
+      const int v = Memory::cur(t, m, SLOT + o);
+      if (KindOf(v) != BOUND && KindOf(v) != RETIRED) continue;
+      t.pending[m] &= ~(1 << o);
+      if (KindOf(v) == RETIRED) continue;
+      const int best = t.entry[m];
+      const bool better = best == kNobody || VersionOf(v) > t.entry_version[m];
+      const int loser = better ? best : o;
+      if (loser != kNobody) t.superseded[m] |= 1 << loser;
+      if (better) t.entry[m] = o, t.entry_version[m] = VersionOf(v);
+    }
+    if (t.entry[m] == before) return true;
+    t.lwait[m] = settle_index;
+    return StoreEntry(t, m, t.entry[m]);
+  }
+  static bool StoreEntry(S& t, int m, int object) {
+    SetIndex(t, m, object);
+    return Memory::flush(t, m, INDEX + m);
   }
   void Lead(int m) {
     S t = s;
@@ -280,8 +316,19 @@ struct Model {
       int object = i + 1;
       t = s;
       if (s.pstep[i] == P_BIND_WAIT) {
+        if (!Refresh(t, m)) continue;
+        const bool taken = t.entry[m] != kNobody || (t.pending[m] & ~(1 << object));
+        if (plain && i == 0 && taken) {
+          t.reply[i] = kDenied;
+          Out(t, "leader: denied, the name is taken", m, i);
+          continue;
+        }
         if (s.seq[m] == 3) continue;  // bound of the model
         t.seq[m]++;
+        if (plain) {
+          t.pending[m] |= 1 << object;
+          if (!taken && !StoreEntry(t, m, object)) continue;
+        }
         t.reply[i] = 1 + Version(s.epoch[m], t.seq[m]);
         if (b_earlyindex) {
           t.superseded[m] |= 1 << s.entry[m];
@@ -295,11 +342,15 @@ struct Model {
         if (!no_check && s.pepoch[i] != s.epoch[m]) {
           t.reply[i] = kNotLeader;
           Out(t, "leader: commit names another epoch", m, i);
-        } else if (s.entry[m] == object) {
-          t.reply[i] = 1 + s.superseded[m];
+          continue;
+        }
+        t.pending[m] &= ~(1 << object);
+        if (!Refresh(t, m)) continue;
+        if (t.entry[m] == object) {
+          t.reply[i] = 1 + t.superseded[m];
           Out(t, "leader: committed already", m, i);
-        } else if (s.version[i] > s.entry_version[m] || b_nocompare) {
-          if (s.entry[m] != kNobody) t.superseded[m] |= 1 << s.entry[m];
+        } else if (s.version[i] > t.entry_version[m] || b_nocompare) {
+          if (t.entry[m] != kNobody) t.superseded[m] |= 1 << t.entry[m];
           t.superseded[m] &= ~(1 << object);
           t.entry[m] = object;
           t.entry_version[m] = s.version[i];
@@ -310,7 +361,10 @@ struct Model {
           Out(t, "leader: entry := object", m, object);
         } else {
           t.superseded[m] |= 1 << object;
-          t.reply[i] = 1 + t.superseded[m];
+          if (t.entry[m] == s.entry[m])
+            t.reply[i] = 1 + t.superseded[m];
+          else
+            t.committing[m] = i + 1;
           Out(t, "leader: a higher version is bound already", m, object);
         }
       }
@@ -401,6 +455,11 @@ struct Model {
           Out(t, "home: not leader, asks again", i);
           break;
         }
+        if (s.reply[i] == kDenied) {
+          t.pstep[i] = P_ABORT;
+          Out(t, "home: denied, the put fails", i);
+          break;
+        }
         t.version[i] = s.reply[i] - 1;
         t.pepoch[i] = t.version[i] / 4;
         t.pstep[i] = seal_first ? P_SEALED : P_BOUND;
@@ -445,6 +504,11 @@ struct Model {
       case P_BOUND_FLUSH:
         if (!Memory::flush(t, n, line)) break;
         t.pwait[i] = unsettled_bound ? 0 : settle_slot;
+        if (b_plainbelieved && i == 0 && s.pepoch[i]) {  // granted in this life of its home
+          t.pstep[i] = P_COMMIT;
+          Out(t, "home: flush slot (Bound), believes what it read before", i);
+          break;
+        }
         t.pstep[i] = no_check ? P_COMMIT : P_CHECK;
         t.pnext[i] = 0;
         if (!no_check) t.pepoch[i] = 0;
@@ -598,7 +662,7 @@ struct Model {
               viol("S5: the versions of one reader go backwards");
             if (!s.any_index || in_order) u.rlast = VersionOf(v);
             u.lookups--;
-          } else if (!s.any_index && s.M[INDEX + s.rleader] == s.rold &&
+          } else if (s.rsnap && !s.any_index && s.M[INDEX + s.rleader] == s.rold &&
                      (b_oneread || MaxEpoch() == s.rmax)) {
             viol(
                 "S5: the name looks absent: the leader's index points at an object that "
@@ -655,7 +719,8 @@ int main(int argc, char** argv) {
   in_order = a.has("inorder");
   bool given = a.has("given");
   order = a.has("order");
-  seal_first = given || a.has("sealfirst");
+  plain = a.has("plain");
+  seal_first = given || plain || a.has("sealfirst");
   unsettled_bound = given || a.has("unsettled");
   no_check = given || a.has("nocheck");
   rebuild_sealed = given || a.has("rebuildsealed");
@@ -671,6 +736,7 @@ int main(int argc, char** argv) {
   BUG(noidxepoch);
   BUG(noconfirm);
   BUG(oneread);
+  BUG(plainbelieved);
   S s;
   Memory::init(s);
   int first =
@@ -686,6 +752,13 @@ int main(int argc, char** argv) {
   s.restarts = a.num("restarts", 0);
   s.lookups = a.num("lookups", 0);
   s.returned = Version(first, 0);
+  if (plain) {  // object 0 was removed
+    Memory::set0(s, INDEX + 0, IndexValue(first, kNobody));
+    Memory::set0(s, SLOT + 0, SlotValue(RETIRED, Version(first, 0)));
+    memset(s.mask, 0, sizeof s.mask);
+    s.entry[0] = kNobody;
+    s.entry_version[0] = s.returned = 0;
+  }
   for (int i = 0; i < kPublishers; i++)
     if (i >= a.num("puts", 2)) s.pstep[i] = P_DONE;
   MC<S> mc;
