@@ -22,6 +22,7 @@
 #include "format/layout.h"
 #include "format/lease_cell.h"
 #include "platform/shared_word.h"
+#include "region/admit_line.h"
 #include "region/control_line.h"
 #include "region/region.h"
 #include "sheaf/types.h"

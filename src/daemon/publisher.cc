@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -24,6 +23,7 @@
 #include "daemon/home_client.h"
 #include "daemon/leadership.h"
 #include "daemon/log.h"
+#include "daemon/old_versions.h"
 #include "daemon/pending_requests.h"
 #include "daemon/scheduler.h"
 #include "directory/catalog.h"

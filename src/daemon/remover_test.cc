@@ -1,3 +1,4 @@
+#include "daemon/remover.h"
 
 #include <chrono>
 #include <cstdint>

@@ -11,6 +11,7 @@
 #include "directory/catalog.h"
 #include "directory/directory.h"
 #include "directory/test_cluster.h"
+#include "format/checksum.h"
 #include "format/layout.h"
 #include "region/control_line.h"
 #include "sheaf/status.h"
