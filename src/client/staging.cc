@@ -287,20 +287,25 @@ arrow::Result<bool> EraseStaging(const std::shared_ptr<Session>& session,
   std::vector<ObjectId> left = staging.leftovers;
   ARROW_RETURN_NOT_OK(DropAll(*session, &left));
   const bool is_off = IsHomeOff(*session, found.object);
-  if (is_off || !left.empty()) {
-    if (!is_off && staging.IsOnlyLeftovers()) return true;
-    Staging over{platform::RandomBits() | 1, staging.of, false, 0, {}};
-    over.state = StagingState::kOver;
-    over.leftovers = std::move(left);
-    ARROW_ASSIGN_OR_RAISE(const auto stored, StoreStaging(session, name, over, found));
-    return stored.has_value();
+  if (!is_off && left.empty()) {
+    PassFaultPoint("client.staging.before-erase");
+    const arrow::Status erased = Retire(*session, found.object, name);
+    PassFaultPoint("client.staging.after-erase");
+    if (erased.ok()) return true;
+    if (IsStaleGeneration(erased) || erased.IsKeyError()) return false;
+    // A version before may be at a home that is off for the home of this one, or down.
+    left = staging.leftovers;
+    std::erase_if(left, [&](const ObjectId& object) {
+      return LookAt(*session, object).view != StagedView::kList;
+    });
+    if (!IsNodeLost(erased) || left.empty()) return erased;
   }
-  PassFaultPoint("client.staging.before-erase");
-  const arrow::Status erased = Retire(*session, found.object, name);
-  PassFaultPoint("client.staging.after-erase");
-  if (erased.ok()) return true;
-  if (IsStaleGeneration(erased) || erased.IsKeyError()) return false;
-  return erased;
+  if (!is_off && staging.IsOnlyLeftovers()) return true;
+  Staging over{platform::RandomBits() | 1, staging.of, false, 0, {}};
+  over.state = StagingState::kOver;
+  over.leftovers = std::move(left);
+  ARROW_ASSIGN_OR_RAISE(const auto stored, StoreStaging(session, name, over, found));
+  return stored.has_value();
 }
 
 void Backoff::Pause() {

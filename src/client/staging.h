@@ -104,8 +104,9 @@ arrow::Result<std::optional<FoundStaging>> StoreStaging(
     const Staging& staging, const std::optional<FoundStaging>& found);
 
 /// \brief Remove exactly this version of the list, and what it has left over. False if it
-/// is gone or changed. What lies at nodes that are off, be it a version of the list,
-/// stays in a list of another number, which is above it: it is not met again.
+/// is gone or changed. What lies at nodes that are off, for this node or for the home of
+/// the list, be it a version of the list, stays in a list of another number, which is
+/// above it: it is not met again.
 arrow::Result<bool> EraseStaging(const std::shared_ptr<Session>& session,
                                  const std::string& name, const FoundStaging& found);
 
