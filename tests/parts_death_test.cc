@@ -136,6 +136,7 @@ TEST_P(PartsDeathTest, AWriterWhoseNodeIsFencedInMidSealLeavesAllOrNothing) {
     } else {
       EXPECT_TRUE(table.status().IsKeyError()) << table.status().ToString();
     }
+    await_state("up");
     // Whoever meets what it left cleans it up, once the node is there for its own.
     EXPECT_TRUE(Eventually([&] {
       EXPECT_RAISES(KeyError, AbortParts(stores_[1], "t"));

@@ -88,7 +88,9 @@ class Store {
   arrow::Result<std::shared_ptr<arrow::Table>> Get(const std::string& name,
                                                    const GetOptions& options = {});
   /// \brief Unbind the name, abort parts that wait under it (sheaf/parts.h), reclaim the
-  /// memory when the last lease ends. KeyError if there is neither.
+  /// memory when the last lease ends. KeyError if there is neither. Reason node lost if
+  /// the leader, or the home of any version of it, does not answer, or does not get on;
+  /// the message says what to do: the table may be there still, repeat the call then.
   arrow::Status Remove(const std::string& name);
   /// \brief All named tables of the cluster, by name: a snapshot of each, not of all at
   /// one time. No table is opened. IOError if the memory of a node cannot be read.
